@@ -1,0 +1,1 @@
+//! Pure transitions of a flow; `now` is always an argument.

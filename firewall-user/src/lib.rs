@@ -1,0 +1,3 @@
+//! Sluice in user space: policy, datapath, monitor, server, command line.
+
+pub mod view;

@@ -1,0 +1,235 @@
+//! What people and programs get to see: the rows of the API, the WebSocket and `--json`.
+//!
+//! One shape for all three. Times are RFC 3339 UTC with milliseconds, or `null`; durations are
+//! `*_ms`; addresses are text; `bytes` count from the IP header on. `docs/protocol.md` describes each
+//! field; the console's `types.ts` mirrors this file.
+
+use serde::{Deserialize, Serialize};
+
+/// A flow, live or just ended.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct FlowView {
+    /// Unique id, hexadecimal.
+    pub id: String,
+    /// `tcp`, `udp`, `icmp`, `icmpv6`, or the protocol's number.
+    pub proto: String,
+    /// 4 or 6.
+    pub family: u8,
+    /// Who began it.
+    pub src: String,
+    /// Source port; ICMP: query identifier; else 0.
+    pub sport: u16,
+    /// Whom it was meant for.
+    pub dst: String,
+    /// Destination port; ICMP: 0.
+    pub dport: u16,
+    /// TCP: `syn-sent`, `syn-received`, `established`, `fin-wait`, `closing`, `closed`; else `new`, `established`.
+    pub state: String,
+    /// `in`, `out` or `forward`: which hooks the original direction met.
+    pub direction: String,
+    /// Interface it came in at, if it did.
+    pub in_iface: Option<String>,
+    /// Interface it went out at, if it did.
+    pub out_iface: Option<String>,
+    /// Outer VLAN id of the first packet, 0 if untagged.
+    pub vlan: u16,
+    /// `allow`; `drop` or `reject` for a flow that was cut.
+    pub verdict: String,
+    /// Name of the rule that let it in (`default in` / `default out` where none did).
+    pub rule: String,
+    /// Policy generation that judged it last.
+    pub generation: u32,
+    /// Packets, original direction.
+    pub packets: u64,
+    /// Bytes, original direction.
+    pub bytes: u64,
+    /// Packets, reply direction.
+    pub reply_packets: u64,
+    /// Bytes, reply direction.
+    pub reply_bytes: u64,
+    /// First packet.
+    pub first: Option<String>,
+    /// Last packet.
+    pub last: Option<String>,
+    /// Since the first packet.
+    pub age_ms: u64,
+    /// Since the last packet.
+    pub idle_ms: u64,
+    /// Until the flow is forgotten if nothing more comes.
+    pub timeout_ms: u64,
+    /// Why it ended (`closed`, `reset`, `timed-out`, `policy-changed`, ...); `null` while it lives.
+    pub ended: Option<String>,
+}
+
+/// An event: one line of `sluice watch`, one element of the `events` stream.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct EventView {
+    /// `new`, `established`, `closed`, `verdict`, `log`.
+    pub class: String,
+    /// Sequence number within the class, from the kernel (user space's own time-outs: `null`).
+    pub seq: Option<u64>,
+    /// When.
+    pub time: String,
+    /// Flow id, hexadecimal, if there is a flow.
+    pub flow: Option<String>,
+    /// As in [`FlowView`]; `arp` or `0x88cc`-like for what isn't IP.
+    pub proto: String,
+    /// 4, 6, or 0.
+    pub family: u8,
+    /// Source address, empty if not IP.
+    pub src: String,
+    /// Source port.
+    pub sport: u16,
+    /// Destination address.
+    pub dst: String,
+    /// Destination port.
+    pub dport: u16,
+    /// Interface.
+    pub iface: String,
+    /// `in` or `out`.
+    pub direction: String,
+    /// VLAN id.
+    pub vlan: u16,
+    /// `allow`, `drop`, `reject`, `count`.
+    pub verdict: String,
+    /// [`firewall_common::abi::reason::Reason`] by name.
+    pub reason: String,
+    /// Rule's name, or `default in` / `default out`, or empty.
+    pub rule: String,
+    /// TCP flags, e.g. `syn,ack`; empty if not TCP.
+    pub tcp_flags: String,
+    /// Frame length, bytes.
+    pub frame_len: u32,
+    /// Packets (flow totals for `closed`).
+    pub packets: u64,
+    /// Bytes.
+    pub bytes: u64,
+    /// Packets of the reply direction.
+    pub reply_packets: u64,
+    /// Bytes of the reply direction.
+    pub reply_bytes: u64,
+}
+
+/// A rule of the live policy with its counters.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct RuleView {
+    /// 1-based place; 0 for the two defaults.
+    pub position: u32,
+    /// Name.
+    pub name: String,
+    /// Stable id: the slot of its counters.
+    pub id: u16,
+    /// `allow`, `drop`, `reject`, `count`.
+    pub action: String,
+    /// Whether it takes part.
+    pub enabled: bool,
+    /// Whether it logs.
+    pub log: bool,
+    /// The rule as written, one line, comments stripped.
+    pub text: String,
+    /// Packets that were judged by it.
+    pub hits: u64,
+    /// All packets it decided, of established flows too.
+    pub packets: u64,
+    /// Bytes of those.
+    pub bytes: u64,
+    /// Last hit.
+    pub last_hit: Option<String>,
+}
+
+/// A counter by reason.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct ReasonView {
+    /// Reason's name.
+    pub reason: String,
+    /// Packets.
+    pub packets: u64,
+    /// Bytes of the frames.
+    pub bytes: u64,
+}
+
+/// An event class's account: `produced = delivered + lost`.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct EventCountView {
+    /// Class.
+    pub class: String,
+    /// Numbered by the kernel.
+    pub produced: u64,
+    /// Drained by the daemons since the maps were made.
+    pub delivered: u64,
+    /// Not written because the ring was full, or overwritten while no daemon ran.
+    pub lost: u64,
+    /// Held back by sampling.
+    pub suppressed: u64,
+}
+
+/// `sluice stats`.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct StatsView {
+    /// When.
+    pub time: String,
+    /// Live flows.
+    pub flows: u64,
+    /// Table's capacity (per family).
+    pub flows_max: u64,
+    /// Packets that met a hook.
+    pub packets: u64,
+    /// Bytes of those frames.
+    pub bytes: u64,
+    /// Packets that passed.
+    pub passed_packets: u64,
+    /// Packets that were dropped or rejected.
+    pub dropped_packets: u64,
+    /// By reason; only those that ever counted.
+    pub reasons: Vec<ReasonView>,
+    /// By event class.
+    pub events: Vec<EventCountView>,
+}
+
+/// One interface of `sluice status`.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct IfaceView {
+    /// Name.
+    pub name: String,
+    /// Index.
+    pub ifindex: u32,
+    /// `auto`, `xdp`, `xdp-generic`, `tc`.
+    pub mode_asked: String,
+    /// `xdp`, `xdp-generic`, `tcx`, `clsact`, or `none` where attaching failed.
+    pub ingress: String,
+    /// `tcx`, `clsact`, or `none`.
+    pub egress: String,
+    /// Why this and not another.
+    pub why: String,
+}
+
+/// `sluice status`.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct StatusView {
+    /// Version of the daemon.
+    pub version: String,
+    /// ABI version of the maps.
+    pub abi_version: u32,
+    /// Process id.
+    pub pid: u32,
+    /// Changes whenever the daemon restarts; sequence numbers are valid within it.
+    pub epoch: String,
+    /// When the daemon started.
+    pub started: String,
+    /// Whether it found a running filter and took it over.
+    pub adopted: bool,
+    /// Live policy's generation.
+    pub generation: u32,
+    /// Where the live policy was read from.
+    pub policy_file: String,
+    /// Rules in it.
+    pub rules: u32,
+    /// Live flows.
+    pub flows: u64,
+    /// Interfaces.
+    pub interfaces: Vec<IfaceView>,
+    /// What Sluice can't see or do here, in plain words.
+    pub limits: Vec<String>,
+    /// Address of the console.
+    pub console: String,
+}

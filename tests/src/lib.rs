@@ -1,0 +1,1 @@
+//! What the suites share: the lab, the packet builder, the naive model.
