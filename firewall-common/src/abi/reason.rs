@@ -84,5 +84,7 @@ numbers! {
         Reused = 36 => "reused",
         /// A flow ended: removed by an operator.
         Killed = 37 => "killed",
+        /// Ends within an SCTP or UDP-Lite header.
+        TruncatedTransport = 38 => "truncated-transport",
     }
 }

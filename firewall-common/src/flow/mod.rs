@@ -1,1 +1,5 @@
 //! Pure transitions of a flow; `now` is always an argument.
+
+pub mod key;
+pub mod tcp;
+pub mod timeout;

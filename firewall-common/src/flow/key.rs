@@ -1,0 +1,115 @@
+//! The canonical key: both directions of a flow meet one record.
+
+use crate::abi::flow::{Key4, Key6};
+use crate::wire::{Facts, facts::IcmpKind, icmp};
+
+/// The two port fields of the key: ports, or the ICMP query's identifier in both, or zero.
+#[inline(always)]
+fn ports(f: &Facts) -> ([u8; 2], [u8; 2]) {
+    if f.proto == icmp::PROTO_ICMP || f.proto == icmp::PROTO_ICMPV6 {
+        let id = if matches!(f.icmp, IcmpKind::Query | IcmpKind::Answer) { f.sport } else { [0, 0] };
+        (id, id)
+    } else {
+        (f.sport, f.dport)
+    }
+}
+
+/// Key of an IPv4 packet, and whether its source is end `a`.
+#[inline(always)]
+pub fn key4(f: &Facts) -> (Key4, bool) {
+    let src = u32::from_be_bytes([f.src[0], f.src[1], f.src[2], f.src[3]]);
+    let dst = u32::from_be_bytes([f.dst[0], f.dst[1], f.dst[2], f.dst[3]]);
+    let (sp, dp) = ports(f);
+    let src_is_a = src < dst || (src == dst && u16::from_be_bytes(sp) <= u16::from_be_bytes(dp));
+    let (a, b, a_port, b_port) = if src_is_a { (src, dst, sp, dp) } else { (dst, src, dp, sp) };
+    let key = Key4 {
+        a: a.to_be_bytes(),
+        b: b.to_be_bytes(),
+        a_port,
+        b_port,
+        proto: f.proto,
+        _pad: [0; 3],
+    };
+    (key, src_is_a)
+}
+
+#[inline(always)]
+fn halves(b: &[u8; 16]) -> (u64, u64) {
+    (
+        u64::from_be_bytes([b[0], b[1], b[2], b[3], b[4], b[5], b[6], b[7]]),
+        u64::from_be_bytes([b[8], b[9], b[10], b[11], b[12], b[13], b[14], b[15]]),
+    )
+}
+
+/// Key of an IPv6 packet, and whether its source is end `a`.
+#[inline(always)]
+pub fn key6(f: &Facts) -> (Key6, bool) {
+    let (s_hi, s_lo) = halves(&f.src);
+    let (d_hi, d_lo) = halves(&f.dst);
+    let (sp, dp) = ports(f);
+    let equal = s_hi == d_hi && s_lo == d_lo;
+    let src_is_a = s_hi < d_hi
+        || (s_hi == d_hi && s_lo < d_lo)
+        || (equal && u16::from_be_bytes(sp) <= u16::from_be_bytes(dp));
+    let mut key = Key6 { proto: f.proto, ..Key6::default() };
+    if src_is_a {
+        key.a = f.src;
+        key.b = f.dst;
+        key.a_port = sp;
+        key.b_port = dp;
+    } else {
+        key.a = f.dst;
+        key.b = f.src;
+        key.a_port = dp;
+        key.b_port = sp;
+    }
+    (key, src_is_a)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn facts(src: [u8; 4], sport: u16, dst: [u8; 4], dport: u16) -> Facts {
+        let mut f = Facts { family: 4, proto: 6, ..Facts::default() };
+        f.src[..4].copy_from_slice(&src);
+        f.dst[..4].copy_from_slice(&dst);
+        f.sport = sport.to_be_bytes();
+        f.dport = dport.to_be_bytes();
+        f
+    }
+
+    #[test]
+    fn both_directions_meet_and_know_their_side() {
+        for (a, b) in [(([10, 0, 0, 1], 9), ([9, 255, 0, 1], 8)), (([10, 0, 0, 1], 9), ([10, 0, 0, 1], 8))] {
+            let (there, one) = key4(&facts(a.0, a.1, b.0, b.1));
+            let (back, two) = key4(&facts(b.0, b.1, a.0, a.1));
+            assert_eq!(there, back);
+            assert_ne!(one, two);
+        }
+    }
+
+    #[test]
+    fn v6_orders_by_the_whole_address() {
+        let mut f = Facts { family: 6, proto: 17, ..Facts::default() };
+        f.src[15] = 2;
+        f.dst[15] = 1;
+        let (key, src_is_a) = key6(&f);
+        assert!(!src_is_a);
+        assert_eq!(key.a[15], 1);
+        f.src[0] = 0;
+        f.dst[0] = 0x20;
+        assert!(key6(&f).1);
+    }
+
+    #[test]
+    fn an_icmp_answer_meets_its_query() {
+        let mut q = facts([1, 1, 1, 1], 77, [2, 2, 2, 2], 0x0800);
+        q.proto = 1;
+        q.icmp = IcmpKind::Query;
+        let mut a = facts([2, 2, 2, 2], 77, [1, 1, 1, 1], 0);
+        a.proto = 1;
+        a.icmp = IcmpKind::Answer;
+        assert_eq!(key4(&q).0, key4(&a).0);
+    }
+}

@@ -1,0 +1,82 @@
+//! TCP (RFC 9293), UDP (RFC 768), and the ports of their relatives.
+
+use super::{Cursor, Facts, Fragment, icmp};
+use crate::abi::reason::Reason;
+
+/// IP protocol number of TCP.
+pub const TCP: u8 = 6;
+/// IP protocol number of UDP.
+pub const UDP: u8 = 17;
+/// IP protocol number of SCTP.
+pub const SCTP: u8 = 132;
+/// IP protocol number of UDP-Lite.
+pub const UDPLITE: u8 = 136;
+
+/// TCP flag.
+pub const FIN: u8 = 0x01;
+/// TCP flag.
+pub const SYN: u8 = 0x02;
+/// TCP flag.
+pub const RST: u8 = 0x04;
+/// TCP flag.
+pub const ACK: u8 = 0x10;
+
+/// Whether the protocol's header begins with two ports.
+#[inline(always)]
+pub fn has_ports(proto: u8) -> bool {
+    matches!(proto, TCP | UDP | SCTP | UDPLITE)
+}
+
+/// Reads the transport header at `facts.l4`.
+#[inline(always)]
+pub fn parse<C: Cursor>(c: &C, facts: &mut Facts) -> Result<(), Reason> {
+    let l4 = facts.l4 as usize;
+    let end = facts.l3 as usize + facts.ip_len as usize;
+    match facts.proto {
+        TCP => {
+            if l4 + 20 > end {
+                return Err(Reason::TruncatedTcp);
+            }
+            let (Some(ports), Some(tail)) = (c.bytes::<4>(l4), c.bytes::<2>(l4 + 12)) else {
+                return Err(Reason::TruncatedTcp);
+            };
+            let header = (tail[0] >> 4) as usize * 4;
+            if header < 20 || l4 + header > end {
+                return Err(Reason::BadTcpDataOffset);
+            }
+            set_ports(facts, ports);
+            facts.tcp_flags = tail[1];
+            facts.l4_len = header as u8;
+        }
+        UDP => {
+            if l4 + 8 > end {
+                return Err(Reason::TruncatedUdp);
+            }
+            let Some(h) = c.bytes::<8>(l4) else { return Err(Reason::TruncatedUdp) };
+            let len = u16::from_be_bytes([h[4], h[5]]) as usize;
+            let whole = facts.fragment == Fragment::Whole && !c.aggregated();
+            if whole && (len < 8 || l4 + len > end) {
+                return Err(Reason::BadUdpLength);
+            }
+            set_ports(facts, [h[0], h[1], h[2], h[3]]);
+            facts.l4_len = 8;
+        }
+        SCTP | UDPLITE => {
+            if l4 + 8 > end {
+                return Err(Reason::TruncatedTransport);
+            }
+            let Some(ports) = c.bytes::<4>(l4) else { return Err(Reason::TruncatedTransport) };
+            set_ports(facts, ports);
+        }
+        icmp::PROTO_ICMP if facts.family == 4 => icmp::parse(c, end, facts)?,
+        icmp::PROTO_ICMPV6 if facts.family == 6 => icmp::parse(c, end, facts)?,
+        _ => {}
+    }
+    Ok(())
+}
+
+#[inline(always)]
+fn set_ports(facts: &mut Facts, p: [u8; 4]) {
+    facts.sport = [p[0], p[1]];
+    facts.dport = [p[2], p[3]];
+}
