@@ -1,0 +1,306 @@
+//! The real daemon at the gate, and the real command line against it.
+
+use super::{LabError, NetNs, wait_for};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering::SeqCst};
+use std::time::Duration;
+
+/// How a daemon is started.
+#[derive(Clone, Debug)]
+pub struct DaemonOptions {
+    /// Policy text.
+    pub policy: String,
+    /// Interfaces with their hook modes, e.g. `("wan0", "auto")`.
+    pub ifaces: Vec<(String, String)>,
+    /// Further arguments of `sluice daemon`.
+    pub extra: Vec<String>,
+}
+
+impl DaemonOptions {
+    /// Both interfaces of the gate, mode `auto`.
+    pub fn gate(policy: &str) -> Self {
+        Self::on(policy, &[("wan0", "auto"), ("lan0", "auto")])
+    }
+
+    /// These interfaces.
+    pub fn on(policy: &str, ifaces: &[(&str, &str)]) -> Self {
+        Self {
+            policy: policy.to_owned(),
+            ifaces: ifaces.iter().map(|(name, mode)| ((*name).to_owned(), (*mode).to_owned())).collect(),
+            extra: Vec::new(),
+        }
+    }
+}
+
+/// A daemon of the binary under test, with directories, pins and a socket of its own. Dropping it
+/// takes the filter down.
+#[derive(Debug)]
+pub struct Daemon {
+    ns: NetNs,
+    bin: PathBuf,
+    options: DaemonOptions,
+    /// Everything on disk: policy, state, socket, log.
+    pub dir: PathBuf,
+    /// Its pins.
+    pub pin_dir: PathBuf,
+    child: Option<Child>,
+}
+
+/// What a command of the CLI said.
+#[derive(Debug)]
+pub struct CliOutput {
+    /// Exit code, -1 where a signal ended it.
+    pub code: i32,
+    /// Standard output.
+    pub stdout: String,
+    /// Standard error.
+    pub stderr: String,
+}
+
+impl CliOutput {
+    /// Standard output as JSON.
+    ///
+    /// # Panics
+    /// Where it isn't, or the command failed.
+    pub fn json(&self) -> serde_json::Value {
+        assert_eq!(self.code, 0, "the command failed: {self:?}");
+        serde_json::from_str(&self.stdout).unwrap_or_else(|error| panic!("not JSON ({error}): {self:?}"))
+    }
+}
+
+/// The binary under test: `SLUICE_BIN`, set by `cargo xtask test`.
+pub fn sluice_bin() -> Option<PathBuf> {
+    crate::skip::path_from_env("SLUICE_BIN")
+}
+
+static COUNT: AtomicU32 = AtomicU32::new(0);
+
+impl Daemon {
+    /// Console's port; each gate is a namespace of its own, so that all may use the same.
+    pub const PORT: u16 = 8470;
+
+    /// Starts one in `ns` and waits until it answers; skips under `test`'s name where there is no
+    /// binary.
+    ///
+    /// # Panics
+    /// Where the daemon doesn't come up, with its log.
+    pub fn or_skip(test: &str, ns: &NetNs, options: DaemonOptions) -> Option<Self> {
+        let Some(bin) = sluice_bin() else {
+            crate::skip::skip(test, "SLUICE_BIN isn't set (run `cargo xtask test`)");
+            return None;
+        };
+        let mut daemon = Self::prepare(ns, &bin, options).unwrap_or_else(|error| panic!("preparing a daemon: {error}"));
+        daemon.start();
+        Some(daemon)
+    }
+
+    /// Makes the directories and writes the policy; starts nothing.
+    ///
+    /// # Errors
+    /// Where the disk refuses.
+    pub fn prepare(ns: &NetNs, bin: &Path, options: DaemonOptions) -> Result<Self, LabError> {
+        sweep_leftovers();
+        let unique = format!("{}-{}", std::process::id(), COUNT.fetch_add(1, SeqCst));
+        let dir = std::env::temp_dir().join(format!("sluice-test-{unique}"));
+        std::fs::create_dir_all(dir.join("state")).map_err(LabError::system("making a daemon's folder"))?;
+        std::fs::write(dir.join("policy.sluice"), &options.policy).map_err(LabError::system("writing a policy"))?;
+        // An empty configuration: the machine's own must play no part.
+        std::fs::write(dir.join("sluice.toml"), "").map_err(LabError::system("writing a configuration"))?;
+        let pin_dir = PathBuf::from(format!("/sys/fs/bpf/sluice-test-{unique}"));
+        Ok(Self { ns: ns.clone(), bin: bin.to_owned(), options, dir, pin_dir, child: None })
+    }
+
+    /// The daemon's arguments.
+    pub fn args(&self) -> Vec<String> {
+        let path = |part: &str| self.dir.join(part).display().to_string();
+        let mut args = vec!["--socket".into(), path("sock"), "daemon".into()];
+        for (flag, value) in [
+            ("--config", path("sluice.toml")),
+            ("--policy", path("policy.sluice")),
+            ("--state-dir", path("state")),
+            ("--pin-dir", self.pin_dir.display().to_string()),
+            ("--listen", format!("127.0.0.1:{}", Self::PORT)),
+        ] {
+            args.extend([flag.to_owned(), value]);
+        }
+        for (name, mode) in &self.options.ifaces {
+            args.extend(["--iface".to_owned(), format!("{name}={mode}")]);
+        }
+        args.extend(self.options.extra.iter().cloned());
+        args
+    }
+
+    /// Starts the process and waits until it answers `status`.
+    ///
+    /// # Panics
+    /// Where it doesn't within 20 s, or ends, with its log.
+    pub fn start(&mut self) {
+        let log = std::fs::File::options().create(true).append(true).open(self.dir.join("log")).expect("a log file");
+        let child = self
+            .ns
+            .command(&self.bin)
+            .args(self.args())
+            .env("RUST_LOG", "info")
+            .stdin(Stdio::null())
+            .stdout(log.try_clone().expect("a second handle on the log"))
+            .stderr(log)
+            .spawn()
+            .unwrap_or_else(|error| panic!("starting {}: {error}", self.bin.display()));
+        self.child = Some(child);
+        let mut ended = None;
+        let up = wait_for("the daemon answering", Duration::from_secs(20), || {
+            ended = self.child.as_mut().and_then(|child| child.try_wait().ok().flatten());
+            if ended.is_some() { Some(false) } else { (self.cli(&["status"]).code == 0).then_some(true) }
+        });
+        match up {
+            Ok(true) => {}
+            Ok(false) => panic!("the daemon ended ({ended:?}); its log:\n{}", self.log()),
+            Err(late) => panic!("{late}; last answer {:?}; its log:\n{}", self.cli(&["status"]), self.log()),
+        }
+    }
+
+    /// What the daemon logged so far.
+    pub fn log(&self) -> String {
+        std::fs::read_to_string(self.dir.join("log")).unwrap_or_default()
+    }
+
+    /// Runs `sluice --socket … ARGS`.
+    ///
+    /// # Panics
+    /// Where the binary can't be started.
+    pub fn cli(&self, args: &[&str]) -> CliOutput {
+        let output = self
+            .ns
+            .command(&self.bin)
+            .arg("--socket")
+            .arg(self.dir.join("sock"))
+            .args(args)
+            .env_remove("SLUICE_SOCKET")
+            .stdin(Stdio::null())
+            .output()
+            .unwrap_or_else(|error| panic!("starting {}: {error}", self.bin.display()));
+        CliOutput {
+            code: output.status.code().unwrap_or(-1),
+            stdout: String::from_utf8_lossy(&output.stdout).into_owned(),
+            stderr: String::from_utf8_lossy(&output.stderr).into_owned(),
+        }
+    }
+
+    /// Runs a command with `--json` and returns what it printed.
+    ///
+    /// # Panics
+    /// Where it fails.
+    pub fn json(&self, args: &[&str]) -> serde_json::Value {
+        self.cli(&[&["--json"], args].concat()).json()
+    }
+
+    /// Applies another policy through the CLI.
+    ///
+    /// # Panics
+    /// Where it isn't taken.
+    pub fn apply(&self, policy: &str) {
+        let file = self.dir.join("next.sluice");
+        std::fs::write(&file, policy).expect("writing a policy");
+        // `--yes`/`--force` where the CLI would ask: the tests' policies cut off whom they like.
+        let output = self.cli(&["apply", "--force", &file.display().to_string()]);
+        assert_eq!(output.code, 0, "apply: {output:?}\npolicy:\n{policy}");
+    }
+
+    /// The bearer token.
+    ///
+    /// # Panics
+    /// Where the daemon made none.
+    pub fn token(&self) -> String {
+        std::fs::read_to_string(self.dir.join("state/token")).expect("a token file").trim().to_owned()
+    }
+
+    /// Process id.
+    pub fn pid(&self) -> Option<u32> {
+        self.child.as_ref().map(Child::id)
+    }
+
+    /// Whether the process runs.
+    pub fn alive(&mut self) -> bool {
+        self.child.as_mut().is_some_and(|child| matches!(child.try_wait(), Ok(None)))
+    }
+
+    /// `kill -9`: the filter stays.
+    pub fn kill9(&mut self) {
+        if let Some(mut child) = self.child.take() {
+            let _ = child.kill();
+            let _ = child.wait();
+        }
+    }
+
+    /// SIGTERM, and the exit code.
+    ///
+    /// # Panics
+    /// Where it doesn't end within 10 s.
+    pub fn terminate(&mut self) -> i32 {
+        let Some(mut child) = self.child.take() else { return 0 };
+        // SAFETY: kill takes numbers; the process is a child that hasn't been waited for.
+        unsafe { libc::kill(child.id() as i32, libc::SIGTERM) };
+        let status = wait_for("the daemon ending on SIGTERM", Duration::from_secs(10), || child.try_wait().ok().flatten());
+        match status {
+            Ok(status) => status.code().unwrap_or(-1),
+            Err(late) => {
+                let _ = child.kill();
+                let _ = child.wait();
+                panic!("{late}; its log:\n{}", self.log())
+            }
+        }
+    }
+
+    /// `sluice daemon --unload` with the same directories.
+    pub fn unload(&mut self) -> CliOutput {
+        self.terminate();
+        let mut args = self.args();
+        args.push("--unload".into());
+        let output = self.ns.command(&self.bin).args(args).output().expect("running --unload");
+        CliOutput {
+            code: output.status.code().unwrap_or(-1),
+            stdout: String::from_utf8_lossy(&output.stdout).into_owned(),
+            stderr: String::from_utf8_lossy(&output.stderr).into_owned(),
+        }
+    }
+}
+
+impl Drop for Daemon {
+    fn drop(&mut self) {
+        self.kill9();
+        if std::thread::panicking() {
+            eprintln!("--- the daemon's log:\n{}---", self.log());
+        }
+        let _ = std::fs::remove_dir_all(&self.dir);
+        remove_pins(&self.pin_dir);
+    }
+}
+
+/// Takes a folder of pins away; links without a pin or a descriptor are detached by the kernel.
+fn remove_pins(dir: &Path) {
+    // Not `remove_dir_all`: bpffs refuses to open a pinned object as a file, but unlinks it.
+    for entry in std::fs::read_dir(dir).into_iter().flatten().flatten() {
+        if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
+            remove_pins(&entry.path());
+        } else {
+            let _ = std::fs::remove_file(entry.path());
+        }
+    }
+    let _ = std::fs::remove_dir(dir);
+}
+
+/// Pins and folders of test processes that were killed.
+fn sweep_leftovers() {
+    for parent in [PathBuf::from("/sys/fs/bpf"), std::env::temp_dir()] {
+        for entry in std::fs::read_dir(parent).into_iter().flatten().flatten() {
+            let name = entry.file_name().to_string_lossy().into_owned();
+            let pid = name.strip_prefix("sluice-test-").and_then(|rest| rest.split('-').next());
+            let Some(pid) = pid.and_then(|pid| pid.parse::<u32>().ok()) else { continue };
+            if !Path::new(&format!("/proc/{pid}")).exists() {
+                remove_pins(&entry.path());
+                let _ = std::fs::remove_dir_all(entry.path());
+            }
+        }
+    }
+}
