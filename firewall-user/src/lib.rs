@@ -1,3 +1,4 @@
 //! Sluice in user space: policy, datapath, monitor, server, command line.
 
+pub mod monitor;
 pub mod view;

@@ -1,0 +1,171 @@
+//! Rules and statistics: the kernel's counters as rows.
+
+use super::{account::Accounts, clock::Clock, text};
+use crate::view::{ReasonView, RuleView, StatsView};
+use firewall_common::abi::{
+    counter::{EventCounter, ReasonCounter, RuleCounter},
+    event::CLASSES,
+    reason::Reason,
+    table::Verdict,
+};
+use std::{
+    collections::{BTreeMap, HashMap},
+    sync::Arc,
+};
+
+/// One reading of all counters.
+#[derive(Clone, Debug, Default)]
+pub struct CounterInput {
+    /// By rule slot.
+    pub rules: Vec<(u16, RuleCounter)>,
+    /// By verdict and reason.
+    pub reasons: Vec<(Verdict, Reason, ReasonCounter)>,
+    /// By [`firewall_common::abi::event::Class`].
+    pub events: [EventCounter; CLASSES],
+    /// Capacity of the flow table, per family.
+    pub flows_max: u64,
+}
+
+/// What the policy says of a rule.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RuleInfo {
+    /// 1-based place; 0 for the two defaults.
+    pub position: u32,
+    /// Slot of its counters.
+    pub slot: u16,
+    /// Name.
+    pub name: String,
+    /// What it does.
+    pub action: Verdict,
+    /// Whether it takes part.
+    pub enabled: bool,
+    /// Whether it logs.
+    pub log: bool,
+    /// As written.
+    pub text: String,
+}
+
+#[derive(Clone, Debug)]
+struct Row {
+    view: Arc<RuleView>,
+    changed: u64,
+}
+
+#[derive(Debug, Default)]
+pub(super) struct Counters {
+    rows: Vec<Row>,
+    before: HashMap<u16, RuleCounter>,
+    version: u64,
+    policy_version: u64,
+    stats: Arc<StatsView>,
+}
+
+impl Counters {
+    pub fn version(&self) -> u64 {
+        self.version
+    }
+
+    pub fn policy(&mut self, rules: Vec<RuleInfo>) {
+        self.version += 1;
+        self.policy_version = self.version;
+        let version = self.version;
+        self.rows = rules
+            .into_iter()
+            .map(|rule| {
+                let counter = self.before.get(&rule.slot).copied().unwrap_or_default();
+                let last_hit = self.rows.iter().find(|row| row.view.id == rule.slot).and_then(|row| row.view.last_hit.clone());
+                Row {
+                    view: Arc::new(RuleView {
+                        position: rule.position,
+                        name: rule.name,
+                        id: rule.slot,
+                        action: rule.action.name().to_owned(),
+                        enabled: rule.enabled,
+                        log: rule.log,
+                        text: rule.text,
+                        hits: counter.hits,
+                        packets: counter.packets,
+                        bytes: counter.bytes,
+                        last_hit,
+                    }),
+                    changed: version,
+                }
+            })
+            .collect();
+    }
+
+    pub fn forget(&mut self) {
+        self.before.clear();
+    }
+
+    /// Takes a reading; returns the rules that moved, with the new version.
+    pub fn read(&mut self, input: &CounterInput, clock: &Clock) -> Option<(u64, Vec<Arc<RuleView>>)> {
+        self.version += 1;
+        let now: HashMap<u16, RuleCounter> = input.rules.iter().copied().collect();
+        let mut moved = Vec::new();
+        for row in &mut self.rows {
+            let counter = now.get(&row.view.id).copied().unwrap_or_default();
+            if (row.view.hits, row.view.packets, row.view.bytes) != (counter.hits, counter.packets, counter.bytes) {
+                let view = Arc::make_mut(&mut row.view);
+                view.hits = counter.hits;
+                view.packets = counter.packets;
+                view.bytes = counter.bytes;
+                view.last_hit = clock.tick_to_unix(counter.last).map(text::time);
+                row.changed = self.version;
+                moved.push(row.view.clone());
+            }
+        }
+        self.before = now;
+        (!moved.is_empty()).then_some((self.version, moved))
+    }
+
+    pub fn rules(&self) -> Vec<Arc<RuleView>> {
+        self.rows.iter().map(|row| row.view.clone()).collect()
+    }
+
+    pub fn rules_since(&self, version: u64) -> Option<Vec<Arc<RuleView>>> {
+        (self.policy_version <= version && version <= self.version)
+            .then(|| self.rows.iter().filter(|row| row.changed > version).map(|row| row.view.clone()).collect())
+    }
+
+    pub fn stats(&mut self, input: &CounterInput, flows: u64, accounts: &Accounts, clock: &Clock) -> StatsView {
+        let (mut packets, mut bytes, mut refused) = (0, 0, 0);
+        let mut reasons: BTreeMap<Reason, ReasonCounter> = BTreeMap::new();
+        for (verdict, reason, counter) in &input.reasons {
+            packets += counter.packets;
+            bytes += counter.bytes;
+            if matches!(verdict, Verdict::Drop | Verdict::Reject) {
+                refused += counter.packets;
+            }
+            if counter.packets > 0 {
+                let sum = reasons.entry(*reason).or_default();
+                sum.packets += counter.packets;
+                sum.bytes += counter.bytes;
+            }
+        }
+        let stats = StatsView {
+            time: text::time(clock.unix_ns),
+            flows,
+            flows_max: input.flows_max,
+            packets,
+            bytes,
+            passed_packets: packets.saturating_sub(refused),
+            dropped_packets: refused,
+            reasons: reasons
+                .into_iter()
+                .map(|(reason, counter)| ReasonView {
+                    reason: reason.name().to_owned(),
+                    packets: counter.packets,
+                    bytes: counter.bytes,
+                })
+                .collect(),
+            events: accounts.views(),
+        };
+        self.stats = Arc::new(stats.clone());
+        stats
+    }
+
+    pub fn last_stats(&self) -> Arc<StatsView> {
+        self.stats.clone()
+    }
+}

@@ -1,0 +1,132 @@
+//! Events: the kernel's records as rows, and the ring of recent ones.
+
+use super::{clock::Clock, names::Names, text};
+use crate::view::{EventView, FlowView};
+use firewall_common::abi::{
+    event::{Class, Event},
+    reason::Reason,
+    table::{Direction, Verdict},
+};
+use std::{collections::VecDeque, sync::Arc};
+
+/// The row of a kernel event.
+pub(super) fn view(event: &Event, names: &Names, clock: &Clock) -> EventView {
+    let ip = event.family != 0;
+    let icmp = ip && matches!(event.proto, text::ICMP | text::ICMPV6);
+    EventView {
+        class: Class::try_from(event.class).map_or_else(|raw| raw.to_string(), |class| class.name().to_owned()),
+        seq: Some(event.seq),
+        time: text::time(clock.monotonic_to_unix(event.time_ns)),
+        flow: (event.flow_id != 0).then(|| text::flow_id(event.flow_id)),
+        proto: if ip { text::proto(event.proto) } else { text::ethertype(event.ethertype) },
+        family: event.family,
+        src: text::address(event.family, &event.src),
+        sport: u16::from_be_bytes(event.sport),
+        dst: text::address(event.family, &event.dst),
+        dport: if icmp { 0 } else { u16::from_be_bytes(event.dport) },
+        iface: names.iface_index(event.ifindex),
+        direction: Direction::try_from(event.direction).map_or("", Direction::name).to_owned(),
+        vlan: event.vlan,
+        verdict: Verdict::try_from(event.verdict).map_or("", Verdict::name).to_owned(),
+        reason: Reason::try_from(event.reason).map_or_else(|raw| raw.to_string(), |reason| reason.name().to_owned()),
+        rule: names.rule(event.rule),
+        tcp_flags: if event.proto == text::TCP && ip { text::tcp_flags(event.tcp_flags) } else { String::new() },
+        frame_len: event.frame_len,
+        packets: event.packets,
+        bytes: event.bytes,
+        reply_packets: event.reply_packets,
+        reply_bytes: event.reply_bytes,
+    }
+}
+
+/// The row for a flow that the sweep found idle past its time-out: user space's own event.
+pub(super) fn timed_out(flow: &FlowView, clock: &Clock) -> EventView {
+    EventView {
+        class: Class::FlowClosed.name().to_owned(),
+        seq: None,
+        time: text::time(clock.unix_ns),
+        flow: Some(flow.id.clone()),
+        proto: flow.proto.clone(),
+        family: flow.family,
+        src: flow.src.clone(),
+        sport: flow.sport,
+        dst: flow.dst.clone(),
+        dport: flow.dport,
+        iface: flow.in_iface.clone().or_else(|| flow.out_iface.clone()).unwrap_or_default(),
+        direction: if flow.in_iface.is_some() { Direction::In } else { Direction::Out }.name().to_owned(),
+        vlan: flow.vlan,
+        verdict: flow.verdict.clone(),
+        reason: Reason::TimedOut.name().to_owned(),
+        rule: flow.rule.clone(),
+        tcp_flags: String::new(),
+        frame_len: 0,
+        packets: flow.packets,
+        bytes: flow.bytes,
+        reply_packets: flow.reply_packets,
+        reply_bytes: flow.reply_bytes,
+    }
+}
+
+/// The most recent events, numbered from 1 within this life of the daemon.
+#[derive(Clone, Debug)]
+pub struct EventLog {
+    kept: VecDeque<Arc<EventView>>,
+    limit: usize,
+    next: u64,
+}
+
+impl EventLog {
+    pub(super) fn new(limit: usize) -> Self {
+        Self { kept: VecDeque::new(), limit: limit.max(1), next: 1 }
+    }
+    pub(super) fn push(&mut self, event: Arc<EventView>) {
+        if self.kept.len() == self.limit {
+            self.kept.pop_front();
+        }
+        self.kept.push_back(event);
+        self.next += 1;
+    }
+    /// Number of the next event.
+    pub fn next_seq(&self) -> u64 {
+        self.next
+    }
+    /// Number of the last event; 0 if there was none.
+    pub fn last_seq(&self) -> u64 {
+        self.next - 1
+    }
+    /// Events past number `seq`, oldest first, with their numbers; `None` where some of them aren't
+    /// kept any more, or `seq` was never given out.
+    pub fn after(&self, seq: u64) -> Option<impl DoubleEndedIterator<Item = (u64, &Arc<EventView>)>> {
+        let first = self.next - self.kept.len() as u64;
+        if seq >= self.next || seq + 1 < first {
+            return None;
+        }
+        let skip = (seq + 1 - first) as usize;
+        Some(self.kept.iter().enumerate().skip(skip).map(move |(at, event)| (first + at as u64, event)))
+    }
+    /// All that are kept, oldest first, with their numbers.
+    pub fn all(&self) -> impl DoubleEndedIterator<Item = (u64, &Arc<EventView>)> {
+        let first = self.next - self.kept.len() as u64;
+        self.kept.iter().enumerate().map(move |(at, event)| (first + at as u64, event))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn resume_points() {
+        let mut log = EventLog::new(3);
+        assert_eq!(log.after(0).map(Iterator::count), Some(0));
+        for _ in 0..5 {
+            log.push(Arc::new(EventView::default()));
+        }
+        let seqs = |from| log.after(from).map(|events| events.map(|(seq, _)| seq).collect::<Vec<_>>());
+        assert_eq!(seqs(5), Some(vec![]));
+        assert_eq!(seqs(3), Some(vec![4, 5]));
+        assert_eq!(seqs(2), Some(vec![3, 4, 5]));
+        assert_eq!(seqs(1), None, "event 2 is gone");
+        assert_eq!(seqs(6), None, "from the future");
+    }
+}

@@ -1,0 +1,365 @@
+//! The live flow table: events make it quick, scans make it true.
+
+use super::{FlowRecord, clock::Clock, names::Names, text};
+use crate::view::FlowView;
+use firewall_common::{
+    abi::{
+        event::{Class, Event},
+        flow::{Flow, Judgement, bits},
+        reason::Reason,
+        table::{Direction, TIMEOUTS, Verdict},
+    },
+    flow::{tcp::TcpState, timeout},
+};
+use std::{
+    collections::{HashMap, VecDeque},
+    sync::Arc,
+};
+
+/// What changed between two versions of the table.
+#[derive(Clone, Debug, Default)]
+pub struct FlowChanges {
+    /// The version this leads to.
+    pub version: u64,
+    /// New and changed flows, whole.
+    pub upsert: Vec<Arc<FlowView>>,
+    /// Flows that aren't shown any more.
+    pub remove: Vec<String>,
+}
+
+/// Why a flow ended, where nobody said: its closing event was lost and the table has it no more.
+const GONE: &str = "gone";
+
+#[derive(Clone, Debug)]
+struct Live {
+    record: FlowRecord,
+    /// Why it ended.
+    ended: Option<&'static str>,
+    /// The judgement that cut it.
+    cut: Option<Judgement>,
+    /// Version of its last change.
+    changed: u64,
+    /// Scans in a row that didn't have it.
+    missed: u8,
+}
+
+/// The table. See the module.
+#[derive(Debug)]
+pub struct FlowTable {
+    flows: HashMap<u64, Live>,
+    live: u64,
+    version: u64,
+    /// Changed in this turn (their `changed` is `version + 1`).
+    dirty: Vec<u64>,
+    /// Ended flows by the moment (CLOCK_MONOTONIC, ns) at which they ended.
+    ended: VecDeque<(u64, u64)>,
+    removed: VecDeque<(u64, u64)>,
+    /// Removals up to this version are forgotten.
+    removed_floor: u64,
+    ended_kept_ns: u64,
+    removals_kept: usize,
+}
+
+impl FlowTable {
+    pub(super) fn new(ended_kept_ms: u64, removals_kept: usize) -> Self {
+        Self {
+            flows: HashMap::new(),
+            live: 0,
+            version: 0,
+            dirty: Vec::new(),
+            ended: VecDeque::new(),
+            removed: VecDeque::new(),
+            removed_floor: 0,
+            ended_kept_ns: ended_kept_ms * 1_000_000,
+            removals_kept,
+        }
+    }
+
+    pub(super) fn live(&self) -> u64 {
+        self.live
+    }
+
+    pub(super) fn version(&self) -> u64 {
+        self.version
+    }
+
+    pub(super) fn event(&mut self, class: Class, event: &Event, clock: &Clock) {
+        if event.flow_id == 0 || matches!(class, Class::Verdict | Class::Log) {
+            return;
+        }
+        let id = event.flow_id;
+        if !self.flows.contains_key(&id) {
+            self.insert(from_event(event, clock));
+        }
+        let Some(live) = self.flows.get_mut(&id) else { return };
+        let flow = &mut live.record.flow;
+        // A scan may have been quicker than the ring: figures never go back.
+        flow.packets = flow.packets.max(event.packets);
+        flow.bytes = flow.bytes.max(event.bytes);
+        flow.reply_packets = flow.reply_packets.max(event.reply_packets);
+        flow.reply_bytes = flow.reply_bytes.max(event.reply_bytes);
+        flow.last = flow.last.max(clock.monotonic_to_tick(event.time_ns));
+        flow.tcp_state = flow.tcp_state.max(event.tcp_state);
+        let mut reason = None;
+        match class {
+            Class::FlowEstablished => flow.bits |= bits::SEEN_REPLY | bits::TOLD_ESTABLISHED,
+            Class::FlowClosed => {
+                flow.bits |= bits::TOLD_CLOSED;
+                let why = Reason::try_from(event.reason).unwrap_or(Reason::Closed);
+                if why == Reason::PolicyChanged {
+                    live.cut = Some(Judgement::new(event.generation, event.rule, event.verdict));
+                }
+                reason = Some(why.name());
+            }
+            Class::FlowNew | Class::Verdict | Class::Log => {}
+        }
+        self.touch(id);
+        if let Some(reason) = reason {
+            self.end(id, reason, clock);
+        }
+    }
+
+    pub(super) fn scan(&mut self, records: &[FlowRecord], clock: &Clock) {
+        for live in self.flows.values_mut() {
+            live.missed = live.missed.saturating_add(1);
+        }
+        for record in records {
+            let id = record.flow.id;
+            let told_closed = record.flow.bits & bits::TOLD_CLOSED != 0;
+            match self.flows.get_mut(&id) {
+                // Ended before this daemon looked, or shown for long enough.
+                None if told_closed => {}
+                None => self.insert(*record),
+                Some(live) => {
+                    live.missed = 0;
+                    if differs(&live.record.flow, &record.flow) {
+                        live.record = *record;
+                        self.touch(id);
+                    }
+                    if told_closed {
+                        self.end(id, Reason::Closed.name(), clock);
+                    }
+                }
+            }
+        }
+        // Twice, since a walk over a table that others change may miss an entry.
+        let gone: Vec<u64> = self
+            .flows
+            .iter()
+            .filter(|(_, live)| live.missed >= 2 && live.ended.is_none())
+            .map(|(id, _)| *id)
+            .collect();
+        for id in gone {
+            self.end(id, GONE, clock);
+        }
+    }
+
+    /// The sweep deleted this one; tells whether its end is news.
+    pub(super) fn swept(&mut self, record: &FlowRecord, clock: &Clock) -> bool {
+        let id = record.flow.id;
+        let told_closed = record.flow.bits & bits::TOLD_CLOSED != 0;
+        let Some(live) = self.flows.get_mut(&id) else {
+            if !told_closed {
+                self.insert(*record);
+                self.end(id, Reason::TimedOut.name(), clock);
+            }
+            return !told_closed;
+        };
+        if differs(&live.record.flow, &record.flow) {
+            live.record = *record;
+            self.touch(id);
+        }
+        let news = self.flows.get(&id).is_some_and(|live| live.ended.is_none()) && !told_closed;
+        self.end(id, if told_closed { Reason::Closed } else { Reason::TimedOut }.name(), clock);
+        news
+    }
+
+    /// Removes what has been shown for long enough and hands out this turn's changes.
+    pub(super) fn finish(&mut self, names: &Names, timeouts: &[u32; TIMEOUTS], clock: &Clock) -> Option<FlowChanges> {
+        let mut remove = Vec::new();
+        while let Some(&(since, id)) = self.ended.front()
+            && clock.monotonic_ns.saturating_sub(since) >= self.ended_kept_ns
+        {
+            self.ended.pop_front();
+            self.flows.remove(&id);
+            if self.removed.len() == self.removals_kept
+                && let Some((version, _)) = self.removed.pop_front()
+            {
+                self.removed_floor = version;
+            }
+            self.removed.push_back((self.version + 1, id));
+            remove.push(text::flow_id(id));
+        }
+        if self.dirty.is_empty() && remove.is_empty() {
+            return None;
+        }
+        self.version += 1;
+        let upsert = std::mem::take(&mut self.dirty)
+            .iter()
+            .filter_map(|id| self.flows.get(id))
+            .map(|live| Arc::new(live.render(names, timeouts, clock)))
+            .collect();
+        Some(FlowChanges { version: self.version, upsert, remove })
+    }
+
+    pub(super) fn since(
+        &self,
+        version: u64,
+        names: &Names,
+        timeouts: &[u32; TIMEOUTS],
+        clock: &Clock,
+    ) -> Option<FlowChanges> {
+        if version > self.version || version < self.removed_floor {
+            return None;
+        }
+        let upsert = self.flows.values().filter(|live| live.changed > version && live.changed <= self.version);
+        let remove = self.removed.iter().rev().take_while(|(at, _)| *at > version);
+        Some(FlowChanges {
+            version: self.version,
+            upsert: upsert.map(|live| Arc::new(live.render(names, timeouts, clock))).collect(),
+            remove: remove.map(|(_, id)| text::flow_id(*id)).collect(),
+        })
+    }
+
+    pub(super) fn rows<'a>(
+        &'a self,
+        names: &'a Names,
+        timeouts: &'a [u32; TIMEOUTS],
+        clock: &'a Clock,
+    ) -> impl Iterator<Item = FlowView> + 'a {
+        self.flows.values().map(|live| live.render(names, timeouts, clock))
+    }
+
+    pub(super) fn render(
+        &self,
+        record: &FlowRecord,
+        names: &Names,
+        timeouts: &[u32; TIMEOUTS],
+        clock: &Clock,
+        ended: Option<Reason>,
+    ) -> FlowView {
+        Live { record: *record, ended: ended.map(Reason::name), cut: None, changed: 0, missed: 0 }
+            .render(names, timeouts, clock)
+    }
+
+    fn insert(&mut self, record: FlowRecord) {
+        let id = record.flow.id;
+        self.flows.insert(id, Live { record, ended: None, cut: None, changed: 0, missed: 0 });
+        self.live += 1;
+        self.touch(id);
+    }
+
+    fn touch(&mut self, id: u64) {
+        if let Some(live) = self.flows.get_mut(&id)
+            && live.changed <= self.version
+        {
+            live.changed = self.version + 1;
+            self.dirty.push(id);
+        }
+    }
+
+    /// Ends a flow, once.
+    fn end(&mut self, id: u64, reason: &'static str, clock: &Clock) {
+        if let Some(live) = self.flows.get_mut(&id)
+            && live.ended.is_none()
+        {
+            live.ended = Some(reason);
+            self.live -= 1;
+            self.ended.push_back((clock.monotonic_ns, id));
+            self.touch(id);
+        }
+    }
+}
+
+/// Whether people would see a difference (`last` alone can't move without the counters).
+fn differs(old: &Flow, new: &Flow) -> bool {
+    (old.packets, old.reply_packets, old.bytes, old.reply_bytes) != (new.packets, new.reply_packets, new.bytes, new.reply_bytes)
+        || (old.bits, old.tcp_state, old.if_in, old.if_out) != (new.bits, new.tcp_state, new.if_in, new.if_out)
+        || (old.judged_in, old.judged_out) != (new.judged_in, new.judged_out)
+}
+
+/// What an event says of a flow that no scan has shown yet.
+fn from_event(event: &Event, clock: &Clock) -> FlowRecord {
+    let judged = Judgement::new(event.generation, event.rule, event.verdict);
+    let tick = clock.monotonic_to_tick(event.time_ns);
+    let mut flow = Flow {
+        id: event.flow_id,
+        first: tick,
+        last: tick,
+        tcp_state: event.tcp_state,
+        first_flags: event.tcp_flags,
+        vlan: event.vlan,
+        ifindex: event.ifindex,
+        ..Flow::default()
+    };
+    match Direction::try_from(event.direction) {
+        Ok(Direction::Out) => flow.judged_out = judged,
+        Ok(Direction::In) | Err(_) => flow.judged_in = judged,
+    }
+    let icmp = matches!(event.proto, text::ICMP | text::ICMPV6);
+    FlowRecord {
+        family: event.family,
+        proto: event.proto,
+        src: event.src,
+        dst: event.dst,
+        sport: u16::from_be_bytes(event.sport),
+        dport: if icmp { 0 } else { u16::from_be_bytes(event.dport) },
+        flow,
+    }
+}
+
+impl Live {
+    fn render(&self, names: &Names, timeouts: &[u32; TIMEOUTS], clock: &Clock) -> FlowView {
+        let record = &self.record;
+        let flow = &record.flow;
+        let (judged_in, judged_out) = (flow.judged_in, flow.judged_out);
+        let judged = self.cut.unwrap_or(if judged_in.is_set() { judged_in } else { judged_out });
+        let seen_reply = flow.bits & bits::SEEN_REPLY != 0;
+        let seen_at = |slot: u8, judged: Judgement| {
+            names.iface_slot(slot).or_else(|| {
+                (judged.is_set() && flow.if_in == 0 && flow.if_out == 0).then(|| names.iface_index(flow.ifindex))
+            })
+        };
+        let in_iface = seen_at(flow.if_in, judged_in);
+        let out_iface = seen_at(flow.if_out, judged_out);
+        let timeout = timeouts[usize::from(timeout::of(record.proto, flow.tcp_state, flow.bits).raw())];
+        let idle_ms = clock.ms_since_tick(flow.last);
+        FlowView {
+            id: text::flow_id(flow.id),
+            proto: text::proto(record.proto),
+            family: record.family,
+            src: text::address(record.family, &record.src),
+            sport: record.sport,
+            dst: text::address(record.family, &record.dst),
+            dport: record.dport,
+            state: match record.proto {
+                text::TCP => TcpState::from_raw(flow.tcp_state).name(),
+                _ if seen_reply => "established",
+                _ => "new",
+            }
+            .to_owned(),
+            direction: match (&in_iface, &out_iface) {
+                (Some(_), Some(_)) => "forward",
+                (None, Some(_)) => "out",
+                (Some(_), None) | (None, None) => "in",
+            }
+            .to_owned(),
+            in_iface,
+            out_iface,
+            vlan: flow.vlan,
+            verdict: Verdict::try_from(judged.verdict()).unwrap_or(Verdict::Allow).name().to_owned(),
+            rule: names.rule(judged.slot()),
+            generation: judged.generation().max(judged_in.generation()).max(judged_out.generation()),
+            packets: flow.packets,
+            bytes: flow.bytes,
+            reply_packets: flow.reply_packets,
+            reply_bytes: flow.reply_bytes,
+            first: clock.tick_to_unix(flow.first).map(text::time),
+            last: clock.tick_to_unix(flow.last).map(text::time),
+            age_ms: clock.ms_since_tick(flow.first),
+            idle_ms,
+            timeout_ms: u64::from(timeout).saturating_sub(idle_ms),
+            ended: self.ended.map(str::to_owned),
+        }
+    }
+}

@@ -1,0 +1,239 @@
+//! The live model: what the kernel says, turned into the rows people see.
+//!
+//! Sans-IO: whoever owns the datapath feeds it ([`Monitor::begin`], [`Monitor::event`],
+//! [`Monitor::scan`], [`Monitor::swept`], the counters, then [`Monitor::finish`]), time included, and
+//! gets a [`Tick`]: everything that changed, ready to be sent. Readers ask it for rows. It never
+//! reads a clock and knows neither maps nor sockets.
+//!
+//! Events are hints, kernel counters are the truth: a flow whose event was lost appears with the
+//! next scan, and each class's account ([`account`]) says how many events never arrived.
+
+pub mod account;
+pub mod clock;
+mod counters;
+mod events;
+mod flows;
+pub mod names;
+mod record;
+mod text;
+
+pub use account::Loss;
+pub use clock::Clock;
+pub use counters::{CounterInput, RuleInfo};
+pub use events::EventLog;
+pub use flows::{FlowChanges, FlowTable};
+pub use names::Names;
+pub use record::FlowRecord;
+
+use crate::view::{EventView, FlowView, RuleView, StatsView};
+use account::Accounts;
+use counters::Counters;
+use firewall_common::abi::{
+    event::{Class, Event},
+    reason::Reason,
+    table::TIMEOUTS,
+};
+use std::sync::Arc;
+
+/// How the model is sized. The defaults are the daemon's.
+#[derive(Clone, Copy, Debug)]
+pub struct Limits {
+    /// Events kept for `GET /events` and for a client that resumes.
+    pub events_kept: usize,
+    /// How long an ended flow stays visible, milliseconds.
+    pub ended_kept_ms: u64,
+    /// Removed flows remembered for a client that resumes.
+    pub removals_kept: usize,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self { events_kept: 20_000, ended_kept_ms: 5_000, removals_kept: 65_536 }
+    }
+}
+
+/// Everything that changed in one turn of the datapath's loop.
+#[derive(Clone, Debug, Default)]
+pub struct Tick {
+    /// Sequence number of the first of `events`.
+    pub first_seq: u64,
+    /// New events, oldest first, numbered from `first_seq` on.
+    pub events: Vec<Arc<EventView>>,
+    /// Kernel events that will never arrive.
+    pub losses: Vec<Loss>,
+    /// Flows that changed, if any did.
+    pub flows: Option<FlowChanges>,
+    /// Rules whose counters moved, with the rules' version; `None` if none did.
+    pub rules: Option<(u64, Vec<Arc<RuleView>>)>,
+    /// The policy changed: whoever shows rules starts over.
+    pub rules_replaced: bool,
+    /// Fresh statistics with their version, about once a second.
+    pub stats: Option<(u64, Arc<StatsView>)>,
+}
+
+impl Tick {
+    /// Whether nothing happened.
+    pub fn is_empty(&self) -> bool {
+        self.events.is_empty()
+            && self.losses.is_empty()
+            && self.flows.is_none()
+            && self.rules.is_none()
+            && !self.rules_replaced
+            && self.stats.is_none()
+    }
+}
+
+/// The model. See the module.
+#[derive(Debug)]
+pub struct Monitor {
+    names: Names,
+    clock: Clock,
+    flows: FlowTable,
+    events: EventLog,
+    accounts: Accounts,
+    counters: Counters,
+    timeouts: [u32; TIMEOUTS],
+    tick: Tick,
+}
+
+impl Monitor {
+    /// An empty model.
+    pub fn new(limits: Limits) -> Self {
+        Self {
+            names: Names::default(),
+            clock: Clock::default(),
+            flows: FlowTable::new(limits.ended_kept_ms, limits.removals_kept),
+            events: EventLog::new(limits.events_kept),
+            accounts: Accounts::default(),
+            counters: Counters::default(),
+            timeouts: [0; TIMEOUTS],
+            tick: Tick::default(),
+        }
+    }
+
+    /// Begins a turn: `clock` is now.
+    pub fn begin(&mut self, clock: Clock) {
+        self.clock = clock;
+        self.tick = Tick { first_seq: self.events.next_seq(), ..Tick::default() };
+    }
+
+    /// One event out of the ring.
+    pub fn event(&mut self, event: &Event) {
+        if let Ok(class) = Class::try_from(event.class) {
+            self.accounts.seen(class, event.seq);
+            self.flows.event(class, event, &self.clock);
+        }
+        let view = Arc::new(events::view(event, &self.names, &self.clock));
+        self.push_event(view);
+    }
+
+    /// The whole flow table, read after this turn's events.
+    pub fn scan(&mut self, records: &[FlowRecord]) {
+        self.flows.scan(records, &self.clock);
+    }
+
+    /// Flows that the sweep deleted, with their last figures.
+    pub fn swept(&mut self, expired: &[FlowRecord]) {
+        for record in expired {
+            if self.flows.swept(record, &self.clock) {
+                let flow = self.flows.render(record, &self.names, &self.timeouts, &self.clock, Some(Reason::TimedOut));
+                self.push_event(Arc::new(events::timed_out(&flow, &self.clock)));
+            }
+        }
+    }
+
+    /// Rule and reason counters, as read now.
+    pub fn counters(&mut self, input: &CounterInput) {
+        if let Some(changed) = self.counters.read(input, &self.clock) {
+            self.tick.rules = Some(changed);
+        }
+        for (class, counter) in Class::ALL.iter().zip(&input.events) {
+            self.accounts.produced(*class, counter);
+        }
+        let stats = Arc::new(self.counters.stats(input, self.flows.live(), &self.accounts, &self.clock));
+        self.tick.stats = Some((self.counters.version(), stats));
+    }
+
+    /// Ends the turn and hands out what changed. Call it with the ring drained.
+    pub fn finish(&mut self) -> Tick {
+        self.tick.losses = self.accounts.settle();
+        self.tick.flows = self.flows.finish(&self.names, &self.timeouts, &self.clock);
+        std::mem::take(&mut self.tick)
+    }
+
+    /// A policy went live: its rules in order (the two defaults last) and its time-outs
+    /// (milliseconds, by [`firewall_common::abi::table::Timeout`]).
+    pub fn policy(&mut self, rules: Vec<RuleInfo>, timeouts: [u32; TIMEOUTS]) {
+        for rule in &rules {
+            self.names.set_rule(rule.slot, &rule.name);
+        }
+        self.timeouts = timeouts;
+        self.counters.policy(rules);
+        self.tick.rules_replaced = true;
+    }
+
+    /// The kernel's counters were set to zero.
+    pub fn counters_reset(&mut self) {
+        self.accounts = Accounts::default();
+        self.counters.forget();
+    }
+
+    /// Names of rules and interfaces, to be kept up to date by the datapath's owner.
+    pub fn names_mut(&mut self) -> &mut Names {
+        &mut self.names
+    }
+
+    /// Recent events.
+    pub fn events(&self) -> &EventLog {
+        &self.events
+    }
+
+    /// How many flows live.
+    pub fn live_flows(&self) -> u64 {
+        self.flows.live()
+    }
+
+    /// Every visible flow (ended ones included), in no order.
+    pub fn flows(&self) -> impl Iterator<Item = FlowView> + '_ {
+        self.flows.rows(&self.names, &self.timeouts, &self.clock)
+    }
+
+    /// What changed in the flow table after version `version`; `None` where that is too long ago to
+    /// know what was removed since.
+    pub fn flows_since(&self, version: u64) -> Option<FlowChanges> {
+        self.flows.since(version, &self.names, &self.timeouts, &self.clock)
+    }
+
+    /// Version of the flow table: the sequence number of the `flows` stream.
+    pub fn flows_version(&self) -> u64 {
+        self.flows.version()
+    }
+
+    /// The rules in order, the two defaults last.
+    pub fn rules(&self) -> Vec<Arc<RuleView>> {
+        self.counters.rules()
+    }
+
+    /// Version of the counters: the sequence number of the `rules` and `stats` streams.
+    pub fn counters_version(&self) -> u64 {
+        self.counters.version()
+    }
+
+    /// Rules whose counters moved after version `version`; `None` where the policy changed since.
+    pub fn rules_since(&self, version: u64) -> Option<Vec<Arc<RuleView>>> {
+        self.counters.rules_since(version)
+    }
+
+    /// The last statistics.
+    pub fn stats(&self) -> Arc<StatsView> {
+        self.counters.last_stats()
+    }
+
+    fn push_event(&mut self, view: Arc<EventView>) {
+        self.events.push(view.clone());
+        self.tick.events.push(view);
+    }
+}
+
+#[cfg(test)]
+mod tests;

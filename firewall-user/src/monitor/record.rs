@@ -1,0 +1,22 @@
+//! A flow as the kernel's table holds it, turned to its original direction.
+
+use firewall_common::abi::flow::Flow;
+
+/// One entry of the flow table. Oriented: `src` began the flow.
+#[derive(Clone, Copy, Debug)]
+pub struct FlowRecord {
+    /// 4 or 6.
+    pub family: u8,
+    /// IP protocol number.
+    pub proto: u8,
+    /// Originator's address; IPv4 in the first four bytes.
+    pub src: [u8; 16],
+    /// Responder's address.
+    pub dst: [u8; 16],
+    /// Originator's port, host-endian (ICMP: identifier).
+    pub sport: u16,
+    /// Responder's port, host-endian (ICMP: 0).
+    pub dport: u16,
+    /// The record.
+    pub flow: Flow,
+}

@@ -1,0 +1,224 @@
+//! The model, fed by hand.
+
+use super::*;
+use firewall_common::abi::{
+    counter::{EventCounter, ReasonCounter, RuleCounter},
+    flow::{Flow, Judgement, bits},
+    table::{SLOT_DEFAULT_IN, SLOT_FIRST, Timeout, Verdict},
+};
+
+const MS: u64 = 1_000_000;
+
+/// `ms` after an arbitrary start; ticks of 4 ms.
+fn at(ms: u64) -> Clock {
+    Clock {
+        unix_ns: 1_700_000_000_000_000_000 + (ms * MS) as i64,
+        monotonic_ns: 50_000 * MS + ms * MS,
+        ticks: 1_000_000 + ms / 4,
+        tick_ns: 4 * MS,
+    }
+}
+
+fn model() -> Monitor {
+    let mut monitor = Monitor::new(Limits::default());
+    let mut timeouts = [60_000; TIMEOUTS];
+    timeouts[usize::from(Timeout::TcpEstablished.raw())] = 7_500_000;
+    let rule = |position, slot, name: &str, action| RuleInfo {
+        position,
+        slot,
+        name: name.to_owned(),
+        action,
+        enabled: true,
+        log: false,
+        text: String::new(),
+    };
+    monitor.names_mut().set_iface_index(7, "wan0");
+    monitor.names_mut().set_iface_slot(1, "wan0");
+    monitor.policy(
+        vec![rule(1, SLOT_FIRST, "web", Verdict::Allow), rule(0, SLOT_DEFAULT_IN, names::DEFAULT_IN, Verdict::Drop)],
+        timeouts,
+    );
+    monitor.begin(at(0));
+    monitor.counters(&CounterInput::default());
+    monitor.finish();
+    monitor
+}
+
+fn event(class: Class, seq: u64, ms: u64) -> Event {
+    let mut event = Event {
+        seq,
+        time_ns: at(ms).monotonic_ns,
+        flow_id: 0xabc,
+        packets: 1,
+        bytes: 60,
+        generation: 3,
+        ifindex: 7,
+        sport: 40_000u16.to_be_bytes(),
+        dport: 80u16.to_be_bytes(),
+        rule: SLOT_FIRST,
+        class: class.raw(),
+        reason: Reason::Rule.raw(),
+        verdict: Verdict::Allow.raw(),
+        family: 4,
+        proto: 6,
+        tcp_flags: 2,
+        tcp_state: 1,
+        ..Event::default()
+    };
+    event.src[..4].copy_from_slice(&[10, 0, 0, 1]);
+    event.dst[..4].copy_from_slice(&[10, 0, 0, 2]);
+    event
+}
+
+fn record(packets: u64, told: u64, tcp_state: u8, ms: u64) -> FlowRecord {
+    let mut record = FlowRecord {
+        family: 4,
+        proto: 6,
+        src: [0; 16],
+        dst: [0; 16],
+        sport: 40_000,
+        dport: 80,
+        flow: Flow {
+            id: 0xabc,
+            packets,
+            bytes: packets * 60,
+            reply_packets: packets,
+            first: at(0).ticks,
+            last: at(ms).ticks,
+            bits: bits::SEEN_REPLY | told,
+            judged_in: Judgement::new(3, SLOT_FIRST, Verdict::Allow.raw()),
+            if_in: 1,
+            tcp_state,
+            ..Flow::default()
+        },
+    };
+    record.src[..4].copy_from_slice(&[10, 0, 0, 1]);
+    record.dst[..4].copy_from_slice(&[10, 0, 0, 2]);
+    record
+}
+
+fn turn(monitor: &mut Monitor, ms: u64, feed: impl FnOnce(&mut Monitor)) -> Tick {
+    monitor.begin(at(ms));
+    feed(monitor);
+    monitor.finish()
+}
+
+#[test]
+fn a_flow_shows_with_its_event_grows_with_scans_and_leaves_after_its_end() {
+    let mut monitor = model();
+    let tick = turn(&mut monitor, 20, |m| m.event(&event(Class::FlowNew, 0, 10)));
+    assert_eq!((tick.first_seq, tick.events.len()), (1, 1));
+    let shown = &tick.flows.expect("a new flow").upsert[0];
+    assert_eq!((shown.id.as_str(), shown.state.as_str(), shown.rule.as_str()), ("0000000000000abc", "syn-sent", "web"));
+    assert_eq!((shown.src.as_str(), shown.dport, shown.in_iface.as_deref()), ("10.0.0.1", 80, Some("wan0")));
+    assert_eq!(shown.first.as_deref(), Some("2023-11-14T22:13:20.012Z"), "to the tick");
+    assert_eq!(monitor.live_flows(), 1);
+
+    let tick = turn(&mut monitor, 1_000, |m| m.scan(&[record(9, 0, 3, 990)]));
+    let shown = &tick.flows.expect("it grew").upsert[0];
+    assert_eq!((shown.packets, shown.state.as_str(), shown.timeout_ms), (9, "established", 7_500_000 - 12));
+    assert!(turn(&mut monitor, 2_000, |m| m.scan(&[record(9, 0, 3, 990)])).flows.is_none(), "nothing moved");
+
+    let mut closed = event(Class::FlowClosed, 0, 2_010);
+    closed.packets = 12;
+    closed.reason = Reason::Closed.raw();
+    let tick = turn(&mut monitor, 2_020, |m| m.event(&closed));
+    let shown = &tick.flows.expect("it ended").upsert[0];
+    assert_eq!((shown.ended.as_deref(), shown.packets), (Some("closed"), 12));
+    assert_eq!(monitor.live_flows(), 0);
+
+    // The last ACK comes after the closing event, and still counts.
+    let tick = turn(&mut monitor, 3_000, |m| m.scan(&[record(13, bits::TOLD_CLOSED, 6, 2_030)]));
+    assert_eq!(tick.flows.expect("one more packet").upsert[0].packets, 13);
+
+    let before = monitor.flows_version();
+    let tick = turn(&mut monitor, 7_100, |m| m.scan(&[record(13, bits::TOLD_CLOSED, 6, 2_030)]));
+    assert_eq!(tick.flows.expect("it left").remove, ["0000000000000abc"]);
+    assert_eq!(monitor.flows_since(before).expect("kept").remove, ["0000000000000abc"]);
+    assert!(turn(&mut monitor, 8_000, |m| m.scan(&[record(13, bits::TOLD_CLOSED, 6, 2_030)])).flows.is_none());
+    assert_eq!(monitor.flows().count(), 0, "the kernel still holds it, people have seen its end");
+}
+
+#[test]
+fn a_scan_tells_what_lost_events_did_not() {
+    let mut monitor = model();
+    turn(&mut monitor, 1_000, |m| m.scan(&[record(3, 0, 3, 900)]));
+    assert_eq!(monitor.live_flows(), 1);
+    turn(&mut monitor, 2_000, |m| m.scan(&[]));
+    assert_eq!(monitor.live_flows(), 1, "a walk may miss one");
+    let tick = turn(&mut monitor, 3_000, |m| m.scan(&[]));
+    assert_eq!(tick.flows.expect("gone").upsert[0].ended.as_deref(), Some("gone"));
+    assert_eq!(monitor.live_flows(), 0);
+}
+
+#[test]
+fn a_timed_out_flow_is_an_event_of_our_own() {
+    let mut monitor = model();
+    turn(&mut monitor, 1_000, |m| m.scan(&[record(3, 0, 3, 900)]));
+    let tick = turn(&mut monitor, 9_000, |m| m.swept(&[record(4, 0, 3, 950)]));
+    assert_eq!(tick.events.len(), 1);
+    let row = &tick.events[0];
+    assert_eq!((row.class.as_str(), row.seq, row.reason.as_str(), row.packets), ("closed", None, "timed-out", 4));
+    assert_eq!(tick.flows.expect("ended").upsert[0].ended.as_deref(), Some("timed-out"));
+    let tick = turn(&mut monitor, 9_020, |m| m.swept(&[record(4, 0, 3, 950)]));
+    assert!(tick.events.is_empty(), "told once");
+}
+
+#[test]
+fn a_cut_flow_says_who_cut_it() {
+    let mut monitor = model();
+    turn(&mut monitor, 1_000, |m| m.scan(&[record(3, 0, 3, 900)]));
+    let mut cut = event(Class::FlowClosed, 0, 1_010);
+    (cut.reason, cut.verdict, cut.rule, cut.generation) =
+        (Reason::PolicyChanged.raw(), Verdict::Drop.raw(), SLOT_DEFAULT_IN, 4);
+    let tick = turn(&mut monitor, 1_020, |m| m.event(&cut));
+    let shown = &tick.flows.expect("cut").upsert[0];
+    assert_eq!(
+        (shown.verdict.as_str(), shown.rule.as_str(), shown.generation, shown.ended.as_deref()),
+        ("drop", "default in", 4, Some("policy-changed"))
+    );
+}
+
+#[test]
+fn lost_events_are_in_the_tick_and_in_the_statistics() {
+    let mut monitor = model();
+    turn(&mut monitor, 20, |m| {
+        for seq in [0, 1, 4] {
+            m.event(&event(Class::Verdict, seq, 10));
+        }
+    });
+    let mut counters = CounterInput::default();
+    counters.events[usize::from(Class::Verdict.raw())] = EventCounter { produced: 6, lost: 3, suppressed: 9 };
+    let tick = turn(&mut monitor, 40, |m| m.counters(&counters));
+    assert_eq!(tick.losses, [Loss { class: Class::Verdict, from: 2, to: 3 }]);
+    let tick = turn(&mut monitor, 60, |_| {});
+    assert_eq!(tick.losses, [Loss { class: Class::Verdict, from: 5, to: 5 }]);
+    turn(&mut monitor, 80, |m| m.counters(&counters));
+    let row = monitor.stats().events[usize::from(Class::Verdict.raw())].clone();
+    assert_eq!((row.produced, row.delivered, row.lost, row.suppressed), (6, 3, 3, 9));
+}
+
+#[test]
+fn counters_move_rules_and_split_by_verdict() {
+    let mut monitor = model();
+    let input = CounterInput {
+        rules: vec![(SLOT_FIRST, RuleCounter { hits: 1, packets: 10, bytes: 600, last: at(900).ticks })],
+        reasons: vec![
+            (Verdict::Allow, Reason::Rule, ReasonCounter { packets: 1, bytes: 74 }),
+            (Verdict::Drop, Reason::Rule, ReasonCounter { packets: 2, bytes: 148 }),
+            (Verdict::Allow, Reason::Established, ReasonCounter { packets: 9, bytes: 700 }),
+        ],
+        ..CounterInput::default()
+    };
+    let version = monitor.counters_version();
+    let tick = turn(&mut monitor, 1_000, |m| m.counters(&input));
+    let (_, moved) = tick.rules.expect("one moved");
+    assert_eq!(moved.len(), 1);
+    assert_eq!((moved[0].name.as_str(), moved[0].packets, moved[0].hits), ("web", 10, 1));
+    assert_eq!(moved[0].last_hit.as_deref(), Some("2023-11-14T22:13:20.900Z"));
+    assert_eq!(monitor.rules_since(version).map(|rows| rows.len()), Some(1));
+    let (_, stats) = tick.stats.expect("stats");
+    assert_eq!((stats.packets, stats.passed_packets, stats.dropped_packets), (12, 10, 2));
+    assert_eq!(stats.reasons.len(), 2);
+    assert!(turn(&mut monitor, 2_000, |m| m.counters(&input)).rules.is_none());
+}
