@@ -94,6 +94,14 @@ impl<'a> Step<'a> {
         self
     }
 
+    /// Adds one argument: a prefix such as `--out=` and a path.
+    pub fn arg_path(mut self, prefix: &str, path: &Path) -> Self {
+        let mut arg = std::ffi::OsString::from(prefix);
+        arg.push(path);
+        self.command.arg(arg);
+        self
+    }
+
     /// Sets an environment variable.
     pub fn env(mut self, key: impl AsRef<OsStr>, value: impl AsRef<OsStr>) -> Self {
         self.command.env(key, value);

@@ -200,12 +200,10 @@ fn complete(facts: &Facts) -> Vec<&Compiler> {
 
 fn ready(facts: &Facts) -> Option<Toolchain> {
     // A linker whose LLVM is known to match, on any compiler, beats one that can't be told.
-    let exact = |c: &Compiler, l: &Linker| l.llvm == Some(c.llvm);
-    let unknown = |_: &Compiler, l: &Linker| l.llvm.is_none();
-    let rules: [&dyn Fn(&Compiler, &Linker) -> bool; 2] = [&exact, &unknown];
-    for rule in rules {
+    for known in [true, false] {
         for compiler in complete(facts) {
-            let linker = facts.linkers.iter().find(|l| rule(compiler, l));
+            let wanted = known.then_some(compiler.llvm);
+            let linker = facts.linkers.iter().find(|l| l.llvm == wanted);
             if let (Some(linker), Some(cargo)) = (linker, &compiler.cargo) {
                 return Some(Toolchain {
                     origin: compiler.origin.clone(),
