@@ -6,10 +6,12 @@ mod ci;
 mod ctx;
 mod digest;
 mod lab;
+mod run;
 mod setup;
 mod step;
 mod test;
 mod tidy;
+mod traffic;
 
 use std::os::unix::process::CommandExt;
 use std::process::ExitCode;
@@ -53,6 +55,15 @@ enum Verb {
     Lab {
         #[command(subcommand)]
         verb: LabVerb,
+    },
+    /// Run Sluice at the lab's gate with real traffic through it, until Ctrl-C
+    Run(run::RunArgs),
+    /// One end of the traffic that `run` makes, inside a namespace
+    #[command(hide = true)]
+    Traffic {
+        /// Which end
+        #[arg(value_enum)]
+        role: traffic::Role,
     },
     /// Run every test; ends with `N passed, N failed, N skipped`
     Test {
@@ -144,6 +155,8 @@ fn perform(args: Args) -> Result<bool> {
             let binary = build::all(&ctx, profile)?;
             println!("{}", binary.display());
         }
+        Verb::Run(args) => run::run(&ctx, &args)?,
+        Verb::Traffic { role } => traffic::play(role)?,
         Verb::Lab { verb } => lab_verb(&ctx, verb)?,
         Verb::Test { parts } => {
             let verdict = test::all(&ctx, &parts)?;
