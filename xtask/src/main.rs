@@ -6,6 +6,7 @@ mod ci;
 mod ctx;
 mod digest;
 mod lab;
+mod package;
 mod run;
 mod setup;
 mod step;
@@ -79,6 +80,8 @@ enum Verb {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         args: Vec<String>,
     },
+    /// Make the .deb
+    Package,
     /// Check what the compiler does not: directions, sizes, the ABI's hash, leftovers
     Tidy {
         /// Write the ABI's present hash into docs/abi.md
@@ -169,6 +172,7 @@ fn perform(args: Args) -> Result<bool> {
             return Ok(good);
         }
         Verb::Bench { args } => bench::run(&ctx, &args)?,
+        Verb::Package => println!("{}", package::run(&ctx)?.display()),
         Verb::Tidy { bless } => return tidy::all(&ctx, bless),
     }
     Ok(true)
