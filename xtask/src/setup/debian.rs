@@ -2,6 +2,7 @@
 
 use std::path::Path;
 use std::process::Command;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use anyhow::{Result, bail};
@@ -10,6 +11,9 @@ use super::Need;
 use super::probe::means;
 use crate::ctx::Ctx;
 use crate::step::{Step, probe, say, which};
+
+/// The lists are fetched once in a call of xtask.
+static LISTS_FETCHED: AtomicBool = AtomicBool::new(false);
 
 /// A thing that is needed, how one sees that it is there, and the package that brings it.
 #[derive(Debug, Clone, Copy)]
@@ -142,8 +146,9 @@ pub fn absent(packages: &[String]) -> Vec<String> {
         .collect()
 }
 
-/// Installs packages with apt-get; package lists are fetched first only where they are missing
-/// or where the first try did not do. Never removes anything to make room.
+/// Installs packages with apt-get, or upgrades them. The package lists are fetched before the first
+/// one: old lists name compilers that are too old, or versions that are gone. Never removes
+/// anything to make room.
 pub fn install(ctx: &Ctx, packages: &[String]) -> Result<()> {
     let command = format!("apt-get install {}", packages.join(" "));
     let means = means();
@@ -162,22 +167,18 @@ pub fn install(ctx: &Ctx, packages: &[String]) -> Result<()> {
     };
     let mut args = vec!["install", "--no-install-recommends", "--no-remove"];
     args.extend(packages.iter().map(String::as_str));
-    if lists_there() {
-        match apt(title.clone(), &args).run() {
-            Ok(_) => return Ok(()),
-            Err(_) if crate::step::interrupted() => bail!("interrupted"),
-            Err(_) => say("        the package lists may be old; fetching them"),
+    if !LISTS_FETCHED.swap(true, Ordering::Relaxed)
+        && let Err(error) = apt("apt-get update".to_owned(), &["update"]).run()
+    {
+        if crate::step::interrupted() {
+            return Err(error);
         }
+        // One archive of several may be out of reach; what is wanted may be in the others.
+        say(&format!(
+            "        going on with the package lists there are: {error:#}"
+        ));
     }
-    apt("apt-get update".to_owned(), &["update"]).run()?;
     apt(title, &args).run().map(|_| ())
-}
-
-fn lists_there() -> bool {
-    std::fs::read_dir("/var/lib/apt/lists").is_ok_and(|dir| {
-        dir.flatten()
-            .any(|e| e.file_name().to_string_lossy().contains("_Packages"))
-    })
 }
 
 #[cfg(test)]

@@ -10,7 +10,7 @@ use std::path::PathBuf;
 /// The bpf-linker that is installed where there is none.
 pub const BPF_LINKER_VERSION: &str = "0.13.0";
 /// LLVM majors that this bpf-linker can be built against.
-pub const LINKER_LLVM: std::ops::RangeInclusive<u32> = 21..=22;
+pub const LINKER_LLVM: std::ops::RangeInclusive<u32> = 21..=23;
 /// Debian's compiler, its cargo and its library source.
 pub const DEBIAN_COMPILER: &[&str] = &["rustc-web", "cargo-web", "rust-web-src"];
 
@@ -265,11 +265,20 @@ fn missing(facts: &Facts) -> Vec<String> {
             } else {
                 format!(" ({})", seen.join(", "))
             };
-            lines.push(format!(
-                "{who} has no bpf-linker of LLVM {}{seen}: {}, or: cargo binstall bpf-linker",
-                compiler.llvm,
-                linker_command(compiler.llvm)
-            ));
+            lines.push(if LINKER_LLVM.contains(&compiler.llvm) {
+                format!(
+                    "{who} has no bpf-linker of LLVM {}{seen}: {}, or: cargo binstall bpf-linker",
+                    compiler.llvm,
+                    linker_command(compiler.llvm)
+                )
+            } else {
+                format!(
+                    "{who} has no bpf-linker{seen}: {BPF_LINKER_VERSION} is for LLVM {} to {}; \
+                     another compiler is needed",
+                    LINKER_LLVM.start(),
+                    LINKER_LLVM.end()
+                )
+            });
         }
     }
     if facts.compilers.is_empty() {

@@ -212,3 +212,17 @@ fn an_unprivileged_user_is_not_sent_to_apt() {
     );
     assert!(matches!(next(&f, &[]), Next::Stuck(_)));
 }
+
+#[test]
+fn a_compiler_too_old_for_the_linker_is_upgraded() {
+    let old = facts(vec![system(19, Library::Matches)], vec![], DEBIAN);
+    assert_eq!(next(&old, &[]), Next::Do(Action::DebianCompiler));
+    match next(&old, &[Action::DebianCompiler]) {
+        Next::Stuck(lines) => {
+            let text = lines.join("\n");
+            assert!(text.contains("is for LLVM"), "{text}");
+            assert!(!text.contains("--features llvm-19"), "{text}");
+        }
+        other => panic!("{other:?}"),
+    }
+}
