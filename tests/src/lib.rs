@@ -1,6 +1,7 @@
 //! What the suites share: the packet builder, the lab of network namespaces, the naive model.
 //!
 //! - [`packet`]: frames from a small builder language, checksums right unless asked to lie.
+//! - [`capture`]: frames out of capture files.
 //! - [`lab`]: client, gate and server in namespaces of their own, real traffic between them, and a
 //!   real daemon at the gate.
 //! - [`model`]: the oracle. Shares no code with the product: it reads bytes itself, walks its own
@@ -9,6 +10,7 @@
 //! A test that can't run here prints `SKIP name: reason` (see [`skip`]) and returns; the reasons
 //! that are expected stand in `expected-skips.txt`.
 
+pub mod capture;
 pub mod lab;
 pub mod model;
 pub mod packet;

@@ -1,1 +1,10 @@
-//! wip
+//! The oracle: what Sluice should do, said as naively as possible.
+//!
+//! It shares no code with the product (`cargo xtask tidy` may check that nothing below this folder
+//! names `firewall_common` or `firewall_user`): it reads bytes itself ([`parse`]), asks its own rules
+//! one after the other ([`policy`]), and keeps flows in a `BTreeMap`. [`generate`] makes the random
+//! cases.
+
+pub mod generate;
+pub mod parse;
+pub mod policy;
