@@ -1,6 +1,7 @@
 //! What the suites share: the packet builder, the lab of network namespaces, the naive model.
 //!
 //! - [`packet`]: frames from a small builder language, checksums right unless asked to lie.
+//! - [`bpf`]: programs and test runs, straight through `bpf(2)`.
 //! - [`capture`]: frames out of capture files.
 //! - [`lab`]: client, gate and server in namespaces of their own, real traffic between them, and a
 //!   real daemon at the gate.
@@ -10,6 +11,7 @@
 //! A test that can't run here prints `SKIP name: reason` (see [`skip`]) and returns; the reasons
 //! that are expected stand in `expected-skips.txt`.
 
+pub mod bpf;
 pub mod capture;
 pub mod lab;
 pub mod model;

@@ -19,10 +19,28 @@ pub fn no_kernel_access() -> Option<&'static str> {
     if unsafe { libc::geteuid() } != 0 {
         return Some("not root");
     }
-    if !PathBuf::from("/sys/fs/bpf").is_dir() {
-        return Some("no bpffs mounted at /sys/fs/bpf");
+    if bpffs() { None } else { Some("no bpffs can be mounted at /sys/fs/bpf") }
+}
+
+/// Whether /sys/fs/bpf is a BPF file system; mounts one where there is none yet.
+fn bpffs() -> bool {
+    let at = c"/sys/fs/bpf";
+    let is_bpffs = || {
+        // SAFETY: all-zero bytes are a valid statfs; both pointers outlive the call.
+        unsafe {
+            let mut info: libc::statfs = std::mem::zeroed();
+            libc::statfs(at.as_ptr(), &raw mut info) == 0 && info.f_type == libc::BPF_FS_MAGIC
+        }
+    };
+    // Tests start side by side: one of them mounts, the others wait for it.
+    static ONCE: std::sync::Mutex<()> = std::sync::Mutex::new(());
+    let _one_at_a_time = ONCE.lock();
+    if is_bpffs() {
+        return true;
     }
-    None
+    // SAFETY: NUL-terminated strings that outlive the call, and no data.
+    unsafe { libc::mount(c"bpf".as_ptr(), at.as_ptr(), c"bpf".as_ptr(), 0, std::ptr::null()) };
+    is_bpffs()
 }
 
 /// The repository's folder.

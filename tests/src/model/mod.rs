@@ -2,9 +2,10 @@
 //!
 //! It shares no code with the product (`cargo xtask tidy` may check that nothing below this folder
 //! names `firewall_common` or `firewall_user`): it reads bytes itself ([`parse`]), asks its own rules
-//! one after the other ([`policy`]), and keeps flows in a `BTreeMap`. [`generate`] makes the random
+//! one after the other ([`policy`]), and keeps flows in a `BTreeMap` ([`gate`]). [`generate`] makes the random
 //! cases.
 
+pub mod gate;
 pub mod generate;
 pub mod parse;
 pub mod policy;

@@ -62,6 +62,8 @@ pub struct Ip {
     pub ttl: u8,
     /// From the IP header to the end of the packet, bytes.
     pub len: usize,
+    /// From the IP header to the transport header, bytes.
+    pub header: usize,
     /// Fragmentation.
     pub part: Part,
     /// Identification, for fragments.
@@ -142,6 +144,7 @@ fn v4(data: &[u8]) -> Result<Ip, Bad> {
         ends: Ends { src: v4_at(12), dst: v4_at(16), proto: data[9], sport: 0, dport: 0 },
         ttl: data[8],
         len: total,
+        header,
         part,
         id: u32::from(be16(data, 4)),
         flags: 0,
@@ -176,6 +179,7 @@ fn v6(data: &[u8]) -> Result<Ip, Bad> {
         ends: Ends { src: v6_at(8), dst: v6_at(24), proto: data[6], sport: 0, dport: 0 },
         ttl: data[7],
         len: 40 + payload,
+        header: 40,
         part: Part::Whole,
         id: 0,
         flags: 0,
@@ -218,6 +222,7 @@ fn v6(data: &[u8]) -> Result<Ip, Bad> {
             break;
         }
     }
+    ip.header = 40 + payload - rest.len();
     let beyond = &data[40 + payload - rest.len()..];
     transport(&mut ip, rest, beyond)?;
     Ok(ip)
@@ -315,6 +320,8 @@ fn quoted(data: &[u8], v6: bool) -> Option<Ends> {
     let (sport, dport) = match proto {
         6 | 17 | 132 | 136 => (be16(rest, 0), be16(rest, 2)),
         1 | 58 if matches!(role(v6, rest[0]), Role::Query | Role::Answer) => (be16(rest, 4), be16(rest, 4)),
+        // Other ICMP messages belong to no flow.
+        1 | 58 if v6 == (proto == 58) => return None,
         _ => (0, 0),
     };
     Some(Ends { src, dst, proto, sport, dport })
