@@ -31,6 +31,8 @@ fn ebpf_rustflags(toolchain: &Toolchain) -> String {
     [
         format!("--cfg=bpf_target_arch=\"{}\"", std::env::consts::ARCH),
         "-Cdebuginfo=2".to_owned(),
+        // 32-bit jumps, and atomics that return what was there before: kernel 5.12 and newer.
+        "-Ctarget-cpu=v3".to_owned(),
         "-Clink-arg=--btf".to_owned(),
         format!("-Clinker={}", toolchain.linker.display()),
     ]
