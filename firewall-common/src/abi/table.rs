@@ -108,11 +108,13 @@ numbers! {
         Icmp = 6 => "icmp",
         /// Any other protocol.
         Other = 7 => "other",
+        /// How long a first fragment is remembered for the rest (Linux: 30 s).
+        Fragment = 8 => "fragment",
     }
 }
 
 /// Number of [`Timeout`]s.
-pub const TIMEOUTS: usize = 8;
+pub const TIMEOUTS: usize = 9;
 
 /// [`Settings::flags`]: a TCP segment without SYN may begin a flow (netfilter's `tcp_loose`).
 pub const SETTING_TCP_PICKUP: u32 = 1;
@@ -141,7 +143,7 @@ pub struct Settings {
     /// Verdict for a new flow when the table is full: drop, or allow (untracked).
     pub flow_full: u8,
     /// Explicit padding.
-    pub _pad: [u8; 2],
+    pub _pad: [u8; 6],
     /// Answers to rejected packets a tick and CPU. `datapath` turns the policy's per-second figure
     /// into this.
     pub reject_budget: u32,
@@ -218,6 +220,6 @@ pub struct RuleTable {
 }
 
 const _: () = assert!(core::mem::size_of::<RuleAction>() == 4);
-const _: () = assert!(core::mem::size_of::<Settings>() == 56);
-plain_bytes!(RuleTable => 56 + 4096 + 256 + 512 + 512 + 8 + 131_072 * 2 + 8
+const _: () = assert!(core::mem::size_of::<Settings>() == 64);
+plain_bytes!(RuleTable => 64 + 4096 + 256 + 512 + 512 + 8 + 131_072 * 2 + 8
     + 2 * (262_144 + 131_072) + 2 * (8192 * 18 + 8) + 1_048_576);

@@ -30,7 +30,7 @@ pub const fn of(proto: u8, tcp_state: u8, flow_bits: u64) -> Timeout {
 /// Whether the flow has been idle for longer than `timeouts` (ticks) allow at tick `now`.
 #[inline(always)]
 pub fn expired(flow: &Flow, proto: u8, timeouts: &[u32; crate::abi::table::TIMEOUTS], now: u64) -> bool {
-    let limit = timeouts[of(proto, flow.tcp_state, flow.bits) as usize & 7] as u64;
+    let limit = timeouts[of(proto, flow.tcp_state, flow.bits) as usize] as u64;
     // Another CPU may have written a later tick than ours: then it isn't idle.
     now.saturating_sub(flow.last) > limit
 }
@@ -38,6 +38,7 @@ pub fn expired(flow: &Flow, proto: u8, timeouts: &[u32; crate::abi::table::TIMEO
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::abi::table::TIMEOUTS;
 
     #[test]
     fn udp_lives_longer_once_answered() {
@@ -48,7 +49,7 @@ mod tests {
     #[test]
     fn idle_is_measured_from_the_last_packet_and_never_negative() {
         let flow = Flow { last: 1000, ..Flow::default() };
-        let mut limits = [0; 8];
+        let mut limits = [0; TIMEOUTS];
         limits[Timeout::UdpNew as usize] = 30;
         assert!(!expired(&flow, 17, &limits, 1030));
         assert!(expired(&flow, 17, &limits, 1031));

@@ -6,6 +6,7 @@
 //! space the same code reads a slice. It allocates nothing, loops are bounded, and whatever it can't
 //! follow is a [`Reason`] of its own, never a silent pass.
 
+pub mod answer;
 pub mod checksum;
 pub mod cursor;
 pub mod eth;

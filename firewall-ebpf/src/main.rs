@@ -1,0 +1,104 @@
+//! Sluice in the kernel: entry points and their verdict tables, nothing else.
+//!
+//! A packet's way: `packet` -> `gate` (parse, fragments, conntrack, classify) -> `reject`, `events`,
+//! counters -> one of the tables below.
+#![no_std]
+#![no_main]
+#![feature(core_intrinsics, adt_const_params)]
+#![allow(
+    internal_features,
+    reason = "the BPF target's atomics are only there as intrinsics"
+)]
+
+mod atomic;
+mod budget;
+mod classify;
+mod conntrack;
+mod counters;
+mod events;
+mod fragments;
+mod gate;
+mod maps;
+mod packet;
+mod reject;
+mod verdict;
+mod work;
+
+use aya_ebpf::{
+    bindings::xdp_action::{XDP_DROP, XDP_PASS, XDP_TX},
+    helpers::generated::bpf_ktime_get_ns,
+    macros::{classifier, xdp},
+    programs::{TcContext, XdpContext},
+};
+use firewall_common::abi::table::Direction;
+
+use verdict::Outcome;
+
+/// TCX_NEXT and TC_ACT_UNSPEC: the next program, then the stack (include/uapi/linux/bpf.h).
+const TC_NEXT: i32 = -1;
+/// TC_ACT_SHOT.
+const TC_SHOT: i32 = 2;
+/// TC_ACT_REDIRECT.
+const TC_REDIRECT: i32 = 7;
+
+/// Ingress, in the driver (or generic XDP).
+#[xdp(frags)]
+pub fn sluice_xdp(ctx: XdpContext) -> u32 {
+    match gate::run(&packet::Xdp(&ctx), Direction::In) {
+        Outcome::Pass => XDP_PASS,
+        Outcome::Drop => XDP_DROP,
+        Outcome::Bounce => XDP_TX,
+    }
+}
+
+/// Ingress, at TCX or clsact.
+#[classifier]
+pub fn sluice_tc_in(ctx: TcContext) -> i32 {
+    let skb = packet::Skb(&ctx);
+    if skb.is_answer() {
+        return TC_NEXT;
+    }
+    skb.pull();
+    tc_verdict(gate::run(&skb, Direction::In))
+}
+
+/// Egress, at TCX or clsact.
+#[classifier]
+pub fn sluice_tc_out(ctx: TcContext) -> i32 {
+    let skb = packet::Skb(&ctx);
+    skb.pull();
+    tc_verdict(gate::run(&skb, Direction::Out))
+}
+
+#[inline(always)]
+fn tc_verdict(outcome: Outcome) -> i32 {
+    match outcome {
+        Outcome::Pass => TC_NEXT,
+        Outcome::Drop => TC_SHOT,
+        Outcome::Bounce => TC_REDIRECT,
+    }
+}
+
+/// Reads both clocks at one moment. Never attached: the daemon runs it through BPF_PROG_TEST_RUN.
+#[classifier]
+pub fn sluice_clock(_ctx: TcContext) -> i32 {
+    if let Some(reading) = maps::CLOCK.get_ptr_mut(0) {
+        // SAFETY: a map value of this type; only this test run writes it.
+        unsafe {
+            (*reading).ticks = budget::now();
+            (*reading).monotonic_ns = bpf_ktime_get_ns();
+        }
+    }
+    0
+}
+
+#[cfg(not(test))]
+#[panic_handler]
+fn panic(_info: &core::panic::PanicInfo) -> ! {
+    loop {}
+}
+
+/// Lets the kernel offer GPL-only helpers; the source is MIT OR Apache-2.0.
+#[unsafe(link_section = "license")]
+#[unsafe(no_mangle)]
+static LICENSE: [u8; 13] = *b"Dual MIT/GPL\0";

@@ -1,0 +1,243 @@
+//! The only packet-pointer arithmetic: a bounds-checked cursor over XDP frames and socket buffers, and
+//! the way an answer leaves.
+
+use aya_ebpf::{
+    EbpfContext as _,
+    helpers::generated::{
+        bpf_redirect, bpf_skb_change_tail, bpf_skb_pull_data, bpf_skb_store_bytes,
+        bpf_xdp_adjust_tail, bpf_xdp_get_buff_len,
+    },
+    programs::{TcContext, XdpContext},
+};
+use firewall_common::{abi::table::Direction, wire::Cursor};
+
+use crate::verdict::Outcome;
+
+/// Parsed offsets stay below this; tells the verifier how far a variable offset can reach.
+const MAX_OFFSET: usize = 0x3fff;
+
+/// Bytes of headers that must be readable, where the packet has them.
+const HEADERS: u32 = 192;
+
+/// `__sk_buff.mark` of an answer to a local process on its way back in: our own ingress program lets
+/// it by.
+pub const ANSWER_MARK: u32 = 0x51_1ce;
+
+/// A packet at a hook.
+pub trait Packet: Cursor {
+    /// Interface of the hook.
+    fn ifindex(&self) -> u32;
+    /// Length of the frame, bytes; cheap where the first buffer already holds `at_least`.
+    fn frame_len(&self, at_least: usize) -> u32;
+    /// Segments the buffer stands for, at least 1.
+    fn segments(&self) -> u32;
+    /// VLAN id that the driver took off, 0 if none.
+    fn stripped_vlan(&self) -> u16;
+    /// Cuts (or stretches) the packet to `l3 + N` bytes, swaps the Ethernet addresses, writes `bytes`
+    /// at `l3` and sends it back to where it came from.
+    fn answer<const N: usize>(&self, l3: usize, bytes: &[u8; N], direction: Direction) -> Outcome;
+}
+
+/// `N` bytes at `off` of the packet between two pointers.
+#[inline(always)]
+fn read<const N: usize>(data: usize, data_end: usize, off: usize) -> Option<[u8; N]> {
+    if off > MAX_OFFSET {
+        return None;
+    }
+    let at = data + off;
+    if at + N > data_end {
+        return None;
+    }
+    // SAFETY: `at + N <= data_end` was just checked, as the verifier demands; any byte is a value.
+    Some(unsafe { core::ptr::read_unaligned(at as *const [u8; N]) })
+}
+
+/// A frame in a driver's receive path.
+pub struct Xdp<'a>(pub &'a XdpContext);
+
+impl Cursor for Xdp<'_> {
+    #[inline(always)]
+    fn bytes<const N: usize>(&self, off: usize) -> Option<[u8; N]> {
+        read(self.0.data(), self.0.data_end(), off)
+    }
+    #[inline(always)]
+    fn holds(&self, end: usize) -> bool {
+        // The helper (multi-buffer frames) is asked only where the first buffer is too short.
+        end <= self.0.data_end() - self.0.data() || end <= self.len()
+    }
+    #[inline(always)]
+    fn len(&self) -> usize {
+        // SAFETY: the context is the one this program was called with.
+        unsafe { bpf_xdp_get_buff_len(self.0.ctx) as usize }
+    }
+    #[inline(always)]
+    fn aggregated(&self) -> bool {
+        false
+    }
+}
+
+impl Packet for Xdp<'_> {
+    #[inline(always)]
+    fn ifindex(&self) -> u32 {
+        // SAFETY: the context is the one this program was called with.
+        unsafe { (*self.0.ctx).ingress_ifindex }
+    }
+    #[inline(always)]
+    fn frame_len(&self, at_least: usize) -> u32 {
+        let linear = self.0.data_end() - self.0.data();
+        if linear >= at_least {
+            linear as u32
+        } else {
+            self.len() as u32
+        }
+    }
+    #[inline(always)]
+    fn segments(&self) -> u32 {
+        1
+    }
+    #[inline(always)]
+    fn stripped_vlan(&self) -> u16 {
+        0
+    }
+    #[inline(always)]
+    fn answer<const N: usize>(&self, l3: usize, bytes: &[u8; N], _: Direction) -> Outcome {
+        let delta = (l3 + N) as i32 - self.len() as i32;
+        // SAFETY: the context is ours; the kernel checks the new length.
+        if unsafe { bpf_xdp_adjust_tail(self.0.ctx, delta) } != 0 {
+            return Outcome::Drop;
+        }
+        let (data, end) = (self.0.data(), self.0.data_end());
+        let at = data + (l3 & 0x1f);
+        if data + 14 > end || at + N > end {
+            return Outcome::Drop;
+        }
+        // SAFETY: both ranges were just checked against `data_end`.
+        unsafe {
+            let eth = data as *mut [u8; 6];
+            let to = eth.read_unaligned();
+            let from = eth.add(1).read_unaligned();
+            eth.write_unaligned(from);
+            eth.add(1).write_unaligned(to);
+            (at as *mut [u8; N]).write_unaligned(*bytes);
+        }
+        Outcome::Bounce
+    }
+}
+
+/// A socket buffer at a TC hook.
+pub struct Skb<'a>(pub &'a TcContext);
+
+impl Skb<'_> {
+    /// Makes the headers readable where they lie in fragments of the buffer.
+    #[inline(always)]
+    pub fn pull(&self) {
+        let linear = self.0.data_end() - self.0.data();
+        let len = self.0.len();
+        if linear < HEADERS as usize && (linear as u32) < len {
+            let want = if len < HEADERS { len } else { HEADERS };
+            // SAFETY: the context is ours. Failure leaves the buffer as it was: the parser then says
+            // what is missing.
+            unsafe { bpf_skb_pull_data(self.0.as_ptr().cast(), want) };
+        }
+    }
+    /// Whether this is our own answer on its way in (see [`ANSWER_MARK`]); takes the mark off.
+    #[inline(always)]
+    pub fn is_answer(&self) -> bool {
+        let skb = self.0.skb.skb;
+        // SAFETY: the context is ours; `mark` may be read and written at a TC hook.
+        unsafe {
+            if (*skb).mark != ANSWER_MARK {
+                return false;
+            }
+            (*skb).mark = 0;
+        }
+        true
+    }
+}
+
+impl Cursor for Skb<'_> {
+    #[inline(always)]
+    fn bytes<const N: usize>(&self, off: usize) -> Option<[u8; N]> {
+        read(self.0.data(), self.0.data_end(), off)
+    }
+    #[inline(always)]
+    fn holds(&self, end: usize) -> bool {
+        end <= self.len()
+    }
+    #[inline(always)]
+    fn len(&self) -> usize {
+        self.0.len() as usize
+    }
+    #[inline(always)]
+    fn aggregated(&self) -> bool {
+        self.segments() > 1
+    }
+}
+
+impl Packet for Skb<'_> {
+    #[inline(always)]
+    fn ifindex(&self) -> u32 {
+        // SAFETY: the context is ours.
+        unsafe { (*self.0.skb.skb).ifindex }
+    }
+    #[inline(always)]
+    fn frame_len(&self, _: usize) -> u32 {
+        self.0.len()
+    }
+    #[inline(always)]
+    fn segments(&self) -> u32 {
+        // SAFETY: the context is ours.
+        let n = unsafe { (*self.0.skb.skb).gso_segs };
+        if n == 0 { 1 } else { n }
+    }
+    #[inline(always)]
+    fn stripped_vlan(&self) -> u16 {
+        // SAFETY: the context is ours.
+        unsafe {
+            let skb = self.0.skb.skb;
+            if (*skb).vlan_present != 0 {
+                (*skb).vlan_tci as u16 & 0x0fff
+            } else {
+                0
+            }
+        }
+    }
+    #[inline(always)]
+    fn answer<const N: usize>(&self, l3: usize, bytes: &[u8; N], direction: Direction) -> Outcome {
+        let ctx = self.0.skb.skb;
+        let Some(macs) = self.bytes::<12>(0) else {
+            return Outcome::Drop;
+        };
+        let swapped = [
+            macs[6], macs[7], macs[8], macs[9], macs[10], macs[11], macs[0], macs[1], macs[2],
+            macs[3], macs[4], macs[5],
+        ];
+        // SAFETY: the context is ours; each helper checks its ranges against the buffer, and the
+        // source arrays are of the length given.
+        unsafe {
+            if bpf_skb_change_tail(ctx, (l3 + N) as u32, 0) != 0
+                || bpf_skb_store_bytes(ctx.cast(), 0, swapped.as_ptr().cast(), 12, 0) != 0
+                || bpf_skb_store_bytes(
+                    ctx.cast(),
+                    l3 as u32,
+                    bytes.as_ptr().cast(),
+                    N as u32,
+                    u64::from(aya_ebpf::bindings::BPF_F_INVALIDATE_HASH),
+                ) != 0
+            {
+                return Outcome::Drop;
+            }
+            let flags = match direction {
+                // Out by the way it came.
+                Direction::In => 0,
+                // Back into the machine, as if the other side had answered.
+                Direction::Out => {
+                    (*ctx).mark = ANSWER_MARK;
+                    u64::from(aya_ebpf::bindings::BPF_F_INGRESS)
+                }
+            };
+            bpf_redirect((*ctx).ifindex, flags);
+        }
+        Outcome::Bounce
+    }
+}
