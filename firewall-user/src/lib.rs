@@ -1,4 +1,5 @@
 //! Sluice in user space: policy, datapath, monitor, server, command line.
 
 pub mod monitor;
+pub mod policy;
 pub mod view;

@@ -1,0 +1,413 @@
+//! Policy to the kernel's tables: one row of rule bits for each value of each field.
+
+mod address;
+mod bits;
+mod collect;
+mod sweep;
+
+use super::Slots;
+use super::ast::{Family, FlowFull, IcmpMatch, Policy, Rule};
+use super::ranges::{AddrSet, Ranges};
+use super::resolved::Resolved;
+use bits::{Bits, Pool};
+use collect::Collector;
+use firewall_common::abi::iface::IFACE_SLOTS;
+use firewall_common::abi::table::{
+    ACTION_LOG, Direction, MAX_ROWS, MAX_RULES, RuleAction, RuleTable, SETTING_HAS_CONTINUE,
+    SETTING_TCP_PICKUP, State, V4_LEAVES, V6_BOUNDS, Verdict,
+};
+use std::collections::BTreeSet;
+
+/// A policy that can be installed.
+pub struct Compiled {
+    /// The tables. [`Settings::timeouts`](firewall_common::abi::table::Settings) are milliseconds,
+    /// the two budgets are a second, of the whole machine: `datapath` turns them into what the
+    /// kernel wants.
+    pub table: Box<RuleTable>,
+    /// Every rule, in order, disabled ones too.
+    pub rules: Vec<CompiledRule>,
+    /// Interfaces the policy names.
+    pub interfaces: BTreeSet<String>,
+    /// How full the tables are.
+    pub usage: Usage,
+}
+
+impl std::fmt::Debug for Compiled {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Compiled")
+            .field("rules", &self.rules)
+            .field("usage", &self.usage)
+            .finish_non_exhaustive()
+    }
+}
+
+/// What people want to know of a rule that is installed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CompiledRule {
+    /// Slot of its counters.
+    pub slot: u16,
+    /// Name.
+    pub name: String,
+    /// `allow`, `drop`, `reject`, `count`.
+    pub action: &'static str,
+    /// As written, on one line.
+    pub text: String,
+    /// Whether it takes part.
+    pub enabled: bool,
+    /// Whether it logs.
+    pub log: bool,
+}
+
+/// How full the tables are, next to the `abi::table` limits.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Usage {
+    /// Enabled rules, of `MAX_RULES`.
+    pub rules: usize,
+    /// Distinct rows, of `MAX_ROWS`.
+    pub rows: usize,
+    /// IPv4 leaves of the source and destination maps, of `V4_LEAVES` each.
+    pub leaves: [usize; 2],
+    /// IPv6 interval starts of the source and destination maps, of `V6_BOUNDS` each.
+    pub bounds: [usize; 2],
+}
+
+/// A part of the tables that has a limit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Part {
+    /// Enabled rules.
+    Rules,
+    /// Rules with counters, disabled ones too.
+    RuleSlots,
+    /// Interfaces named, and those attached.
+    Interfaces,
+    /// Distinct combinations of rules over all fields.
+    Rows,
+    /// IPv4 source entries.
+    Ipv4Sources,
+    /// IPv4 destination entries.
+    Ipv4Destinations,
+    /// IPv6 source intervals.
+    Ipv6Sources,
+    /// IPv6 destination intervals.
+    Ipv6Destinations,
+}
+
+impl Part {
+    const fn name(self) -> &'static str {
+        match self {
+            Self::Rules => "enabled rules",
+            Self::RuleSlots => "rules (disabled ones counted)",
+            Self::Interfaces => "interfaces (attached ones counted)",
+            Self::Rows => "distinct combinations of rules",
+            Self::Ipv4Sources => "entries for IPv4 sources",
+            Self::Ipv4Destinations => "entries for IPv4 destinations",
+            Self::Ipv6Sources => "intervals of IPv6 sources",
+            Self::Ipv6Destinations => "intervals of IPv6 destinations",
+        }
+    }
+    const fn advice(self) -> &'static str {
+        match self {
+            Self::Rules => "join rules that differ in one list only, or disable some",
+            Self::RuleSlots => "delete disabled rules",
+            Self::Interfaces => "name fewer interfaces, or detach some",
+            Self::Rows => "let rules share sets instead of overlapping in part",
+            Self::Ipv4Sources | Self::Ipv4Destinations => {
+                "use shorter prefixes: those up to /16 cost nothing, longer ones 2 to 4 entries each"
+            }
+            Self::Ipv6Sources | Self::Ipv6Destinations => {
+                "join neighbouring prefixes: each costs up to 2 intervals"
+            }
+        }
+    }
+}
+
+/// The policy doesn't fit the kernel's tables.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the policy needs {seen} {}, and there is room for {limit}: {}", part.name(), part.advice())]
+pub struct CompileError {
+    /// What there is too much of.
+    pub part: Part,
+    /// How much there is.
+    pub seen: usize,
+    /// How much there can be.
+    pub limit: usize,
+}
+
+impl CompileError {
+    const fn check(part: Part, seen: usize, limit: usize) -> Result<(), Self> {
+        if seen > limit {
+            Err(Self { part, seen, limit })
+        } else {
+            Ok(())
+        }
+    }
+}
+
+/// Compiles a policy. `slots` gets the owners of the new policy, marked with `generation`; on an
+/// error it is left as it was.
+///
+/// # Errors
+/// Names the first part of the tables that is too small, how much the policy needs and how much
+/// there is.
+pub fn compile(
+    policy: &Policy,
+    slots: &mut Slots,
+    generation: u32,
+) -> Result<Compiled, CompileError> {
+    let resolved = Resolved::new(policy);
+    let enabled: Vec<&Rule> = policy.rules.iter().filter(|r| r.enabled).collect();
+    CompileError::check(Part::Rules, enabled.len(), MAX_RULES)?;
+
+    let mut interfaces: BTreeSet<String> = resolved.groups.values().flatten().cloned().collect();
+    for rule in &policy.rules {
+        interfaces.extend(rule.on.iter().flat_map(|on| resolved.interfaces(on)));
+    }
+    let mut taken = slots.clone();
+    let names: Vec<&str> = policy.rules.iter().map(|r| r.name.value.as_str()).collect();
+    taken
+        .take_rules(&names, generation)
+        .map_err(|seen| CompileError {
+            part: Part::RuleSlots,
+            seen,
+            limit: Slots::RULES,
+        })?;
+    let names: Vec<&str> = interfaces.iter().map(String::as_str).collect();
+    taken
+        .take_ifaces(&names, generation)
+        .map_err(|seen| CompileError {
+            part: Part::Interfaces,
+            seen,
+            limit: Slots::IFACES,
+        })?;
+
+    let mut table: Box<RuleTable> = bytemuck::zeroed_box();
+    let mut pool = Pool::new(enabled.len());
+    settings(policy, &enabled, &mut table);
+    for (action, rule) in table.actions.iter_mut().zip(&enabled) {
+        *action = RuleAction {
+            verdict: rule.action.verdict().raw(),
+            flags: if rule.log { ACTION_LOG } else { 0 },
+            slot: taken.rule(&rule.name.value).unwrap_or_default(),
+        };
+    }
+    let on: Vec<Option<OnSlots>> = enabled
+        .iter()
+        .map(|r| on_slots(r, &resolved, &taken))
+        .collect();
+    small_fields(&enabled, &on, &mut table, &mut pool);
+    ports(&enabled, &resolved, &mut table, &mut pool);
+    let mut usage = Usage {
+        rules: enabled.len(),
+        ..Usage::default()
+    };
+    addresses(&enabled, &resolved, &mut table, &mut pool, &mut usage)?;
+    usage.rows = pool.len();
+    CompileError::check(Part::Rows, pool.len(), MAX_ROWS)?;
+    pool.write(&mut table.rows);
+
+    *slots = taken;
+    let rules = policy
+        .rules
+        .iter()
+        .map(|rule| CompiledRule {
+            slot: slots.rule(&rule.name.value).unwrap_or_default(),
+            name: rule.name.value.clone(),
+            action: rule.action.name(),
+            text: rule.text.clone(),
+            enabled: rule.enabled,
+            log: rule.log,
+        })
+        .collect();
+    Ok(Compiled {
+        table,
+        rules,
+        interfaces,
+        usage,
+    })
+}
+
+fn settings(policy: &Policy, enabled: &[&Rule], table: &mut RuleTable) {
+    let options = &policy.options;
+    let settings = &mut table.settings;
+    settings.timeouts = options.timeouts;
+    if options.tcp_pickup {
+        settings.flags |= SETTING_TCP_PICKUP;
+    }
+    if enabled.iter().any(|r| !r.action.is_terminal()) {
+        settings.flags |= SETTING_HAS_CONTINUE;
+    }
+    settings.words = enabled.len().div_ceil(64) as u32;
+    settings.defaults = policy.defaults.map(Verdict::raw);
+    settings.malformed = options.malformed.raw();
+    settings.ethertypes = options.ethertypes.raw();
+    settings.fragments = options.fragments.raw();
+    let full = match options.flow_full {
+        FlowFull::Refuse => Verdict::Drop,
+        FlowFull::Untracked => Verdict::Allow,
+    };
+    settings.flow_full = full.raw();
+    settings.reject_budget = options.reject_rate;
+    settings.sample_budget = options.sample_rate;
+}
+
+/// `on`, as interface slots.
+struct OnSlots {
+    negated: bool,
+    slots: [bool; IFACE_SLOTS],
+}
+
+fn on_slots(rule: &Rule, resolved: &Resolved, slots: &Slots) -> Option<OnSlots> {
+    rule.on.as_ref().map(|on| {
+        let mut out = OnSlots {
+            negated: on.negated,
+            slots: [false; IFACE_SLOTS],
+        };
+        for slot in resolved
+            .interfaces(on)
+            .iter()
+            .filter_map(|name| slots.iface(name))
+        {
+            out.slots[usize::from(slot)] = true;
+        }
+        out
+    })
+}
+
+/// Fields with few values: each value is asked of each rule.
+fn small_fields(enabled: &[&Rule], on: &[Option<OnSlots>], table: &mut RuleTable, pool: &mut Pool) {
+    let mut row = |test: &dyn Fn(usize, &Rule) -> bool| {
+        let mut bits = Bits::default();
+        for (i, rule) in enabled.iter().enumerate() {
+            if test(i, rule) {
+                bits.set(i);
+            }
+        }
+        pool.intern(&bits)
+    };
+    for direction in Direction::ALL {
+        for slot in 0..IFACE_SLOTS {
+            table.meta[direction.raw() as usize * IFACE_SLOTS + slot] = row(&|i, rule| {
+                rule.direction.is_none_or(|d| d == *direction)
+                    && on[i].as_ref().is_none_or(|on| on.slots[slot] != on.negated)
+            });
+        }
+    }
+    for proto in 0..=u8::MAX {
+        table.proto[usize::from(proto)] = row(&|_, rule| {
+            rule.protos
+                .as_ref()
+                .is_none_or(|protos| protos.contains(&proto))
+        });
+    }
+    for flags in 0..=u8::MAX {
+        table.tcp_flags[usize::from(flags)] =
+            row(&|_, rule| rule.flags.is_none_or(|f| flags & f.mask == f.value));
+    }
+    for state in State::ALL {
+        table.state[state.raw() as usize] = row(&|_, rule| {
+            rule.states
+                .as_ref()
+                .is_none_or(|states| states.contains(state))
+        });
+    }
+    table.no_port[2] = row(&|_, rule| rule.flags.is_none());
+}
+
+/// `type << 8 | code` of an ICMP condition.
+pub fn icmp_ranges(icmp: &IcmpMatch) -> Ranges<u16> {
+    let mut ranges = Vec::new();
+    for kind in &icmp.types {
+        let first = u16::from(*kind) << 8;
+        match &icmp.codes {
+            None => ranges.push((first, first | 0xff)),
+            Some(codes) => ranges.extend(
+                codes
+                    .iter()
+                    .map(|c| (first | u16::from(*c), first | u16::from(*c))),
+            ),
+        }
+    }
+    Ranges::new(ranges)
+}
+
+/// Ports, and ICMP's type and code, which live in the destination ports' table. The two don't mix:
+/// a rule that asks for ports names protocols with ports only, one that asks for types names ICMP.
+fn ports(enabled: &[&Rule], resolved: &Resolved, table: &mut RuleTable, pool: &mut Pool) {
+    let (mut source, mut destination) = (Collector::default(), Collector::default());
+    for (i, rule) in enabled.iter().enumerate() {
+        match &rule.src.ports {
+            None => source.any.set(i),
+            Some(list) => source.add(i, list.negated, resolved.port_ranges(list)),
+        }
+        match (&rule.dst.ports, &rule.icmp) {
+            (Some(list), _) => destination.add(i, list.negated, resolved.port_ranges(list)),
+            (None, Some(icmp)) => destination.add(i, false, icmp_ranges(icmp)),
+            (None, None) => destination.any.set(i),
+        }
+    }
+    table.no_port[0] = pool.intern(&source.any);
+    table.no_port[1] = pool.intern(&destination.any);
+    for (collector, rows) in [(source, &mut table.sport), (destination, &mut table.dport)] {
+        let steps = sweep::sweep(&collector.field(|ranges| ranges), pool);
+        for (i, (start, row)) in steps.iter().enumerate() {
+            let end = steps
+                .get(i + 1)
+                .map_or(rows.len(), |(next, _)| usize::from(*next));
+            rows[usize::from(*start)..end].fill(*row);
+        }
+    }
+}
+
+fn addresses(
+    enabled: &[&Rule],
+    resolved: &Resolved,
+    table: &mut RuleTable,
+    pool: &mut Pool,
+    usage: &mut Usage,
+) -> Result<(), CompileError> {
+    let (mut v4, mut v6) = (Bits::default(), Bits::default());
+    for (i, rule) in enabled.iter().enumerate() {
+        if rule.family != Some(Family::V6) {
+            v4.set(i);
+        }
+        if rule.family != Some(Family::V4) {
+            v6.set(i);
+        }
+    }
+    let parts = [
+        (Part::Ipv4Sources, Part::Ipv6Sources),
+        (Part::Ipv4Destinations, Part::Ipv6Destinations),
+    ];
+    for (end, (leaves, bounds)) in parts.into_iter().enumerate() {
+        let mut collector: Collector<AddrSet> = Collector::default();
+        for (i, rule) in enabled.iter().enumerate() {
+            match if end == 0 {
+                &rule.src.addrs
+            } else {
+                &rule.dst.addrs
+            } {
+                None => collector.any.set(i),
+                Some(list) => collector.addresses(i, list, resolved),
+            }
+        }
+        let mut field = collector.field(|set| &set.v4);
+        field.mask = Some(v4);
+        let steps4 = sweep::sweep(&field, pool);
+        let mut field = collector.field(|set| &set.v6);
+        field.mask = Some(v6);
+        let steps6 = sweep::sweep(&field, pool);
+        let (map4, map6) = if end == 0 {
+            (&mut table.src4, &mut table.src6)
+        } else {
+            (&mut table.dst4, &mut table.dst6)
+        };
+        usage.leaves[end] = address::fill_v4(map4, &steps4);
+        CompileError::check(leaves, usage.leaves[end], V4_LEAVES)?;
+        usage.bounds[end] = address::fill_v6(map6, &steps6);
+        CompileError::check(bounds, usage.bounds[end], V6_BOUNDS)?;
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,28 @@
+//! The policy language: text -> checked -> compiled tables. Pure: knows no kernel, no sockets, no
+//! clock. `docs/policy.md` describes the language.
+//!
+//! - [`parse`] reads a file and reports every mistake in it.
+//! - [`compile`] turns a policy into the kernel's [`RuleTable`](firewall_common::abi::table::RuleTable);
+//!   [`Slots`] keeps counters with their rules across policies.
+//! - [`classify`](classify::classify) asks a compiled table as the kernel would.
+
+pub mod ast;
+pub mod classify;
+mod compile;
+pub mod diagnostic;
+mod grammar;
+mod lex;
+mod ranges;
+mod resolve;
+mod resolved;
+mod slots;
+pub mod span;
+mod suggest;
+pub mod units;
+mod words;
+
+pub use ast::Policy;
+pub use compile::{CompileError, Compiled, CompiledRule, Part, Usage, compile};
+pub use diagnostic::{Diagnostic, Diagnostics, Severity};
+pub use grammar::parse;
+pub use slots::{Owner, Slots};

@@ -1,0 +1,288 @@
+//! Which rule owns which counters, which interface owns which bit: stable across policies.
+
+use firewall_common::abi::iface::IFACE_SLOTS;
+use firewall_common::abi::table::{RULE_SLOTS, SLOT_FIRST};
+use std::collections::{BTreeMap, HashMap};
+
+/// A slot that has an owner.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Owner {
+    /// The rule's or interface's name.
+    pub name: String,
+    /// Generation of the last policy that named it.
+    pub generation: u32,
+    /// Interfaces only: attached now, so the slot can't be given away.
+    pub held: bool,
+}
+
+/// Slots of one kind.
+#[derive(Clone, Debug)]
+struct Space {
+    first: u16,
+    end: u16,
+    owners: BTreeMap<u16, Owner>,
+    by_name: HashMap<String, u16>,
+}
+
+impl Space {
+    fn new(first: u16, end: usize) -> Self {
+        Self {
+            first,
+            end: end as u16,
+            owners: BTreeMap::new(),
+            by_name: HashMap::new(),
+        }
+    }
+
+    fn set(&mut self, slot: u16, owner: Owner) {
+        if let Some(old) = self.owners.get(&slot) {
+            self.by_name.remove(&old.name);
+        }
+        self.by_name.insert(owner.name.clone(), slot);
+        self.owners.insert(slot, owner);
+    }
+
+    /// Gives every name a slot: its old one, else one never used, else the one that has been out of
+    /// use longest. `Err` holds how many names need a slot at once.
+    fn take(&mut self, names: &[&str], generation: u32) -> Result<(), usize> {
+        let mut missing = Vec::new();
+        for name in names {
+            match self
+                .by_name
+                .get(*name)
+                .and_then(|slot| self.owners.get_mut(slot))
+            {
+                Some(owner) => owner.generation = generation,
+                None => missing.push(*name),
+            }
+        }
+        missing.sort_unstable();
+        missing.dedup();
+        // In the order of the policy, not of the alphabet, so that slots read as rules do.
+        let mut asked: Vec<&str> = Vec::with_capacity(missing.len());
+        for name in names {
+            if missing.binary_search(name).is_ok() && !asked.contains(name) {
+                asked.push(name);
+            }
+        }
+        let unused: Vec<u16> = (self.first..self.end)
+            .filter(|s| !self.owners.contains_key(s))
+            .collect();
+        let mut stale: Vec<(u32, u16)> = self
+            .owners
+            .iter()
+            .filter(|(_, o)| o.generation != generation && !o.held)
+            .map(|(slot, o)| (o.generation, *slot))
+            .collect();
+        stale.sort_unstable();
+        let mut free = unused
+            .into_iter()
+            .chain(stale.into_iter().map(|(_, slot)| slot));
+        let kept = self
+            .owners
+            .values()
+            .filter(|o| o.generation == generation || o.held)
+            .count();
+        let wanted = kept + asked.len();
+        for name in asked {
+            let Some(slot) = free.next() else {
+                return Err(wanted);
+            };
+            self.set(
+                slot,
+                Owner {
+                    name: name.to_owned(),
+                    generation,
+                    held: false,
+                },
+            );
+        }
+        Ok(())
+    }
+}
+
+/// The two kinds of slots. The daemon reads them from the pinned name maps at start, and writes them
+/// there with each policy.
+#[derive(Clone, Debug)]
+pub struct Slots {
+    rules: Space,
+    ifaces: Space,
+}
+
+impl Default for Slots {
+    fn default() -> Self {
+        Self {
+            rules: Space::new(SLOT_FIRST, RULE_SLOTS),
+            ifaces: Space::new(1, IFACE_SLOTS),
+        }
+    }
+}
+
+impl Slots {
+    /// Most rules that can have counters.
+    pub const RULES: usize = RULE_SLOTS - SLOT_FIRST as usize;
+    /// Most interfaces.
+    pub const IFACES: usize = IFACE_SLOTS - 1;
+
+    /// No slot has an owner.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Restores an owner of a rule slot, as read from the pinned names. Slots out of range and empty
+    /// names are ignored.
+    pub fn restore_rule(&mut self, slot: u16, name: &str, generation: u32) {
+        restore(&mut self.rules, slot, name, generation);
+    }
+
+    /// Restores an owner of an interface slot.
+    pub fn restore_iface(&mut self, slot: u8, name: &str, generation: u32) {
+        restore(&mut self.ifaces, slot.into(), name, generation);
+    }
+
+    /// The slot of a rule.
+    pub fn rule(&self, name: &str) -> Option<u16> {
+        self.rules.by_name.get(name).copied()
+    }
+
+    /// The name of the rule that owns a slot, also if it isn't in the live policy any more.
+    pub fn rule_name(&self, slot: u16) -> Option<&str> {
+        self.rules.owners.get(&slot).map(|o| o.name.as_str())
+    }
+
+    /// The slot of an interface.
+    pub fn iface(&self, name: &str) -> Option<u8> {
+        self.ifaces.by_name.get(name).map(|slot| *slot as u8)
+    }
+
+    /// The name of the interface that owns a slot.
+    pub fn iface_name(&self, slot: u8) -> Option<&str> {
+        self.ifaces
+            .owners
+            .get(&u16::from(slot))
+            .map(|o| o.name.as_str())
+    }
+
+    /// All rule slots with an owner, ascending.
+    pub fn rules(&self) -> impl Iterator<Item = (u16, &Owner)> {
+        self.rules.owners.iter().map(|(slot, o)| (*slot, o))
+    }
+
+    /// All interface slots with an owner, ascending.
+    pub fn ifaces(&self) -> impl Iterator<Item = (u8, &Owner)> {
+        self.ifaces.owners.iter().map(|(slot, o)| (*slot as u8, o))
+    }
+
+    /// The slot for an interface that is being attached; it stays until [`Self::release_iface`].
+    /// `None` where all are taken.
+    pub fn hold_iface(&mut self, name: &str, generation: u32) -> Option<u8> {
+        if !self.ifaces.by_name.contains_key(name) {
+            self.ifaces.take(&[name], generation).ok()?;
+        }
+        let slot = *self.ifaces.by_name.get(name)?;
+        self.ifaces.owners.get_mut(&slot)?.held = true;
+        Some(slot as u8)
+    }
+
+    /// The interface was detached; its slot may be given away once no policy names it.
+    pub fn release_iface(&mut self, name: &str) {
+        if let Some(slot) = self.ifaces.by_name.get(name)
+            && let Some(owner) = self.ifaces.owners.get_mut(slot)
+        {
+            owner.held = false;
+        }
+    }
+
+    /// Slots for all rules and interfaces of a policy. `Err`: how many would have been needed.
+    pub(super) fn take_rules(&mut self, names: &[&str], generation: u32) -> Result<(), usize> {
+        self.rules.take(names, generation)
+    }
+
+    /// See [`Self::take_rules`].
+    pub(super) fn take_ifaces(&mut self, names: &[&str], generation: u32) -> Result<(), usize> {
+        self.ifaces.take(names, generation)
+    }
+}
+
+fn restore(space: &mut Space, slot: u16, name: &str, generation: u32) {
+    if (space.first..space.end).contains(&slot)
+        && !name.is_empty()
+        && !space.by_name.contains_key(name)
+    {
+        space.set(
+            slot,
+            Owner {
+                name: name.to_owned(),
+                generation,
+                held: false,
+            },
+        );
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_keeps_its_slot_and_the_oldest_is_given_away_first() {
+        let mut slots = Slots::new();
+        let many: Vec<String> = (0..Slots::RULES).map(|i| format!("r{i}")).collect();
+        let names: Vec<&str> = many.iter().map(String::as_str).collect();
+        slots.take_rules(&names, 1).unwrap();
+        assert_eq!(slots.rule("r0"), Some(SLOT_FIRST));
+        slots.take_rules(&names[..1], 2).unwrap();
+        slots.take_rules(&names[2..], 3).unwrap();
+        // r1 is of generation 1, r0 of 2: r1 goes first, then r0.
+        slots.take_rules(&["new", "r5"], 4).unwrap();
+        assert_eq!(slots.rule("new"), Some(SLOT_FIRST + 1));
+        assert_eq!(slots.rule("r1"), None);
+        assert_eq!(slots.rule("r0"), Some(SLOT_FIRST));
+        assert_eq!(slots.rule("r5"), Some(SLOT_FIRST + 5));
+        assert_eq!(slots.rule_name(SLOT_FIRST + 1), Some("new"));
+        slots.take_rules(&["newer"], 5).unwrap();
+        assert_eq!(slots.rule("newer"), Some(SLOT_FIRST));
+    }
+
+    #[test]
+    fn too_many_at_once_says_how_many() {
+        let mut slots = Slots::new();
+        let many: Vec<String> = (0..70).map(|i| format!("e{i}")).collect();
+        let names: Vec<&str> = many.iter().map(String::as_str).collect();
+        assert_eq!(slots.take_ifaces(&names, 1), Err(70));
+    }
+
+    #[test]
+    fn an_attached_interface_is_not_evicted() {
+        let mut slots = Slots::new();
+        let held = slots.hold_iface("eth0", 0);
+        assert_eq!(held, Some(1));
+        for generation in 1..200 {
+            slots
+                .take_ifaces(&[&format!("x{generation}")], generation)
+                .unwrap();
+        }
+        assert_eq!(slots.iface("eth0"), held);
+        slots.release_iface("eth0");
+        for generation in 200..300 {
+            slots
+                .take_ifaces(&[&format!("x{generation}")], generation)
+                .unwrap();
+        }
+        assert_eq!(slots.iface("eth0"), None);
+    }
+
+    #[test]
+    fn pinned_names_come_back() {
+        let mut slots = Slots::new();
+        slots.restore_rule(77, "web", 9);
+        slots.restore_rule(3, "reserved", 9);
+        slots.restore_rule(78, "", 9);
+        slots.take_rules(&["a", "web"], 10).unwrap();
+        assert_eq!(
+            (slots.rule("web"), slots.rule("a")),
+            (Some(77), Some(SLOT_FIRST))
+        );
+        assert_eq!(slots.rules().count(), 2);
+    }
+}
