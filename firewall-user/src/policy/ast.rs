@@ -306,6 +306,7 @@ impl Options {
             // RFC 5508 REQ-1: not less than 60 seconds.
             Timeout::Icmp => 60_000,
             Timeout::Other => 600_000,
+            Timeout::Fragment => 30_000,
         }
     }
 }
