@@ -34,6 +34,9 @@ fn ebpf_rustflags(toolchain: &Toolchain) -> String {
         // 32-bit jumps, and atomics that return what was there before: kernel 5.12 and newer.
         "-Ctarget-cpu=v3".to_owned(),
         "-Clink-arg=--btf".to_owned(),
+        // Headers lie at odd offsets; loading them byte by byte costs stack that is not there. The
+        // verifier knows which of these loads the machine can do (linker of LLVM 22 or newer).
+        "-Clink-arg=--cpu-features=+allows-misaligned-mem-access".to_owned(),
         format!("-Clinker={}", toolchain.linker.display()),
     ]
     .join("\u{1f}")

@@ -9,8 +9,9 @@ use std::path::PathBuf;
 
 /// The bpf-linker that is installed where there is none.
 pub const BPF_LINKER_VERSION: &str = "0.13.0";
-/// LLVM majors that this bpf-linker can be built against.
-pub const LINKER_LLVM: std::ops::RangeInclusive<u32> = 21..=23;
+/// LLVM majors that this bpf-linker can be built against and that know what the kernel object's
+/// build asks for (`build::ebpf`).
+pub const LINKER_LLVM: std::ops::RangeInclusive<u32> = 22..=23;
 /// Debian's compiler, its cargo and its library source.
 pub const DEBIAN_COMPILER: &[&str] = &["rustc-web", "cargo-web", "rust-web-src"];
 
@@ -195,6 +196,7 @@ fn complete(facts: &Facts) -> Vec<&Compiler> {
     sorted(facts)
         .into_iter()
         .filter(|c| c.library == Library::Matches && c.cargo.is_some())
+        .filter(|c| c.llvm >= *LINKER_LLVM.start())
         .collect()
 }
 
@@ -247,11 +249,12 @@ fn missing(facts: &Facts) -> Vec<String> {
                 "{who} has no cargo beside it: apt-get install cargo-web"
             ));
         }
-        if !facts
+        let too_old = compiler.llvm < *LINKER_LLVM.start();
+        let linked = facts
             .linkers
             .iter()
-            .any(|l| l.llvm.is_none_or(|major| major == compiler.llvm))
-        {
+            .any(|l| l.llvm.is_none_or(|major| major == compiler.llvm));
+        if too_old || !linked {
             let seen: Vec<String> = facts
                 .linkers
                 .iter()
@@ -265,7 +268,12 @@ fn missing(facts: &Facts) -> Vec<String> {
             } else {
                 format!(" ({})", seen.join(", "))
             };
-            lines.push(if LINKER_LLVM.contains(&compiler.llvm) {
+            lines.push(if too_old {
+                format!(
+                    "{who} is too old: LLVM {} or newer is needed",
+                    LINKER_LLVM.start()
+                )
+            } else if LINKER_LLVM.contains(&compiler.llvm) {
                 format!(
                     "{who} has no bpf-linker of LLVM {}{seen}: {}, or: cargo binstall bpf-linker",
                     compiler.llvm,

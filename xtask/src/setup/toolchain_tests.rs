@@ -100,9 +100,9 @@ fn the_compiler_follows_the_linker_that_is_there() {
     let f = facts(
         vec![
             system(22, Library::Matches),
-            rustup("nightly", 21, Library::Matches),
+            rustup("nightly", 23, Library::Matches),
         ],
-        vec![linker(Some(21))],
+        vec![linker(Some(23))],
         LAPTOP,
     );
     assert_eq!(origin(next(&f, &[])), Origin::Rustup("nightly".into()));
@@ -220,9 +220,19 @@ fn a_compiler_too_old_for_the_linker_is_upgraded() {
     match next(&old, &[Action::DebianCompiler]) {
         Next::Stuck(lines) => {
             let text = lines.join("\n");
-            assert!(text.contains("is for LLVM"), "{text}");
+            assert!(text.contains("is too old: LLVM 22"), "{text}");
             assert!(!text.contains("--features llvm-19"), "{text}");
         }
         other => panic!("{other:?}"),
     }
+}
+
+#[test]
+fn a_pair_that_fits_but_is_too_old_does_not_do() {
+    let f = facts(
+        vec![system(21, Library::Matches)],
+        vec![linker(Some(21))],
+        DEBIAN,
+    );
+    assert_eq!(next(&f, &[]), Next::Do(Action::DebianCompiler));
 }
