@@ -1,0 +1,72 @@
+/** The JSON API: login, status, and edits of rules. Cookies carry the login; the token is sent once, in a body. */
+
+import { ServerError, type ErrorBody } from "./messages";
+import type { Applied, StatusView } from "./types";
+
+const BASE = "/api/v1";
+
+/** No answer came at all. */
+export class Unreachable extends Error {
+  constructor() {
+    super("the daemon does not answer");
+    this.name = "Unreachable";
+  }
+}
+
+async function call<T>(method: string, path: string, body?: unknown): Promise<T> {
+  let response: Response;
+  try {
+    response = await fetch(BASE + path, {
+      method,
+      credentials: "same-origin",
+      cache: "no-store",
+      ...(body === undefined ? {} : { headers: { "Content-Type": "application/json" }, body: JSON.stringify(body) }),
+    });
+  } catch {
+    throw new Unreachable();
+  }
+  const text = await response.text();
+  let value: unknown;
+  try {
+    value = text === "" ? {} : JSON.parse(text);
+  } catch {
+    value = null;
+  }
+  if (response.ok && value !== null) return value as T;
+  const error = (value as { error?: ErrorBody } | null)?.error;
+  throw new ServerError(error ?? { code: `http-${response.status}`, message: `the daemon answered ${response.status}` });
+}
+
+export const login = (token: string) => call<{ ok: boolean; role?: string }>("POST", "/login", { token });
+export const logout = () => call<unknown>("POST", "/logout", {});
+export const status = () => call<StatusView>("GET", "/status");
+export const resetCounters = () => call<unknown>("POST", "/counters/reset", {});
+
+/** Is the login good? A daemon that doesn't answer is no reason to ask for the token again. */
+export async function authorized(): Promise<boolean> {
+  try {
+    await status();
+    return true;
+  } catch (error) {
+    return !(error instanceof ServerError && error.code === "unauthorized");
+  }
+}
+
+/** What an edit is based on, and whether it may lock the operator out. */
+export interface Edit {
+  base_generation?: number;
+  force?: boolean;
+}
+
+const rulePath = (name: string) => `/rules/${encodeURIComponent(name)}`;
+
+export const addRule = (text: string, place: { before?: string; position?: number }, edit: Edit) =>
+  call<Applied>("POST", "/rules", { text, ...place, ...edit });
+export const setRule = (name: string, enabled: boolean, edit: Edit) =>
+  call<Applied>("POST", `${rulePath(name)}/${enabled ? "enable" : "disable"}`, edit);
+
+export function deleteRule(name: string, edit: Edit) {
+  const query = new URLSearchParams();
+  for (const [key, value] of Object.entries(edit)) query.set(key, String(value));
+  return call<Applied>("DELETE", `${rulePath(name)}?${query}`);
+}

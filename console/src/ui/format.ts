@@ -1,0 +1,75 @@
+/** Numbers, durations and times as people read them. Pure. */
+
+const grouped = new Intl.NumberFormat("en-US", { maximumFractionDigits: 0 });
+
+/** Exact, with thousands separated: `1,234,567`. */
+export const count = (n: number): string => grouped.format(n);
+
+const STEPS = ["", "k", "M", "G", "T", "P"];
+
+/** Three digits and a decimal prefix: `12.3 M`. Below 1,000 whole numbers stay whole. */
+export function short(n: number, unit = ""): string {
+  if (!Number.isFinite(n)) return "–";
+  const negative = n < 0;
+  let value = Math.abs(n);
+  let step = 0;
+  // 999.5 would print as 1000: it belongs to the next step.
+  while (value >= 999.5 && step < STEPS.length - 1) {
+    value /= 1000;
+    step += 1;
+  }
+  const digits = step === 0 ? (Number.isInteger(value) || value >= 99.95 ? 0 : 1) : value < 9.995 ? 2 : value < 99.95 ? 1 : 0;
+  const suffix = `${STEPS[step]}${unit}`;
+  return `${negative ? "-" : ""}${value.toFixed(digits)}${suffix === "" ? "" : ` ${suffix}`}`;
+}
+
+export const bytes = (n: number): string => short(n, "B");
+export const bits = (perSecond: number): string => short(perSecond, "b/s");
+export const rate = (perSecond: number): string => short(perSecond, "/s");
+
+/** `0.4 s`, `12 s`, `3m 07s`, `2h 05m`, `4d 3h`. */
+export function duration(ms: number): string {
+  if (!Number.isFinite(ms) || ms < 0) return "–";
+  if (ms < 9_950) return `${(ms / 1000).toFixed(1)} s`;
+  const s = Math.round(ms / 1000);
+  if (s < 60) return `${s} s`;
+  const two = (n: number) => String(n).padStart(2, "0");
+  if (s < 3600) return `${Math.floor(s / 60)}m ${two(s % 60)}s`;
+  if (s < 86_400) return `${Math.floor(s / 3600)}h ${two(Math.floor(s / 60) % 60)}m`;
+  return `${Math.floor(s / 86_400)}d ${Math.floor(s / 3600) % 24}h`;
+}
+
+/** Time of day, local, to the millisecond where asked. */
+export function clock(rfc3339: string | null | undefined, milliseconds = false): string {
+  if (!rfc3339) return "–";
+  const d = new Date(rfc3339);
+  if (Number.isNaN(d.getTime())) return rfc3339;
+  const two = (n: number) => String(n).padStart(2, "0");
+  const day = `${two(d.getHours())}:${two(d.getMinutes())}:${two(d.getSeconds())}`;
+  return milliseconds ? `${day}.${String(d.getMilliseconds()).padStart(3, "0")}` : day;
+}
+
+/** Date and time, local: for tooltips and status. */
+export function dateTime(rfc3339: string | null | undefined): string {
+  if (!rfc3339) return "–";
+  const d = new Date(rfc3339);
+  if (Number.isNaN(d.getTime())) return rfc3339;
+  const two = (n: number) => String(n).padStart(2, "0");
+  return `${d.getFullYear()}-${two(d.getMonth() + 1)}-${two(d.getDate())} ${clock(rfc3339)}`;
+}
+
+/** `just now`, `12 s ago`; `never` for null. */
+export function ago(rfc3339: string | null | undefined, now: number): string {
+  if (!rfc3339) return "never";
+  const ms = now - Date.parse(rfc3339);
+  return ms < 1_500 ? "just now" : `${duration(ms)} ago`;
+}
+
+/** `10.0.0.1:443`, `[2001:db8::1]:443`; the port is left out where it is 0. */
+export function endpoint(address: string, port: number): string {
+  if (port === 0) return address;
+  return address.includes(":") ? `[${address}]:${port}` : `${address}:${port}`;
+}
+
+/** `1 rule`, `2 rules`. */
+export const plural = (n: number, one: string, many = `${one}s`): string => `${count(n)} ${n === 1 ? one : many}`;
