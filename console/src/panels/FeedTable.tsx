@@ -1,0 +1,89 @@
+/** Events in a table; used large on its own panel and small on the overview. */
+
+import type { EventView } from "../protocol/types";
+import type { FeedItem } from "../state/feed";
+import { narrow, type Term } from "../state/filtertext";
+import { href } from "../state/route";
+import { clock, dateTime, endpoint } from "../ui/format";
+import { Table, type Column } from "../ui/Table";
+import { reasonWords } from "../ui/words";
+
+/** The flows between the same two, on the port that was wanted. */
+export function flowFilter(e: EventView): string {
+  let text = narrow("", { field: "src", value: e.src });
+  text = narrow(text, { field: "dst", value: e.dst });
+  return e.dport === 0 ? text : narrow(text, { field: "dport", value: e.dport });
+}
+
+const term = (field: string, value: (e: EventView) => string | number | null) => (item: FeedItem): Term | null => {
+  const v = item.event ? value(item.event) : null;
+  return v === null || v === "" ? null : { field, value: v };
+};
+const of = (text: (e: EventView) => string) => (item: FeedItem) => (item.event ? text(item.event) : "");
+
+function RuleLink(props: { item: FeedItem }) {
+  const rule = () => props.item.event?.rule ?? "";
+  return (
+    <a class="jump" href={href("rules", { rule: rule() })} title={rule() === "" ? "" : `Go to rule ${rule()}`} tabindex="-1">
+      {rule()}
+    </a>
+  );
+}
+
+function FlowLink(props: { item: FeedItem }) {
+  return (
+    <a class="jump dim" href={href("flows", { filter: props.item.event ? flowFilter(props.item.event) : "" })} title="Flows between these two" tabindex="-1">
+      flows
+    </a>
+  );
+}
+
+const FULL: Column<FeedItem>[] = [
+  { key: "time", title: "Time", width: "112px", text: of((e) => clock(e.time, true)), tip: of((e) => dateTime(e.time)), class: () => "num dim" },
+  { key: "class", title: "Event", width: "86px", min: 1000, text: of((e) => e.class), term: term("class", (e) => e.class), class: () => "dim" },
+  { key: "verdict", title: "Verdict", width: "64px", text: of((e) => e.verdict), term: term("verdict", (e) => e.verdict), class: (i) => `verdict ${i.event?.verdict ?? ""}` },
+  { key: "reason", title: "Reason", width: "minmax(90px, 0.8fr)", text: of((e) => e.reason), tip: of((e) => `${e.reason}: ${reasonWords(e.reason)}`), term: term("reason", (e) => e.reason) },
+  { key: "rule", title: "Rule", width: "minmax(90px, 0.8fr)", cell: (item) => <RuleLink item={item()} /> },
+  { key: "proto", title: "Proto", width: "64px", text: of((e) => e.proto), term: term("proto", (e) => e.proto) },
+  { key: "src", title: "Source", width: "minmax(110px, 1.3fr)", text: of((e) => e.src), term: term("src", (e) => e.src), class: () => "num" },
+  { key: "sport", title: "Port", width: "56px", text: of((e) => (e.sport ? String(e.sport) : "")), term: term("sport", (e) => e.sport || null), class: () => "num dim", min: 900 },
+  { key: "dst", title: "Destination", width: "minmax(110px, 1.3fr)", text: of((e) => e.dst), term: term("dst", (e) => e.dst), class: () => "num" },
+  { key: "dport", title: "Port", width: "56px", text: of((e) => (e.dport ? String(e.dport) : "")), term: term("dport", (e) => e.dport || null), class: () => "num" },
+  { key: "tcp_flags", title: "Flags", width: "84px", min: 1200, text: of((e) => e.tcp_flags), class: () => "dim" },
+  { key: "direction", title: "Dir", width: "44px", min: 1100, text: of((e) => e.direction), term: term("direction", (e) => e.direction), class: () => "dim" },
+  { key: "iface", title: "Interface", width: "84px", min: 1000, text: of((e) => (e.vlan ? `${e.iface}.${e.vlan}` : e.iface)), term: term("iface", (e) => e.iface), class: () => "dim" },
+  { key: "frame_len", title: "Bytes", width: "60px", align: "end", min: 1200, text: of((e) => String(e.frame_len || e.bytes)), class: () => "num dim" },
+  { key: "flow", title: "", width: "56px", cell: (item) => <FlowLink item={item()} /> },
+];
+
+const BRIEF: Column<FeedItem>[] = [
+  { key: "time", title: "Time", width: "76px", text: of((e) => clock(e.time)), tip: of((e) => dateTime(e.time)), class: () => "num dim" },
+  { key: "verdict", title: "Verdict", width: "54px", text: of((e) => e.verdict), class: (i) => `verdict ${i.event?.verdict ?? ""}` },
+  { key: "who", title: "From", width: "minmax(100px, 1fr)", text: of((e) => e.src || e.proto), tip: of((e) => endpoint(e.src, e.sport)), class: () => "num" },
+  { key: "what", title: "To", width: "minmax(120px, 1.1fr)", text: of((e) => endpoint(e.dst, e.dport)), class: () => "num" },
+  { key: "proto", title: "Proto", width: "52px", min: 1300, text: of((e) => e.proto), class: () => "dim" },
+  { key: "why", title: "Rule, or why", width: "minmax(84px, 1fr)", cell: (item) => <Why item={item()} /> },
+  { key: "flow", title: "", width: "54px", min: 1100, cell: (item) => <FlowLink item={item()} /> },
+];
+
+function Why(props: { item: FeedItem }) {
+  return (
+    <>
+      {props.item.event?.rule ? <RuleLink item={props.item} /> : <span class="dim" title={reasonWords(props.item.event?.reason ?? "")}>{props.item.event?.reason}</span>}
+    </>
+  );
+}
+
+export function FeedTable(props: { label: string; items: FeedItem[]; empty: string; brief?: boolean; onTerm?(term: Term, not: boolean): void }) {
+  return (
+    <Table
+      label={props.label}
+      columns={props.brief ? BRIEF : FULL}
+      rows={props.items}
+      rowHeight={24}
+      banner={(item) => item.gap}
+      empty={props.empty}
+      {...(props.onTerm ? { onTerm: props.onTerm } : {})}
+    />
+  );
+}

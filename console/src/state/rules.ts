@@ -1,0 +1,63 @@
+/** The live policy's rules with their counters. */
+
+import { createSignal } from "solid-js";
+import type { RuleView } from "../protocol/types";
+import { client } from "./session";
+import { throttle } from "./time";
+
+/** A rule and how busy it has been of late. */
+export interface RuleRow extends RuleView {
+  /** Hits a second over the last few seconds. */
+  rate: number;
+}
+
+const byName = new Map<string, RuleRow>();
+let order: string[] = [];
+const marks = new Map<string, { at: number; hits: number }>();
+
+const [rules, setRules] = createSignal<RuleRow[]>([]);
+const [generation, setGeneration] = createSignal<number | null>(null);
+const [arrived, setArrived] = createSignal(false);
+
+export { arrived as rulesArrived, generation, rules };
+export const latestRules = (): Iterable<RuleView> => byName.values();
+export const noteGeneration = (n: number): void => void setGeneration(n);
+
+const publish = () => {
+  const now = performance.now();
+  for (const row of byName.values()) {
+    const mark = marks.get(row.name);
+    if (!mark || row.hits < mark.hits) {
+      marks.set(row.name, { at: now, hits: row.hits });
+      row.rate = 0;
+    } else if (now - mark.at >= 900) {
+      const fresh = ((row.hits - mark.hits) * 1000) / (now - mark.at);
+      // A little smoothing, so that the order of busy rules is calm.
+      row.rate = fresh === 0 && row.rate < 0.05 ? 0 : row.rate * 0.5 + fresh * 0.5;
+      marks.set(row.name, { at: now, hits: row.hits });
+    }
+  }
+  setRules(order.map((name) => ({ ...byName.get(name)! })));
+};
+const soon = throttle(1000, publish);
+window.setInterval(() => byName.size > 0 && soon(), 1000);
+
+client.subscribe("rules", {
+  snapshot(rows, about) {
+    const old = new Map(byName);
+    byName.clear();
+    for (const row of rows) byName.set(row.name, { ...row, rate: old.get(row.name)?.rate ?? 0 });
+    order = rows.map((row) => row.name);
+    for (const name of marks.keys()) if (!byName.has(name)) marks.delete(name);
+    if (about.generation !== null) setGeneration(about.generation);
+    setArrived(true);
+    publish();
+  },
+  change(upsert) {
+    for (const row of upsert) {
+      const before = byName.get(row.name);
+      if (before) byName.set(row.name, { ...row, rate: before.rate });
+    }
+    soon();
+  },
+});
