@@ -1,6 +1,6 @@
 //! `cargo xtask build`: the kernel object, the console, the binary.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use anyhow::{Result, bail};
@@ -48,7 +48,7 @@ fn ebpf_cargo<'a>(
     toolchain: &Toolchain,
     title: &str,
     verb: &str,
-    args: &[&str],
+    target: &Path,
 ) -> Step<'a> {
     // A nightly needs no leave for -Z; the others are told to behave like one.
     let step = clean_cargo(Step::new(ctx, title, 900, &toolchain.cargo))
@@ -69,17 +69,17 @@ fn ebpf_cargo<'a>(
             "build-std=core",
             "--target-dir",
         ])
-        .args([ctx.ebpf_dir().join("target")])
-        .args(args)
+        .args([target])
 }
 
 /// Builds the kernel object.
 pub fn ebpf(ctx: &Ctx, toolchain: &Toolchain) -> Result<PathBuf> {
     let manifest = ctx.ebpf_dir().join("Cargo.toml");
+    let target = ctx.ebpf_dir().join("target");
     if !manifest.exists() {
         bail!("{} is not there", ctx.short(&manifest));
     }
-    ebpf_cargo(ctx, toolchain, "eBPF object", "build", &[]).run()?;
+    ebpf_cargo(ctx, toolchain, "eBPF object", "build", &target).run()?;
     let object = ctx.bpf_object();
     if !object.exists() {
         bail!(
@@ -93,7 +93,9 @@ pub fn ebpf(ctx: &Ctx, toolchain: &Toolchain) -> Result<PathBuf> {
 /// Compiles the eBPF crate with every warning an error, and without linking.
 pub fn ebpf_check(ctx: &Ctx, toolchain: &Toolchain) -> Result<()> {
     let flags = format!("{}\u{1f}-Dwarnings", ebpf_rustflags(toolchain));
-    ebpf_cargo(ctx, toolchain, "eBPF check", "check", &[])
+    // A target directory of its own: other flags would make the next build begin anew.
+    let target = ctx.ebpf_dir().join("target/check");
+    ebpf_cargo(ctx, toolchain, "eBPF check", "check", &target)
         .env("CARGO_ENCODED_RUSTFLAGS", flags)
         .run()
         .map(|_| ())

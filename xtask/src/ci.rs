@@ -35,12 +35,16 @@ pub fn run(ctx: &Ctx) -> Result<(bool, String)> {
     check(build::host_env(ctx, clippy).run().map(|_| true))?;
     let ebpf = setup::ensure(ctx, &[]).and_then(|t| build::ebpf_check(ctx, &t));
     check(ebpf.map(|()| true))?;
-    let fmt = Step::new(ctx, "fmt", 120, build::cargo()).args(["fmt", "--all", "--check"]);
+    let fmt = Step::new(ctx, "fmt", 120, build::cargo())
+        .args(["fmt", "--all", "--check"])
+        // The files' names are enough: `cargo fmt --all` puts them right.
+        .args(["--", "--files-with-diff", "--color=never"]);
     check(fmt.run().map(|_| true))?;
     let manifest = ctx.ebpf_dir().join("Cargo.toml");
     let fmt = Step::new(ctx, "fmt eBPF", 120, build::cargo())
         .args(["fmt", "--check"])
-        .arg_path("--manifest-path=", &manifest);
+        .arg_path("--manifest-path=", &manifest)
+        .args(["--", "--files-with-diff", "--color=never"]);
     check(fmt.run().map(|_| true))?;
     check(tidy::all(ctx, false))?;
     Ok((good, verdict.line))
