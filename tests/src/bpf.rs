@@ -272,6 +272,63 @@ impl Program {
     }
 }
 
+/// A pinned map, by bytes.
+#[derive(Debug)]
+pub struct Map {
+    fd: OwnedFd,
+}
+
+#[repr(C)]
+#[derive(Default)]
+struct ElementAttr {
+    map_fd: u32,
+    pad: u32,
+    key: u64,
+    value: u64,
+    flags: u64,
+}
+
+/// `enum bpf_cmd`.
+const MAP_LOOKUP: libc::c_long = 1;
+const MAP_UPDATE: libc::c_long = 2;
+
+impl Map {
+    /// A pinned map.
+    ///
+    /// # Errors
+    /// The kernel's.
+    pub fn pinned(path: &Path) -> Result<Self> {
+        Program::pinned(path).map(|object| Self { fd: object.fd })
+    }
+
+    fn element(&self, key: &[u8], value: *const u8) -> ElementAttr {
+        ElementAttr {
+            map_fd: self.fd.as_raw_fd() as u32,
+            key: key.as_ptr() as u64,
+            value: value as u64,
+            ..ElementAttr::default()
+        }
+    }
+
+    /// The value (of `len` bytes, as the map was made) of a key.
+    ///
+    /// # Errors
+    /// The kernel's.
+    pub fn lookup(&self, key: &[u8], len: usize) -> Result<Vec<u8>> {
+        let mut value = vec![0; len];
+        bpf(MAP_LOOKUP, &mut self.element(key, value.as_mut_ptr()))?;
+        Ok(value)
+    }
+
+    /// Sets a key's value; both as long as the map was made.
+    ///
+    /// # Errors
+    /// The kernel's.
+    pub fn update(&self, key: &[u8], value: &[u8]) -> Result<()> {
+        bpf(MAP_UPDATE, &mut self.element(key, value.as_ptr())).map(drop)
+    }
+}
+
 /// CPU time of the calling thread.
 pub fn thread_cpu_time() -> Duration {
     let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };

@@ -195,6 +195,31 @@ impl Daemon {
         self.cli(&[&["--json"], args].concat()).json()
     }
 
+    /// Flows that match a filter, as the CLI prints them.
+    ///
+    /// # Panics
+    /// Where the command fails.
+    pub fn flows(&self, filter: &str) -> Vec<serde_json::Value> {
+        super::rows(&self.json(&["flows", filter]))
+    }
+
+    /// One rule's row (`default in` and `default out` are rows too).
+    ///
+    /// # Panics
+    /// Where there is no such rule.
+    pub fn rule(&self, name: &str) -> serde_json::Value {
+        let rows = super::rows(&self.json(&["rules"]));
+        let found = rows.iter().find(|row| row["name"] == name).cloned();
+        found.unwrap_or_else(|| panic!("no rule {name} in {rows:?}"))
+    }
+
+    /// Packets counted under a reason so far.
+    pub fn reason(&self, name: &str) -> u64 {
+        let stats = self.json(&["stats"]);
+        let reasons = stats["reasons"].as_array().cloned().unwrap_or_default();
+        reasons.iter().filter(|row| row["reason"] == name).filter_map(|row| row["packets"].as_u64()).sum()
+    }
+
     /// Applies another policy through the CLI.
     ///
     /// # Panics

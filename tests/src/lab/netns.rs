@@ -115,6 +115,22 @@ impl NetNs {
             .map_err(LabError::system(format!("[{}] writing net/{key}", self.label)))
     }
 
+    /// A counter of /proc/net/snmp inside, e.g. `("Tcp", "OutSegs")`: the kernel's own count of what
+    /// this namespace sent and received, aggregated buffers taken apart.
+    ///
+    /// # Panics
+    /// Where there is no such counter.
+    pub fn snmp(&self, protocol: &str, counter: &str) -> u64 {
+        let text = self.run(|| std::fs::read_to_string("/proc/thread-self/net/snmp")).expect("/proc/net/snmp");
+        let mut lines = text.lines().filter(|line| line.starts_with(&format!("{protocol}:")));
+        let (names, values) = (lines.next().unwrap_or_default(), lines.next().unwrap_or_default());
+        names
+            .split_whitespace()
+            .zip(values.split_whitespace())
+            .find_map(|(name, value)| if name == counter { value.parse().ok() } else { None })
+            .unwrap_or_else(|| panic!("no {protocol} {counter} in:\n{text}"))
+    }
+
     /// Index of an interface inside.
     ///
     /// # Errors
