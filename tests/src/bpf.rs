@@ -4,7 +4,7 @@
 
 use std::ffi::CString;
 use std::io::{Error, Result};
-use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd};
 use std::path::Path;
 use std::time::Duration;
 
@@ -130,6 +130,14 @@ const SK_BUFF_IFINDEX_AT: usize = 40;
 const SK_BUFF_LEN: usize = 192;
 
 impl Program {
+    /// A program that something else has loaded.
+    ///
+    /// # Panics
+    /// Where the process has no descriptor left.
+    pub fn of(fd: impl AsFd) -> Self {
+        Self { fd: fd.as_fd().try_clone_to_owned().expect("another descriptor") }
+    }
+
     /// Loads an XDP program of raw instructions (8 bytes each, little-endian).
     ///
     /// # Errors

@@ -3,6 +3,7 @@
 //! - [`packet`]: frames from a small builder language, checksums right unless asked to lie.
 //! - [`bpf`]: programs and test runs, straight through `bpf(2)`.
 //! - [`capture`]: frames out of capture files.
+//! - [`kernel`]: the kernel half alone, through test runs.
 //! - [`lab`]: client, gate and server in namespaces of their own, real traffic between them, and a
 //!   real daemon at the gate.
 //! - [`model`]: the oracle. Shares no code with the product: it reads bytes itself, walks its own
@@ -13,6 +14,7 @@
 
 pub mod bpf;
 pub mod capture;
+pub mod kernel;
 pub mod lab;
 pub mod model;
 pub mod packet;

@@ -1,7 +1,7 @@
 //! Random policies and packet sequences, drawn from a world small enough that packets meet rules,
 //! flows meet replies, and policies meet flows of their predecessors.
 
-use super::policy::{Action, End, Policy, Proto, Range, Rule, State, Way};
+use super::policy::{Action, End, Policy, Proto, Question, Range, Rule, State, Way};
 use crate::packet::{Packet, tcp};
 use crate::rng::Rng;
 use std::net::IpAddr;
@@ -344,4 +344,21 @@ fn mangled(rng: &mut Rng, mut frame: Vec<u8>) -> Vec<u8> {
         frame[at] = rng.next() as u8;
     }
     frame
+}
+
+/// A random question for the rules alone.
+pub fn question<'a>(rng: &mut Rng, interfaces: &[&'a str]) -> Question<'a> {
+    let family = *rng.pick(&[4, 6]);
+    let proto = *rng.pick(&[6, 6, 17, 17, if family == 4 { 1 } else { 58 }, 132, 47]);
+    Question {
+        way: *rng.pick(&[Way::In, Way::Out]),
+        interface: interfaces[rng.below(interfaces.len())],
+        src: host(rng, family),
+        dst: host(rng, family),
+        proto,
+        ports: matches!(proto, 6 | 17 | 132).then(|| (*rng.pick(&PORTS), *rng.pick(&PORTS))),
+        flags: (proto == 6).then(|| rng.next() as u8),
+        icmp: matches!(proto, 1 | 58).then(|| (*rng.pick(&[0, 1, 3, 8, 128, 129]), rng.below(4) as u8)),
+        state: *rng.pick(&[State::New, State::Established, State::Related, State::Invalid]),
+    }
 }

@@ -1,0 +1,321 @@
+//! The kernel half alone, without the daemon: loads the object into a namespace of its own, installs
+//! policies, runs frames through it with BPF_PROG_TEST_RUN and reads the maps.
+//!
+//! The loader here is not the product's: it is a few lines that write the maps as `docs/abi.md`
+//! describes them, so that the vectors test the kernel programs and the compiler and nothing else.
+
+use crate::bpf::{Program, Run};
+use crate::lab::NetNs;
+use aya::maps::{Array, HashMap, MapData, PerCpuArray};
+use aya::{Ebpf, EbpfLoader, Pod};
+use firewall_common::abi::control::Control;
+use firewall_common::abi::counter::{EventCounter, ReasonCounter, RuleCounter};
+use firewall_common::abi::event::{CLASSES, Class};
+use firewall_common::abi::flow::{Flow, Key4, Key6, bits};
+use firewall_common::abi::frag::{FragFirst, FragKey};
+use firewall_common::abi::iface::Iface;
+use firewall_common::abi::reason::{REASONS, Reason};
+use firewall_common::abi::table::{RuleTable, SLOT_DEFAULT_IN, SLOT_DEFAULT_OUT, Verdict};
+use firewall_common::abi::ABI_VERSION;
+use firewall_user::policy::{self, Slots};
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicU32, Ordering::SeqCst};
+
+/// Interfaces of the namespace: both exist, carry nothing, and are only there to have an index.
+pub const INTERFACES: [&str; 2] = ["wan0", "lan0"];
+
+/// A hook that frames can be run through.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Hook {
+    /// XDP, on the way in.
+    Xdp,
+    /// TC, on the way in.
+    TcIn,
+    /// TC, on the way out.
+    TcOut,
+}
+
+/// What became of a frame.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fate {
+    /// Goes on.
+    Pass,
+    /// Vanished.
+    Drop,
+    /// Was turned into an answer, which goes back.
+    Answer,
+}
+
+/// A flow as the table has it, its ends the right way round.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct SeenFlow {
+    /// Source, source port, destination, destination port, protocol, of the original direction.
+    pub ends: (IpAddr, u16, IpAddr, u16, u8),
+    /// Packets, bytes, and the same of the reply direction.
+    pub totals: [u64; 4],
+}
+
+/// Everything that counts, at one moment.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Counters {
+    /// By rule name: hits, packets, bytes. Only what isn't zero.
+    pub rules: BTreeMap<String, [u64; 3]>,
+    /// By verdict and reason: packets, bytes. Only what isn't zero.
+    pub reasons: BTreeMap<(&'static str, &'static str), [u64; 2]>,
+    /// By class: produced, lost, suppressed. Only what isn't zero.
+    pub events: BTreeMap<&'static str, [u64; 3]>,
+}
+
+/// The loaded programs and their maps.
+pub struct Kernel {
+    ns: NetNs,
+    ebpf: Ebpf,
+    pins: PathBuf,
+    xdp: Program,
+    tc_in: Program,
+    tc_out: Program,
+    ifindexes: Vec<u32>,
+    slots: Slots,
+    generation: u32,
+}
+
+static COUNT: AtomicU32 = AtomicU32::new(0);
+
+impl Kernel {
+    /// Loads the object that `SLUICE_BPF_OBJECT` names, or skips under `test`'s name.
+    ///
+    /// # Panics
+    /// Where it should load and doesn't.
+    pub fn or_skip(test: &str) -> Option<Self> {
+        if let Some(reason) = crate::skip::no_kernel_access() {
+            crate::skip::skip(test, reason);
+            return None;
+        }
+        let Some(object) = crate::skip::path_from_env("SLUICE_BPF_OBJECT") else {
+            crate::skip::skip(test, "SLUICE_BPF_OBJECT isn't set (run `cargo xtask test`)");
+            return None;
+        };
+        Some(Self::load(&std::fs::read(object).expect("a readable object")))
+    }
+
+    fn load(object: &[u8]) -> Self {
+        let ns = NetNs::new("gate").expect("a namespace");
+        let [wan, lan] = INTERFACES;
+        ns.ip(&["link", "add", wan, "type", "veth", "peer", "name", lan]).expect("two interfaces");
+        for name in INTERFACES {
+            ns.ip(&["link", "set", name, "up"]).expect("an interface up");
+        }
+        let pins = PathBuf::from(format!(
+            "/sys/fs/bpf/sluice-test-{}-k{}",
+            std::process::id(),
+            COUNT.fetch_add(1, SeqCst)
+        ));
+        std::fs::create_dir_all(&pins).expect("a folder for pins");
+        let mut ebpf = EbpfLoader::new()
+            .default_map_pin_directory(&pins)
+            .load(object)
+            .unwrap_or_else(|error| panic!("loading the object: {error:?}"));
+        let mut program = |name: &str| {
+            let program = ebpf.program_mut(name).unwrap_or_else(|| panic!("the object has no program {name}"));
+            let loaded = match program {
+                aya::programs::Program::Xdp(program) => program.load(),
+                aya::programs::Program::SchedClassifier(program) => program.load(),
+                other => panic!("{name} is a {other:?}"),
+            };
+            loaded.unwrap_or_else(|error| panic!("the verifier refuses {name}: {error:#?}"));
+            Program::of(program.fd().expect("a loaded program"))
+        };
+        let (xdp, tc_in, tc_out) = (program("sluice_xdp"), program("sluice_tc_in"), program("sluice_tc_out"));
+        let ifindexes = INTERFACES.map(|name| ns.ifindex(name).expect("an index")).to_vec();
+        let mut kernel = Self { ns, ebpf, pins, xdp, tc_in, tc_out, ifindexes, slots: Slots::new(), generation: 0 };
+        for (i, name) in INTERFACES.iter().enumerate() {
+            let slot = kernel.slots.hold_iface(name, 0).expect("a slot for an interface");
+            let iface = Iface { slot: u32::from(slot), ..Iface::default() };
+            let index = kernel.ifindexes[i];
+            kernel.array::<Iface>("IFACES").set(index, iface, 0).expect("writing IFACES");
+        }
+        kernel
+    }
+
+    fn array<V: Pod>(&mut self, name: &str) -> Array<&mut MapData, V> {
+        let map = self.ebpf.map_mut(name).unwrap_or_else(|| panic!("no map {name}"));
+        Array::try_from(map).unwrap_or_else(|error| panic!("{name}: {error}"))
+    }
+
+    fn hash<K: Pod, V: Pod>(&mut self, name: &str) -> HashMap<&mut MapData, K, V> {
+        let map = self.ebpf.map_mut(name).unwrap_or_else(|| panic!("no map {name}"));
+        HashMap::try_from(map).unwrap_or_else(|error| panic!("{name}: {error}"))
+    }
+
+    fn per_cpu<V: Pod>(&self, name: &str) -> PerCpuArray<&MapData, V> {
+        let map = self.ebpf.map(name).unwrap_or_else(|| panic!("no map {name}"));
+        PerCpuArray::try_from(map).unwrap_or_else(|error| panic!("{name}: {error}"))
+    }
+
+    /// The three programs by name.
+    pub fn programs(&self) -> [(&'static str, &Program); 3] {
+        [("sluice_xdp", &self.xdp), ("sluice_tc_in", &self.tc_in), ("sluice_tc_out", &self.tc_out)]
+    }
+
+    /// Index of one of [`INTERFACES`].
+    pub fn ifindex(&self, interface: usize) -> u32 {
+        self.ifindexes[interface]
+    }
+
+    /// The namespace with the interfaces.
+    pub fn namespace(&self) -> &NetNs {
+        &self.ns
+    }
+
+    /// Compiles a policy and makes it the live one.
+    ///
+    /// # Panics
+    /// Where it isn't one.
+    pub fn install(&mut self, text: &str) {
+        let parsed = policy::parse(text, "test").unwrap_or_else(|error| panic!("{}\n{text}", error.render(false)));
+        let next = self.generation + 1;
+        let compiled = policy::compile(&parsed, &mut self.slots, next).unwrap_or_else(|error| panic!("{error}\n{text}"));
+        let mut table: Box<RuleTable> = compiled.table;
+        // Milliseconds taken as ticks: at least as long as meant. No limit a tick, so that nothing
+        // depends on how fast the test runs.
+        table.settings.reject_budget = u32::MAX;
+        table.settings.sample_budget = u32::MAX;
+        self.array::<RuleTable>("TABLES").set(next & 1, table.as_ref(), 0).expect("writing TABLES");
+        let control = Control { abi_version: ABI_VERSION, generation: next };
+        self.array::<Control>("CONTROL").set(0, control, 0).expect("writing CONTROL");
+        self.generation = next;
+    }
+
+    /// Runs a frame through a hook of interface number `interface`. The calling thread must be in
+    /// [`Kernel::namespace`].
+    ///
+    /// # Panics
+    /// Where the kernel refuses the run or the program returns what no program of ours does.
+    pub fn run(&self, hook: Hook, interface: usize, frame: &[u8]) -> (Fate, Vec<u8>) {
+        let index = self.ifindexes[interface];
+        let run = match hook {
+            Hook::Xdp => self.xdp.run_xdp(frame, index),
+            Hook::TcIn => self.tc_in.run_tc(frame, index),
+            Hook::TcOut => self.tc_out.run_tc(frame, index),
+        };
+        let Run { code, data } = run.unwrap_or_else(|error| panic!("{hook:?} of {} bytes: {error}", frame.len()));
+        let fate = match (hook, code.cast_signed()) {
+            // XDP_PASS, XDP_DROP, XDP_TX; TC_ACT_UNSPEC, TC_ACT_SHOT, TC_ACT_REDIRECT.
+            (Hook::Xdp, 2) | (_, -1) => Fate::Pass,
+            (Hook::Xdp, 1) => Fate::Drop,
+            (Hook::Xdp, 3) | (Hook::TcIn | Hook::TcOut, 7) => Fate::Answer,
+            (Hook::TcIn | Hook::TcOut, 2) => Fate::Drop,
+            (_, other) => panic!("{hook:?} returned {other}"),
+        };
+        (fate, data)
+    }
+
+    /// Every counter.
+    pub fn counters(&mut self) -> Counters {
+        let mut all = Counters::default();
+        let rules = self.per_cpu::<RuleCounter>("RULE_COUNTERS");
+        let named = self.slots.rules().map(|(slot, owner)| (slot, owner.name.clone()));
+        let defaults = [(SLOT_DEFAULT_IN, "default in".to_owned()), (SLOT_DEFAULT_OUT, "default out".to_owned())];
+        for (slot, name) in named.chain(defaults) {
+            let each = rules.get(&u32::from(slot), 0).expect("a counter");
+            let sum = each.iter().fold([0; 3], |sum, c| [sum[0] + c.hits, sum[1] + c.packets, sum[2] + c.bytes]);
+            if sum != [0; 3] {
+                all.rules.insert(name, sum);
+            }
+        }
+        let reasons = self.per_cpu::<ReasonCounter>("REASON_COUNTERS");
+        for index in 0..4 * REASONS as u32 {
+            let each = reasons.get(&index, 0).expect("a counter");
+            let sum = each.iter().fold([0; 2], |sum, c| [sum[0] + c.packets, sum[1] + c.bytes]);
+            if sum != [0; 2] {
+                let verdict = Verdict::try_from((index as usize / REASONS) as u8).expect("a verdict");
+                let reason = Reason::try_from((index as usize % REASONS) as u8).expect("a reason");
+                all.reasons.insert((verdict.name(), reason.name()), sum);
+            }
+        }
+        let events = self.array::<EventCounter>("EVENT_COUNTERS");
+        for class in 0..CLASSES as u32 {
+            let c = events.get(&class, 0).expect("a counter");
+            let all_of = [c.produced, c.lost, c.suppressed];
+            if all_of != [0; 3] {
+                all.events.insert(Class::try_from(class as u8).expect("a class").name(), all_of);
+            }
+        }
+        all
+    }
+
+    /// Every flow in the table, sorted.
+    pub fn flows(&mut self) -> Vec<SeenFlow> {
+        let mut all = Vec::new();
+        for (key, flow) in self.hash::<Key4, Flow>("FLOWS4").iter().flatten() {
+            all.push(oriented((key.a.into(), key.a_port), (key.b.into(), key.b_port), key.proto, &flow));
+        }
+        for (key, flow) in self.hash::<Key6, Flow>("FLOWS6").iter().flatten() {
+            all.push(oriented((key.a.into(), key.a_port), (key.b.into(), key.b_port), key.proto, &flow));
+        }
+        all.sort();
+        all
+    }
+
+    /// Forgets flows, fragments and counts; the policy stays.
+    pub fn clear(&mut self) {
+        clear_hash(&mut self.hash::<Key4, Flow>("FLOWS4"));
+        clear_hash(&mut self.hash::<Key6, Flow>("FLOWS6"));
+        clear_hash(&mut self.hash::<FragKey, FragFirst>("FRAGMENTS"));
+        let counters = self.counters();
+        let mut slots: Vec<u32> = vec![SLOT_DEFAULT_IN.into(), SLOT_DEFAULT_OUT.into()];
+        slots.extend(counters.rules.keys().filter_map(|name| self.slots.rule(name)).map(u32::from));
+        self.zero::<RuleCounter>("RULE_COUNTERS", &slots);
+        let reasons: Vec<u32> = counters
+            .reasons
+            .keys()
+            .filter_map(|(verdict, reason)| {
+                let (verdict, reason) = (Verdict::from_name(verdict)?, Reason::from_name(reason)?);
+                Some(u32::from(verdict.raw()) * REASONS as u32 + u32::from(reason.raw()))
+            })
+            .collect();
+        self.zero::<ReasonCounter>("REASON_COUNTERS", &reasons);
+        let mut events = self.array::<EventCounter>("EVENT_COUNTERS");
+        for class in 0..CLASSES as u32 {
+            events.set(class, EventCounter::default(), 0).expect("writing EVENT_COUNTERS");
+        }
+    }
+
+    fn zero<V: Pod + Default>(&mut self, name: &str, indexes: &[u32]) {
+        let map = self.ebpf.map_mut(name).unwrap_or_else(|| panic!("no map {name}"));
+        let mut map: PerCpuArray<_, V> = PerCpuArray::try_from(map).expect("a per-CPU map");
+        let cpus = aya::util::nr_cpus().expect("a number of CPUs");
+        for index in indexes {
+            let zeros = (0..cpus).map(|_| V::default()).collect::<Vec<_>>();
+            map.set(*index, zeros.try_into().expect("a value for each CPU"), 0).expect("a counter set to zero");
+        }
+    }
+}
+
+impl Drop for Kernel {
+    fn drop(&mut self) {
+        for entry in std::fs::read_dir(&self.pins).into_iter().flatten().flatten() {
+            let _ = std::fs::remove_file(entry.path());
+        }
+        let _ = std::fs::remove_dir(&self.pins);
+    }
+}
+
+fn clear_hash<K: Pod, V: Pod>(map: &mut HashMap<&mut MapData, K, V>) {
+    let keys: Vec<K> = map.keys().flatten().collect();
+    for key in keys {
+        let _ = map.remove(&key);
+    }
+}
+
+type End = (IpAddr, [u8; 2]);
+
+fn oriented(a: End, b: End, proto: u8, flow: &Flow) -> SeenFlow {
+    let (from, to) = if flow.bits & bits::ORIG_IS_A != 0 { (a, b) } else { (b, a) };
+    SeenFlow {
+        ends: (from.0, u16::from_be_bytes(from.1), to.0, u16::from_be_bytes(to.1), proto),
+        totals: [flow.packets, flow.bytes, flow.reply_packets, flow.reply_bytes],
+    }
+}
