@@ -20,6 +20,10 @@ const SHELLS: [(&str, &str); 3] = [
 pub fn run(ctx: &Ctx) -> Result<PathBuf> {
     setup::ensure(ctx, &[Need::Build, Need::Package])?;
     let sluice = build::all(ctx, Profile::Release)?;
+    // A package whose own policy is refused by its daemon would not start.
+    Step::new(ctx, "default policy", 60, &sluice)
+        .args(["check", "packaging/etc/policy.sluice"])
+        .run()?;
     let stage = ctx.root.join("packaging/stage");
     if stage.exists() {
         std::fs::remove_dir_all(&stage)

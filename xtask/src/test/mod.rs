@@ -131,6 +131,9 @@ fn cargo_test(ctx: &Ctx, package: &str) -> Result<Tally> {
         .env("SLUICE_BIN", ctx.binary(Profile::Dev))
         .run_any()?;
     let mut tally = tally::cargo(&outcome.output);
+    for failure in &mut tally.failures {
+        failure.insert_str(0, &format!("{package}: "));
+    }
     if tally.failed > 0 || !outcome.status.success() {
         show_failures(ctx, &outcome.output, &outcome.log);
     }
