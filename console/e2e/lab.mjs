@@ -1,0 +1,130 @@
+/**
+ * A gate to look at: two network namespaces joined by a veth pair, `sluice daemon` in one, a client with traffic in the other.
+ * Everything is taken down again, whatever happens.
+ */
+
+import { execFileSync, spawn } from "node:child_process";
+import { existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import path from "node:path";
+
+const POLICY = `# What the browser test judges by.
+default in drop
+default out allow
+
+rule web     allow  in tcp to port { 8080, 8443 }
+rule dns     allow  in udp to port 5353
+rule pings   allow  in icmp type echo-request
+rule pings6  allow  in icmpv6 type echo-request
+rule telnet  drop   in tcp to port 23 log
+rule finger  reject in tcp to port 79
+`;
+const PORT = 8470;
+const START_MS = 30_000;
+
+/** Runs the script at `script` inside the gate, with SLUICE_URL and the rest set; gives its exit code. */
+export async function withLab(env, script) {
+  if (process.getuid?.() !== 0) {
+    console.log("SKIP browser: not root, and no SLUICE_URL");
+    return 0;
+  }
+  if (!env.SLUICE_BIN || !existsSync(env.SLUICE_BIN)) throw new Error(`SLUICE_BIN is no file: ${env.SLUICE_BIN}`);
+  const name = `sl-web-${process.pid}`;
+  const [gate, client] = [`${name}-g`, `${name}-c`];
+  const [near, far] = ["gate0", "client0"];
+  const dir = mkdtempSync(path.join(tmpdir(), "sluice-web-"));
+  const pins = `/sys/fs/bpf/${name}`;
+  const token = path.join(dir, "state/token");
+  const policy = path.join(dir, "policy.sluice");
+  const children = [];
+
+  const ip = (...args) => execFileSync("ip", args, { stdio: ["ignore", "ignore", "pipe"] });
+  // Not `ip netns exec`: that one hides the BPF file system behind a fresh /sys.
+  const start = (netns, program, args, extra = {}, stdio = "ignore") => {
+    const child = spawn("nsenter", [`--net=/run/netns/${netns}`, program, ...args], { env: { ...env, ...extra }, stdio });
+    children.push(child);
+    return child;
+  };
+  const gone = (child) => new Promise((resolve) => (child.exitCode !== null || child.signalCode !== null ? resolve() : child.once("exit", resolve)));
+  const daemonArgs = ["daemon", "--pin-dir", pins, "--socket", path.join(dir, "sluice.sock"), "--state-dir", path.join(dir, "state")];
+  // Addresses of a veth pair, on both sides.
+  const address = (netns, dev, four, six) => {
+    ip("-n", netns, "addr", "add", four, "dev", dev);
+    ip("-n", netns, "addr", "add", six, "dev", dev, "nodad");
+    ip("-n", netns, "link", "set", dev, "up");
+    ip("-n", netns, "link", "set", "lo", "up");
+  };
+
+  let daemon;
+  let code = 1;
+  const stop = async () => {
+    for (const child of children.toReversed()) {
+      if (child === daemon) continue;
+      child.kill("SIGTERM");
+      await gone(child);
+    }
+    if (daemon) {
+      daemon.kill("SIGTERM");
+      await gone(daemon);
+      try {
+        execFileSync("nsenter", [`--net=/run/netns/${gate}`, env.SLUICE_BIN, ...daemonArgs, "--unload"], { stdio: "ignore", timeout: 30_000 });
+      } catch (error) {
+        console.log(`  # unload: ${error.message}`);
+      }
+    }
+    for (const netns of [gate, client]) {
+      try {
+        ip("netns", "delete", netns);
+      } catch {
+        // Never made.
+      }
+    }
+    rmSync(pins, { recursive: true, force: true });
+    rmSync(dir, { recursive: true, force: true });
+  };
+  for (const signal of ["SIGINT", "SIGTERM"]) process.once(signal, () => void stop().then(() => process.exit(1)));
+
+  try {
+    ip("netns", "add", gate);
+    ip("netns", "add", client);
+    ip("-n", gate, "link", "add", near, "type", "veth", "peer", "name", far, "netns", client);
+    address(gate, near, "10.77.0.1/24", "fd77::1/64");
+    address(client, far, "10.77.0.2/24", "fd77::2/64");
+    writeFileSync(policy, POLICY);
+
+    const log = [];
+    daemon = start(gate, env.SLUICE_BIN, [...daemonArgs, "--policy", policy, "--iface", near, "--listen", `127.0.0.1:${PORT}`], { RUST_LOG: env.RUST_LOG ?? "info" }, ["ignore", "pipe", "pipe"]);
+    for (const stream of [daemon.stdout, daemon.stderr]) stream.on("data", (data) => log.push(String(data)));
+    const end = Date.now() + START_MS;
+    const answers = () => {
+      try {
+        execFileSync(env.SLUICE_BIN, ["status", "--json"], { env: { ...env, SLUICE_SOCKET: path.join(dir, "sluice.sock") }, stdio: "ignore", timeout: 5_000 });
+        return true;
+      } catch {
+        return false;
+      }
+    };
+    while (!existsSync(token) || !answers()) {
+      if (daemon.exitCode !== null || Date.now() > end) throw new Error(`the daemon does not answer:\n${log.join("")}`);
+      await new Promise((resolve) => setTimeout(resolve, 200));
+    }
+    const traffic = path.join(path.dirname(script), "traffic.mjs");
+    start(gate, process.execPath, [traffic, "serve"]);
+    start(client, process.execPath, [traffic, "ask"]);
+
+    const test = start(
+      gate,
+      process.execPath,
+      [script],
+      { SLUICE_URL: `http://127.0.0.1:${PORT}`, SLUICE_TOKEN: readFileSync(token, "utf8").trim(), SLUICE_SOCKET: path.join(dir, "sluice.sock") },
+      ["ignore", "inherit", "inherit"],
+    );
+    await gone(test);
+    code = test.exitCode ?? 1;
+    if (code !== 0) console.log(`the daemon's last words:\n${log.join("").split("\n").slice(-30).join("\n")}`);
+    if (daemon.exitCode !== null) throw new Error(`the daemon ended with ${daemon.exitCode}`);
+  } finally {
+    await stop();
+  }
+  return code;
+}
