@@ -2,27 +2,30 @@
 
 use std::fs::File;
 use std::io::Write;
+use std::os::linux::net::SocketAddrExt;
+use std::os::unix::net::{SocketAddr, UnixListener};
 use std::path::Path;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, anyhow, bail};
 use rustix::process::{Pid, Signal, kill_process};
 
 use super::place::Dirs;
 use crate::lab::{Lab, Place};
 use crate::step::probe;
 
-/// Makes sure that no other run of this name is going on.
-pub fn lock(dirs: &Dirs, name: &str) -> Result<File> {
-    let path = dirs.base().with_extension("lock");
-    let file = File::create(&path).with_context(|| format!("cannot write {}", path.display()))?;
-    match rustix::fs::flock(&file, rustix::fs::FlockOperation::NonBlockingLockExclusive) {
-        Ok(()) => Ok(file),
-        Err(_) => bail!(
-            "`cargo xtask run` is going on already; another may stand beside it with --name OTHER --port N (this one is {name})"
-        ),
-    }
+/// Makes sure that no other run of this name is going on, for as long as the value lives. An
+/// abstract socket's name is given back by the kernel however the process ends, and is no file.
+pub fn lock(name: &str) -> Result<UnixListener> {
+    let address =
+        SocketAddr::from_abstract_name(format!("sluice-run-{name}")).context("the lock's name")?;
+    UnixListener::bind_addr(&address).map_err(|_| {
+        anyhow!(
+            "`cargo xtask run` is going on already; another one may stand beside it with \
+             --name OTHER --port N (this one's name is {name})"
+        )
+    })
 }
 
 /// Writes a process down: its id and when it began, since ids are used again.
@@ -138,6 +141,15 @@ mod tests {
         let zombie = stat.replace(" S ", " Z ");
         assert_eq!(began_in(&zombie), None);
         assert_eq!(began_in("junk"), None);
+    }
+
+    #[test]
+    fn one_run_of_a_name_at_a_time() {
+        let name = format!("unit-{}", std::process::id());
+        let held = lock(&name).unwrap();
+        assert!(lock(&name).is_err());
+        drop(held);
+        assert!(lock(&name).is_ok());
     }
 
     #[test]

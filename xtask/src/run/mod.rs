@@ -70,8 +70,7 @@ pub fn run(ctx: &Ctx, args: &RunArgs) -> Result<()> {
         bail!("no interface {iface}; there are: {}", there.join(", "));
     }
     let dirs = Dirs::new(&args.name);
-    // Held until the process ends; the kernel gives it back even after kill -9.
-    let _lock = leftovers::lock(&dirs, &args.name)?;
+    let _lock = leftovers::lock(&args.name)?;
     setup::ensure(ctx, &[Need::Build, Need::Lab])?;
     let binary = build::all(ctx, args.profile)?;
     place::mount_bpffs()?;
