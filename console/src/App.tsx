@@ -1,6 +1,6 @@
 /** The frame around the panels: navigation, what is lost, the link, keys. */
 
-import { createSignal, For, Match, onCleanup, onMount, Show, Switch } from "solid-js";
+import { createEffect, createSignal, For, Match, onCleanup, onMount, Show, Switch } from "solid-js";
 import { Events } from "./panels/Events";
 import { Flows } from "./panels/Flows";
 import { Login } from "./panels/Login";
@@ -26,7 +26,7 @@ const KEYS: [string, string][] = [
   ["/", "to the filter"],
   ["p", "pause or go on (flows, events)"],
   ["↑ ↓ ← →", "move through a table"],
-  ["Enter", "narrow the filter to a cell's value"],
+  ["Enter", "narrow the filter to a cell's value, or follow its link"],
   ["Shift Enter", "exclude the cell's value"],
   ["Esc", "leave the filter, close a window"],
   ["?", "this list"],
@@ -67,6 +67,9 @@ function Frame() {
     else return;
     event.preventDefault();
   };
+  createEffect(() => {
+    document.title = staleSince() === null ? "Sluice" : "Sluice: not connected";
+  });
   onMount(() => document.addEventListener("keydown", onKey));
   onCleanup(() => document.removeEventListener("keydown", onKey));
 
@@ -132,15 +135,15 @@ function Frame() {
 function Outage() {
   const wait = () => {
     const l = link();
-    if (l.phase !== "waiting") return "connecting";
+    if (l.phase !== "waiting") return "Connecting";
     // retryAt is on the monotonic clock; now() makes this line tick.
     void now();
-    return `${l.why}; next attempt in ${Math.max(0, Math.ceil((l.retryAt - performance.now()) / 1000))} s`;
+    return `Reason: ${l.why}. Next attempt in ${Math.max(0, Math.ceil((l.retryAt - performance.now()) / 1000))} s`;
   };
   return (
     <div class="outage" role="status">
       <b>Not connected.</b>
-      <span>What you see is from {clock(new Date(staleSince()!).toISOString())}. The filter goes on working. {wait()}.</span>
+      <span>What you see is from {clock(new Date(staleSince()!).toISOString())}. Filtering goes on in the kernel. {wait()}.</span>
       <button type="button" class="small" onClick={() => client.retryNow()}>Try now</button>
     </div>
   );

@@ -61,7 +61,7 @@ const BRIEF: Column<FeedItem>[] = [
   { key: "verdict", title: "Verdict", width: "54px", text: of((e) => e.verdict), class: (i) => `verdict ${i.event?.verdict ?? ""}` },
   { key: "who", title: "From", width: "minmax(100px, 1fr)", text: of((e) => e.src || e.proto), tip: of((e) => endpoint(e.src, e.sport)), class: () => "num" },
   { key: "what", title: "To", width: "minmax(120px, 1.1fr)", text: of((e) => endpoint(e.dst, e.dport)), class: () => "num" },
-  { key: "proto", title: "Proto", width: "52px", min: 1300, text: of((e) => e.proto), class: () => "dim" },
+  { key: "proto", title: "Proto", width: "52px", min: 1700, text: of((e) => e.proto), class: () => "dim" },
   { key: "why", title: "Rule, or why", width: "minmax(84px, 1fr)", cell: (item) => <Why item={item()} /> },
   { key: "flow", title: "", width: "54px", min: 1100, cell: (item) => <FlowLink item={item()} /> },
 ];

@@ -79,6 +79,7 @@ export function Flows() {
     if (r.panel === "flows" && filter !== untrack(flows.filter)) apply(filter);
   }, { defer: true }));
 
+  setShownAt(performance.now());
   const tick = window.setInterval(() => !flows.paused() && setShownAt(performance.now()), 1000);
   onCleanup(() => window.clearInterval(tick));
 

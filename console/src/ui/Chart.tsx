@@ -56,7 +56,7 @@ export function Chart(props: Props) {
         width: holder.clientWidth,
         height: holder.clientHeight,
         legend: { show: false },
-        padding: [8, 8, 0, 0],
+        padding: [8, 22, 0, 0],
         cursor: { sync: { key: SYNC.key }, y: false, drag: { x: false, y: false }, points: { size: 6 } },
         scales: { x: { time: true, range: () => window_() }, y: { range: (_u, _min, max) => [0, top(max ?? 0)] } },
         axes: [

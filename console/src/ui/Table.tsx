@@ -1,7 +1,8 @@
 /**
  * A table of any length: only the rows in view exist in the document, and they are reused as it scrolls.
  *
- * Keyboard: arrows move the cell, Home/End and Page keys jump, Enter narrows the filter to the cell's value, Shift+Enter excludes it.
+ * Keyboard: arrows move the cell, Home/End and Page keys jump, Enter narrows the filter to the cell's value (or follows its
+ * link), Shift+Enter excludes it.
  */
 
 import { createEffect, createMemo, createSignal, For, Index, onCleanup, onMount, Show, type Accessor, type JSX } from "solid-js";
@@ -93,6 +94,8 @@ export function Table<R>(props: Props<R>) {
     const r = props.rows[row];
     const term = r === undefined ? null : columns()[col]?.term?.(r);
     if (term) props.onTerm?.(term, not);
+    // A cell that is a link is followed; links in tables are no tab stops of their own.
+    else document.getElementById(`${id}-${row}-${col}`)?.querySelector("a")?.click();
   };
 
   const onKey = (event: KeyboardEvent) => {
@@ -127,7 +130,7 @@ export function Table<R>(props: Props<R>) {
     const col = Number(cell.dataset["c"]);
     setActive({ row, col });
     // Somebody who selects text doesn't mean to filter by it.
-    if (window.getSelection()?.isCollapsed !== false) act(row, col, event.shiftKey || event.altKey);
+    if (window.getSelection()?.isCollapsed !== false && cell.classList.contains("can")) act(row, col, event.shiftKey || event.altKey);
   };
 
   const hint = (c: Column<R>, row: R): string => {
