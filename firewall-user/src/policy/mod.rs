@@ -17,9 +17,9 @@ mod resolve;
 mod resolved;
 mod slots;
 pub mod span;
-mod suggest;
+pub(crate) mod suggest;
 pub mod units;
-mod words;
+pub(crate) mod words;
 
 pub use ast::Policy;
 pub use compile::{CompileError, Compiled, CompiledRule, Part, Usage, compile};

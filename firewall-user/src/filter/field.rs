@@ -1,0 +1,170 @@
+//! The fields there are.
+
+use super::subject::SubjectKind;
+use crate::policy::suggest;
+use firewall_common::abi::event::Class;
+use firewall_common::abi::reason::Reason;
+use firewall_common::flow::tcp::TcpState;
+
+/// What values a field has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// One of a few words.
+    Word,
+    /// Any text.
+    Text,
+    /// A protocol, by name or number.
+    Proto,
+    /// A number.
+    Number,
+    /// A duration.
+    Duration,
+    /// An address.
+    Addr,
+    /// Yes or no.
+    Bool,
+}
+
+macro_rules! fields {
+    ($($(#[$m:meta])* $variant:ident = $name:literal, $kind:ident, $($subject:ident)+;)*) => {
+        /// A field. Names are those of the rows in [`crate::view`], plus `addr`, `port` and `iface`
+        /// for either end.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+        pub enum Field { $($(#[$m])* $variant),* }
+        impl Field {
+            /// Every field.
+            pub const ALL: &'static [Self] = &[$(Self::$variant),*];
+            /// As it is written.
+            pub const fn name(self) -> &'static str { match self { $(Self::$variant => $name),* } }
+            /// What values it has.
+            pub const fn kind(self) -> Kind { match self { $(Self::$variant => Kind::$kind),* } }
+            /// Whether this kind of subject has it.
+            pub const fn of(self, kind: SubjectKind) -> bool {
+                match self { $(Self::$variant => matches!(kind, $(SubjectKind::$subject)|+)),* }
+            }
+        }
+    };
+}
+
+fields! {
+    /// Protocol.
+    Proto = "proto", Proto, Flow Event;
+    /// 4 or 6.
+    Family = "family", Number, Flow Event;
+    /// Source address.
+    Src = "src", Addr, Flow Event;
+    /// Destination address.
+    Dst = "dst", Addr, Flow Event;
+    /// Either address.
+    Addr = "addr", Addr, Flow Event;
+    /// Source port.
+    Sport = "sport", Number, Flow Event;
+    /// Destination port.
+    Dport = "dport", Number, Flow Event;
+    /// Either port.
+    Port = "port", Number, Flow Event;
+    /// State of a flow.
+    State = "state", Word, Flow;
+    /// Class of an event.
+    Class = "class", Word, Event;
+    /// Which way.
+    Direction = "direction", Word, Flow Event;
+    /// Any interface.
+    Iface = "iface", Text, Flow Event;
+    /// Interface it came in at.
+    InIface = "in_iface", Text, Flow;
+    /// Interface it went out at.
+    OutIface = "out_iface", Text, Flow;
+    /// VLAN id.
+    Vlan = "vlan", Number, Flow Event;
+    /// Verdict; of a rule: its action.
+    Verdict = "verdict", Word, Flow Event Rule;
+    /// Action of a rule.
+    Action = "action", Word, Rule;
+    /// Why.
+    Reason = "reason", Word, Event;
+    /// Why a flow ended.
+    Ended = "ended", Word, Flow;
+    /// Name of the rule.
+    Rule = "rule", Text, Flow Event Rule;
+    /// Name of the rule.
+    Name = "name", Text, Rule;
+    /// The rule as written.
+    Text = "text", Text, Rule;
+    /// Whether the rule takes part.
+    Enabled = "enabled", Bool, Rule;
+    /// Whether the rule logs.
+    Log = "log", Bool, Rule;
+    /// Place of the rule.
+    Position = "position", Number, Rule;
+    /// Packets judged by the rule.
+    Hits = "hits", Number, Rule;
+    /// Policy generation.
+    Generation = "generation", Number, Flow;
+    /// Id: of a flow (hexadecimal), of a rule (its slot).
+    Id = "id", Text, Flow Rule;
+    /// Flow id of an event.
+    Flow = "flow", Text, Event;
+    /// Sequence number.
+    Seq = "seq", Number, Event;
+    /// TCP flags.
+    TcpFlags = "tcp_flags", Text, Event;
+    /// Frame length.
+    FrameLen = "frame_len", Number, Event;
+    /// Packets, original direction.
+    Packets = "packets", Number, Flow Event Rule;
+    /// Bytes, original direction.
+    Bytes = "bytes", Number, Flow Event Rule;
+    /// Packets, reply direction.
+    ReplyPackets = "reply_packets", Number, Flow Event;
+    /// Bytes, reply direction.
+    ReplyBytes = "reply_bytes", Number, Flow Event;
+    /// Since the first packet.
+    Age = "age", Duration, Flow;
+    /// Since the last packet.
+    Idle = "idle", Duration, Flow;
+    /// Until it is forgotten.
+    Timeout = "timeout", Duration, Flow;
+}
+
+impl Field {
+    /// The field of this name; `-` may stand for `_`.
+    pub fn from_name(name: &str) -> Option<Self> {
+        let name = name.replace('-', "_");
+        Self::ALL.iter().copied().find(|f| f.name() == name)
+    }
+
+    /// The nearest name, for a hint.
+    pub(super) fn nearest(name: &str) -> Option<&'static str> {
+        suggest::nearest(name, Self::ALL.iter().map(|f| f.name()))
+    }
+
+    /// The words a [`Kind::Word`] field can be.
+    pub fn vocabulary(self) -> Vec<&'static str> {
+        match self {
+            Self::Verdict | Self::Action => vec!["allow", "drop", "reject", "count"],
+            Self::Direction => vec!["in", "out", "forward"],
+            Self::Class => Class::ALL.iter().map(|c| c.name()).collect(),
+            Self::Reason | Self::Ended => Reason::ALL.iter().map(|r| r.name()).collect(),
+            Self::State => {
+                let mut names: Vec<_> = (1..=7).map(|raw| TcpState::from_raw(raw).name()).collect();
+                names.extend(["new", "established"]);
+                names.sort_unstable();
+                names.dedup();
+                names
+            }
+            _ => Vec::new(),
+        }
+    }
+
+    /// The fields that a subject is asked for in its stead: both ends where either is meant.
+    pub(super) fn parts(self) -> impl Iterator<Item = Self> {
+        let parts = match self {
+            Self::Addr => [Some(Self::Src), Some(Self::Dst), None],
+            Self::Port => [Some(Self::Sport), Some(Self::Dport), None],
+            Self::Iface => [Some(Self::Iface), Some(Self::InIface), Some(Self::OutIface)],
+            _ => [Some(self), None, None],
+        };
+        parts.into_iter().flatten()
+    }
+}

@@ -1,0 +1,141 @@
+//! What filters are applied to.
+
+use super::field::Field;
+use crate::view::{EventView, FlowView, RuleView};
+use std::borrow::Cow;
+
+/// A field's value.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Value<'a> {
+    /// There is none.
+    None,
+    /// A text; addresses and protocols too, as the rows show them.
+    Text(Cow<'a, str>),
+    /// A number; durations in milliseconds.
+    Number(u64),
+    /// Yes or no.
+    Bool(bool),
+}
+
+/// Which kind of row.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SubjectKind {
+    /// [`FlowView`].
+    Flow,
+    /// [`EventView`].
+    Event,
+    /// [`RuleView`].
+    Rule,
+}
+
+impl SubjectKind {
+    /// In the plural.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Flow => "flows",
+            Self::Event => "events",
+            Self::Rule => "rules",
+        }
+    }
+}
+
+/// A row that can be filtered.
+pub trait Subject {
+    /// Which kind it is.
+    const KIND: SubjectKind;
+    /// The value of one of its fields; [`Value::None`] for a field it doesn't have. `addr` and `port`
+    /// are never asked for: both ends are.
+    fn field(&self, field: Field) -> Value<'_>;
+}
+
+fn text(text: &str) -> Value<'_> {
+    Value::Text(Cow::Borrowed(text))
+}
+
+fn maybe(text: Option<&str>) -> Value<'_> {
+    text.map_or(Value::None, |t| Value::Text(Cow::Borrowed(t)))
+}
+
+impl Subject for FlowView {
+    const KIND: SubjectKind = SubjectKind::Flow;
+
+    fn field(&self, field: Field) -> Value<'_> {
+        match field {
+            Field::Proto => text(&self.proto),
+            Field::Family => Value::Number(self.family.into()),
+            Field::Src => text(&self.src),
+            Field::Dst => text(&self.dst),
+            Field::Sport => Value::Number(self.sport.into()),
+            Field::Dport => Value::Number(self.dport.into()),
+            Field::State => text(&self.state),
+            Field::Direction => text(&self.direction),
+            Field::InIface => maybe(self.in_iface.as_deref()),
+            Field::OutIface => maybe(self.out_iface.as_deref()),
+            Field::Vlan => Value::Number(self.vlan.into()),
+            Field::Verdict => text(&self.verdict),
+            Field::Ended => maybe(self.ended.as_deref()),
+            Field::Rule => text(&self.rule),
+            Field::Generation => Value::Number(self.generation.into()),
+            Field::Id => text(&self.id),
+            Field::Packets => Value::Number(self.packets),
+            Field::Bytes => Value::Number(self.bytes),
+            Field::ReplyPackets => Value::Number(self.reply_packets),
+            Field::ReplyBytes => Value::Number(self.reply_bytes),
+            Field::Age => Value::Number(self.age_ms),
+            Field::Idle => Value::Number(self.idle_ms),
+            Field::Timeout => Value::Number(self.timeout_ms),
+            _ => Value::None,
+        }
+    }
+}
+
+impl Subject for EventView {
+    const KIND: SubjectKind = SubjectKind::Event;
+
+    fn field(&self, field: Field) -> Value<'_> {
+        match field {
+            Field::Proto => text(&self.proto),
+            Field::Family => Value::Number(self.family.into()),
+            Field::Src => text(&self.src),
+            Field::Dst => text(&self.dst),
+            Field::Sport => Value::Number(self.sport.into()),
+            Field::Dport => Value::Number(self.dport.into()),
+            Field::Class => text(&self.class),
+            Field::Direction => text(&self.direction),
+            Field::Iface => text(&self.iface),
+            Field::Vlan => Value::Number(self.vlan.into()),
+            Field::Verdict => text(&self.verdict),
+            Field::Reason => text(&self.reason),
+            Field::Rule => text(&self.rule),
+            Field::Flow => maybe(self.flow.as_deref()),
+            Field::Seq => self.seq.map_or(Value::None, Value::Number),
+            Field::TcpFlags => text(&self.tcp_flags),
+            Field::FrameLen => Value::Number(self.frame_len.into()),
+            Field::Packets => Value::Number(self.packets),
+            Field::Bytes => Value::Number(self.bytes),
+            Field::ReplyPackets => Value::Number(self.reply_packets),
+            Field::ReplyBytes => Value::Number(self.reply_bytes),
+            _ => Value::None,
+        }
+    }
+}
+
+impl Subject for RuleView {
+    const KIND: SubjectKind = SubjectKind::Rule;
+
+    fn field(&self, field: Field) -> Value<'_> {
+        match field {
+            Field::Name | Field::Rule => text(&self.name),
+            Field::Action | Field::Verdict => text(&self.action),
+            Field::Text => text(&self.text),
+            Field::Enabled => Value::Bool(self.enabled),
+            Field::Log => Value::Bool(self.log),
+            Field::Position => Value::Number(self.position.into()),
+            Field::Id => Value::Text(Cow::Owned(self.id.to_string())),
+            Field::Hits => Value::Number(self.hits),
+            Field::Packets => Value::Number(self.packets),
+            Field::Bytes => Value::Number(self.bytes),
+            _ => Value::None,
+        }
+    }
+}
