@@ -7,6 +7,7 @@
 //! - [`classify`](classify::classify) asks a compiled table as the kernel would.
 
 pub mod ast;
+pub mod check;
 pub mod classify;
 mod compile;
 pub mod diagnostic;
@@ -22,6 +23,7 @@ pub mod units;
 pub(crate) mod words;
 
 pub use ast::Policy;
+pub use check::{CheckContext, SSH_LOCKOUT, SshPeer, check};
 pub use compile::{CompileError, Compiled, CompiledRule, Part, Usage, compile};
 pub use diagnostic::{Diagnostic, Diagnostics, Severity};
 pub use grammar::parse;

@@ -57,6 +57,10 @@ impl<T: Number> Ranges<T> {
     pub fn as_slice(&self) -> &[(T, T)] {
         &self.0
     }
+    /// Whether it holds every number.
+    pub fn is_all(&self) -> bool {
+        self.0.as_slice() == [(T::MIN, T::MAX)]
+    }
     /// Whether it holds nothing.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()

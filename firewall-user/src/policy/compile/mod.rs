@@ -314,7 +314,7 @@ fn small_fields(enabled: &[&Rule], on: &[Option<OnSlots>], table: &mut RuleTable
 }
 
 /// `type << 8 | code` of an ICMP condition.
-pub fn icmp_ranges(icmp: &IcmpMatch) -> Ranges<u16> {
+pub(super) fn icmp_ranges(icmp: &IcmpMatch) -> Ranges<u16> {
     let mut ranges = Vec::new();
     for kind in &icmp.types {
         let first = u16::from(*kind) << 8;

@@ -1,0 +1,115 @@
+//! Would this policy cut off the one who installs it?
+
+use super::super::classify::{Outcome, Probe, classify};
+use super::super::span::Span;
+use super::super::{Slots, compile};
+use super::{CheckContext, Report, SSH_LOCKOUT, SshPeer, rule_span};
+use firewall_common::abi::table::{Direction, State, Verdict};
+
+/// SYN.
+const SYN: u8 = 2;
+
+/// Judges the operator's session as a live flow, and a new one like it. A policy that can't be
+/// compiled is somebody else's error.
+pub fn check(context: &CheckContext, report: &mut Report<'_>) {
+    let Some(ssh) = &context.ssh else { return };
+    let mut slots = Slots::new();
+    let Ok(compiled) = compile(report.policy, &mut slots, 1) else {
+        return;
+    };
+    let ifaces: Vec<u8> = match &ssh.iface {
+        Some(name) => vec![slots.iface(name).unwrap_or(0)],
+        // Not known: it is safe if some interface lets it in, one the policy doesn't name included.
+        None => (0..=slots.ifaces().count() as u8).collect(),
+    };
+    let judge = |state: State| -> Option<Outcome> {
+        let outcomes = ifaces
+            .iter()
+            .map(|iface| classify(&compiled.table, &probe(ssh, *iface, state)));
+        let mut refused = None;
+        for outcome in outcomes {
+            if outcome.verdict == Verdict::Allow {
+                return None;
+            }
+            refused.get_or_insert(outcome);
+        }
+        refused
+    };
+    let session = format!(
+        "{} port {} to {} port {}",
+        ssh.peer, ssh.peer_port, ssh.local, ssh.local_port
+    );
+    let (outcome, message) = if let Some(outcome) = judge(State::Established) {
+        (
+            outcome,
+            format!("this would cut off your own ssh session ({session})"),
+        )
+    } else if let Some(outcome) = judge(State::New) {
+        (
+            outcome,
+            format!("this would keep you from logging in again over ssh ({session})"),
+        )
+    } else {
+        return;
+    };
+    let decided = outcome
+        .rule
+        .and_then(|i| report.policy.rules.iter().filter(|r| r.enabled).nth(i));
+    let (span, why) = match decided {
+        Some(rule) => (
+            rule_span(rule),
+            format!(
+                "rule `{}` would {} it",
+                rule.name.value,
+                outcome.verdict.name()
+            ),
+        ),
+        None => (
+            default_span(&report.policy.source),
+            format!(
+                "no rule lets it in, and `default in` is {}",
+                outcome.verdict.name()
+            ),
+        ),
+    };
+    let family = format!(
+        "rule ssh allow in tcp from {} to port {}",
+        ssh.peer, ssh.local_port
+    );
+    let hint = match decided {
+        Some(rule) => format!("put a rule above `{}`: `{family}`", rule.name.value),
+        None => format!("add a rule: `{family}`"),
+    };
+    report.warn(SSH_LOCKOUT, span, format!("{message}: {why}"), hint);
+}
+
+fn probe(ssh: &SshPeer, iface: u8, state: State) -> Probe {
+    Probe {
+        direction: Direction::In,
+        iface,
+        src: ssh.peer,
+        dst: ssh.local,
+        proto: 6,
+        sport: ssh.peer_port,
+        dport: ssh.local_port,
+        icmp: (0, 0),
+        // A live flow is judged by the flags of its first packet, too.
+        tcp_flags: SYN,
+        state,
+    }
+}
+
+/// Where `default in` is said; the file's start where it isn't.
+fn default_span(source: &str) -> Span {
+    let mut at = 0;
+    for line in source.split_inclusive('\n') {
+        let mut words = line.split_whitespace();
+        if words.next() == Some("default") && words.next() == Some("in") {
+            let indent = line.len() - line.trim_start().len();
+            let text = line.split('#').next().unwrap_or(line).trim();
+            return Span::new(at + indent, at + indent + text.len());
+        }
+        at += line.len();
+    }
+    Span::default()
+}

@@ -1,0 +1,209 @@
+use super::*;
+use crate::policy::parse;
+
+fn codes(text: &str, context: &CheckContext) -> Vec<(String, u32, String)> {
+    let policy = parse(text, "test").unwrap_or_else(|e| panic!("{e}"));
+    check(&policy, context)
+        .into_iter()
+        .map(|d| (d.code.into_owned(), d.line, d.message))
+        .collect()
+}
+
+fn plain(text: &str) -> Vec<(String, u32)> {
+    codes(text, &CheckContext::default())
+        .into_iter()
+        .map(|(c, l, _)| (c, l))
+        .collect()
+}
+
+#[test]
+fn covered_rules_are_told_and_others_are_not() {
+    let shadowed = |text: &str| plain(text).iter().any(|(c, _)| c == "shadowed-rule");
+    for yes in [
+        "rule a allow\nrule b drop in tcp",
+        "rule a allow in tcp to port 1-100\nrule b drop in tcp to port { 22, 80 } from 10.0.0.0/8 log",
+        "rule a drop from 10.0.0.0/8\nrule b drop from 10.1.0.0/16 to 192.0.2.1",
+        "rule a drop in\nrule b allow out\nrule c drop udp",
+        "rule a drop ipv4\nrule b drop ipv6\nrule c allow tcp to port 22",
+        "rule a drop tcp to port 0-99\nrule b allow tcp to port 100-65535\nrule c reject tcp from 10.0.0.1",
+        "rule a drop from not 10.0.0.0/8\nrule b drop from 192.0.2.0/24",
+        "rule a drop on not lo\nrule b drop on eth0",
+        "rule a drop in icmp\nrule b allow in icmp type echo-request",
+        "rule a drop tcp flags syn\nrule b drop tcp flags syn,ack",
+        "rule a drop tcp to port not 22\nrule b drop tcp to port 22\nrule c allow tcp",
+        "set s = { 10.0.0.0/9, 10.128.0.0/9 }\nrule a drop from @s\nrule b drop from 10.0.0.0/8",
+    ] {
+        assert!(shadowed(yes), "{yes}");
+    }
+    for no in [
+        "rule a count\nrule b drop in tcp",
+        "disabled rule a allow\nrule b drop in tcp",
+        "rule a allow in\nrule b drop tcp",
+        "rule a allow tcp to port 22\nrule b drop tcp from port 22",
+        "rule a drop from 10.0.0.0/8\nrule b drop from 10.0.0.0/7",
+        "rule a drop ipv4\nrule b drop tcp",
+        "rule a drop tcp to port 0-99\nrule b allow tcp to port 101-65535\nrule c reject tcp",
+        "rule a drop on eth0\nrule b drop on { eth0, eth1 }",
+        "rule a drop tcp to port 1-65535\nrule b drop to 10.0.0.1",
+        "rule a drop icmp type 8 code 0\nrule b drop icmp type 8",
+        "rule a drop tcp flags syn,ack\nrule b drop tcp flags syn",
+        "rule a drop state new\nrule b drop state new,invalid",
+        "rule a drop icmp to port 0-65535"
+            .replace("icmp", "udp")
+            .as_str(),
+    ] {
+        assert!(!shadowed(no), "{no}");
+    }
+    let found = codes(
+        "rule a drop in\nrule b allow out\nrule c drop udp",
+        &CheckContext::default(),
+    );
+    assert_eq!(
+        found[0].2,
+        "rule `c` can never match: `a`, `b` above together take all its packets"
+    );
+}
+
+#[test]
+fn contradictions_say_why() {
+    for (text, why) in [
+        (
+            "rule a drop from 10.0.0.1 to 2001:db8::1",
+            "it asks for packets from IPv4 to IPv6",
+        ),
+        (
+            "rule a drop icmp from 2001:db8::1",
+            "`icmp` is of IPv4, and it asks for IPv6: did you mean `icmpv6`?",
+        ),
+        (
+            "rule a drop icmpv6 to 10.0.0.1",
+            "`icmpv6` is of IPv6, and it asks for IPv4: did you mean `icmp`?",
+        ),
+        (
+            "rule a drop ipv6 from 10.0.0.1",
+            "it says `ipv6`, and its addresses are of the other family",
+        ),
+        (
+            "set none = { }\nrule a drop from @none",
+            "its list of addresses is empty",
+        ),
+        (
+            "rule a drop tcp to port not 0-65535",
+            "what it asks for leaves nothing over",
+        ),
+    ] {
+        let found = codes(text, &CheckContext::default());
+        assert_eq!(found.len(), 1, "{text}: {found:?}");
+        assert!(found[0].2.ends_with(why), "{text}: {found:?}");
+    }
+}
+
+#[test]
+fn what_nobody_uses_and_what_never_comes() {
+    assert_eq!(
+        plain(
+            "set a = { 1 }\nset b = { @a }\ninterface wan = eth0\ninterface lan = lan\nrule x drop on lan"
+        ),
+        [
+            ("unused-set".to_owned(), 2),
+            ("unused-interface".to_owned(), 3)
+        ]
+    );
+    assert_eq!(
+        plain("rule a drop state related"),
+        [("related-passes".to_owned(), 1)]
+    );
+    assert_eq!(
+        plain("rule a drop icmpv6 type { 135, 136 }"),
+        [("discovery-passes".to_owned(), 1)]
+    );
+    let cut = "default in drop\nrule a allow in tcp to port 22 state new";
+    assert_eq!(plain(cut), [("state-cuts-flows".to_owned(), 2)]);
+    assert_eq!(plain(&format!("{cut}\nrule b allow state established")), []);
+    assert_eq!(plain(&cut.replace("default in drop", "")), []);
+    assert_eq!(plain(&cut.replace("new", "new,established")), []);
+}
+
+#[test]
+fn interfaces_that_are_not_here() {
+    let context = CheckContext {
+        interfaces: Some(vec!["lo".into(), "eth0".into()]),
+        ssh: None,
+    };
+    let found = codes(
+        "interface wan = { eth0, eth1 }\nrule a drop on wna\nrule b drop on wan\nrule c drop on lo",
+        &context,
+    );
+    assert_eq!(
+        found
+            .iter()
+            .map(|(c, l, _)| (c.as_str(), *l))
+            .collect::<Vec<_>>(),
+        [("unknown-interface", 1), ("unknown-interface", 2)]
+    );
+}
+
+#[test]
+fn the_operators_session_is_tried() {
+    let ssh = SshPeer::from_ssh_connection("10.0.0.9 51000 192.0.2.1 22").unwrap();
+    let on = |iface: Option<&str>| CheckContext {
+        interfaces: None,
+        ssh: Some(SshPeer {
+            iface: iface.map(str::to_owned),
+            ..ssh.clone()
+        }),
+    };
+    let lockout = |text: &str, iface: Option<&str>| {
+        codes(text, &on(iface))
+            .into_iter()
+            .find(|(c, ..)| c == SSH_LOCKOUT)
+            .map(|(_, line, message)| (line, message))
+    };
+    let (line, message) = lockout(
+        "# x\n  default in drop # y\nrule web allow in tcp to port 443",
+        None,
+    )
+    .unwrap();
+    assert_eq!(line, 2);
+    assert_eq!(
+        message,
+        "this would cut off your own ssh session (10.0.0.9 port 51000 to 192.0.2.1 port 22): \
+         no rule lets it in, and `default in` is drop"
+    );
+    let (line, message) = lockout("rule a reject tcp from 10.0.0.0/8", None).unwrap();
+    assert!(
+        line == 1 && message.ends_with("rule `a` would reject it"),
+        "{message}"
+    );
+    assert_eq!(lockout("", None), None);
+    assert_eq!(
+        lockout(
+            "default in drop\nrule ssh allow in tcp from 10.0.0.9 to port 22",
+            None
+        ),
+        None
+    );
+    let by_iface = "default in drop\nrule ssh allow in on eth0 tcp to port 22";
+    assert_eq!(lockout(by_iface, None), None);
+    assert_eq!(lockout(by_iface, Some("eth0")), None);
+    assert!(lockout(by_iface, Some("eth1")).is_some());
+    let only_live = "default in drop\nrule live allow state established";
+    assert!(
+        lockout(only_live, None)
+            .unwrap()
+            .1
+            .starts_with("this would keep you from logging in again")
+    );
+    assert!(
+        lockout(
+            "default in drop\nrule ssh allow in tcp to port 22 state new",
+            None
+        )
+        .is_some()
+    );
+    let mapped = SshPeer::from_ssh_connection("::ffff:10.0.0.9 51000 ::ffff:192.0.2.1 22").unwrap();
+    assert_eq!(mapped, ssh);
+    let zoned = SshPeer::from_ssh_connection("fe80::1%eth0 51000 fe80::2%eth0 22").unwrap();
+    assert_eq!(zoned.iface.as_deref(), Some("eth0"));
+    assert_eq!(SshPeer::from_ssh_connection("10.0.0.9 51000"), None);
+}
