@@ -1,18 +1,28 @@
 //! The atomics that the BPF target has but `core::sync::atomic` doesn't offer it.
 //!
-//! BPF's memory model (Documentation/bpf/standardization/instruction-set.rst, "Atomic operations")
-//! gives fetching operations full ordering; a relaxed intrinsic is enough here.
+//! An operation whose result is used must not be relaxed: LLVM 22 then emits the form without a result,
+//! and the register keeps the operand.
 
 use core::intrinsics::{AtomicOrdering, atomic_or, atomic_xadd};
 
-/// `*word += n`; the old value.
+/// `*word += n`.
 ///
 /// # Safety
 /// `word` must point to eight aligned bytes of a map value that stays valid for the call.
 #[inline(always)]
-pub unsafe fn add(word: *mut u64, n: u64) -> u64 {
+pub unsafe fn add(word: *mut u64, n: u64) {
     // SAFETY: the caller's promise.
-    unsafe { atomic_xadd::<u64, u64, { AtomicOrdering::Relaxed }>(word, n) }
+    unsafe { atomic_xadd::<u64, u64, { AtomicOrdering::Relaxed }>(word, n) };
+}
+
+/// `*word += n`; the old value.
+///
+/// # Safety
+/// As [`add`].
+#[inline(always)]
+pub unsafe fn fetch_add(word: *mut u64, n: u64) -> u64 {
+    // SAFETY: the caller's promise.
+    unsafe { atomic_xadd::<u64, u64, { AtomicOrdering::SeqCst }>(word, n) }
 }
 
 /// `*word |= bits`; the old value.
@@ -20,7 +30,7 @@ pub unsafe fn add(word: *mut u64, n: u64) -> u64 {
 /// # Safety
 /// As [`add`].
 #[inline(always)]
-pub unsafe fn or(word: *mut u64, bits: u64) -> u64 {
+pub unsafe fn fetch_or(word: *mut u64, bits: u64) -> u64 {
     // SAFETY: the caller's promise.
-    unsafe { atomic_or::<u64, u64, { AtomicOrdering::Relaxed }>(word, bits) }
+    unsafe { atomic_or::<u64, u64, { AtomicOrdering::SeqCst }>(word, bits) }
 }

@@ -1,15 +1,16 @@
-//! What a CPU may still do in this tick: bounds the rare, dear work (samples, answers), so that a flood
+//! What a CPU may still do in this window (an eighth of a second): bounds the rare, dear work (samples, answers), so that a flood
 //! can neither drown the ring buffer nor make the gate an amplifier.
 
 use aya_ebpf::helpers::generated::bpf_jiffies64;
+use firewall_common::abi::table::Settings;
 
 use crate::maps::BUDGETS;
 
-/// Spent so far in the tick.
+/// Spent so far in the window.
 #[derive(Clone, Copy)]
 #[repr(C)]
 pub struct Budget {
-    tick: u64,
+    window: u64,
     samples: u32,
     answers: u32,
 }
@@ -22,33 +23,34 @@ pub fn now() -> u64 {
 }
 
 #[inline(always)]
-fn current() -> Option<&'static mut Budget> {
+fn current(settings: &Settings) -> Option<&'static mut Budget> {
     let budget = BUDGETS.get_ptr_mut(0)?;
     // SAFETY: a per-CPU entry, and programs of one CPU don't nest (both hooks run with softirqs off).
     let budget = unsafe { &mut *budget };
-    let tick = now();
-    if budget.tick != tick {
-        budget.tick = tick;
+    // Division by zero is zero in BPF; the daemon writes at least 1.
+    let window = now() / u64::from(settings.budget_window.max(1));
+    if budget.window != window {
+        budget.window = window;
         budget.samples = 0;
         budget.answers = 0;
     }
     Some(budget)
 }
 
-/// Takes one sample of `limit` a tick, if one is left.
+/// Takes one sample, if one is left.
 #[inline(always)]
-pub fn take_sample(limit: u32) -> bool {
-    let Some(b) = current() else { return false };
-    let left = b.samples < limit;
+pub fn take_sample(settings: &Settings) -> bool {
+    let Some(b) = current(settings) else { return false };
+    let left = b.samples < settings.sample_budget;
     b.samples += left as u32;
     left
 }
 
-/// Takes one answer of `limit` a tick, if one is left.
+/// Takes one answer, if one is left.
 #[inline(always)]
-pub fn take_answer(limit: u32) -> bool {
-    let Some(b) = current() else { return false };
-    let left = b.answers < limit;
+pub fn take_answer(settings: &Settings) -> bool {
+    let Some(b) = current(settings) else { return false };
+    let left = b.answers < settings.reject_budget;
     b.answers += left as u32;
     left
 }

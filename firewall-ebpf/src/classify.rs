@@ -4,18 +4,19 @@
 //! the set that matches. No helper is called and no map but the table is touched: a packet costs
 //! about eight loads for the rows and eight a word of 64 rules.
 
+use aya_ebpf::{cty::c_void, helpers::generated::bpf_loop};
 use firewall_common::{
     abi::{
         event::Class,
         iface::IFACE_SLOTS,
         reason::Reason,
         table::{
-            ACTION_LOG, Direction, MAX_ROWS, MAX_RULES, RuleAction, RuleTable, SLOT_DEFAULT_IN,
+            ACTION_LOG, Direction, MAX_CONTINUES, MAX_ROWS, MAX_RULES, RuleAction, RuleTable, SLOT_DEFAULT_IN,
             SLOT_DEFAULT_OUT, State, V4_LEAVES, V4_POINTER, V4Map, V6_BOUNDS, V6Map, Verdict,
             WORDS,
         },
     },
-    wire::{Facts, icmp, transport},
+    wire::{icmp, transport},
 };
 
 use crate::{
@@ -35,6 +36,35 @@ pub struct Query {
     pub state: State,
     /// TCP flags to judge by.
     pub tcp_flags: u8,
+    /// Judge `work.other`, not `work.facts`.
+    pub other: bool,
+}
+
+impl Query {
+    /// In one register: a call takes five at most.
+    #[inline(always)]
+    pub fn pack(self) -> u64 {
+        self.direction as u64
+            | (self.iface as u64) << 8
+            | (self.state as u64) << 16
+            | (self.tcp_flags as u64) << 24
+            | (self.other as u64) << 32
+    }
+    #[inline(always)]
+    fn unpack(raw: u64) -> Self {
+        Self {
+            direction: if raw & 1 == 0 { Direction::In } else { Direction::Out },
+            iface: (raw >> 8) as u8,
+            state: match raw >> 16 & 3 {
+                0 => State::New,
+                1 => State::Established,
+                2 => State::Related,
+                _ => State::Invalid,
+            },
+            tcp_flags: (raw >> 24) as u8,
+            other: raw >> 32 & 1 != 0,
+        }
+    }
 }
 
 /// Its answer.
@@ -48,6 +78,22 @@ pub struct Match {
     pub slot: u16,
 }
 
+impl Match {
+    #[inline(always)]
+    fn pack(self) -> u64 {
+        self.verdict as u64 | (matches!(self.reason, Reason::Rule) as u64) << 8 | (self.slot as u64) << 16
+    }
+    /// From what [`classify`] returned.
+    #[inline(always)]
+    pub fn unpack(raw: u64) -> Self {
+        Self {
+            verdict: refusal(raw as u8),
+            reason: if raw >> 8 & 1 != 0 { Reason::Rule } else { Reason::Default },
+            slot: (raw >> 16) as u16,
+        }
+    }
+}
+
 /// Reads `array[index & mask]`, where `mask + 1` is the array's length: a bound that the verifier sees.
 macro_rules! at {
     ($array:expr, $index:expr, $len:expr) => {{
@@ -58,7 +104,8 @@ macro_rules! at {
     }};
 }
 
-#[inline(always)]
+/// Out of line, as `v6`: each verified by itself, and the loop's registers to itself.
+#[inline(never)]
 fn v4(map: &V4Map, address: &[u8; 16]) -> u16 {
     let address = u32::from_be_bytes([address[0], address[1], address[2], address[3]]);
     let entry = at!(map.top, address >> 16, 65_536);
@@ -66,11 +113,12 @@ fn v4(map: &V4Map, address: &[u8; 16]) -> u16 {
         return entry as u16;
     }
     let low = address & 0xffff;
-    let mut pos = entry & 0x00ff_ffff;
+    let mut pos = entry & (V4_LEAVES as u32 - 1);
     let mut step = (1u32 << (entry >> 24 & 0x0f)) >> 1;
     let mut left = 16;
     while step != 0 && left != 0 {
-        let probe = pos + step;
+        // Masked here and not only at its use: the verifier then sees the same range each time round.
+        let probe = (pos + step) & (V4_LEAVES as u32 - 1);
         if at!(map.leaves, probe, V4_LEAVES) >> 16 <= low {
             pos = probe;
         }
@@ -80,7 +128,7 @@ fn v4(map: &V4Map, address: &[u8; 16]) -> u16 {
     at!(map.leaves, pos, V4_LEAVES) as u16
 }
 
-#[inline(always)]
+#[inline(never)]
 fn v6(map: &V6Map, a: &[u8; 16]) -> u16 {
     let hi = u64::from_be_bytes([a[0], a[1], a[2], a[3], a[4], a[5], a[6], a[7]]);
     let lo = u64::from_be_bytes([a[8], a[9], a[10], a[11], a[12], a[13], a[14], a[15]]);
@@ -88,9 +136,10 @@ fn v6(map: &V6Map, a: &[u8; 16]) -> u16 {
     let mut step = (1u32 << (map.log2_len & 0x0f)) >> 1;
     let mut left = 16;
     while step != 0 && left != 0 {
-        let probe = pos + step;
+        let probe = (pos + step) & (V6_BOUNDS as u32 - 1);
         let start = at!(map.hi, probe, V6_BOUNDS);
-        if start < hi || (start == hi && at!(map.lo, probe, V6_BOUNDS) <= lo) {
+        let low = at!(map.lo, probe, V6_BOUNDS);
+        if start < hi || (start == hi && low <= lo) {
             pos = probe;
         }
         step >>= 1;
@@ -105,9 +154,71 @@ fn row(table: &RuleTable, index: u16) -> &[u64; WORDS] {
     unsafe { table.rows.get_unchecked(index as usize & (MAX_ROWS - 1)) }
 }
 
-/// Judges a packet; counts and logs every rule it meets on the way.
+/// What a rule's verdict means where it decides.
 #[inline(always)]
-pub fn classify(table: &RuleTable, facts: &Facts, query: Query, work: &Work) -> Match {
+fn decided(action: RuleAction) -> Verdict {
+    match action.verdict {
+        1 => Verdict::Allow,
+        2 => Verdict::Drop,
+        3 => Verdict::Reject,
+        _ => Verdict::Continue,
+    }
+}
+
+/// Counts the packet on the rule, and logs it if the rule says so.
+#[inline(always)]
+fn meet(table: &RuleTable, index: usize, work: &Work) -> RuleAction {
+    let action: RuleAction = at!(table.actions, index, MAX_RULES);
+    counters::rule_hit(action.slot, work.packets, work.bytes, work.now);
+    if action.flags & ACTION_LOG != 0 {
+        let verdict = decided(action);
+        let told = Told { class: Class::Log, verdict, reason: Reason::Rule, reply: false };
+        events::emit_sampled(work, told, action.slot, &table.settings);
+    }
+    action
+}
+
+/// Rows of the eight fields.
+pub type Rows = [u16; 8];
+
+/// The rules that a packet meets at word `w` of the rows: all conditions hold.
+#[inline(always)]
+fn word(table: &RuleTable, rows: &Rows, w: usize) -> u64 {
+    row(table, rows[0])[w]
+        & row(table, rows[1])[w]
+        & row(table, rows[2])[w]
+        & row(table, rows[3])[w]
+        & row(table, rows[4])[w]
+        & row(table, rows[5])[w]
+        & row(table, rows[6])[w]
+        & row(table, rows[7])[w]
+}
+
+/// What [`pass_by`] needs.
+struct Walk<'a> {
+    table: &'a RuleTable,
+    work: &'a Work,
+    first: usize,
+}
+
+/// One rule that only counts or logs, number `i` of them; 1 ends the walk.
+extern "C" fn pass_by(i: u64, ctx: *mut c_void) -> i64 {
+    // SAFETY: `classify` hands over a live `Walk`.
+    let walk = unsafe { &*ctx.cast::<Walk>() };
+    let index = usize::from(at!(walk.table.continues, i, MAX_CONTINUES)) & (MAX_RULES - 1);
+    if index > walk.first {
+        return 1;
+    }
+    if word(walk.table, &walk.work.rows, index / 64) >> (index % 64) & 1 != 0 {
+        meet(walk.table, index, walk.work);
+    }
+    0
+}
+
+/// Looks every field up: `work.rows`.
+#[inline(always)]
+fn look_up(table: &RuleTable, query: Query, work: &mut Work) {
+    let facts = if query.other { &work.other } else { &work.facts };
     let (src, dst) = if facts.family == 4 {
         (v4(&table.src4, &facts.src), v4(&table.dst4, &facts.dst))
     } else {
@@ -131,70 +242,53 @@ pub fn classify(table: &RuleTable, facts: &Facts, query: Query, work: &Work) -> 
         table.no_port[2]
     };
     let meta = query.direction as usize * IFACE_SLOTS + (query.iface as usize & (IFACE_SLOTS - 1));
-    let rows = [
-        row(table, src),
-        row(table, dst),
-        row(table, sport),
-        row(table, dport),
-        row(table, flags),
-        row(table, at!(table.proto, facts.proto, 256)),
-        row(table, at!(table.meta, meta, 2 * IFACE_SLOTS)),
-        row(table, at!(table.state, query.state as u8, 4)),
+    let proto = at!(table.proto, facts.proto, 256);
+    work.rows = [
+        src,
+        dst,
+        sport,
+        dport,
+        flags,
+        proto,
+        at!(table.meta, meta, 2 * IFACE_SLOTS),
+        at!(table.state, query.state as u8, 4),
     ];
+}
+
+/// Judges a packet; counts and logs every rule it meets on the way. Out of line, with a frame of its
+/// own; the answer is a [`Match`], packed.
+#[inline(never)]
+pub fn classify(table: &RuleTable, query: u64, work: &mut Work) -> u64 {
+    let query = Query::unpack(query);
+    look_up(table, query, work);
     let words = table.settings.words as usize;
+    let mut first = MAX_RULES;
     let mut w = 0;
     while w < WORDS && w < words {
-        let mut set = rows[0][w]
-            & rows[1][w]
-            & rows[2][w]
-            & rows[3][w]
-            & rows[4][w]
-            & rows[5][w]
-            & rows[6][w]
-            & rows[7][w];
-        let mut left = 64;
-        while set != 0 && left != 0 {
-            let index = w * 64 + set.trailing_zeros() as usize;
-            let action: RuleAction = at!(table.actions, index, MAX_RULES);
-            counters::rule_hit(action.slot, work.packets, work.bytes, work.now);
-            let verdict = match action.verdict {
-                1 => Verdict::Allow,
-                2 => Verdict::Drop,
-                3 => Verdict::Reject,
-                _ => Verdict::Continue,
-            };
-            if action.flags & ACTION_LOG != 0 {
-                let limit = table.settings.sample_budget;
-                let told = Told {
-                    class: Class::Log,
-                    verdict,
-                    reason: Reason::Rule,
-                    reply: false,
-                };
-                events::emit_sampled(work, told, action.slot, limit);
-            }
-            if verdict != Verdict::Continue {
-                return Match {
-                    verdict,
-                    reason: Reason::Rule,
-                    slot: action.slot,
-                };
-            }
-            set &= set - 1;
-            left -= 1;
+        let set = word(table, &work.rows, w) & table.terminal[w];
+        if set != 0 {
+            first = w * 64 + set.trailing_zeros() as usize;
+            break;
         }
         w += 1;
+    }
+    if table.continues_len != 0 {
+        let mut walk = Walk { table, work, first };
+        let ctx = (&raw mut walk).cast();
+        // A plain loop of this length would cost the verifier its million instructions.
+        // SAFETY: the callback takes a `Walk`, which outlives the call.
+        unsafe { bpf_loop(table.continues_len, pass_by as *mut c_void, ctx, 0) };
+    }
+    if first < MAX_RULES {
+        let action = meet(table, first, work);
+        return Match { verdict: decided(action), reason: Reason::Rule, slot: action.slot }.pack();
     }
     let (raw, slot) = match query.direction {
         Direction::In => (table.settings.defaults[0], SLOT_DEFAULT_IN),
         Direction::Out => (table.settings.defaults[1], SLOT_DEFAULT_OUT),
     };
     counters::rule_hit(slot, work.packets, work.bytes, work.now);
-    Match {
-        verdict: refusal(raw),
-        reason: Reason::Default,
-        slot,
-    }
+    Match { verdict: refusal(raw), reason: Reason::Default, slot }.pack()
 }
 
 /// A verdict from the settings, where everything but drop and reject means allow.

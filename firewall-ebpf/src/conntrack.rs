@@ -33,21 +33,18 @@ pub union Key {
 }
 
 impl Key {
-    /// Key of a packet, and whether its source is end `a`.
+    /// Becomes the key of a packet; whether the packet's source is end `a`.
     #[inline(always)]
-    pub fn of(f: &Facts) -> (Self, bool) {
-        if f.family == 4 {
-            let (v4, src_is_a) = key4(f);
-            (Self { v4 }, src_is_a)
-        } else {
-            let (v6, src_is_a) = key6(f);
-            (Self { v6 }, src_is_a)
+    pub fn set(&mut self, f: &Facts) -> bool {
+        // SAFETY: either member may be written, any bytes are a value.
+        unsafe {
+            if f.family == 4 { key4(&mut self.v4, f) } else { key6(&mut self.v6, f) }
         }
     }
     /// The flow, if it is in the table.
     #[inline(always)]
     pub fn find(&self, family: u8) -> Option<*mut Flow> {
-        // SAFETY: `of` wrote the member of this family.
+        // SAFETY: `set` wrote the member of this family.
         unsafe {
             if family == 4 {
                 FLOWS4.get_ptr_mut(&self.v4)
@@ -59,7 +56,7 @@ impl Key {
     /// Enters a flow; the error is the kernel's (-EEXIST: another CPU was faster).
     #[inline(always)]
     fn insert(&self, family: u8, flow: &Flow) -> Result<(), i32> {
-        // SAFETY: `of` wrote the member of this family.
+        // SAFETY: `set` wrote the member of this family.
         unsafe {
             if family == 4 {
                 FLOWS4.insert(&self.v4, flow, u64::from(BPF_NOEXIST))
@@ -71,7 +68,7 @@ impl Key {
     /// Takes a flow out. Two CPUs may try: the second finds nothing, which is as good.
     #[inline(always)]
     fn remove(&self, family: u8) {
-        // SAFETY: `of` wrote the member of this family.
+        // SAFETY: `set` wrote the member of this family.
         let _ = unsafe {
             if family == 4 {
                 FLOWS4.remove(&self.v4)
@@ -188,14 +185,14 @@ fn tell_closed(flow: *mut Flow, reply: bool, reason: Reason, slot: u16, work: &W
 
 /// Takes a flow out of the table and tells why.
 #[inline(always)]
-pub fn end(key: &Key, flow: *mut Flow, reply: bool, reason: Reason, slot: u16, work: &Work) {
+pub fn end(flow: *mut Flow, reply: bool, reason: Reason, slot: u16, work: &Work) {
     tell_closed(flow, reply, reason, slot, work);
-    key.remove(work.facts.family);
+    work.key.remove(work.facts.family);
 }
 
-/// Enters the flow that this packet begins.
-#[inline(always)]
-pub fn enter(key: &Key, src_is_a: bool, judgement: Judgement, work: &mut Work) -> Entered {
+/// Enters the flow that this packet begins. Out of line: the main program's frame is full.
+#[inline(never)]
+pub fn enter(src_is_a: bool, judgement: Judgement, work: &mut Work) -> Entered {
     work.flow = Flow {
         packets: work.packets,
         bytes: work.bytes,
@@ -230,7 +227,7 @@ pub fn enter(key: &Key, src_is_a: bool, judgement: Judgement, work: &mut Work) -
             flow.if_out = work.iface;
         }
     }
-    match key.insert(f.family, flow) {
+    match work.key.insert(f.family, flow) {
         Ok(()) => {
             let told = Told {
                 class: Class::FlowNew,
@@ -243,7 +240,7 @@ pub fn enter(key: &Key, src_is_a: bool, judgement: Judgement, work: &mut Work) -
         }
         Err(EEXIST) => {
             // Both directions' first packets met on two CPUs: ours belongs to the winner's record.
-            if let Some(winner) = key.find(work.facts.family) {
+            if let Some(winner) = work.key.find(work.facts.family) {
                 // SAFETY: a live map value.
                 let winner_is_a = unsafe { (*winner).bits } & bits::ORIG_IS_A != 0;
                 advance(winner, winner_is_a != src_is_a, SLOT_NONE, work);

@@ -7,7 +7,7 @@ use firewall_common::{
         event::{Class, Event},
         flow::Flow,
         reason::Reason,
-        table::Verdict,
+        table::{Settings, Verdict},
     },
     wire::icmp,
 };
@@ -54,7 +54,7 @@ fn write(work: &Work, told: u32, slot: u16, flow: *const Flow) {
         return;
     };
     // SAFETY: a live map value; the fields are aligned words.
-    let seq = unsafe { atomic::add(&raw mut (*counter).produced, 1) };
+    let seq = unsafe { atomic::fetch_add(&raw mut (*counter).produced, 1) };
     let Some(mut record) = EVENTS.reserve::<Event>(0) else {
         // SAFETY: as above.
         unsafe { atomic::add(&raw mut (*counter).lost, 1) };
@@ -109,10 +109,10 @@ fn write(work: &Work, told: u32, slot: u16, flow: *const Flow) {
     record.submit(NO_WAKEUP);
 }
 
-/// As [`emit`] without a flow, but at most `limit` a tick and CPU; what is held back is counted.
+/// As [`emit`] without a flow, but within the budget; what is held back is counted.
 #[inline(always)]
-pub fn emit_sampled(work: &Work, told: Told, slot: u16, limit: u32) {
-    if budget::take_sample(limit) {
+pub fn emit_sampled(work: &Work, told: Told, slot: u16, settings: &Settings) {
+    if budget::take_sample(settings) {
         emit(work, told, slot, core::ptr::null());
     } else if let Some(counter) = EVENT_COUNTERS.get_ptr_mut(told.class as u32) {
         // SAFETY: a live map value; the field is an aligned word.
@@ -124,5 +124,5 @@ pub fn emit_sampled(work: &Work, told: Told, slot: u16, limit: u32) {
 #[inline(always)]
 pub fn first_to(flow: *mut Flow, bit: u64) -> bool {
     // SAFETY: a live map value; the field is an aligned word.
-    unsafe { atomic::or(&raw mut (*flow).bits, bit) & bit == 0 }
+    unsafe { atomic::fetch_or(&raw mut (*flow).bits, bit) & bit == 0 }
 }

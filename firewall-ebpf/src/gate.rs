@@ -19,8 +19,8 @@ use firewall_common::{
 
 use crate::{
     budget,
-    classify::{self, Query, refusal},
-    conntrack::{self, Entered, Key},
+    classify::{self, Match, Query, refusal},
+    conntrack::{self, Entered},
     counters,
     events::{self, Told},
     fragments,
@@ -90,10 +90,8 @@ pub fn run<P: Packet>(pkt: &P, direction: Direction) -> Outcome {
     };
     // SAFETY: this CPU's own entry; programs of one CPU don't nest.
     let work = unsafe { &mut *work };
-    work.facts = Facts {
-        vlan: pkt.stripped_vlan(),
-        ..Facts::default()
-    };
+    clear(&mut work.facts);
+    work.facts.vlan = pkt.stripped_vlan();
     let parsed = wire::parse(pkt, &mut work.facts);
     let early = match parsed {
         Err(reason) => Some(Decision::new(refusal(table.settings.malformed), reason)),
@@ -102,7 +100,7 @@ pub fn run<P: Packet>(pkt: &P, direction: Direction) -> Outcome {
             let verdict = refusal(table.settings.ethertypes);
             Some(Decision::new(verdict, Reason::UnknownEthertype))
         }
-        Ok(Parsed::Ip) => in_pieces(table, &mut work.facts),
+        Ok(Parsed::Ip) => in_pieces(table, work),
     };
     let f = &work.facts;
     let header = u64::from(f.l4 + u16::from(f.l4_len) - f.l3);
@@ -124,22 +122,29 @@ pub fn run<P: Packet>(pkt: &P, direction: Direction) -> Outcome {
     carry_out(pkt, table, decision, work)
 }
 
+/// Sets all facts to nothing, in place: a value of that size would pass over the stack.
+#[inline(always)]
+fn clear(facts: &mut Facts) {
+    // SAFETY: all-zero bytes are `Facts::default()`: integers, and enums whose first value is 0.
+    unsafe { core::ptr::from_mut(facts).write_bytes(0, 1) };
+}
+
 /// What is settled without the flow table: neighbour discovery, and fragments whose first is unknown.
 /// First fragments are remembered, later ones get the facts of their first.
 #[inline(always)]
-fn in_pieces(table: &RuleTable, facts: &mut Facts) -> Option<Decision> {
-    if facts.is_neighbour_discovery() {
+fn in_pieces(table: &RuleTable, work: &mut Work) -> Option<Decision> {
+    if work.facts.is_neighbour_discovery() {
         return Some(Decision::new(Verdict::Allow, Reason::NeighbourDiscovery));
     }
-    match facts.fragment {
+    match work.facts.fragment {
         Fragment::Whole => None,
         Fragment::First => {
-            fragments::remember(facts);
+            fragments::remember(work);
             None
         }
         Fragment::Later => {
             let ticks = table.settings.timeouts[Timeout::Fragment as usize];
-            if fragments::follow(facts, ticks) {
+            if fragments::follow(work, ticks) {
                 return None;
             }
             let verdict = refusal(table.settings.fragments);
@@ -154,9 +159,12 @@ fn is_related<P: Packet>(pkt: &P, work: &mut Work) -> bool {
     if work.facts.fragment == Fragment::Later {
         return false;
     }
-    work.other = Facts::default();
-    icmp::embedded(pkt, &work.facts, &mut work.other)
-        && Key::of(&work.other).0.find(work.other.family).is_some()
+    clear(&mut work.other);
+    if !icmp::embedded(pkt, &work.facts, &mut work.other) {
+        return false;
+    }
+    work.other_key.set(&work.other);
+    work.other_key.find(work.other.family).is_some()
 }
 
 /// What connection tracking says of a packet without a flow, and whether it may begin one.
@@ -182,9 +190,9 @@ fn fresh(table: &RuleTable, f: &Facts) -> (State, bool) {
 #[inline(always)]
 fn track(table: &RuleTable, work: &mut Work) -> Decision {
     let direction = work.direction;
-    let (key, src_is_a) = Key::of(&work.facts);
+    let src_is_a = work.key.set(&work.facts);
     let f = &work.facts;
-    let mut flow = key.find(f.family);
+    let mut flow = work.key.find(f.family);
     let mut reply = false;
     if let Some(found) = flow {
         // SAFETY: a live map value.
@@ -195,10 +203,10 @@ fn track(table: &RuleTable, work: &mut Work) -> Decision {
             && f.tcp_flags & (transport::SYN | transport::ACK) == transport::SYN
             && TcpState::from_raw(view.tcp_state).is_over();
         if again {
-            conntrack::end(&key, found, reply, Reason::Reused, SLOT_NONE, work);
+            conntrack::end(found, reply, Reason::Reused, SLOT_NONE, work);
             flow = None;
         } else if timeout::expired(view, f.proto, timeouts, work.now) {
-            conntrack::end(&key, found, reply, Reason::TimedOut, SLOT_NONE, work);
+            conntrack::end(found, reply, Reason::TimedOut, SLOT_NONE, work);
             flow = None;
         }
     }
@@ -289,18 +297,9 @@ fn track(table: &RuleTable, work: &mut Work) -> Decision {
             asked.dport = first_icmp;
         }
     }
-    let asked = if flow.is_some() {
-        &work.other
-    } else {
-        &work.facts
-    };
-    let query = Query {
-        direction: judge_at,
-        iface: judge_iface,
-        state,
-        tcp_flags,
-    };
-    let m = classify::classify(table, asked, query, work);
+    let other = flow.is_some();
+    let query = Query { direction: judge_at, iface: judge_iface, state, tcp_flags, other };
+    let m = Match::unpack(classify::classify(table, query.pack(), work));
     let decision = Decision {
         verdict: m.verdict,
         reason: m.reason,
@@ -319,11 +318,11 @@ fn track(table: &RuleTable, work: &mut Work) -> Decision {
                 ..decision
             };
         }
-        conntrack::end(&key, found, reply, Reason::PolicyChanged, m.slot, work);
+        conntrack::end(found, reply, Reason::PolicyChanged, m.slot, work);
         return decision;
     }
     if allowed && begins {
-        match conntrack::enter(&key, src_is_a, judgement, work) {
+        match conntrack::enter(src_is_a, judgement, work) {
             Entered::Yes => {}
             Entered::Full => {
                 let verdict = refusal(table.settings.flow_full);
@@ -377,7 +376,7 @@ fn carry_out<P: Packet>(
     if verdict == Verdict::Reject {
         if !reject::possible(&work.facts) {
             (verdict, reason) = (Verdict::Drop, Reason::RejectImpossible);
-        } else if !budget::take_answer(table.settings.reject_budget) {
+        } else if !budget::take_answer(&table.settings) {
             (verdict, reason) = (Verdict::Drop, Reason::RejectLimited);
         }
     }
@@ -397,12 +396,11 @@ fn carry_out<P: Packet>(
 
 #[inline(always)]
 fn tell(table: &RuleTable, verdict: Verdict, reason: Reason, slot: u16, work: &Work) {
-    let limit = table.settings.sample_budget;
     let told = Told {
         class: Class::Verdict,
         verdict,
         reason,
         reply: false,
     };
-    events::emit_sampled(work, told, slot, limit);
+    events::emit_sampled(work, told, slot, &table.settings);
 }

@@ -4,8 +4,8 @@
 use aya_ebpf::{
     EbpfContext as _,
     helpers::generated::{
-        bpf_redirect, bpf_skb_change_tail, bpf_skb_pull_data, bpf_skb_store_bytes,
-        bpf_xdp_adjust_tail, bpf_xdp_get_buff_len,
+        bpf_redirect, bpf_skb_change_tail, bpf_skb_load_bytes, bpf_skb_pull_data, bpf_skb_store_bytes,
+        bpf_xdp_adjust_tail, bpf_xdp_get_buff_len, bpf_xdp_load_bytes, bpf_xdp_store_bytes,
     },
     programs::{TcContext, XdpContext},
 };
@@ -29,6 +29,8 @@ pub trait Packet: Cursor {
     fn ifindex(&self) -> u32;
     /// Length of the frame, bytes; cheap where the first buffer already holds `at_least`.
     fn frame_len(&self, at_least: usize) -> u32;
+    /// Copies `to.len()` bytes at `off` out of the packet; whether it has that many.
+    fn load<const N: usize>(&self, off: usize, to: &mut [u8; N]) -> bool;
     /// Segments the buffer stands for, at least 1.
     fn segments(&self) -> u32;
     /// VLAN id that the driver took off, 0 if none.
@@ -92,6 +94,12 @@ impl Packet for Xdp<'_> {
         }
     }
     #[inline(always)]
+    fn load<const N: usize>(&self, off: usize, to: &mut [u8; N]) -> bool {
+        let to = to.as_mut_ptr().cast();
+        // SAFETY: the helper fills the N bytes it is given, or fails.
+        unsafe { bpf_xdp_load_bytes(self.0.ctx, off as u32, to, N as u32) == 0 }
+    }
+    #[inline(always)]
     fn segments(&self) -> u32 {
         1
     }
@@ -106,19 +114,18 @@ impl Packet for Xdp<'_> {
         if unsafe { bpf_xdp_adjust_tail(self.0.ctx, delta) } != 0 {
             return Outcome::Drop;
         }
-        let (data, end) = (self.0.data(), self.0.data_end());
-        let at = data + (l3 & 0x1f);
-        if data + 14 > end || at + N > end {
+        let mut macs = [0u8; 12];
+        let to = macs.as_mut_ptr();
+        // SAFETY: each helper checks its range against the frame; the pointers are to arrays of at
+        // least the length given.
+        let failed = unsafe {
+            bpf_xdp_load_bytes(self.0.ctx, 6, to.cast(), 6)
+                | bpf_xdp_load_bytes(self.0.ctx, 0, to.add(6).cast(), 6)
+                | bpf_xdp_store_bytes(self.0.ctx, 0, to.cast(), 12)
+                | bpf_xdp_store_bytes(self.0.ctx, l3 as u32, bytes.as_ptr().cast_mut().cast(), N as u32)
+        };
+        if failed != 0 {
             return Outcome::Drop;
-        }
-        // SAFETY: both ranges were just checked against `data_end`.
-        unsafe {
-            let eth = data as *mut [u8; 6];
-            let to = eth.read_unaligned();
-            let from = eth.add(1).read_unaligned();
-            eth.write_unaligned(from);
-            eth.add(1).write_unaligned(to);
-            (at as *mut [u8; N]).write_unaligned(*bytes);
         }
         Outcome::Bounce
     }
@@ -185,6 +192,12 @@ impl Packet for Skb<'_> {
         self.0.len()
     }
     #[inline(always)]
+    fn load<const N: usize>(&self, off: usize, to: &mut [u8; N]) -> bool {
+        let to = to.as_mut_ptr().cast();
+        // SAFETY: the helper fills the N bytes it is given, or fails.
+        unsafe { bpf_skb_load_bytes(self.0.as_ptr().cast(), off as u32, to, N as u32) == 0 }
+    }
+    #[inline(always)]
     fn segments(&self) -> u32 {
         // SAFETY: the context is ours.
         let n = unsafe { (*self.0.skb.skb).gso_segs };
@@ -205,13 +218,18 @@ impl Packet for Skb<'_> {
     #[inline(always)]
     fn answer<const N: usize>(&self, l3: usize, bytes: &[u8; N], direction: Direction) -> Outcome {
         let ctx = self.0.skb.skb;
-        let Some(macs) = self.bytes::<12>(0) else {
-            return Outcome::Drop;
+        // By helper, already swapped: a check of the packet's first bytes would be dropped as implied
+        // by those before, which the verifier doesn't see.
+        let mut swapped = [0u8; 12];
+        let to = swapped.as_mut_ptr();
+        // SAFETY: each call fills six bytes of the twelve, or fails.
+        let read = unsafe {
+            bpf_skb_load_bytes(ctx.cast(), 6, to.cast(), 6)
+                | bpf_skb_load_bytes(ctx.cast(), 0, to.add(6).cast(), 6)
         };
-        let swapped = [
-            macs[6], macs[7], macs[8], macs[9], macs[10], macs[11], macs[0], macs[1], macs[2],
-            macs[3], macs[4], macs[5],
-        ];
+        if read != 0 {
+            return Outcome::Drop;
+        }
         // SAFETY: the context is ours; each helper checks its ranges against the buffer, and the
         // source arrays are of the length given.
         unsafe {

@@ -35,12 +35,12 @@ pub fn possible(f: &Facts) -> bool {
     }
 }
 
-/// The first `N` bytes of the room for an answer.
+/// `N` bytes at `AT` of the room for an answer.
 #[inline(always)]
-fn room<const N: usize>(answer: &mut [u8; 96]) -> &mut [u8; N] {
-    const { assert!(N <= 96) };
-    // SAFETY: the array is at least N bytes long.
-    unsafe { &mut *(answer as *mut [u8; 96]).cast::<[u8; N]>() }
+fn room<const N: usize, const AT: usize>(answer: &mut [u8; 96]) -> &mut [u8; N] {
+    const { assert!(AT + N <= 96) };
+    // SAFETY: the array is at least AT + N bytes long.
+    unsafe { &mut *answer.as_mut_ptr().add(AT).cast::<[u8; N]>() }
 }
 
 /// Sends the answer.
@@ -49,38 +49,40 @@ pub fn answer<P: Packet>(pkt: &P, work: &mut Work) -> Outcome {
     let (f, direction) = (&work.facts, work.direction);
     let (l3, l4) = (f.l3 as usize, f.l4 as usize);
     if f.proto == transport::TCP {
-        let Some(h) = pkt.bytes::<12>(l4) else {
+        let numbers = room::<8, 0>(&mut work.answer);
+        if !pkt.load(l4 + 4, numbers) {
             return Outcome::Drop;
-        };
+        }
+        let n = *numbers;
         let head = (f.l4 - f.l3) as u32 + f.l4_len as u32;
         let segment = Segment {
-            seq: u32::from_be_bytes([h[4], h[5], h[6], h[7]]),
-            ack: u32::from_be_bytes([h[8], h[9], h[10], h[11]]),
+            seq: u32::from_be_bytes([n[0], n[1], n[2], n[3]]),
+            ack: u32::from_be_bytes([n[4], n[5], n[6], n[7]]),
             payload: f.ip_len.saturating_sub(head),
         };
         return if f.family == 4 {
-            let out = room(&mut work.answer);
+            let out = room::<40, 0>(&mut work.answer);
             answer::rst4(out, f, segment);
             pkt.answer(l3, out, direction)
         } else {
-            let out = room(&mut work.answer);
+            let out = room::<60, 0>(&mut work.answer);
             answer::rst6(out, f, segment);
             pkt.answer(l3, out, direction)
         };
     }
     if f.family == 4 {
-        let Some(original) = pkt.bytes::<28>(l3) else {
+        if !pkt.load(l3, room::<28, 28>(&mut work.answer)) {
             return Outcome::Drop;
-        };
-        let out = room(&mut work.answer);
-        answer::unreachable4(out, f, &original);
+        }
+        let out = room::<56, 0>(&mut work.answer);
+        answer::unreachable4(out, f);
         pkt.answer(l3, out, direction)
     } else {
-        let Some(original) = pkt.bytes::<48>(l3) else {
+        if !pkt.load(l3, room::<48, 48>(&mut work.answer)) {
             return Outcome::Drop;
-        };
-        let out = room(&mut work.answer);
-        answer::unreachable6(out, f, &original);
+        }
+        let out = room::<96, 0>(&mut work.answer);
+        answer::unreachable6(out, f);
         pkt.answer(l3, out, direction)
     }
 }

@@ -2,19 +2,36 @@
 //! enough for it; programs of one CPU don't nest, so each packet has it to itself.
 
 use firewall_common::{
-    abi::{flow::Flow, table::Direction},
+    abi::{
+        flow::Flow,
+        frag::{FragFirst, FragKey},
+        table::Direction,
+    },
     wire::Facts,
 };
 
-/// The packet at hand.
+use crate::{classify::Rows, conntrack::Key};
+
+/// The packet at hand. Keys live here too: the verifier wants every access to the stack aligned, and
+/// the fields of a key aren't.
 #[repr(C)]
 pub struct Work {
     /// What the parser found.
     pub facts: Facts,
     /// The original direction's facts, where a reply is judged; the packet within an ICMP error.
     pub other: Facts,
+    /// Its key in the flow table.
+    pub key: Key,
+    /// Key of the packet within an ICMP error.
+    pub other_key: Key,
+    /// Its key among the fragments.
+    pub frag_key: FragKey,
+    /// A first fragment's facts on their way into the map.
+    pub frag_first: FragFirst,
     /// A flow on its way into the table.
     pub flow: Flow,
+    /// The classifier's rows.
+    pub rows: Rows,
     /// An answer on its way into the packet.
     pub answer: [u8; 96],
     /// Tick at which the packet met the hook.

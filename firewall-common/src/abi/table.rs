@@ -74,6 +74,10 @@ numbers! {
 /// Number of [`State`]s.
 pub const STATES: usize = 4;
 
+/// Most rules that only count or log ([`Verdict::Continue`]): the kernel tests each of them, and its
+/// verifier wants the walk short.
+pub const MAX_CONTINUES: usize = 64;
+
 /// [`RuleAction::flags`]: tell of each match through a `log` event (sampled).
 pub const ACTION_LOG: u8 = 1;
 
@@ -118,7 +122,7 @@ pub const TIMEOUTS: usize = 9;
 
 /// [`Settings::flags`]: a TCP segment without SYN may begin a flow (netfilter's `tcp_loose`).
 pub const SETTING_TCP_PICKUP: u32 = 1;
-/// [`Settings::flags`]: some rule only counts or logs, so the walk can't stop at the first bit.
+/// [`Settings::flags`]: some rule only counts or logs.
 pub const SETTING_HAS_CONTINUE: u32 = 2;
 
 /// The policy's settings.
@@ -143,11 +147,13 @@ pub struct Settings {
     /// Verdict for a new flow when the table is full: drop, or allow (untracked).
     pub flow_full: u8,
     /// Explicit padding.
-    pub _pad: [u8; 6],
-    /// Answers to rejected packets a tick and CPU. `datapath` turns the policy's per-second figure
-    /// into this.
+    pub _pad: [u8; 2],
+    /// Length of a budget window, ticks; written by `datapath`.
+    pub budget_window: u32,
+    /// Answers to rejected packets a window and CPU. The policy compiler writes them a **second** and
+    /// machine; `datapath` turns them into this.
     pub reject_budget: u32,
-    /// Sampled events (verdict, log) a tick and CPU.
+    /// Sampled events (verdict, log) a window and CPU; as `reject_budget`.
     pub sample_budget: u32,
 }
 
@@ -193,6 +199,14 @@ pub struct RuleTable {
     pub settings: Settings,
     /// What each rule does, in order.
     pub actions: [RuleAction; MAX_RULES],
+    /// Bits of the rules that decide; set by [`RuleTable::index_actions`].
+    pub terminal: [u64; WORDS],
+    /// Indices of the rules that only count or log, ascending; as `terminal`.
+    pub continues: [u16; MAX_CONTINUES],
+    /// How many of `continues` are in use.
+    pub continues_len: u32,
+    /// Explicit padding.
+    pub _pad: u32,
     /// Row by [`Direction`] and interface slot: `direction * IFACE_SLOTS + slot`.
     pub meta: [u16; 2 * IFACE_SLOTS],
     /// Row by IP protocol number.
@@ -219,7 +233,28 @@ pub struct RuleTable {
     pub rows: [[u64; WORDS]; MAX_ROWS],
 }
 
+impl RuleTable {
+    /// Derives `terminal` and `continues` from the first `rules` actions; the number of rules that
+    /// only count or log, where that is more than [`MAX_CONTINUES`].
+    pub fn index_actions(&mut self, rules: usize) -> Result<(), usize> {
+        self.terminal = [0; WORDS];
+        let mut n = 0;
+        for (i, action) in self.actions.iter().enumerate().take(rules) {
+            if action.verdict != Verdict::Continue as u8 {
+                self.terminal[i / 64] |= 1 << (i % 64);
+            } else {
+                if let Some(slot) = self.continues.get_mut(n) {
+                    *slot = i as u16;
+                }
+                n += 1;
+            }
+        }
+        self.continues_len = n.min(MAX_CONTINUES) as u32;
+        if n > MAX_CONTINUES { Err(n) } else { Ok(()) }
+    }
+}
+
 const _: () = assert!(core::mem::size_of::<RuleAction>() == 4);
 const _: () = assert!(core::mem::size_of::<Settings>() == 64);
-plain_bytes!(RuleTable => 64 + 4096 + 256 + 512 + 512 + 8 + 131_072 * 2 + 8
+plain_bytes!(RuleTable => 64 + 4096 + 128 + 128 + 8 + 256 + 512 + 512 + 8 + 131_072 * 2 + 8
     + 2 * (262_144 + 131_072) + 2 * (8192 * 18 + 8) + 1_048_576);

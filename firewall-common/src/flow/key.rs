@@ -14,23 +14,22 @@ fn ports(f: &Facts) -> ([u8; 2], [u8; 2]) {
     }
 }
 
-/// Key of an IPv4 packet, and whether its source is end `a`.
+/// Writes the key of an IPv4 packet; whether its source is end `a`. Into place, because the kernel's
+/// stack is short.
 #[inline(always)]
-pub fn key4(f: &Facts) -> (Key4, bool) {
+pub fn key4(key: &mut Key4, f: &Facts) -> bool {
     let src = u32::from_be_bytes([f.src[0], f.src[1], f.src[2], f.src[3]]);
     let dst = u32::from_be_bytes([f.dst[0], f.dst[1], f.dst[2], f.dst[3]]);
     let (sp, dp) = ports(f);
     let src_is_a = src < dst || (src == dst && u16::from_be_bytes(sp) <= u16::from_be_bytes(dp));
     let (a, b, a_port, b_port) = if src_is_a { (src, dst, sp, dp) } else { (dst, src, dp, sp) };
-    let key = Key4 {
-        a: a.to_be_bytes(),
-        b: b.to_be_bytes(),
-        a_port,
-        b_port,
-        proto: f.proto,
-        _pad: [0; 3],
-    };
-    (key, src_is_a)
+    key.a = a.to_be_bytes();
+    key.b = b.to_be_bytes();
+    key.a_port = a_port;
+    key.b_port = b_port;
+    key.proto = f.proto;
+    key._pad = [0; 3];
+    src_is_a
 }
 
 #[inline(always)]
@@ -41,9 +40,9 @@ fn halves(b: &[u8; 16]) -> (u64, u64) {
     )
 }
 
-/// Key of an IPv6 packet, and whether its source is end `a`.
+/// Writes the key of an IPv6 packet; whether its source is end `a`.
 #[inline(always)]
-pub fn key6(f: &Facts) -> (Key6, bool) {
+pub fn key6(key: &mut Key6, f: &Facts) -> bool {
     let (s_hi, s_lo) = halves(&f.src);
     let (d_hi, d_lo) = halves(&f.dst);
     let (sp, dp) = ports(f);
@@ -51,7 +50,6 @@ pub fn key6(f: &Facts) -> (Key6, bool) {
     let src_is_a = s_hi < d_hi
         || (s_hi == d_hi && s_lo < d_lo)
         || (equal && u16::from_be_bytes(sp) <= u16::from_be_bytes(dp));
-    let mut key = Key6 { proto: f.proto, ..Key6::default() };
     if src_is_a {
         key.a = f.src;
         key.b = f.dst;
@@ -63,12 +61,20 @@ pub fn key6(f: &Facts) -> (Key6, bool) {
         key.a_port = dp;
         key.b_port = sp;
     }
-    (key, src_is_a)
+    key.proto = f.proto;
+    key._pad = [0; 3];
+    src_is_a
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn made4(f: &Facts) -> (Key4, bool) {
+        let mut key = Key4 { _pad: [9; 3], ..Key4::default() };
+        let src_is_a = key4(&mut key, f);
+        (key, src_is_a)
+    }
 
     fn facts(src: [u8; 4], sport: u16, dst: [u8; 4], dport: u16) -> Facts {
         let mut f = Facts { family: 4, proto: 6, ..Facts::default() };
@@ -82,8 +88,8 @@ mod tests {
     #[test]
     fn both_directions_meet_and_know_their_side() {
         for (a, b) in [(([10, 0, 0, 1], 9), ([9, 255, 0, 1], 8)), (([10, 0, 0, 1], 9), ([10, 0, 0, 1], 8))] {
-            let (there, one) = key4(&facts(a.0, a.1, b.0, b.1));
-            let (back, two) = key4(&facts(b.0, b.1, a.0, a.1));
+            let (there, one) = made4(&facts(a.0, a.1, b.0, b.1));
+            let (back, two) = made4(&facts(b.0, b.1, a.0, a.1));
             assert_eq!(there, back);
             assert_ne!(one, two);
         }
@@ -94,12 +100,13 @@ mod tests {
         let mut f = Facts { family: 6, proto: 17, ..Facts::default() };
         f.src[15] = 2;
         f.dst[15] = 1;
-        let (key, src_is_a) = key6(&f);
+        let mut key = Key6::default();
+        let src_is_a = key6(&mut key, &f);
         assert!(!src_is_a);
         assert_eq!(key.a[15], 1);
         f.src[0] = 0;
         f.dst[0] = 0x20;
-        assert!(key6(&f).1);
+        assert!(key6(&mut key, &f));
     }
 
     #[test]
@@ -110,6 +117,6 @@ mod tests {
         let mut a = facts([2, 2, 2, 2], 77, [1, 1, 1, 1], 0);
         a.proto = 1;
         a.icmp = IcmpKind::Answer;
-        assert_eq!(key4(&q).0, key4(&a).0);
+        assert_eq!(made4(&q).0, made4(&a).0);
     }
 }

@@ -6,8 +6,9 @@ use super::{Facts, checksum::finish, icmp, transport};
 /// TTL and hop limit of an answer.
 const TTL: u8 = 64;
 
-/// Sum of the sixteen-bit words of `N` bytes, unrolled: in the kernel the loop would cost more.
-#[inline(always)]
+/// Sum of the sixteen-bit words from `from` to `to`. Out of line and rolled: answers are rare, and the
+/// kernel's stack is short.
+#[inline(never)]
 fn sum<const N: usize>(bytes: &[u8; N], from: usize, to: usize) -> u32 {
     let mut total = 0u32;
     let mut i = from;
@@ -112,26 +113,26 @@ pub fn rst6(out: &mut [u8; 60], f: &Facts, s: Segment) {
     put(out, 56, check);
 }
 
-/// ICMP destination unreachable, port (RFC 792: the original header and eight bytes more).
+/// ICMP destination unreachable, port (RFC 792: the original header and eight bytes more). `original`
+/// stands at the end of `out` already: there is no room on the kernel's stack to hand it over.
 #[inline(always)]
-pub fn unreachable4(out: &mut [u8; 56], f: &Facts, original: &[u8; 28]) {
-    *out = [0; 56];
+pub fn unreachable4(out: &mut [u8; 56], f: &Facts) {
+    out[..28].copy_from_slice(&[0; 28]);
     ipv4_header(out, f, icmp::PROTO_ICMP);
     out[20] = 3;
     out[21] = 3;
-    out[28..56].copy_from_slice(original);
     let check = finish(sum(out, 20, 56));
     put(out, 22, check);
 }
 
-/// ICMPv6 destination unreachable, port (RFC 4443 section 3.1), with the original's first 48 bytes.
+/// ICMPv6 destination unreachable, port (RFC 4443 section 3.1), with the original's first 48 bytes, which
+/// stand at the end of `out` already.
 #[inline(always)]
-pub fn unreachable6(out: &mut [u8; 96], f: &Facts, original: &[u8; 48]) {
-    *out = [0; 96];
+pub fn unreachable6(out: &mut [u8; 96], f: &Facts) {
+    out[..48].copy_from_slice(&[0; 48]);
     ipv6_header(out, f, icmp::PROTO_ICMPV6);
     out[40] = 1;
     out[41] = 4;
-    out[48..96].copy_from_slice(original);
     let pseudo = sum(out, 8, 40) + u32::from(icmp::PROTO_ICMPV6) + 56;
     let check = finish(sum(out, 40, 96) + pseudo);
     put(out, 42, check);
@@ -196,8 +197,9 @@ mod tests {
     fn all_checksums_hold() {
         let mut f = facts();
         let mut out = [0xff; 56];
-        unreachable4(&mut out, &f, &[0xa5; 28]);
+        unreachable4(&mut out, &f);
         check4(&out);
+        assert_eq!(out[28..], [0xff; 28], "the original is left alone");
         f.family = 6;
         f.src = [0xfe; 16];
         f.dst = [0x20; 16];
@@ -206,7 +208,7 @@ mod tests {
         rst6(&mut out, &f, Segment { seq: 5, ack: 0, payload: 3 });
         check6(&out);
         let mut out = [0xff; 96];
-        unreachable6(&mut out, &f, &[0x5a; 48]);
+        unreachable6(&mut out, &f);
         check6(&out);
     }
 }

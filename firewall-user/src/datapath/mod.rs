@@ -1,0 +1,587 @@
+//! The kernel's side, seen from user space: the only place that names aya.
+//!
+//! [`Datapath::open`] loads the programs, or takes over what an earlier daemon left pinned;
+//! [`Datapath::install`] makes a compiled policy the live one: it writes the idle table, flips the
+//! generation word, and waits a grace period before anybody may write again. Everything is synchronous
+//! and owned by one thread.
+
+mod clock;
+mod error;
+mod flows;
+mod links;
+mod mode;
+mod names;
+mod netdev;
+mod object;
+mod raw;
+pub mod testing;
+
+pub use error::DatapathError;
+pub use mode::HookMode;
+pub use names::SlotNames;
+pub use netdev::names as interface_names;
+
+use crate::{
+    monitor::{Clock, CounterInput, FlowRecord},
+    view::IfaceView,
+};
+use aya::{
+    Ebpf, EbpfLoader,
+    maps::{Array, Map, MapData, PerCpuArray, PerCpuValues, RingBuf},
+    programs::{SchedClassifier, Xdp},
+};
+use bytemuck::Zeroable as _;
+use error::chain;
+use firewall_common::abi::{
+    ABI_VERSION,
+    clock::ClockReading,
+    control::Control,
+    counter::{EventCounter, ReasonCounter, RuleCounter},
+    event::{CLASSES, Event},
+    iface::{IFACE_SLOTS, IFINDEX_LIMIT, Iface},
+    names::Name,
+    reason::Reason,
+    table::{MAX_CONTINUES, MAX_RULES, RULE_SLOTS, RuleTable, TIMEOUTS, Verdict},
+};
+use std::{
+    fs::File,
+    os::fd::{AsFd as _, AsRawFd as _, OwnedFd},
+    path::{Path, PathBuf},
+};
+
+/// Budget windows a second (see `Settings::budget_window`).
+const WINDOWS: u64 = 8;
+
+/// How to open the datapath.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// Directory on bpffs for programs' maps and links.
+    pub pin_dir: PathBuf,
+    /// Interfaces to filter, and how.
+    pub ifaces: Vec<(String, HookMode)>,
+    /// Capacity of the flow table, per family. Fixed when the maps are made.
+    pub max_flows: u32,
+    /// Size of the event ring, bytes: a power of two, at least a page. Fixed when the maps are made.
+    pub ring_bytes: u32,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            pin_dir: PathBuf::from("/sys/fs/bpf/sluice"),
+            ifaces: Vec::new(),
+            max_flows: 131_072,
+            ring_bytes: 4 << 20,
+        }
+    }
+}
+
+/// The running filter.
+pub struct Datapath {
+    ebpf: Ebpf,
+    pin_dir: PathBuf,
+    /// Keeps a second daemon from the same pins; released when dropped.
+    _lock: File,
+    adopted: bool,
+    rate: u64,
+    timeouts: [u32; TIMEOUTS],
+    interfaces: Vec<IfaceView>,
+    flows: flows::FlowMaps,
+    events: RingBuf<MapData>,
+    control: Array<MapData, Control>,
+    tables: Array<MapData, RuleTable>,
+    /// The same map by its descriptor, for reads that go straight to the heap.
+    tables_fd: OwnedFd,
+    ifaces: Array<MapData, Iface>,
+    rule_counters: PerCpuArray<MapData, RuleCounter>,
+    reason_counters: PerCpuArray<MapData, ReasonCounter>,
+    event_counters: Array<MapData, EventCounter>,
+    clock: Array<MapData, ClockReading>,
+    rule_names: Array<MapData, Name>,
+    iface_names: Array<MapData, Name>,
+}
+
+/// Takes a map out of the object as the type that it must be.
+fn take<T>(ebpf: &mut Ebpf, name: &'static str) -> Result<T, DatapathError>
+where
+    T: TryFrom<Map>,
+    T::Error: std::error::Error + 'static,
+{
+    let map = ebpf
+        .take_map(name)
+        .ok_or_else(|| DatapathError::Load(format!("the object has no map {name}")))?;
+    T::try_from(map).map_err(|e| DatapathError::Map { map: name, message: chain(&e) })
+}
+
+/// A descriptor of an array map's own.
+fn descriptor(ebpf: &Ebpf, name: &'static str) -> Result<OwnedFd, DatapathError> {
+    let Some(Map::Array(data)) = ebpf.map(name) else {
+        return Err(DatapathError::Load(format!("the object has no array {name}")));
+    };
+    let what = "duplicating a map's descriptor";
+    data.fd().as_fd().try_clone_to_owned().map_err(DatapathError::io(what))
+}
+
+/// Makes the pin directory and locks it.
+fn lock(dir: &Path) -> Result<File, DatapathError> {
+    let failed = |source| DatapathError::PinDir { path: dir.to_owned(), source };
+    std::fs::create_dir_all(dir).map_err(failed)?;
+    let file = File::open(dir).map_err(failed)?;
+    // SAFETY: all-zero bytes are a valid statfs, and the call fills it.
+    let fs_type = unsafe {
+        let mut st: libc::statfs = std::mem::zeroed();
+        if libc::fstatfs(file.as_raw_fd(), &mut st) != 0 {
+            return Err(failed(std::io::Error::last_os_error()));
+        }
+        st.f_type
+    };
+    if fs_type as u64 != 0xcafe_4a11 {
+        return Err(failed(std::io::Error::other("another kind of file system")));
+    }
+    // SAFETY: a live descriptor.
+    if unsafe { libc::flock(file.as_raw_fd(), libc::LOCK_EX | libc::LOCK_NB) } != 0 {
+        return Err(DatapathError::Busy { path: dir.to_owned() });
+    }
+    Ok(file)
+}
+
+/// Generation and ABI version that are pinned, if any.
+fn pinned_control(dir: &Path) -> Result<Option<Control>, DatapathError> {
+    let Ok(data) = MapData::from_pin(dir.join("CONTROL")) else { return Ok(None) };
+    let map = Map::from_map_data(data).map_err(DatapathError::map("CONTROL"))?;
+    let map: Array<MapData, Control> = map.try_into().map_err(DatapathError::map("CONTROL"))?;
+    map.get(&0, 0).map(Some).map_err(DatapathError::map("CONTROL"))
+}
+
+impl Datapath {
+    /// Loads the filter, or takes over the one that is pinned in `options.pin_dir`; attaches to every
+    /// interface of `options.ifaces`.
+    ///
+    /// # Errors
+    /// See [`DatapathError`]. Where an adopted filter was running, it runs on.
+    pub fn open(options: &Options) -> Result<Self, DatapathError> {
+        let object = object::bytes();
+        if object.is_empty() {
+            return Err(DatapathError::NoObject);
+        }
+        let lock = lock(&options.pin_dir)?;
+        let pinned = pinned_control(&options.pin_dir)?;
+        if let Some(found) = pinned
+            && found.abi_version != ABI_VERSION
+            && found.abi_version != 0
+        {
+            return Err(DatapathError::AbiMismatch {
+                path: options.pin_dir.clone(),
+                found: found.abi_version,
+                expected: ABI_VERSION,
+            });
+        }
+        let mut ebpf = EbpfLoader::new()
+            .default_map_pin_directory(&options.pin_dir)
+            .map_max_entries("FLOWS4", options.max_flows)
+            .map_max_entries("FLOWS6", options.max_flows)
+            .map_max_entries("EVENTS", options.ring_bytes)
+            .load(object)
+            .map_err(|e| load_error(&e))?;
+        load_programs(&mut ebpf)?;
+        let missing = || DatapathError::Load("the object has no flow tables".to_owned());
+        let mut this = Self {
+            flows: flows::FlowMaps::take(&mut ebpf).ok_or_else(missing)?,
+            events: take(&mut ebpf, "EVENTS")?,
+            control: take(&mut ebpf, "CONTROL")?,
+            tables_fd: descriptor(&ebpf, "TABLES")?,
+            tables: take(&mut ebpf, "TABLES")?,
+            ifaces: take(&mut ebpf, "IFACES")?,
+            rule_counters: take(&mut ebpf, "RULE_COUNTERS")?,
+            reason_counters: take(&mut ebpf, "REASON_COUNTERS")?,
+            event_counters: take(&mut ebpf, "EVENT_COUNTERS")?,
+            clock: take(&mut ebpf, "CLOCK")?,
+            rule_names: take(&mut ebpf, "RULE_NAMES")?,
+            iface_names: take(&mut ebpf, "IFACE_NAMES")?,
+            adopted: pinned.is_some_and(|c| c.generation != 0),
+            pin_dir: options.pin_dir.clone(),
+            _lock: lock,
+            rate: 250,
+            timeouts: [0; TIMEOUTS],
+            interfaces: Vec::new(),
+            ebpf,
+        };
+        let generation = this.generation();
+        let control = Control { abi_version: ABI_VERSION, generation };
+        this.control.set(0, control, 0).map_err(DatapathError::map("CONTROL"))?;
+        this.rate = clock::rate(&this.ebpf, &this.clock)?;
+        if this.adopted {
+            this.timeouts = this.live_settings()?.timeouts;
+        }
+        for (name, mode) in &options.ifaces {
+            this.attach(name, *mode)?;
+        }
+        Ok(this)
+    }
+
+    /// Whether a running filter was found and taken over.
+    pub fn adopted(&self) -> bool {
+        self.adopted
+    }
+
+    /// Number of the live policy; 0 if none was ever installed.
+    pub fn generation(&self) -> u32 {
+        self.control.get(&0, 0).map_or(0, |c| c.generation)
+    }
+
+    /// Who owns which slot.
+    ///
+    /// # Errors
+    /// The kernel refused to read the maps.
+    pub fn slot_names(&self) -> Result<SlotNames, DatapathError> {
+        names::load(&self.rule_names, &self.iface_names)
+    }
+
+    /// Settings of the live table, in the kernel's units.
+    fn live_settings(&self) -> Result<firewall_common::abi::table::Settings, DatapathError> {
+        let table = self.table(self.generation() & 1)?;
+        Ok(table.settings)
+    }
+
+    /// Reads a table into the heap: it is far too large for a stack.
+    fn table(&self, index: u32) -> Result<Box<RuleTable>, DatapathError> {
+        let mut table: Box<RuleTable> = bytemuck::allocation::zeroed_box();
+        raw::get(self.tables_fd.as_fd(), &index, &mut *table)
+            .map_err(DatapathError::io("reading the live policy"))?;
+        Ok(table)
+    }
+
+    /// Makes `table` the live policy; returns its generation. `generation` is the number it was
+    /// compiled for: the live one plus one. `names` says who owns the slots from now on.
+    ///
+    /// # Errors
+    /// The kernel refused; then the old policy is live, whole.
+    pub fn install(
+        &mut self,
+        table: &RuleTable,
+        generation: u32,
+        names: &SlotNames,
+    ) -> Result<u32, DatapathError> {
+        let next = self.generation().wrapping_add(1).max(1);
+        if generation != next {
+            return Err(DatapathError::Generation { compiled: generation, next });
+        }
+        let mut ours: Box<RuleTable> = bytemuck::allocation::zeroed_box();
+        bytemuck::bytes_of_mut(&mut *ours).copy_from_slice(bytemuck::bytes_of(table));
+        self.to_kernel_units(&mut ours.settings);
+        let rules = ours.settings.words as usize * 64;
+        ours.index_actions(rules.min(MAX_RULES)).map_err(|n| DatapathError::TooManyContinues {
+            seen: n,
+            limit: MAX_CONTINUES,
+        })?;
+        let idle = next & 1;
+        self.tables.set(idle, &*ours, 0).map_err(DatapathError::map("TABLES"))?;
+        let known = self.slot_names()?;
+        for (slot, name, at) in &names.rules {
+            if known.rules.iter().any(|(s, n, _)| s == slot && n != name) {
+                // The slot has a new owner: its counters begin at zero.
+                self.zero_rule(*slot)?;
+            }
+            let what = "RULE_NAMES";
+            names::store(&mut self.rule_names, what, u32::from(*slot), name, *at)?;
+        }
+        for (slot, name, at) in &names.ifaces {
+            let what = "IFACE_NAMES";
+            names::store(&mut self.iface_names, what, u32::from(*slot), name, *at)?;
+        }
+        let control = Control { abi_version: ABI_VERSION, generation: next };
+        self.control.set(0, control, 0).map_err(DatapathError::map("CONTROL"))?;
+        self.timeouts = ours.settings.timeouts;
+        // From here on nobody begins with the old table; wait for those who have.
+        raw::grace_period().map_err(DatapathError::io("waiting for a grace period"))?;
+        Ok(next)
+    }
+
+    /// Milliseconds to ticks, rates to budgets.
+    fn to_kernel_units(&self, settings: &mut firewall_common::abi::table::Settings) {
+        for t in &mut settings.timeouts {
+            let ticks = (u64::from(*t) * self.rate).div_ceil(1000).max(1);
+            *t = u32::try_from(ticks).unwrap_or(u32::MAX);
+        }
+        let cpus = std::thread::available_parallelism().map_or(1, |n| n.get() as u64);
+        let share = |per_second: u32| {
+            let n = u64::from(per_second).div_ceil(WINDOWS * cpus);
+            u32::try_from(n).unwrap_or(u32::MAX)
+        };
+        settings.budget_window = (self.rate / WINDOWS).max(1) as u32;
+        settings.reject_budget = share(settings.reject_budget);
+        settings.sample_budget = share(settings.sample_budget);
+    }
+
+    /// Slot of an interface's name, taking a free one if it has none.
+    fn iface_slot(&mut self, name: &str) -> Result<u8, DatapathError> {
+        let known = names::load(&self.rule_names, &self.iface_names)?.ifaces;
+        if let Some((slot, ..)) = known.iter().find(|(_, n, _)| n == name) {
+            return Ok(*slot);
+        }
+        let slot = (1..IFACE_SLOTS as u8)
+            .find(|s| known.iter().all(|(taken, ..)| taken != s))
+            .ok_or_else(|| DatapathError::NoIfaceSlot {
+                name: name.to_owned(),
+                limit: IFACE_SLOTS - 1,
+            })?;
+        let generation = self.generation();
+        names::store(&mut self.iface_names, "IFACE_NAMES", u32::from(slot), name, generation)?;
+        Ok(slot)
+    }
+
+    /// Filters an interface; takes over what is attached there.
+    ///
+    /// # Errors
+    /// There is no such interface, or no hook that was tried would do. Then nothing is attached.
+    pub fn attach(&mut self, name: &str, mode: HookMode) -> Result<(), DatapathError> {
+        let dev = netdev::find(name)?;
+        if dev.ifindex as usize >= IFINDEX_LIMIT {
+            let (name, ifindex) = (dev.name, dev.ifindex);
+            return Err(DatapathError::IfindexTooHigh { name, ifindex, limit: IFINDEX_LIMIT });
+        }
+        let slot = self.iface_slot(name)?;
+        let entry = Iface { slot: u32::from(slot), _pad: 0 };
+        self.ifaces.set(dev.ifindex, entry, 0).map_err(DatapathError::map("IFACES"))?;
+        let (order, mut why) = mode::plan(mode, &dev);
+        let mut chosen = None;
+        let mut refusal = None;
+        for how in order {
+            match links::ingress(&mut self.ebpf, &self.pin_dir, slot, &dev, how) {
+                Ok(()) => {
+                    chosen = Some(how);
+                    break;
+                }
+                Err(e) => {
+                    why = format!("{e}; fell back");
+                    refusal = Some(e);
+                }
+            }
+        }
+        let Some(how) = chosen else {
+            return Err(refusal.unwrap_or(DatapathError::BadMode { seen: mode.to_string() }));
+        };
+        if let Some(e) = refusal {
+            log::warn!("{e}");
+        }
+        links::egress(&mut self.ebpf, &self.pin_dir, slot, &dev)?;
+        if how != mode::Ingress::Tc && !dev.physical && dev.driver == "veth" {
+            why.push_str("; answers to rejected packets need `gro on` at the other end of the pair");
+        }
+        self.interfaces.retain(|i| i.name != name);
+        self.interfaces.push(IfaceView {
+            name: name.to_owned(),
+            ifindex: dev.ifindex,
+            mode_asked: mode.to_string(),
+            ingress: match how {
+                mode::Ingress::Xdp => "xdp",
+                mode::Ingress::XdpGeneric => "xdp-generic",
+                mode::Ingress::Tc => links::tc_name(),
+            }
+            .to_owned(),
+            egress: links::tc_name().to_owned(),
+            why,
+        });
+        Ok(())
+    }
+
+    /// Filters an interface no more.
+    ///
+    /// # Errors
+    /// The kernel refused to change a map.
+    pub fn detach(&mut self, name: &str) -> Result<(), DatapathError> {
+        let known = self.slot_names()?.ifaces;
+        if let Some((slot, ..)) = known.iter().find(|(_, n, _)| n == name) {
+            links::detach(&self.pin_dir, *slot, name);
+        }
+        if let Some(ifindex) = netdev::index(name) {
+            self.ifaces.set(ifindex, Iface::default(), 0).map_err(DatapathError::map("IFACES"))?;
+        }
+        self.interfaces.retain(|i| i.name != name);
+        Ok(())
+    }
+
+    /// The interfaces that take part.
+    pub fn interfaces(&self) -> Vec<IfaceView> {
+        self.interfaces.clone()
+    }
+
+    /// The whole flow table.
+    ///
+    /// # Errors
+    /// The kernel refused to read it.
+    pub fn flows(&self) -> Result<Vec<FlowRecord>, DatapathError> {
+        self.flows.all()
+    }
+
+    /// Removes flows past their time-out; those, and how many live on.
+    ///
+    /// # Errors
+    /// The kernel refused to read or change the table.
+    pub fn sweep(&mut self) -> Result<(Vec<FlowRecord>, u64), DatapathError> {
+        if self.generation() == 0 {
+            return Ok((Vec::new(), 0));
+        }
+        let now = clock::read(&self.ebpf, &self.clock)?.ticks;
+        self.flows.sweep(&self.timeouts, now)
+    }
+
+    /// The live policy's time-outs, in ticks.
+    pub fn timeouts(&self) -> [u32; TIMEOUTS] {
+        self.timeouts
+    }
+
+    /// All counters, summed over CPUs; those that never counted are left out.
+    ///
+    /// # Errors
+    /// The kernel refused to read a map.
+    pub fn counters(&self) -> Result<CounterInput, DatapathError> {
+        let mut found = CounterInput { flows_max: self.flows.capacity(), ..Default::default() };
+        for slot in 0..RULE_SLOTS as u32 {
+            let values = self.rule_counters.get(&slot, 0);
+            let mut sum = RuleCounter::zeroed();
+            for c in values.map_err(DatapathError::map("RULE_COUNTERS"))?.iter() {
+                sum.hits += c.hits;
+                sum.packets += c.packets;
+                sum.bytes += c.bytes;
+                sum.last = sum.last.max(c.last);
+            }
+            if sum.packets != 0 {
+                found.rules.push((slot as u16, sum));
+            }
+        }
+        for verdict in Verdict::ALL {
+            for reason in Reason::ALL {
+                let index = u32::from(verdict.raw()) << 6 | u32::from(reason.raw());
+                let values = self.reason_counters.get(&index, 0);
+                let mut sum = ReasonCounter::zeroed();
+                for c in values.map_err(DatapathError::map("REASON_COUNTERS"))?.iter() {
+                    sum.packets += c.packets;
+                    sum.bytes += c.bytes;
+                }
+                if sum.packets != 0 {
+                    found.reasons.push((*verdict, *reason, sum));
+                }
+            }
+        }
+        for class in 0..CLASSES as u32 {
+            let counter = self.event_counters.get(&class, 0);
+            found.events[class as usize] = counter.map_err(DatapathError::map("EVENT_COUNTERS"))?;
+        }
+        Ok(found)
+    }
+
+    fn zero_rule(&mut self, slot: u16) -> Result<(), DatapathError> {
+        let cpus = aya::util::nr_cpus().map_err(|(what, e)| DatapathError::io(what)(e))?;
+        let zero = PerCpuValues::try_from(vec![RuleCounter::zeroed(); cpus])
+            .map_err(DatapathError::io("clearing a counter"))?;
+        self.rule_counters
+            .set(u32::from(slot), zero, 0)
+            .map_err(DatapathError::map("RULE_COUNTERS"))
+    }
+
+    /// Sets the counters of rules and reasons to zero. Event counters go on: sequence numbers hang on
+    /// them.
+    ///
+    /// # Errors
+    /// The kernel refused to change a map.
+    pub fn reset_counters(&mut self) -> Result<(), DatapathError> {
+        let used: Vec<u16> = self.counters()?.rules.iter().map(|(slot, _)| *slot).collect();
+        for slot in used {
+            self.zero_rule(slot)?;
+        }
+        let cpus = aya::util::nr_cpus().map_err(|(what, e)| DatapathError::io(what)(e))?;
+        for index in 0..self.reason_counters.len() {
+            let zero = PerCpuValues::try_from(vec![ReasonCounter::zeroed(); cpus])
+                .map_err(DatapathError::io("clearing a counter"))?;
+            self.reason_counters
+                .set(index, zero, 0)
+                .map_err(DatapathError::map("REASON_COUNTERS"))?;
+        }
+        Ok(())
+    }
+
+    /// Hands over what is in the ring; returns how many. Programs never wake us: call it every 20 ms.
+    pub fn drain(&mut self, each: &mut dyn FnMut(&Event)) -> usize {
+        let mut n = 0;
+        while let Some(item) = self.events.next() {
+            if let Ok(event) = bytemuck::try_pod_read_unaligned::<Event>(&item) {
+                each(&event);
+                n += 1;
+            }
+        }
+        n
+    }
+
+    /// Now, on all clocks.
+    pub fn clock(&self) -> Clock {
+        let reading = clock::read(&self.ebpf, &self.clock).unwrap_or_default();
+        clock::now(reading, self.rate)
+    }
+
+    /// What can't be seen or done here, in plain words.
+    pub fn limits(&self) -> Vec<String> {
+        let mut limits = Vec::new();
+        if !links::has_tcx() {
+            limits.push(
+                "this kernel has no TCX (Linux 6.6): TC filters hang on clsact qdiscs, and are \
+                 replaced, not updated, when a new daemon starts"
+                    .to_owned(),
+            );
+        }
+        for i in &self.interfaces {
+            if i.ingress == "xdp-generic" {
+                limits.push(format!(
+                    "{}: answers to rejected outgoing packets don't reach local programs under \
+                     generic XDP",
+                    i.name
+                ));
+            }
+        }
+        limits.push(
+            "packets that bypass the kernel (AF_XDP zero-copy sockets, devices bound to DPDK, \
+             hardware offloaded forwarding) are neither filtered nor counted"
+                .to_owned(),
+        );
+        limits
+    }
+
+    /// Takes the filter down: links, programs, maps, pins.
+    ///
+    /// # Errors
+    /// A pin couldn't be removed.
+    pub fn unload(self) -> Result<(), DatapathError> {
+        for (slot, name, _) in self.slot_names()?.ifaces {
+            links::detach(&self.pin_dir, slot, &name);
+        }
+        let failed = |source| DatapathError::PinDir { path: self.pin_dir.clone(), source };
+        for entry in std::fs::read_dir(&self.pin_dir).map_err(failed)? {
+            let path = entry.map_err(failed)?.path();
+            std::fs::remove_file(path).map_err(failed)?;
+        }
+        std::fs::remove_dir(&self.pin_dir).map_err(failed)
+    }
+}
+
+fn load_error(e: &dyn std::error::Error) -> DatapathError {
+    let text = chain(e);
+    if text.contains("Operation not permitted") || text.contains("EPERM") {
+        return DatapathError::NotPermitted;
+    }
+    DatapathError::Load(text)
+}
+
+fn load_programs(ebpf: &mut Ebpf) -> Result<(), DatapathError> {
+    for name in ["sluice_tc_in", "sluice_tc_out", "sluice_clock"] {
+        let program: &mut SchedClassifier = ebpf
+            .program_mut(name)
+            .and_then(|p| p.try_into().ok())
+            .ok_or_else(|| DatapathError::Load(format!("the object has no program {name}")))?;
+        program.load().map_err(|e| load_error(&e))?;
+    }
+    let program: &mut Xdp = ebpf
+        .program_mut("sluice_xdp")
+        .and_then(|p| p.try_into().ok())
+        .ok_or_else(|| DatapathError::Load("the object has no program sluice_xdp".to_owned()))?;
+    program.load().map_err(|e| load_error(&e))
+}
