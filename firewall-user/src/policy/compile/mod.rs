@@ -13,7 +13,7 @@ use bits::{Bits, Pool};
 use collect::Collector;
 use firewall_common::abi::iface::IFACE_SLOTS;
 use firewall_common::abi::table::{
-    ACTION_LOG, Direction, MAX_ROWS, MAX_RULES, RuleAction, RuleTable, SETTING_HAS_CONTINUE,
+    ACTION_LOG, Direction, MAX_CONTINUES, MAX_ROWS, MAX_RULES, RuleAction, RuleTable, SETTING_HAS_CONTINUE,
     SETTING_TCP_PICKUP, State, V4_LEAVES, V6_BOUNDS, Verdict,
 };
 use std::collections::BTreeSet;
@@ -76,6 +76,8 @@ pub struct Usage {
 pub enum Part {
     /// Enabled rules.
     Rules,
+    /// Enabled rules that only count or log.
+    CountRules,
     /// Rules with counters, disabled ones too.
     RuleSlots,
     /// Interfaces named, and those attached.
@@ -96,6 +98,7 @@ impl Part {
     const fn name(self) -> &'static str {
         match self {
             Self::Rules => "enabled rules",
+            Self::CountRules => "rules that only count or log",
             Self::RuleSlots => "rules (disabled ones counted)",
             Self::Interfaces => "interfaces (attached ones counted)",
             Self::Rows => "distinct combinations of rules",
@@ -108,6 +111,7 @@ impl Part {
     const fn advice(self) -> &'static str {
         match self {
             Self::Rules => "join rules that differ in one list only, or disable some",
+            Self::CountRules => "every packet is tested against each of them: disable some",
             Self::RuleSlots => "delete disabled rules",
             Self::Interfaces => "name fewer interfaces, or detach some",
             Self::Rows => "let rules share sets instead of overlapping in part",
@@ -157,6 +161,8 @@ pub fn compile(
     let resolved = Resolved::new(policy);
     let enabled: Vec<&Rule> = policy.rules.iter().filter(|r| r.enabled).collect();
     CompileError::check(Part::Rules, enabled.len(), MAX_RULES)?;
+    let counting = enabled.iter().filter(|r| !r.action.is_terminal()).count();
+    CompileError::check(Part::CountRules, counting, MAX_CONTINUES)?;
 
     let mut interfaces: BTreeSet<String> = resolved.groups.values().flatten().cloned().collect();
     for rule in &policy.rules {
