@@ -1,6 +1,10 @@
 //! Sluice in user space: policy, datapath, monitor, server, command line.
 
+pub mod cli;
+pub mod daemon;
 pub mod datapath;
+pub mod filter;
 pub mod monitor;
 pub mod policy;
+pub mod server;
 pub mod view;

@@ -1,3 +1,5 @@
 //! The `sluice` binary.
 
-fn main() {}
+fn main() -> std::process::ExitCode {
+    firewall_user::cli::main()
+}

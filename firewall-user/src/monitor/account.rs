@@ -91,13 +91,17 @@ impl Account {
         if !self.started || counter.produced < self.produced {
             // The first reading: what earlier daemons drained can't be told from what still waits in
             // the ring, so all that wasn't lost counts as delivered, and is not counted again.
-            let ahead: Vec<_> = self.seen.drain(..).filter(|range| range.1 > counter.produced).collect();
+            let ahead: Vec<_> =
+                self.seen.drain(..).filter(|range| range.1 > counter.produced).collect();
             *self = Account {
                 started: true,
                 start: counter.produced,
                 floor: counter.produced,
                 top: counter.produced,
-                seen: ahead.into_iter().map(|range| (range.0.max(counter.produced), range.1)).collect(),
+                seen: ahead
+                    .into_iter()
+                    .map(|range| (range.0.max(counter.produced), range.1))
+                    .collect(),
                 delivered: counter.produced.saturating_sub(counter.lost),
                 lost: counter.lost.min(counter.produced),
                 ..Account::default()
@@ -277,7 +281,9 @@ mod tests {
         // A small linear congruential generator: no clock, no dependency, the same every time.
         let mut state = 12_345u64;
         let mut next = move |n: u64| {
-            state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            state = state
+                .wrapping_mul(6_364_136_223_846_793_005)
+                .wrapping_add(1_442_695_040_888_963_407);
             (state >> 33) % n
         };
         for _ in 0..200 {
@@ -286,7 +292,11 @@ mod tests {
             for _ in 0..30 {
                 let mut batch = Vec::new();
                 for _ in 0..next(20) {
-                    if next(4) == 0 { lost += 1 } else { batch.push(produced) }
+                    if next(4) == 0 {
+                        lost += 1
+                    } else {
+                        batch.push(produced)
+                    }
                     produced += 1;
                 }
                 if batch.len() > 2 {

@@ -42,7 +42,12 @@ mod tests {
 
     #[test]
     fn past_and_future_readings_map_to_wall_time() {
-        let clock = Clock { unix_ns: 10_000_000_000, monotonic_ns: 5_000_000_000, ticks: 1_000, tick_ns: 4_000_000 };
+        let clock = Clock {
+            unix_ns: 10_000_000_000,
+            monotonic_ns: 5_000_000_000,
+            ticks: 1_000,
+            tick_ns: 4_000_000,
+        };
         assert_eq!(clock.tick_to_unix(0), None);
         assert_eq!(clock.tick_to_unix(750), Some(9_000_000_000));
         assert_eq!(clock.tick_to_unix(1_001), Some(10_004_000_000));

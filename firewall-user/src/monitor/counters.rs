@@ -73,7 +73,11 @@ impl Counters {
             .into_iter()
             .map(|rule| {
                 let counter = self.before.get(&rule.slot).copied().unwrap_or_default();
-                let last_hit = self.rows.iter().find(|row| row.view.id == rule.slot).and_then(|row| row.view.last_hit.clone());
+                let last_hit = self
+                    .rows
+                    .iter()
+                    .find(|row| row.view.id == rule.slot)
+                    .and_then(|row| row.view.last_hit.clone());
                 Row {
                     view: Arc::new(RuleView {
                         position: rule.position,
@@ -99,13 +103,19 @@ impl Counters {
     }
 
     /// Takes a reading; returns the rules that moved, with the new version.
-    pub fn read(&mut self, input: &CounterInput, clock: &Clock) -> Option<(u64, Vec<Arc<RuleView>>)> {
+    pub fn read(
+        &mut self,
+        input: &CounterInput,
+        clock: &Clock,
+    ) -> Option<(u64, Vec<Arc<RuleView>>)> {
         self.version += 1;
         let now: HashMap<u16, RuleCounter> = input.rules.iter().copied().collect();
         let mut moved = Vec::new();
         for row in &mut self.rows {
             let counter = now.get(&row.view.id).copied().unwrap_or_default();
-            if (row.view.hits, row.view.packets, row.view.bytes) != (counter.hits, counter.packets, counter.bytes) {
+            if (row.view.hits, row.view.packets, row.view.bytes)
+                != (counter.hits, counter.packets, counter.bytes)
+            {
                 let view = Arc::make_mut(&mut row.view);
                 view.hits = counter.hits;
                 view.packets = counter.packets;
@@ -124,11 +134,22 @@ impl Counters {
     }
 
     pub fn rules_since(&self, version: u64) -> Option<Vec<Arc<RuleView>>> {
-        (self.policy_version <= version && version <= self.version)
-            .then(|| self.rows.iter().filter(|row| row.changed > version).map(|row| row.view.clone()).collect())
+        (self.policy_version <= version && version <= self.version).then(|| {
+            self.rows
+                .iter()
+                .filter(|row| row.changed > version)
+                .map(|row| row.view.clone())
+                .collect()
+        })
     }
 
-    pub fn stats(&mut self, input: &CounterInput, flows: u64, accounts: &Accounts, clock: &Clock) -> StatsView {
+    pub fn stats(
+        &mut self,
+        input: &CounterInput,
+        flows: u64,
+        accounts: &Accounts,
+        clock: &Clock,
+    ) -> StatsView {
         let (mut packets, mut bytes, mut refused) = (0, 0, 0);
         let mut reasons: BTreeMap<Reason, ReasonCounter> = BTreeMap::new();
         for (verdict, reason, counter) in &input.reasons {

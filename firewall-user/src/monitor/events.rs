@@ -14,7 +14,8 @@ pub(super) fn view(event: &Event, names: &Names, clock: &Clock) -> EventView {
     let ip = event.family != 0;
     let icmp = ip && matches!(event.proto, text::ICMP | text::ICMPV6);
     EventView {
-        class: Class::try_from(event.class).map_or_else(|raw| raw.to_string(), |class| class.name().to_owned()),
+        class: Class::try_from(event.class)
+            .map_or_else(|raw| raw.to_string(), |class| class.name().to_owned()),
         seq: Some(event.seq),
         time: text::time(clock.monotonic_to_unix(event.time_ns)),
         flow: (event.flow_id != 0).then(|| text::flow_id(event.flow_id)),
@@ -28,9 +29,14 @@ pub(super) fn view(event: &Event, names: &Names, clock: &Clock) -> EventView {
         direction: Direction::try_from(event.direction).map_or("", Direction::name).to_owned(),
         vlan: event.vlan,
         verdict: Verdict::try_from(event.verdict).map_or("", Verdict::name).to_owned(),
-        reason: Reason::try_from(event.reason).map_or_else(|raw| raw.to_string(), |reason| reason.name().to_owned()),
+        reason: Reason::try_from(event.reason)
+            .map_or_else(|raw| raw.to_string(), |reason| reason.name().to_owned()),
         rule: names.rule(event.rule),
-        tcp_flags: if event.proto == text::TCP && ip { text::tcp_flags(event.tcp_flags) } else { String::new() },
+        tcp_flags: if event.proto == text::TCP && ip {
+            text::tcp_flags(event.tcp_flags)
+        } else {
+            String::new()
+        },
         frame_len: event.frame_len,
         packets: event.packets,
         bytes: event.bytes,
@@ -53,7 +59,9 @@ pub(super) fn timed_out(flow: &FlowView, clock: &Clock) -> EventView {
         dst: flow.dst.clone(),
         dport: flow.dport,
         iface: flow.in_iface.clone().or_else(|| flow.out_iface.clone()).unwrap_or_default(),
-        direction: if flow.in_iface.is_some() { Direction::In } else { Direction::Out }.name().to_owned(),
+        direction: if flow.in_iface.is_some() { Direction::In } else { Direction::Out }
+            .name()
+            .to_owned(),
         vlan: flow.vlan,
         verdict: flow.verdict.clone(),
         reason: Reason::TimedOut.name().to_owned(),
@@ -96,13 +104,22 @@ impl EventLog {
     }
     /// Events past number `seq`, oldest first, with their numbers; `None` where some of them aren't
     /// kept any more, or `seq` was never given out.
-    pub fn after(&self, seq: u64) -> Option<impl DoubleEndedIterator<Item = (u64, &Arc<EventView>)>> {
+    pub fn after(
+        &self,
+        seq: u64,
+    ) -> Option<impl DoubleEndedIterator<Item = (u64, &Arc<EventView>)>> {
         let first = self.next - self.kept.len() as u64;
         if seq >= self.next || seq + 1 < first {
             return None;
         }
         let skip = (seq + 1 - first) as usize;
-        Some(self.kept.iter().enumerate().skip(skip).map(move |(at, event)| (first + at as u64, event)))
+        Some(
+            self.kept
+                .iter()
+                .enumerate()
+                .skip(skip)
+                .map(move |(at, event)| (first + at as u64, event)),
+        )
     }
     /// All that are kept, oldest first, with their numbers.
     pub fn all(&self) -> impl DoubleEndedIterator<Item = (u64, &Arc<EventView>)> {
@@ -122,7 +139,8 @@ mod tests {
         for _ in 0..5 {
             log.push(Arc::new(EventView::default()));
         }
-        let seqs = |from| log.after(from).map(|events| events.map(|(seq, _)| seq).collect::<Vec<_>>());
+        let seqs =
+            |from| log.after(from).map(|events| events.map(|(seq, _)| seq).collect::<Vec<_>>());
         assert_eq!(seqs(5), Some(vec![]));
         assert_eq!(seqs(3), Some(vec![4, 5]));
         assert_eq!(seqs(2), Some(vec![3, 4, 5]));

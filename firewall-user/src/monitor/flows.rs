@@ -175,7 +175,12 @@ impl FlowTable {
     }
 
     /// Removes what has been shown for long enough and hands out this turn's changes.
-    pub(super) fn finish(&mut self, names: &Names, timeouts: &[u32; TIMEOUTS], clock: &Clock) -> Option<FlowChanges> {
+    pub(super) fn finish(
+        &mut self,
+        names: &Names,
+        timeouts: &[u32; TIMEOUTS],
+        clock: &Clock,
+    ) -> Option<FlowChanges> {
         let mut remove = Vec::new();
         while let Some(&(since, id)) = self.ended.front()
             && clock.monotonic_ns.saturating_sub(since) >= self.ended_kept_ns
@@ -212,7 +217,10 @@ impl FlowTable {
         if version > self.version || version < self.removed_floor {
             return None;
         }
-        let upsert = self.flows.values().filter(|live| live.changed > version && live.changed <= self.version);
+        let upsert = self
+            .flows
+            .values()
+            .filter(|live| live.changed > version && live.changed <= self.version);
         let remove = self.removed.iter().rev().take_while(|(at, _)| *at > version);
         Some(FlowChanges {
             version: self.version,
@@ -273,8 +281,10 @@ impl FlowTable {
 
 /// Whether people would see a difference (`last` alone can't move without the counters).
 fn differs(old: &Flow, new: &Flow) -> bool {
-    (old.packets, old.reply_packets, old.bytes, old.reply_bytes) != (new.packets, new.reply_packets, new.bytes, new.reply_bytes)
-        || (old.bits, old.tcp_state, old.if_in, old.if_out) != (new.bits, new.tcp_state, new.if_in, new.if_out)
+    (old.packets, old.reply_packets, old.bytes, old.reply_bytes)
+        != (new.packets, new.reply_packets, new.bytes, new.reply_bytes)
+        || (old.bits, old.tcp_state, old.if_in, old.if_out)
+            != (new.bits, new.tcp_state, new.if_in, new.if_out)
         || (old.judged_in, old.judged_out) != (new.judged_in, new.judged_out)
 }
 
@@ -317,12 +327,14 @@ impl Live {
         let seen_reply = flow.bits & bits::SEEN_REPLY != 0;
         let seen_at = |slot: u8, judged: Judgement| {
             names.iface_slot(slot).or_else(|| {
-                (judged.is_set() && flow.if_in == 0 && flow.if_out == 0).then(|| names.iface_index(flow.ifindex))
+                (judged.is_set() && flow.if_in == 0 && flow.if_out == 0)
+                    .then(|| names.iface_index(flow.ifindex))
             })
         };
         let in_iface = seen_at(flow.if_in, judged_in);
         let out_iface = seen_at(flow.if_out, judged_out);
-        let timeout = timeouts[usize::from(timeout::of(record.proto, flow.tcp_state, flow.bits).raw())];
+        let timeout =
+            timeouts[usize::from(timeout::of(record.proto, flow.tcp_state, flow.bits).raw())];
         let idle_ms = clock.ms_since_tick(flow.last);
         FlowView {
             id: text::flow_id(flow.id),
@@ -347,9 +359,15 @@ impl Live {
             in_iface,
             out_iface,
             vlan: flow.vlan,
-            verdict: Verdict::try_from(judged.verdict()).unwrap_or(Verdict::Allow).name().to_owned(),
+            verdict: Verdict::try_from(judged.verdict())
+                .unwrap_or(Verdict::Allow)
+                .name()
+                .to_owned(),
             rule: names.rule(judged.slot()),
-            generation: judged.generation().max(judged_in.generation()).max(judged_out.generation()),
+            generation: judged
+                .generation()
+                .max(judged_in.generation())
+                .max(judged_out.generation()),
             packets: flow.packets,
             bytes: flow.bytes,
             reply_packets: flow.reply_packets,

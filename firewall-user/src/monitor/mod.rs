@@ -93,6 +93,7 @@ pub struct Monitor {
     accounts: Accounts,
     counters: Counters,
     timeouts: [u32; TIMEOUTS],
+    generation: u32,
     tick: Tick,
 }
 
@@ -107,6 +108,7 @@ impl Monitor {
             accounts: Accounts::default(),
             counters: Counters::default(),
             timeouts: [0; TIMEOUTS],
+            generation: 0,
             tick: Tick::default(),
         }
     }
@@ -114,7 +116,7 @@ impl Monitor {
     /// Begins a turn: `clock` is now.
     pub fn begin(&mut self, clock: Clock) {
         self.clock = clock;
-        self.tick = Tick { first_seq: self.events.next_seq(), ..Tick::default() };
+        self.tick.first_seq = self.events.next_seq();
     }
 
     /// One event out of the ring.
@@ -136,7 +138,13 @@ impl Monitor {
     pub fn swept(&mut self, expired: &[FlowRecord]) {
         for record in expired {
             if self.flows.swept(record, &self.clock) {
-                let flow = self.flows.render(record, &self.names, &self.timeouts, &self.clock, Some(Reason::TimedOut));
+                let flow = self.flows.render(
+                    record,
+                    &self.names,
+                    &self.timeouts,
+                    &self.clock,
+                    Some(Reason::TimedOut),
+                );
                 self.push_event(Arc::new(events::timed_out(&flow, &self.clock)));
             }
         }
@@ -150,7 +158,8 @@ impl Monitor {
         for (class, counter) in Class::ALL.iter().zip(&input.events) {
             self.accounts.produced(*class, counter);
         }
-        let stats = Arc::new(self.counters.stats(input, self.flows.live(), &self.accounts, &self.clock));
+        let stats =
+            Arc::new(self.counters.stats(input, self.flows.live(), &self.accounts, &self.clock));
         self.tick.stats = Some((self.counters.version(), stats));
     }
 
@@ -161,9 +170,10 @@ impl Monitor {
         std::mem::take(&mut self.tick)
     }
 
-    /// A policy went live: its rules in order (the two defaults last) and its time-outs
+    /// Policy `generation` went live: its rules in order (the two defaults last) and its time-outs
     /// (milliseconds, by [`firewall_common::abi::table::Timeout`]).
-    pub fn policy(&mut self, rules: Vec<RuleInfo>, timeouts: [u32; TIMEOUTS]) {
+    pub fn policy(&mut self, generation: u32, rules: Vec<RuleInfo>, timeouts: [u32; TIMEOUTS]) {
+        self.generation = generation;
         for rule in &rules {
             self.names.set_rule(rule.slot, &rule.name);
         }
@@ -172,15 +182,19 @@ impl Monitor {
         self.tick.rules_replaced = true;
     }
 
-    /// The kernel's counters were set to zero.
+    /// The kernel's counters of rules and reasons were set to zero (those of events go on).
     pub fn counters_reset(&mut self) {
-        self.accounts = Accounts::default();
         self.counters.forget();
     }
 
     /// Names of rules and interfaces, to be kept up to date by the datapath's owner.
     pub fn names_mut(&mut self) -> &mut Names {
         &mut self.names
+    }
+
+    /// The live policy's generation.
+    pub fn generation(&self) -> u32 {
+        self.generation
     }
 
     /// Recent events.

@@ -39,13 +39,17 @@ impl Names {
             SLOT_NONE => String::new(),
             SLOT_DEFAULT_IN => DEFAULT_IN.to_owned(),
             SLOT_DEFAULT_OUT => DEFAULT_OUT.to_owned(),
-            slot => self.rules.get(&slot).map_or_else(|| format!("slot {slot}"), |name| name.to_string()),
+            slot => self
+                .rules
+                .get(&slot)
+                .map_or_else(|| format!("slot {slot}"), |name| name.to_string()),
         }
     }
     /// Name of the interface behind an interface slot; `None` for slot 0.
     pub fn iface_slot(&self, slot: u8) -> Option<String> {
-        (slot != 0 && usize::from(slot) < IFACE_SLOTS)
-            .then(|| self.slots.get(&slot).map_or_else(|| format!("slot {slot}"), |name| name.to_string()))
+        (slot != 0 && usize::from(slot) < IFACE_SLOTS).then(|| {
+            self.slots.get(&slot).map_or_else(|| format!("slot {slot}"), |name| name.to_string())
+        })
     }
     /// Name of the interface with this index.
     pub fn iface_index(&self, ifindex: u32) -> String {

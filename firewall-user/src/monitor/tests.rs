@@ -35,7 +35,11 @@ fn model() -> Monitor {
     monitor.names_mut().set_iface_index(7, "wan0");
     monitor.names_mut().set_iface_slot(1, "wan0");
     monitor.policy(
-        vec![rule(1, SLOT_FIRST, "web", Verdict::Allow), rule(0, SLOT_DEFAULT_IN, names::DEFAULT_IN, Verdict::Drop)],
+        3,
+        vec![
+            rule(1, SLOT_FIRST, "web", Verdict::Allow),
+            rule(0, SLOT_DEFAULT_IN, names::DEFAULT_IN, Verdict::Drop),
+        ],
         timeouts,
     );
     monitor.begin(at(0));
@@ -109,15 +113,27 @@ fn a_flow_shows_with_its_event_grows_with_scans_and_leaves_after_its_end() {
     let tick = turn(&mut monitor, 20, |m| m.event(&event(Class::FlowNew, 0, 10)));
     assert_eq!((tick.first_seq, tick.events.len()), (1, 1));
     let shown = &tick.flows.expect("a new flow").upsert[0];
-    assert_eq!((shown.id.as_str(), shown.state.as_str(), shown.rule.as_str()), ("0000000000000abc", "syn-sent", "web"));
-    assert_eq!((shown.src.as_str(), shown.dport, shown.in_iface.as_deref()), ("10.0.0.1", 80, Some("wan0")));
+    assert_eq!(
+        (shown.id.as_str(), shown.state.as_str(), shown.rule.as_str()),
+        ("0000000000000abc", "syn-sent", "web")
+    );
+    assert_eq!(
+        (shown.src.as_str(), shown.dport, shown.in_iface.as_deref()),
+        ("10.0.0.1", 80, Some("wan0"))
+    );
     assert_eq!(shown.first.as_deref(), Some("2023-11-14T22:13:20.012Z"), "to the tick");
     assert_eq!(monitor.live_flows(), 1);
 
     let tick = turn(&mut monitor, 1_000, |m| m.scan(&[record(9, 0, 3, 990)]));
     let shown = &tick.flows.expect("it grew").upsert[0];
-    assert_eq!((shown.packets, shown.state.as_str(), shown.timeout_ms), (9, "established", 7_500_000 - 12));
-    assert!(turn(&mut monitor, 2_000, |m| m.scan(&[record(9, 0, 3, 990)])).flows.is_none(), "nothing moved");
+    assert_eq!(
+        (shown.packets, shown.state.as_str(), shown.timeout_ms),
+        (9, "established", 7_500_000 - 12)
+    );
+    assert!(
+        turn(&mut monitor, 2_000, |m| m.scan(&[record(9, 0, 3, 990)])).flows.is_none(),
+        "nothing moved"
+    );
 
     let mut closed = event(Class::FlowClosed, 0, 2_010);
     closed.packets = 12;
@@ -135,7 +151,11 @@ fn a_flow_shows_with_its_event_grows_with_scans_and_leaves_after_its_end() {
     let tick = turn(&mut monitor, 7_100, |m| m.scan(&[record(13, bits::TOLD_CLOSED, 6, 2_030)]));
     assert_eq!(tick.flows.expect("it left").remove, ["0000000000000abc"]);
     assert_eq!(monitor.flows_since(before).expect("kept").remove, ["0000000000000abc"]);
-    assert!(turn(&mut monitor, 8_000, |m| m.scan(&[record(13, bits::TOLD_CLOSED, 6, 2_030)])).flows.is_none());
+    assert!(
+        turn(&mut monitor, 8_000, |m| m.scan(&[record(13, bits::TOLD_CLOSED, 6, 2_030)]))
+            .flows
+            .is_none()
+    );
     assert_eq!(monitor.flows().count(), 0, "the kernel still holds it, people have seen its end");
 }
 
@@ -158,7 +178,10 @@ fn a_timed_out_flow_is_an_event_of_our_own() {
     let tick = turn(&mut monitor, 9_000, |m| m.swept(&[record(4, 0, 3, 950)]));
     assert_eq!(tick.events.len(), 1);
     let row = &tick.events[0];
-    assert_eq!((row.class.as_str(), row.seq, row.reason.as_str(), row.packets), ("closed", None, "timed-out", 4));
+    assert_eq!(
+        (row.class.as_str(), row.seq, row.reason.as_str(), row.packets),
+        ("closed", None, "timed-out", 4)
+    );
     assert_eq!(tick.flows.expect("ended").upsert[0].ended.as_deref(), Some("timed-out"));
     let tick = turn(&mut monitor, 9_020, |m| m.swept(&[record(4, 0, 3, 950)]));
     assert!(tick.events.is_empty(), "told once");
@@ -188,7 +211,8 @@ fn lost_events_are_in_the_tick_and_in_the_statistics() {
         }
     });
     let mut counters = CounterInput::default();
-    counters.events[usize::from(Class::Verdict.raw())] = EventCounter { produced: 6, lost: 3, suppressed: 9 };
+    counters.events[usize::from(Class::Verdict.raw())] =
+        EventCounter { produced: 6, lost: 3, suppressed: 9 };
     let tick = turn(&mut monitor, 40, |m| m.counters(&counters));
     assert_eq!(tick.losses, [Loss { class: Class::Verdict, from: 2, to: 3 }]);
     let tick = turn(&mut monitor, 60, |_| {});
@@ -202,7 +226,10 @@ fn lost_events_are_in_the_tick_and_in_the_statistics() {
 fn counters_move_rules_and_split_by_verdict() {
     let mut monitor = model();
     let input = CounterInput {
-        rules: vec![(SLOT_FIRST, RuleCounter { hits: 1, packets: 10, bytes: 600, last: at(900).ticks })],
+        rules: vec![(
+            SLOT_FIRST,
+            RuleCounter { hits: 1, packets: 10, bytes: 600, last: at(900).ticks },
+        )],
         reasons: vec![
             (Verdict::Allow, Reason::Rule, ReasonCounter { packets: 1, bytes: 74 }),
             (Verdict::Drop, Reason::Rule, ReasonCounter { packets: 2, bytes: 148 }),

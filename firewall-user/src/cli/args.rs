@@ -1,0 +1,272 @@
+//! What can be said on the command line.
+
+use crate::daemon::{
+    Overrides,
+    config::{DEFAULT_SOCKET, Interface},
+};
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use std::{net::SocketAddr, path::PathBuf};
+
+const EXIT_CODES: &str = "Exit codes:
+  0  done
+  1  failed
+  2  wrong usage
+  3  the policy or the filter expression is invalid
+  4  the daemon can't be reached
+  5  refused: the policy has changed meanwhile, or the operator would be locked out
+
+Files:
+  /etc/sluice/sluice.toml      configuration of the daemon
+  /etc/sluice/policy.sluice    the policy
+  /run/sluice/sluice.sock      control socket (root and group `sluice`)
+  /var/lib/sluice/token        token of the console and the API";
+
+/// Decides what flows through this machine, and shows it flowing.
+#[derive(Debug, Parser)]
+#[command(name = "sluice", version, about, after_help = EXIT_CODES, subcommand_required = true, arg_required_else_help = true)]
+pub struct Cli {
+    /// The daemon's control socket
+    #[arg(long, global = true, env = "SLUICE_SOCKET", default_value = DEFAULT_SOCKET, value_name = "PATH")]
+    pub socket: PathBuf,
+    /// Print JSON: one object, or one a line for lists
+    #[arg(long, global = true)]
+    pub json: bool,
+    /// When to colour; NO_COLOR is honoured
+    #[arg(long, global = true, value_enum, default_value_t = Colour::Auto, value_name = "WHEN")]
+    pub color: Colour,
+    /// What to do
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// When to colour.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Colour {
+    /// On a terminal.
+    Auto,
+    /// Always.
+    Always,
+    /// Never.
+    Never,
+}
+
+/// The commands.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Run the daemon: load (or take over) the filter, serve console and commands
+    Daemon(DaemonArgs),
+    /// Check a policy file, without a daemon
+    Check {
+        /// The policy file; `-` is standard input
+        file: PathBuf,
+    },
+    /// Make a policy file the live policy; shows the difference first, and asks on a terminal
+    Apply(ApplyArgs),
+    /// List the rules with their counters
+    Rules {
+        /// Only rules that match, such as `hits=0`
+        #[arg(value_name = "FILTER", trailing_var_arg = true)]
+        filter: Vec<String>,
+    },
+    /// Edit one rule of the live policy; the file is written back, comments kept
+    #[command(subcommand)]
+    Rule(RuleCommand),
+    /// List the flows
+    Flows {
+        /// Only flows that match, such as `proto=tcp and port in (22,80) and bytes>1M`
+        #[arg(value_name = "FILTER", trailing_var_arg = true)]
+        filter: Vec<String>,
+        /// How many at most
+        #[arg(long, default_value_t = 1000, value_name = "N")]
+        limit: usize,
+        /// Field to sort by: largest, latest, or A first; `-FIELD` turns it round
+        #[arg(long, value_name = "FIELD", allow_hyphen_values = true)]
+        sort: Option<String>,
+    },
+    /// Show events as they happen: new, established and ended flows, refused packets, logs
+    Watch {
+        /// Only events that match, such as `verdict=drop and src=10.0.0.0/8`
+        #[arg(value_name = "FILTER", trailing_var_arg = true)]
+        filter: Vec<String>,
+        /// Begin with up to N (at most 100) events that have been
+        #[arg(long, default_value_t = 0, value_name = "N")]
+        recent: usize,
+        /// Stop after N events
+        #[arg(long, value_name = "N")]
+        count: Option<u64>,
+    },
+    /// Show recent events, oldest first
+    Events {
+        /// Only events that match
+        #[arg(value_name = "FILTER", trailing_var_arg = true)]
+        filter: Vec<String>,
+        /// How many at most
+        #[arg(long, default_value_t = 100, value_name = "N")]
+        limit: usize,
+    },
+    /// Show what the daemon does: policy, interfaces, limits
+    Status,
+    /// Show totals: packets, reasons, lost events
+    Stats,
+    /// Counters of rules, reasons and events
+    #[command(subcommand)]
+    Counters(CountersCommand),
+    /// Print the live policy as written
+    Policy,
+    /// Say what this kernel and machine can and can't do, and what to do about it
+    Doctor,
+    /// Print shell completions
+    #[command(hide = true)]
+    Completions {
+        /// For which shell
+        #[arg(value_enum)]
+        shell: clap_complete::Shell,
+    },
+    /// Write the manual pages into a directory
+    #[command(hide = true)]
+    Man {
+        /// Where to
+        dir: PathBuf,
+    },
+}
+
+/// `sluice daemon`.
+#[derive(Debug, Args)]
+pub struct DaemonArgs {
+    /// Configuration file [default: /etc/sluice/sluice.toml, if it is there]
+    #[arg(long, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+    /// Policy file [default: /etc/sluice/policy.sluice]
+    #[arg(long, value_name = "FILE")]
+    pub policy: Option<PathBuf>,
+    /// An interface to filter, instead of those of the configuration; MODE: auto, xdp, xdp-generic, tc
+    #[arg(long = "iface", value_name = "NAME[=MODE]")]
+    pub interfaces: Vec<Interface>,
+    /// Where the console listens (loopback only) [default: 127.0.0.1:8470]
+    #[arg(long, value_name = "ADDR:PORT")]
+    pub listen: Option<SocketAddr>,
+    /// Where programs, links and maps are pinned [default: /sys/fs/bpf/sluice]
+    #[arg(long, value_name = "DIR")]
+    pub pin_dir: Option<PathBuf>,
+    /// Where the token and the last good policy are kept [default: /var/lib/sluice]
+    #[arg(long, value_name = "DIR")]
+    pub state_dir: Option<PathBuf>,
+    /// Take the filter down instead: nothing is filtered any more
+    #[arg(long)]
+    pub unload: bool,
+}
+
+impl DaemonArgs {
+    /// What the command line says instead of the configuration.
+    pub fn overrides(self, socket: Option<PathBuf>) -> Overrides {
+        let Self { config, policy, interfaces, listen, pin_dir, state_dir, unload: _ } = self;
+        Overrides { config, policy, interfaces, listen, pin_dir, state_dir, socket }
+    }
+}
+
+/// `sluice apply`.
+#[derive(Debug, Args)]
+pub struct ApplyArgs {
+    /// The policy file; `-` is standard input
+    pub file: PathBuf,
+    /// Only show what would change
+    #[arg(long)]
+    pub dry_run: bool,
+    /// Don't ask
+    #[arg(long, short)]
+    pub yes: bool,
+    /// Apply it though it cuts off the SSH session this is typed in
+    #[arg(long)]
+    pub force: bool,
+    /// Refuse if the live policy isn't of this generation any more
+    #[arg(long, value_name = "N")]
+    pub base_generation: Option<u32>,
+}
+
+/// Where a rule goes.
+#[derive(Debug, Default, Args)]
+#[group(multiple = false)]
+pub struct PlaceArgs {
+    /// To this place, counted from 1
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    pub position: Option<u32>,
+    /// Before this rule
+    #[arg(long, value_name = "RULE")]
+    pub before: Option<String>,
+    /// Behind this rule
+    #[arg(long, value_name = "RULE")]
+    pub after: Option<String>,
+}
+
+/// What every edit may say.
+#[derive(Debug, Default, Args)]
+pub struct EditArgs {
+    /// Only show what would change
+    #[arg(long)]
+    pub dry_run: bool,
+    /// Do it though it cuts off the SSH session this is typed in
+    #[arg(long)]
+    pub force: bool,
+    /// Refuse if the live policy isn't of this generation any more
+    #[arg(long, value_name = "N")]
+    pub base_generation: Option<u32>,
+}
+
+/// `sluice rule`.
+#[derive(Debug, Subcommand)]
+pub enum RuleCommand {
+    /// Add a rule, at the end if nothing else is said
+    Add {
+        /// Where to
+        #[command(flatten)]
+        place: PlaceArgs,
+        /// How
+        #[command(flatten)]
+        edit: EditArgs,
+        /// The rule: `web allow in tcp to port 80` (the word `rule` may stand in front)
+        #[arg(required = true, value_name = "RULE", trailing_var_arg = true)]
+        text: Vec<String>,
+    },
+    /// Delete a rule
+    Delete {
+        /// Its name
+        name: String,
+        /// How
+        #[command(flatten)]
+        edit: EditArgs,
+    },
+    /// Move a rule
+    Move {
+        /// Its name
+        name: String,
+        /// Where to
+        #[command(flatten)]
+        place: PlaceArgs,
+        /// How
+        #[command(flatten)]
+        edit: EditArgs,
+    },
+    /// Let a rule take part again
+    Enable {
+        /// Its name
+        name: String,
+        /// How
+        #[command(flatten)]
+        edit: EditArgs,
+    },
+    /// Keep a rule in the file, but out of the filter
+    Disable {
+        /// Its name
+        name: String,
+        /// How
+        #[command(flatten)]
+        edit: EditArgs,
+    },
+}
+
+/// `sluice counters`.
+#[derive(Debug, Subcommand)]
+pub enum CountersCommand {
+    /// Set the counters of rules, reasons and events to zero; flows keep theirs
+    Reset,
+}

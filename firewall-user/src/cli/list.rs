@@ -1,0 +1,314 @@
+//! Commands that only look: flows, rules, events, status, stats. And `counters reset`.
+
+use super::{
+    format,
+    out::{CliError, Head, Out, Tone},
+};
+use crate::{
+    server::client::{Client, escape},
+    view::{EventView, FlowView, RuleView, StatsView, StatusView},
+};
+use serde::Deserialize;
+use serde_json::{Value, json};
+use std::process::ExitCode;
+
+#[derive(Debug, Deserialize)]
+struct Rows<T> {
+    rows: Vec<T>,
+    #[serde(default)]
+    total: u64,
+}
+
+fn today() -> String {
+    format!("{:.3}", jiff::Timestamp::now()).chars().take(10).collect()
+}
+
+pub async fn flows(
+    out: &Out,
+    client: &Client,
+    filter: &str,
+    limit: usize,
+    sort: Option<&str>,
+) -> Result<ExitCode, CliError> {
+    let sort = sort.map(|sort| format!("&sort={}", escape(sort))).unwrap_or_default();
+    let path = format!("/api/v1/flows?filter={}&limit={limit}{sort}", escape(filter));
+    let answer: Rows<FlowView> = client.get(&path).await?;
+    const HEADS: [Head; 11] = [
+        Head::text("PROTO"),
+        Head::text("FROM"),
+        Head::text("TO"),
+        Head::text("STATE"),
+        Head::text("DIR"),
+        Head::text("RULE"),
+        Head::number("PACKETS"),
+        Head::number("BYTES"),
+        Head::number("BACK"),
+        Head::number("AGE"),
+        Head::number("IDLE"),
+    ];
+    out.rows(&answer.rows, &HEADS, |flow| {
+        let tone = if flow.ended.is_some() { Tone::Dim } else { Tone::Plain };
+        vec![
+            (flow.proto.clone(), tone),
+            (format::endpoint(&flow.src, flow.sport), tone),
+            (format::endpoint(&flow.dst, flow.dport), tone),
+            (format::flow_state(flow), if flow.verdict == "allow" { tone } else { Tone::Bad }),
+            (flow.direction.clone(), tone),
+            (flow.rule.clone(), tone),
+            (format::count(flow.packets + flow.reply_packets), tone),
+            (format::bytes(flow.bytes), tone),
+            (format::bytes(flow.reply_bytes), tone),
+            (format::duration(flow.age_ms), tone),
+            (format::duration(flow.idle_ms), tone),
+        ]
+    })?;
+    if !out.json && answer.total > answer.rows.len() as u64 {
+        let note = format!(
+            "{} of {} flows; --limit shows more",
+            answer.rows.len(),
+            format::count(answer.total)
+        );
+        out.line(out.paint(&note, Tone::Dim))?;
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+pub async fn rules(out: &Out, client: &Client, filter: &str) -> Result<ExitCode, CliError> {
+    let answer: Rows<RuleView> =
+        client.get(&format!("/api/v1/rules?filter={}", escape(filter))).await?;
+    const HEADS: [Head; 8] = [
+        Head::number("#"),
+        Head::text("NAME"),
+        Head::text("ACTION"),
+        Head::number("HITS"),
+        Head::number("PACKETS"),
+        Head::number("BYTES"),
+        Head::text("LAST HIT"),
+        Head::text("RULE"),
+    ];
+    let today = today();
+    out.rows(&answer.rows, &HEADS, |rule| {
+        let tone = if rule.enabled { Tone::Plain } else { Tone::Dim };
+        let action = if rule.log { format!("{} log", rule.action) } else { rule.action.clone() };
+        let position = if rule.position == 0 { String::new() } else { rule.position.to_string() };
+        vec![
+            (position, tone),
+            (rule.name.clone(), tone),
+            if rule.enabled {
+                (action, Tone::of_verdict(&rule.action))
+            } else {
+                (format!("({action})"), Tone::Dim)
+            },
+            (format::count(rule.hits), tone),
+            (format::count(rule.packets), tone),
+            (format::bytes(rule.bytes), tone),
+            (
+                rule.last_hit
+                    .as_ref()
+                    .map_or_else(|| "-".to_owned(), |time| format::time(time, &today)),
+                tone,
+            ),
+            (rule.text.clone(), tone),
+        ]
+    })?;
+    Ok(ExitCode::SUCCESS)
+}
+
+pub async fn events(
+    out: &Out,
+    client: &Client,
+    filter: &str,
+    limit: usize,
+) -> Result<ExitCode, CliError> {
+    let path = format!("/api/v1/events?filter={}&limit={limit}", escape(filter));
+    let answer: Rows<EventView> = client.get(&path).await?;
+    for event in &answer.rows {
+        print_event(out, event, &today())?;
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// One line an event.
+pub fn print_event(out: &Out, event: &EventView, today: &str) -> Result<(), CliError> {
+    if out.json {
+        return out.object(event);
+    }
+    let verdict = out.paint(&format!("{:6}", event.verdict), Tone::of_verdict(&event.verdict));
+    let mut line = format!(
+        "{} {:11} {verdict} {:3} {:8} {} {} -> {}",
+        out.paint(&format::time(&event.time, today), Tone::Dim),
+        event.class,
+        event.direction,
+        event.iface,
+        event.proto,
+        if event.src.is_empty() {
+            "?".to_owned()
+        } else {
+            format::endpoint(&event.src, event.sport)
+        },
+        if event.dst.is_empty() {
+            "?".to_owned()
+        } else {
+            format::endpoint(&event.dst, event.dport)
+        },
+    );
+    if !event.tcp_flags.is_empty() && event.class != "closed" {
+        line.push_str(&format!(" [{}]", event.tcp_flags));
+    }
+    if event.vlan != 0 {
+        line.push_str(&format!(" vlan {}", event.vlan));
+    }
+    line.push_str(&if event.class == "closed" {
+        let all = event.packets + event.reply_packets;
+        format!(
+            " {all} packets, {} there, {} back",
+            format::bytes(event.bytes),
+            format::bytes(event.reply_bytes)
+        )
+    } else {
+        format!(" {}", format::bytes(event.frame_len.into()))
+    });
+    let why = if event.rule.is_empty() || event.reason != "rule" && event.reason != "default" {
+        event.reason.clone()
+    } else {
+        event.rule.clone()
+    };
+    line.push_str(&format!("  {}", out.paint(&format::clean(&why), Tone::Dim)));
+    out.line(line)
+}
+
+pub async fn status(out: &Out, client: &Client) -> Result<ExitCode, CliError> {
+    if out.json {
+        // As it came: a newer daemon may say more than this binary knows.
+        let answer: Value = client.get("/api/v1/status").await?;
+        out.object(&answer)?;
+        return Ok(ExitCode::SUCCESS);
+    }
+    let status: StatusView = client.get("/api/v1/status").await?;
+    let line = |name: &str, value: String| {
+        out.line(format!("{} {value}", out.paint(&format!("{name:12}"), Tone::Dim)))
+    };
+    line(
+        "daemon",
+        format!(
+            "sluice {}, process {}, since {}",
+            status.version,
+            status.pid,
+            format::time(&status.started, &today())
+        ),
+    )?;
+    line(
+        "filter",
+        format!(
+            "{}, ABI {}",
+            if status.adopted {
+                "taken over from an earlier daemon"
+            } else {
+                "loaded by this daemon"
+            },
+            status.abi_version
+        ),
+    )?;
+    line(
+        "policy",
+        format!("generation {}, {} rules, {}", status.generation, status.rules, status.policy_file),
+    )?;
+    line("flows", format::count(status.flows))?;
+    line("console", format!("http://{}", status.console.trim_start_matches("http://")))?;
+    if status.interfaces.is_empty() {
+        line(
+            "interfaces",
+            out.paint(
+                "none: nothing is filtered; name some in sluice.toml, or with --iface",
+                Tone::Odd,
+            ),
+        )?;
+    }
+    for iface in &status.interfaces {
+        let off = iface.ingress == "none" || iface.egress == "none";
+        let hooks = format!("in {}, out {}", iface.ingress, iface.egress);
+        let hooks = out.paint(&hooks, if off { Tone::Bad } else { Tone::Good });
+        line(
+            "interface",
+            format!(
+                "{} (#{}): {hooks}; asked: {}; {}",
+                iface.name, iface.ifindex, iface.mode_asked, iface.why
+            ),
+        )?;
+    }
+    for limit in &status.limits {
+        line("note", out.paint(limit, Tone::Odd))?;
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+pub async fn stats(out: &Out, client: &Client) -> Result<ExitCode, CliError> {
+    if out.json {
+        let answer: Value = client.get("/api/v1/stats").await?;
+        out.object(&answer)?;
+        return Ok(ExitCode::SUCCESS);
+    }
+    let stats: StatsView = client.get("/api/v1/stats").await?;
+    let plain = Out { json: false, ..*out };
+    let total = [
+        ("packets", format::count(stats.packets), format::bytes(stats.bytes)),
+        ("passed", format::count(stats.passed_packets), String::new()),
+        ("refused", format::count(stats.dropped_packets), String::new()),
+        (
+            "flows",
+            format::count(stats.flows),
+            format!("of {} per family", format::count(stats.flows_max)),
+        ),
+    ];
+    plain.rows(
+        &total,
+        &[Head::text("TOTAL"), Head::number(""), Head::number("")],
+        |(name, value, more)| {
+            vec![
+                ((*name).to_owned(), Tone::Plain),
+                (value.clone(), Tone::Plain),
+                (more.clone(), Tone::Dim),
+            ]
+        },
+    )?;
+    if !stats.reasons.is_empty() {
+        out.line("")?;
+        let heads = [Head::text("REASON"), Head::number("PACKETS"), Head::number("BYTES")];
+        plain.rows(&stats.reasons, &heads, |row| {
+            vec![
+                (row.reason.clone(), Tone::Plain),
+                (format::count(row.packets), Tone::Plain),
+                (format::bytes(row.bytes), Tone::Plain),
+            ]
+        })?;
+    }
+    out.line("")?;
+    let heads = [
+        Head::text("EVENTS"),
+        Head::number("PRODUCED"),
+        Head::number("DELIVERED"),
+        Head::number("LOST"),
+        Head::number("HELD BACK"),
+    ];
+    plain.rows(&stats.events, &heads, |row| {
+        let lost = if row.lost == 0 { Tone::Plain } else { Tone::Bad };
+        vec![
+            (row.class.clone(), Tone::Plain),
+            (format::count(row.produced), Tone::Plain),
+            (format::count(row.delivered), Tone::Plain),
+            (format::count(row.lost), lost),
+            (format::count(row.suppressed), Tone::Plain),
+        ]
+    })?;
+    Ok(ExitCode::SUCCESS)
+}
+
+pub async fn reset(out: &Out, client: &Client) -> Result<ExitCode, CliError> {
+    let answer: Value = client.post("/api/v1/counters/reset", &json!({})).await?;
+    if out.json {
+        out.object(&answer)?;
+    } else {
+        out.line("counters are at zero")?;
+    }
+    Ok(ExitCode::SUCCESS)
+}

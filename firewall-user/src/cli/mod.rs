@@ -1,0 +1,109 @@
+//! The commands. They talk to the daemon over its control socket; `check`, `doctor` and `daemon`
+//! need none.
+
+pub mod args;
+mod doctor;
+mod format;
+mod generate;
+mod list;
+mod out;
+mod policy;
+mod watch;
+
+use args::{Cli, Command, CountersCommand};
+use clap::Parser;
+use out::{CliError, Out};
+use std::process::ExitCode;
+
+use crate::{daemon, server::client::Client};
+
+/// Reads the command line and does what it says.
+pub fn main() -> ExitCode {
+    let cli = Cli::parse();
+    let out = Out::new(cli.json, cli.color);
+    let socket = cli.socket;
+    let done = match cli.command {
+        Command::Daemon(args) => return run_daemon(args, socket),
+        Command::Check { file } => policy::check(&out, &file),
+        Command::Doctor => doctor::run(&out, &socket),
+        Command::Completions { shell } => generate::completions(shell),
+        Command::Man { dir } => generate::man(&dir),
+        command => ask(&out, &Client::new(socket), command),
+    };
+    match done {
+        Ok(code) => code,
+        Err(error) if error.is_broken_pipe() => ExitCode::SUCCESS,
+        Err(error) => {
+            complain(&out, &error);
+            error.exit()
+        }
+    }
+}
+
+/// Commands that need the daemon.
+fn ask(out: &Out, client: &Client, command: Command) -> Result<ExitCode, CliError> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    runtime.block_on(async {
+        match command {
+            Command::Apply(args) => policy::apply(out, client, args).await,
+            Command::Rules { filter } => list::rules(out, client, &filter.join(" ")).await,
+            Command::Rule(command) => policy::rule(out, client, command).await,
+            Command::Flows { filter, limit, sort } => {
+                list::flows(out, client, &filter.join(" "), limit, sort.as_deref()).await
+            }
+            Command::Watch { filter, recent, count } => {
+                watch::run(out, client, &filter.join(" "), recent, count).await
+            }
+            Command::Events { filter, limit } => {
+                list::events(out, client, &filter.join(" "), limit).await
+            }
+            Command::Status => list::status(out, client).await,
+            Command::Stats => list::stats(out, client).await,
+            Command::Counters(CountersCommand::Reset) => list::reset(out, client).await,
+            Command::Policy => policy::print(out, client).await,
+            // Answered by `main`.
+            Command::Daemon(_)
+            | Command::Check { .. }
+            | Command::Doctor
+            | Command::Completions { .. }
+            | Command::Man { .. } => Ok(ExitCode::FAILURE),
+        }
+    })
+}
+
+fn run_daemon(args: args::DaemonArgs, socket: std::path::PathBuf) -> ExitCode {
+    env_logger::Builder::from_env(env_logger::Env::default().default_filter_or("info"))
+        .format_target(false)
+        .init();
+    let unload = args.unload;
+    // The configuration names a socket too: the default on the command line mustn't hide it.
+    let socket = (socket.as_os_str() != daemon::config::DEFAULT_SOCKET).then_some(socket);
+    let overrides = args.overrides(socket);
+    let done = if unload { daemon::unload(&overrides) } else { daemon::run(&overrides) };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            log::error!("{error}");
+            ExitCode::from(if error.is_policy() { 3 } else { 1 })
+        }
+    }
+}
+
+/// Errors go to standard error: for programs as JSON, if they asked for JSON.
+fn complain(out: &Out, error: &CliError) {
+    use crate::server::client::ClientError;
+    if out.json {
+        let body = match error {
+            CliError::Client(ClientError::Refused(body)) => serde_json::json!({"error": body}),
+            other => {
+                serde_json::json!({"error": {"code": "failed", "message": other.to_string(), "details": null}})
+            }
+        };
+        eprintln!("{body}");
+        return;
+    }
+    if let CliError::Client(ClientError::Refused(body)) = error {
+        policy::explain(out, body);
+    }
+    eprintln!("sluice: {error}");
+}

@@ -1,0 +1,253 @@
+//! `/etc/sluice/sluice.toml`, and what the command line says instead.
+
+use serde::Deserialize;
+use std::{
+    fs, io,
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    str::FromStr,
+};
+use thiserror::Error;
+
+/// Where the configuration stands if nothing else is said.
+pub const DEFAULT_FILE: &str = "/etc/sluice/sluice.toml";
+/// Where the policy stands.
+pub const DEFAULT_POLICY: &str = "/etc/sluice/policy.sluice";
+/// Where the control socket stands.
+pub const DEFAULT_SOCKET: &str = "/run/sluice/sluice.sock";
+/// Where the maps, programs and links are pinned.
+pub const DEFAULT_PIN_DIR: &str = "/sys/fs/bpf/sluice";
+/// Where token and last good policy are kept.
+pub const DEFAULT_STATE_DIR: &str = "/var/lib/sluice";
+
+/// Why a configuration can't be used.
+#[derive(Debug, Error)]
+pub enum ConfigError {
+    /// It can't be read.
+    #[error("configuration {path}: {error}")]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        error: io::Error,
+    },
+    /// It isn't TOML, or has a setting that doesn't exist.
+    #[error("configuration {path}: {message}")]
+    Parse {
+        /// The file.
+        path: PathBuf,
+        /// Line, column, what was seen and what was expected.
+        message: String,
+    },
+}
+
+/// Where a packet of an interface meets the filter.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Mode {
+    /// What fits the interface.
+    #[default]
+    Auto,
+    /// In the driver.
+    Xdp,
+    /// Behind the driver, in the same place for any driver.
+    XdpGeneric,
+    /// At the traffic control hook.
+    Tc,
+}
+
+impl Mode {
+    /// As people write it.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Auto => "auto",
+            Self::Xdp => "xdp",
+            Self::XdpGeneric => "xdp-generic",
+            Self::Tc => "tc",
+        }
+    }
+}
+
+/// An interface that takes part.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Interface {
+    /// Its name.
+    pub name: String,
+    /// Its mode.
+    #[serde(default)]
+    pub mode: Mode,
+}
+
+impl FromStr for Interface {
+    type Err = String;
+    fn from_str(text: &str) -> Result<Self, String> {
+        let (name, mode) = text.split_once('=').unwrap_or((text, "auto"));
+        let mode = match mode {
+            "auto" => Mode::Auto,
+            "xdp" => Mode::Xdp,
+            "xdp-generic" => Mode::XdpGeneric,
+            "tc" => Mode::Tc,
+            other => return Err(format!("mode `{other}`: expected auto, xdp, xdp-generic or tc")),
+        };
+        if name.is_empty() || name.len() > 15 {
+            return Err(format!("`{name}` can't be an interface's name: it has 1 to 15 bytes"));
+        }
+        Ok(Self { name: name.to_owned(), mode })
+    }
+}
+
+/// `[server]`.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Server {
+    /// Where the console listens; loopback only.
+    pub listen: SocketAddr,
+    /// More values of `Host` that are right (behind a tunnel with another port).
+    pub hosts: Vec<String>,
+    /// More values of `Origin` that are right.
+    pub origins: Vec<String>,
+}
+
+impl Default for Server {
+    fn default() -> Self {
+        Self {
+            listen: SocketAddr::from(([127, 0, 0, 1], 8470)),
+            hosts: Vec::new(),
+            origins: Vec::new(),
+        }
+    }
+}
+
+/// The whole file.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Config {
+    /// Policy file.
+    pub policy: PathBuf,
+    /// Control socket.
+    pub socket: PathBuf,
+    /// Group whose members may use it.
+    pub group: String,
+    /// Where things are pinned.
+    pub pin_dir: PathBuf,
+    /// Where token and last good policy are kept.
+    pub state_dir: PathBuf,
+    /// Most flows, per family; takes effect when the filter is loaded anew.
+    pub max_flows: u32,
+    /// Size of the event ring, bytes (a power of two); takes effect when the filter is loaded anew.
+    pub ring_bytes: u32,
+    /// Interfaces that take part.
+    pub interface: Vec<Interface>,
+    /// The console.
+    pub server: Server,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            policy: DEFAULT_POLICY.into(),
+            socket: DEFAULT_SOCKET.into(),
+            group: "sluice".into(),
+            pin_dir: DEFAULT_PIN_DIR.into(),
+            state_dir: DEFAULT_STATE_DIR.into(),
+            max_flows: 262_144,
+            ring_bytes: 8 << 20,
+            interface: Vec::new(),
+            server: Server::default(),
+        }
+    }
+}
+
+impl Config {
+    /// Reads a file. Where `path` is `None`, the default one, which needn't be there.
+    ///
+    /// # Errors
+    /// It can't be read or understood; the message has line and column.
+    pub fn load(path: Option<&Path>) -> Result<Self, ConfigError> {
+        let file = path.unwrap_or(Path::new(DEFAULT_FILE));
+        let text = match fs::read_to_string(file) {
+            Ok(text) => text,
+            Err(error) if path.is_none() && error.kind() == io::ErrorKind::NotFound => {
+                return Ok(Self::default());
+            }
+            Err(error) => return Err(ConfigError::Read { path: file.to_owned(), error }),
+        };
+        Self::parse(&text).map_err(|message| ConfigError::Parse { path: file.to_owned(), message })
+    }
+
+    fn parse(text: &str) -> Result<Self, String> {
+        let config: Self =
+            toml::from_str(text).map_err(|error| error.to_string().trim_end().to_owned())?;
+        if !config.ring_bytes.is_power_of_two() || config.ring_bytes < 4096 {
+            return Err(format!(
+                "ring_bytes is {}, expected a power of two of at least 4096",
+                config.ring_bytes
+            ));
+        }
+        if config.max_flows == 0 {
+            return Err("max_flows is 0, expected at least 1".into());
+        }
+        Ok(config)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn everything_can_be_said() {
+        let config = Config::parse(
+            r#"
+            policy = "/p"
+            socket = "/s"
+            group = "ops"
+            pin_dir = "/sys/fs/bpf/x"
+            state_dir = "/state"
+            max_flows = 1000
+            ring_bytes = 65536
+            [[interface]]
+            name = "eth0"
+            mode = "xdp-generic"
+            [[interface]]
+            name = "eth1"
+            [server]
+            listen = "[::1]:9000"
+            hosts = ["gate:9000"]
+            origins = ["http://gate:9000"]
+            "#,
+        )
+        .expect("valid");
+        assert_eq!(config.interface[0].mode, Mode::XdpGeneric);
+        assert_eq!(config.interface[1].mode, Mode::Auto);
+        assert_eq!(config.server.listen.port(), 9000);
+        assert_eq!(Config::parse("").expect("valid"), Config::default());
+    }
+
+    #[test]
+    fn mistakes_are_named_with_their_place() {
+        for (text, words) in [
+            ("polcy = \"/p\"", ["polcy", "policy", "line 1"]),
+            ("[server]\nlisten = \"nowhere\"", ["line 2", "listen", "address"]),
+            ("[[interface]]\nname = \"a\"\nmode = \"fast\"", ["line 3", "fast", "xdp-generic"]),
+            ("ring_bytes = 5000", ["5000", "power of two", "4096"]),
+        ] {
+            let error = Config::parse(text).expect_err(text);
+            for word in words {
+                assert!(error.contains(word), "`{word}` is missing in: {error}");
+            }
+        }
+    }
+
+    #[test]
+    fn interfaces_on_the_command_line() {
+        assert_eq!(
+            "eth0=tc".parse::<Interface>().map(|i| (i.name, i.mode)),
+            Ok(("eth0".into(), Mode::Tc))
+        );
+        assert_eq!("eth0".parse::<Interface>().map(|i| i.mode), Ok(Mode::Auto));
+        assert!("eth0=fast".parse::<Interface>().unwrap_err().contains("xdp-generic"));
+        assert!("=tc".parse::<Interface>().is_err());
+    }
+}

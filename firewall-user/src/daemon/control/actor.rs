@@ -1,0 +1,237 @@
+//! The one thread that owns the gate: drains the ring every 20 ms, sweeps and reads the tables every
+//! second, and does in between what others ask for.
+
+use super::gate::{Gate, GateError};
+use crate::{
+    monitor::{Monitor, RuleInfo, Tick},
+    policy::{Compiled, Slots},
+    view::IfaceView,
+};
+use firewall_common::abi::{event::Event, table::TIMEOUTS};
+use std::{
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicU64, Ordering},
+        mpsc::{Receiver, RecvTimeoutError, SyncSender},
+    },
+    time::{Duration, Instant},
+};
+use tokio::sync::oneshot;
+
+/// Between two looks at the ring. 8 MiB of ring hold some 60,000 events: 3 million a second.
+const TURN: Duration = Duration::from_millis(20);
+/// Between two looks at flows and counters.
+const SCAN: Duration = Duration::from_secs(1);
+
+/// A policy on its way to the kernel.
+pub struct Install {
+    /// Tables.
+    pub compiled: Compiled,
+    /// Names.
+    pub slots: Slots,
+    /// What it was compiled for.
+    pub generation: u32,
+    /// Rules for people, the defaults last.
+    pub rules: Vec<RuleInfo>,
+}
+
+/// What is known of the gate at a moment.
+#[derive(Clone, Debug)]
+pub struct GateFacts {
+    /// Whether a running filter was taken over.
+    pub adopted: bool,
+    /// Live generation.
+    pub generation: u32,
+    /// Names and their slots.
+    pub slots: Slots,
+    /// Interfaces that take part.
+    pub interfaces: Vec<IfaceView>,
+    /// What can't be seen or done.
+    pub limits: Vec<String>,
+}
+
+/// A request with the place for its answer.
+pub enum Job {
+    /// Make a policy live.
+    Install(Box<Install>, oneshot::Sender<Result<u32, GateError>>),
+    /// A policy is live already: tell the model.
+    Announce(Vec<RuleInfo>, [u32; TIMEOUTS]),
+    /// Filter one more interface.
+    Attach(String, &'static str, oneshot::Sender<Result<(), GateError>>),
+    /// Filter one less.
+    Detach(String, oneshot::Sender<Result<(), GateError>>),
+    /// Set counters to zero.
+    ResetCounters(oneshot::Sender<Result<(), GateError>>),
+    /// Say how things are.
+    Facts(oneshot::Sender<Result<GateFacts, GateError>>),
+    /// End the thread; the filter stays.
+    Stop,
+}
+
+/// The thread's state.
+pub struct Actor {
+    gate: Box<dyn Gate>,
+    monitor: Arc<Mutex<Monitor>>,
+    ticks: SyncSender<Tick>,
+    beat: Arc<AtomicU64>,
+    started: Instant,
+    next_scan: Instant,
+    events: Vec<Event>,
+    /// What went wrong at the last scan: said once, not every second.
+    trouble: Option<String>,
+}
+
+impl Actor {
+    /// An actor over `gate` that feeds `monitor`, sends ticks, and leaves the time of its last turn
+    /// (milliseconds since `started`) in `beat`.
+    pub fn new(
+        gate: Box<dyn Gate>,
+        monitor: Arc<Mutex<Monitor>>,
+        ticks: SyncSender<Tick>,
+        beat: Arc<AtomicU64>,
+        started: Instant,
+    ) -> Self {
+        let actor = Self {
+            gate,
+            monitor,
+            ticks,
+            beat,
+            started,
+            next_scan: started,
+            events: Vec::new(),
+            trouble: None,
+        };
+        actor.tell_names();
+        actor
+    }
+
+    /// Works until told to stop, or nobody is left to tell.
+    pub fn run(mut self, jobs: &Receiver<Job>) {
+        loop {
+            let begun = Instant::now();
+            if self.turn(begun).is_err() {
+                return;
+            }
+            loop {
+                let left = TURN.saturating_sub(begun.elapsed());
+                match jobs.recv_timeout(left) {
+                    Ok(Job::Stop) | Err(RecvTimeoutError::Disconnected) => return,
+                    Ok(job) => self.work(job),
+                    Err(RecvTimeoutError::Timeout) => break,
+                }
+            }
+        }
+    }
+
+    /// One turn; an error if nobody takes ticks any more.
+    fn turn(&mut self, now: Instant) -> Result<(), ()> {
+        let beat = now.saturating_duration_since(self.started).as_millis();
+        self.beat.store(u64::try_from(beat).unwrap_or(u64::MAX), Ordering::Relaxed);
+        let events = &mut self.events;
+        events.clear();
+        self.gate.drain(&mut |event| events.push(*event));
+        let scan = now >= self.next_scan;
+        // Everything is read before the model is locked: whoever reads it doesn't wait for the kernel.
+        let read = scan.then(|| {
+            self.next_scan = now + SCAN;
+            (self.gate.sweep(), self.gate.flows(), self.gate.counters())
+        });
+        let clock = self.gate.clock();
+        let mut trouble = None;
+        let mut monitor = lock(&self.monitor);
+        monitor.begin(clock);
+        for event in &self.events {
+            monitor.event(event);
+        }
+        if let Some((swept, flows, counters)) = read {
+            match swept {
+                Ok(expired) => monitor.swept(&expired),
+                Err(error) => trouble = Some(error.to_string()),
+            }
+            match flows {
+                Ok(flows) => monitor.scan(&flows),
+                Err(error) => trouble = Some(error.to_string()),
+            }
+            match counters {
+                Ok(counters) => monitor.counters(&counters),
+                Err(error) => trouble = Some(error.to_string()),
+            }
+        }
+        let tick = monitor.finish();
+        drop(monitor);
+        if scan && trouble != self.trouble {
+            if let Some(trouble) = &trouble {
+                log::error!("reading the kernel's tables: {trouble}");
+            }
+            self.trouble = trouble;
+        }
+        if tick.is_empty() && !scan { Ok(()) } else { self.ticks.send(tick).map_err(|_| ()) }
+    }
+
+    fn work(&mut self, job: Job) {
+        // Whoever asked may have gone; the work is done all the same.
+        match job {
+            Job::Install(install, answer) => {
+                let Install { compiled, slots, generation, rules } = *install;
+                let timeouts = compiled.table.settings.timeouts;
+                let result = self.gate.install(&compiled, &slots, generation);
+                if let Ok(generation) = &result {
+                    self.tell_names();
+                    lock(&self.monitor).policy(*generation, rules, timeouts);
+                }
+                let _ = answer.send(result);
+            }
+            Job::Announce(rules, timeouts) => {
+                lock(&self.monitor).policy(self.gate.generation(), rules, timeouts);
+            }
+            Job::Attach(name, mode, answer) => {
+                let result = self.gate.attach(&name, mode);
+                self.tell_names();
+                let _ = answer.send(result);
+            }
+            Job::Detach(name, answer) => {
+                let _ = answer.send(self.gate.detach(&name));
+            }
+            Job::ResetCounters(answer) => {
+                let result = self.gate.reset_counters();
+                if result.is_ok() {
+                    lock(&self.monitor).counters_reset();
+                    self.next_scan = Instant::now();
+                }
+                let _ = answer.send(result);
+            }
+            Job::Facts(answer) => {
+                let _ = answer.send(self.gate.slots().map(|slots| GateFacts {
+                    adopted: self.gate.adopted(),
+                    generation: self.gate.generation(),
+                    slots,
+                    interfaces: self.gate.interfaces(),
+                    limits: self.gate.limits(),
+                }));
+            }
+            Job::Stop => {}
+        }
+    }
+
+    fn tell_names(&self) {
+        let slots = match self.gate.slots() {
+            Ok(slots) => slots,
+            Err(error) => return log::error!("names of rules and interfaces: {error}"),
+        };
+        let mut monitor = lock(&self.monitor);
+        let names = monitor.names_mut();
+        for (slot, owner) in slots.rules() {
+            names.set_rule(slot, &owner.name);
+        }
+        for (slot, owner) in slots.ifaces() {
+            names.set_iface_slot(slot, &owner.name);
+        }
+        for iface in self.gate.interfaces() {
+            names.set_iface_index(iface.ifindex, &iface.name);
+        }
+    }
+}
+
+fn lock(monitor: &Mutex<Monitor>) -> MutexGuard<'_, Monitor> {
+    monitor.lock().unwrap_or_else(PoisonError::into_inner)
+}

@@ -1,0 +1,76 @@
+//! What the core needs of the kernel's side: the seam to `datapath`.
+
+use crate::{
+    monitor::{Clock, CounterInput, FlowRecord},
+    policy::{Compiled, Slots},
+    view::IfaceView,
+};
+use firewall_common::abi::event::Event;
+use thiserror::Error;
+
+/// What the kernel's side said when it couldn't do something; it also says what to do.
+#[derive(Debug, Error)]
+#[error("{0}")]
+pub struct GateError(pub String);
+
+/// The kernel's side, owned by one thread.
+pub trait Gate: Send {
+    /// Whether a running filter was found and taken over.
+    fn adopted(&self) -> bool;
+    /// The live policy's generation; 0 if none was ever installed.
+    fn generation(&self) -> u32;
+    /// Which names own which slots; those of attached interfaces are held.
+    ///
+    /// # Errors
+    /// The kernel refused.
+    fn slots(&self) -> Result<Slots, GateError>;
+    /// Makes a policy that was compiled for `generation` (the live one plus one) the live one;
+    /// returns its generation.
+    ///
+    /// # Errors
+    /// The kernel refused; the old policy stays live.
+    fn install(
+        &mut self,
+        compiled: &Compiled,
+        slots: &Slots,
+        generation: u32,
+    ) -> Result<u32, GateError>;
+    /// Filters one more interface; `mode` as in the configuration (`auto`, `xdp`, `xdp-generic`, `tc`).
+    ///
+    /// # Errors
+    /// There is no such interface, or the kernel refused.
+    fn attach(&mut self, name: &str, mode: &str) -> Result<(), GateError>;
+    /// Filters an interface no more.
+    ///
+    /// # Errors
+    /// The kernel refused.
+    fn detach(&mut self, name: &str) -> Result<(), GateError>;
+    /// The interfaces that take part.
+    fn interfaces(&self) -> Vec<IfaceView>;
+    /// The whole flow table.
+    ///
+    /// # Errors
+    /// The kernel refused.
+    fn flows(&self) -> Result<Vec<FlowRecord>, GateError>;
+    /// Deletes flows past their time-out; returns them.
+    ///
+    /// # Errors
+    /// The kernel refused.
+    fn sweep(&mut self) -> Result<Vec<FlowRecord>, GateError>;
+    /// All counters.
+    ///
+    /// # Errors
+    /// The kernel refused.
+    fn counters(&self) -> Result<CounterInput, GateError>;
+    /// Sets all counters to zero.
+    ///
+    /// # Errors
+    /// The kernel refused.
+    fn reset_counters(&mut self) -> Result<(), GateError>;
+    /// Hands over what is in the ring; returns how many.
+    fn drain(&mut self, each: &mut dyn FnMut(&Event)) -> usize;
+    /// Now, on all clocks.
+    fn clock(&self) -> Clock;
+    /// What can't be seen or done here, in plain words.
+    fn limits(&self) -> Vec<String>;
+}

@@ -1,0 +1,101 @@
+//! The gate that is a kernel.
+
+use super::gate::{Gate, GateError};
+use crate::{
+    datapath::{Datapath, DatapathError, HookMode, SlotNames},
+    monitor::{Clock, CounterInput, FlowRecord},
+    policy::{Compiled, Slots},
+    view::IfaceView,
+};
+use firewall_common::abi::event::Event;
+
+impl From<DatapathError> for GateError {
+    fn from(error: DatapathError) -> Self {
+        Self(error.to_string())
+    }
+}
+
+impl Gate for Datapath {
+    fn adopted(&self) -> bool {
+        Datapath::adopted(self)
+    }
+
+    fn generation(&self) -> u32 {
+        Datapath::generation(self)
+    }
+
+    fn slots(&self) -> Result<Slots, GateError> {
+        let names = self.slot_names()?;
+        let mut slots = Slots::new();
+        for (slot, name, generation) in &names.rules {
+            slots.restore_rule(*slot, name, *generation);
+        }
+        for (slot, name, generation) in &names.ifaces {
+            slots.restore_iface(*slot, name, *generation);
+        }
+        for iface in Datapath::interfaces(self) {
+            slots.hold_iface(&iface.name, Datapath::generation(self));
+        }
+        Ok(slots)
+    }
+
+    fn install(
+        &mut self,
+        compiled: &Compiled,
+        slots: &Slots,
+        generation: u32,
+    ) -> Result<u32, GateError> {
+        let names = SlotNames {
+            rules: slots
+                .rules()
+                .map(|(slot, owner)| (slot, owner.name.clone(), owner.generation))
+                .collect(),
+            ifaces: slots
+                .ifaces()
+                .map(|(slot, owner)| (slot, owner.name.clone(), owner.generation))
+                .collect(),
+        };
+        Ok(Datapath::install(self, &compiled.table, generation, &names)?)
+    }
+
+    fn attach(&mut self, name: &str, mode: &str) -> Result<(), GateError> {
+        let mode: HookMode = mode.parse()?;
+        Ok(Datapath::attach(self, name, mode)?)
+    }
+
+    fn detach(&mut self, name: &str) -> Result<(), GateError> {
+        Ok(Datapath::detach(self, name)?)
+    }
+
+    fn interfaces(&self) -> Vec<IfaceView> {
+        Datapath::interfaces(self)
+    }
+
+    fn flows(&self) -> Result<Vec<FlowRecord>, GateError> {
+        Ok(Datapath::flows(self)?)
+    }
+
+    fn sweep(&mut self) -> Result<Vec<FlowRecord>, GateError> {
+        Ok(Datapath::sweep(self)?.0)
+    }
+
+    fn counters(&self) -> Result<CounterInput, GateError> {
+        Ok(Datapath::counters(self)?)
+    }
+
+    fn reset_counters(&mut self) -> Result<(), GateError> {
+        Ok(Datapath::reset_counters(self)?)
+    }
+
+    fn drain(&mut self, each: &mut dyn FnMut(&Event)) -> usize {
+        Datapath::drain(self, each)
+    }
+
+    fn clock(&self) -> Clock {
+        Datapath::clock(self)
+    }
+
+    fn limits(&self) -> Vec<String> {
+        Datapath::limits(self)
+    }
+}

@@ -1,0 +1,498 @@
+//! The daemon's core: one thread owns the gate, one desk owns the policy.
+//!
+//! A change of the policy is looked at, compiled and written beside the file first; then it is
+//! installed; then the file is put in place. Changes stand in a queue at the desk, so that each is
+//! made on top of the one before, or refused if it was based on an older one.
+
+mod actor;
+mod gate;
+mod kernel;
+mod persist;
+mod scene;
+mod types;
+
+pub use actor::{Actor, GateFacts, Job};
+pub use gate::{Gate, GateError};
+pub use persist::LastGood;
+pub use scene::CheckScene;
+pub use types::{
+    Applied, Change, ChangeOptions, ChangeView, Checked, ControlError, Place, PolicyText,
+};
+
+use crate::{
+    monitor::{Monitor, RuleInfo, names},
+    policy::{
+        self, Diagnostic, Policy, Slots,
+        edit::{self, EditError},
+    },
+    view::StatusView,
+};
+use actor::Install;
+use firewall_common::abi::{
+    ABI_VERSION,
+    table::{Direction, SLOT_DEFAULT_IN, SLOT_DEFAULT_OUT, Verdict},
+};
+use std::{
+    path::{Path, PathBuf},
+    sync::{
+        Arc, Mutex, PoisonError,
+        mpsc::{SendError, Sender},
+    },
+};
+use tokio::sync::oneshot;
+
+/// What doesn't change while the daemon lives.
+#[derive(Clone, Debug)]
+pub struct Facts {
+    /// This life of the daemon.
+    pub epoch: String,
+    /// When it began, RFC 3339.
+    pub started: String,
+    /// Where the console listens.
+    pub console: String,
+    /// Where the last good policy is kept.
+    pub last_good: PathBuf,
+}
+
+/// The policy desk.
+#[derive(Debug)]
+struct Desk {
+    policy: Policy,
+    file: PathBuf,
+    generation: u32,
+    /// What is wrong with the file, if the live policy isn't what it says.
+    trouble: Option<String>,
+}
+
+#[derive(Debug)]
+struct Core {
+    jobs: Mutex<Sender<Job>>,
+    desk: tokio::sync::Mutex<Desk>,
+    monitor: Arc<Mutex<Monitor>>,
+    facts: Facts,
+}
+
+/// A handle on the core; cheap to clone.
+#[derive(Clone, Debug)]
+pub struct Control(Arc<Core>);
+
+/// How the policy came to be live at the start.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Beginning {
+    /// The kernel had exactly this policy already.
+    Kept,
+    /// It was installed.
+    Installed,
+    /// The file couldn't be used: the last good policy is live instead. With what was wrong.
+    LastGood(String),
+}
+
+impl Control {
+    /// Takes the desk: makes the policy in `file` the live one, unless it is already.
+    ///
+    /// Where the file can't be used, the last good policy stays (or is put) in place: a machine that
+    /// was guarded doesn't come up open because of a typing mistake.
+    ///
+    /// # Errors
+    /// The file can't be used and there is no last good policy, or the kernel refused.
+    pub async fn begin(
+        jobs: Sender<Job>,
+        monitor: Arc<Mutex<Monitor>>,
+        facts: Facts,
+        file: &Path,
+    ) -> Result<(Self, Beginning), ControlError> {
+        let empty = policy::parse("", "").map_err(ControlError::Invalid)?;
+        let desk = Desk { policy: empty, file: file.to_owned(), generation: 0, trouble: None };
+        let control = Self(Arc::new(Core {
+            jobs: Mutex::new(jobs),
+            desk: tokio::sync::Mutex::new(desk),
+            monitor,
+            facts,
+        }));
+        let mut desk = control.0.desk.lock().await;
+        let last = LastGood::load(&control.0.facts.last_good);
+        let (policy, mut beginning) = match read_policy(file) {
+            Ok(policy) => (policy, Beginning::Installed),
+            Err(error) => {
+                let said = explain(&error);
+                let Some(last) = last.as_ref() else { return Err(error) };
+                let Ok(policy) = policy::parse(&last.text, &file.display().to_string()) else {
+                    return Err(error);
+                };
+                log::error!("{said}");
+                log::error!(
+                    "the last good policy is used instead; `sluice check {}`, then `sluice apply` it",
+                    file.display()
+                );
+                desk.trouble = Some(format!(
+                    "{} can't be used; the last good policy is live: {error}",
+                    file.display()
+                ));
+                (policy, Beginning::LastGood(said))
+            }
+        };
+        let gate = control.gate().await?;
+        let same = last.is_some_and(|last| {
+            last.text == policy.source
+                && last.version == env!("CARGO_PKG_VERSION")
+                && last.generation == gate.generation
+                && last.interfaces == attached(&gate)
+        });
+        if gate.adopted && gate.generation > 0 && same {
+            // The slots are those of the live policy: compiling tells the rules' places in them.
+            let install = compiled(&policy, gate.slots.clone(), gate.generation)?;
+            control.send(Job::Announce(install.rules, install.compiled.table.settings.timeouts))?;
+            desk.generation = gate.generation;
+            if beginning == Beginning::Installed {
+                beginning = Beginning::Kept;
+            }
+        } else {
+            let install = compiled(&policy, gate.slots.clone(), gate.generation + 1)?;
+            desk.generation =
+                control.ask(|answer| Job::Install(Box::new(install), answer)).await??;
+        }
+        desk.policy = policy;
+        control.remember(&desk, &gate);
+        drop(desk);
+        Ok((control, beginning))
+    }
+
+    /// How things are.
+    ///
+    /// # Errors
+    /// The core has stopped.
+    pub async fn status(&self) -> Result<StatusView, ControlError> {
+        let gate = self.gate().await?;
+        let desk = self.0.desk.lock().await;
+        let flows = self.0.monitor.lock().unwrap_or_else(PoisonError::into_inner).live_flows();
+        let mut limits = gate.limits;
+        limits.extend(desk.trouble.clone());
+        Ok(StatusView {
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            abi_version: ABI_VERSION,
+            pid: std::process::id(),
+            epoch: self.0.facts.epoch.clone(),
+            started: self.0.facts.started.clone(),
+            adopted: gate.adopted,
+            generation: desk.generation,
+            policy_file: desk.file.display().to_string(),
+            rules: u32::try_from(desk.policy.rules.len()).unwrap_or(u32::MAX),
+            flows,
+            interfaces: gate.interfaces,
+            limits,
+            console: self.0.facts.console.clone(),
+        })
+    }
+
+    /// The live policy as written.
+    pub async fn policy(&self) -> PolicyText {
+        let desk = self.0.desk.lock().await;
+        PolicyText {
+            text: desk.policy.source.clone(),
+            file: desk.file.display().to_string(),
+            generation: desk.generation,
+        }
+    }
+
+    /// Looks at a policy without touching anything.
+    ///
+    /// # Errors
+    /// It has errors, or is too large.
+    pub async fn check(
+        &self,
+        text: String,
+        ssh_connection: Option<String>,
+    ) -> Result<Checked, ControlError> {
+        let gate = self.gate().await?;
+        in_background(move || {
+            let policy = policy::parse(&text, "policy").map_err(ControlError::Invalid)?;
+            compiled(&policy, gate.slots, gate.generation + 1)?;
+            let warnings = CheckScene::of_this_machine(ssh_connection.as_deref()).check(&policy);
+            Ok(Checked {
+                ok: true,
+                rules: u32::try_from(policy.rules.len()).unwrap_or(u32::MAX),
+                warnings,
+            })
+        })
+        .await
+    }
+
+    /// Changes the policy, in the kernel and in its file.
+    ///
+    /// # Errors
+    /// Whatever stands in the way; nothing is changed then, except with [`ControlError::File`], which
+    /// says so.
+    pub async fn change(
+        &self,
+        change: Change,
+        options: ChangeOptions,
+    ) -> Result<Applied, ControlError> {
+        let mut desk = self.0.desk.lock().await;
+        if let Some(base) = options.base_generation
+            && base != desk.generation
+        {
+            return Err(ControlError::Conflict { generation: desk.generation, base });
+        }
+        let gate = self.gate().await?;
+        let facts = gate.clone();
+        let old = desk.policy.clone();
+        let ChangeOptions { dry_run, force, ssh_connection, base_generation: _ } = options;
+        let next = in_background(move || {
+            let policy = changed(change, &old)?;
+            let install = compiled(&policy, facts.slots, facts.generation + 1)?;
+            let changes = policy::diff(&old, &policy).iter().map(change_view).collect();
+            let warnings = CheckScene::of_this_machine(ssh_connection.as_deref()).check(&policy);
+            if !force {
+                refuse_lock_out(&warnings)?;
+            }
+            Ok(Next { policy, install, changes, warnings })
+        })
+        .await?;
+        let Next { policy, install, changes, warnings } = next;
+        if dry_run {
+            return Ok(Applied { generation: desk.generation, dry_run, changes, warnings });
+        }
+        let unwritable = |error| {
+            ControlError::File(format!("{}: {error}; nothing was changed", desk.file.display()))
+        };
+        let prepared = persist::prepare(&desk.file, &policy.source).map_err(unwritable)?;
+        let generation = self.ask(|answer| Job::Install(Box::new(install), answer)).await??;
+        desk.policy = policy;
+        desk.generation = generation;
+        desk.trouble = None;
+        self.remember(&desk, &gate);
+        log::info!("policy generation {generation} is live: {} changes", changes.len());
+        prepared.commit().map_err(|error| {
+            let said = format!(
+                "generation {generation} is live, but {} couldn't be replaced: {error}",
+                desk.file.display()
+            );
+            desk.trouble = Some(said.clone());
+            ControlError::File(said)
+        })?;
+        Ok(Applied { generation, dry_run, changes, warnings })
+    }
+
+    /// Reads the policy file again (another one, if `file` says so) and makes it live.
+    ///
+    /// # Errors
+    /// The file can't be used: what was live stays live, and `status` says so.
+    pub async fn reload(&self, file: &Path) -> Result<u32, ControlError> {
+        let mut desk = self.0.desk.lock().await;
+        let gate = self.gate().await?;
+        let (path, facts) = (file.to_owned(), gate.clone());
+        let read = in_background(move || {
+            let policy = read_policy(&path)?;
+            let install = compiled(&policy, facts.slots, facts.generation + 1)?;
+            Ok((policy, install))
+        })
+        .await;
+        let (policy, install) = match read {
+            Ok(read) => read,
+            Err(error) => {
+                desk.trouble = Some(format!(
+                    "{} can't be used; what was live stays live: {error}",
+                    file.display()
+                ));
+                return Err(error);
+            }
+        };
+        desk.generation = self.ask(|answer| Job::Install(Box::new(install), answer)).await??;
+        desk.policy = policy;
+        desk.file = file.to_owned();
+        desk.trouble = None;
+        self.remember(&desk, &gate);
+        Ok(desk.generation)
+    }
+
+    /// Sets all counters to zero.
+    ///
+    /// # Errors
+    /// The kernel refused.
+    pub async fn reset_counters(&self) -> Result<(), ControlError> {
+        Ok(self.ask(Job::ResetCounters).await??)
+    }
+
+    /// Makes the interfaces that take part exactly these; the policy is compiled again for them.
+    ///
+    /// # Errors
+    /// The first thing that couldn't be done; the rest is done all the same.
+    pub async fn interfaces(&self, wanted: &[(String, &'static str)]) -> Result<(), ControlError> {
+        let before = self.gate().await?.interfaces;
+        let mut first_error = None;
+        for iface in &before {
+            if !wanted.iter().any(|(name, mode)| *name == iface.name && *mode == iface.mode_asked) {
+                let name = iface.name.clone();
+                first_error =
+                    first_error.or(self.ask(|answer| Job::Detach(name, answer)).await?.err());
+            }
+        }
+        for (name, mode) in wanted {
+            if !before.iter().any(|iface| *name == iface.name && *mode == iface.mode_asked) {
+                let name = name.clone();
+                first_error =
+                    first_error.or(self.ask(|answer| Job::Attach(name, mode, answer)).await?.err());
+            }
+        }
+        first_error.map_or(Ok(()), |error| Err(error.into()))
+    }
+
+    /// Ends the core; the filter stays.
+    pub fn stop(&self) {
+        let _ = self.send(Job::Stop);
+    }
+
+    /// Leaves what the next daemon needs if the file is of no use by then.
+    fn remember(&self, desk: &Desk, gate: &GateFacts) {
+        let last = LastGood {
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            generation: desk.generation,
+            interfaces: attached(gate),
+            file: desk.file.display().to_string(),
+            text: desk.policy.source.clone(),
+        };
+        if let Err(error) = last.save(&self.0.facts.last_good) {
+            log::warn!("{}: {error}", self.0.facts.last_good.display());
+        }
+    }
+
+    async fn gate(&self) -> Result<GateFacts, ControlError> {
+        Ok(self.ask(Job::Facts).await??)
+    }
+
+    async fn ask<T>(&self, job: impl FnOnce(oneshot::Sender<T>) -> Job) -> Result<T, ControlError> {
+        let (answer, answered) = oneshot::channel();
+        self.send(job(answer))?;
+        answered.await.map_err(|_| ControlError::Stopping)
+    }
+
+    fn send(&self, job: Job) -> Result<(), ControlError> {
+        let jobs = self.0.jobs.lock().unwrap_or_else(PoisonError::into_inner);
+        jobs.send(job).map_err(|SendError(_)| ControlError::Stopping)
+    }
+}
+
+/// A change that only has to be installed.
+struct Next {
+    policy: Policy,
+    install: Install,
+    changes: Vec<ChangeView>,
+    warnings: Vec<Diagnostic>,
+}
+
+/// Parsing and compiling take milliseconds: not on the threads that serve clients.
+async fn in_background<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, ControlError> + Send + 'static,
+) -> Result<T, ControlError> {
+    tokio::task::spawn_blocking(work).await.unwrap_or(Err(ControlError::Stopping))
+}
+
+fn read_policy(file: &Path) -> Result<Policy, ControlError> {
+    let name = file.display().to_string();
+    let text = std::fs::read_to_string(file)
+        .map_err(|error| ControlError::File(format!("policy {name}: {error}")))?;
+    policy::parse(&text, &name).map_err(ControlError::Invalid)
+}
+
+/// The error with all its findings, for the log.
+pub(super) fn explain(error: &ControlError) -> String {
+    match error {
+        ControlError::Invalid(found) => found.render(false),
+        other => other.to_string(),
+    }
+}
+
+/// The policy as the change would leave it.
+fn changed(change: Change, old: &Policy) -> Result<Policy, ControlError> {
+    let place = |place: Place| match place {
+        Place::End => edit::Place::Last,
+        Place::Position(position) => edit::Place::At(position as usize),
+        Place::Before(name) => edit::Place::Before(name),
+        Place::After(name) => edit::Place::After(name),
+    };
+    let edited = match change {
+        Change::Replace(text) => {
+            return policy::parse(&text, &old.file).map_err(ControlError::Invalid);
+        }
+        Change::Add { text, place: to } => edit::add(old, &text, &place(to)),
+        Change::Delete(name) => edit::delete(old, &name),
+        Change::Move { name, place: to } => edit::move_to(old, &name, &place(to)),
+        Change::Enable(name) => edit::enable(old, &name),
+        Change::Disable(name) => edit::disable(old, &name),
+    };
+    edited.map_err(|error| match error {
+        EditError::UnknownRule { .. } => ControlError::NoSuchRule(error.to_string()),
+        EditError::Broken(found) => ControlError::Invalid(found),
+        EditError::NotOneRule { .. } | EditError::NoSuchPlace { .. } => {
+            ControlError::Unusable(error.to_string())
+        }
+    })
+}
+
+fn change_view(change: &policy::Change) -> ChangeView {
+    use policy::Change as C;
+    let (kind, what) = match change {
+        C::Default { direction, .. } => ("changed", format!("default {direction}")),
+        C::Option { name, .. } => ("changed", format!("option {name}")),
+        C::List { what, name, .. } => ("changed", format!("{what} {name}")),
+        C::RuleAdded { name, .. } => ("added", format!("rule {name}")),
+        C::RuleRemoved { name, .. } => ("removed", format!("rule {name}")),
+        C::RuleChanged { name, .. } => ("changed", format!("rule {name}")),
+        C::RuleMoved { name, .. } => ("moved", format!("rule {name}")),
+    };
+    ChangeView { kind: kind.to_owned(), what, text: change.to_string() }
+}
+
+fn refuse_lock_out(warnings: &[Diagnostic]) -> Result<(), ControlError> {
+    let findings: Vec<Diagnostic> =
+        warnings.iter().filter(|warning| warning.code == policy::SSH_LOCKOUT).cloned().collect();
+    match findings.first() {
+        None => Ok(()),
+        Some(first) => Err(ControlError::LockOut { connection: first.message.clone(), findings }),
+    }
+}
+
+fn compiled(policy: &Policy, mut slots: Slots, generation: u32) -> Result<Install, ControlError> {
+    let compiled = policy::compile(policy, &mut slots, generation)
+        .map_err(|error| ControlError::Unusable(error.to_string()))?;
+    let mut rules: Vec<RuleInfo> = compiled
+        .rules
+        .iter()
+        .zip(1..)
+        .map(|(rule, position)| RuleInfo {
+            position,
+            slot: rule.slot,
+            name: rule.name.clone(),
+            action: Verdict::from_name(rule.action).unwrap_or(Verdict::Continue),
+            enabled: rule.enabled,
+            log: rule.log,
+            text: rule.text.clone(),
+        })
+        .collect();
+    for (direction, slot, name) in [
+        (Direction::In, SLOT_DEFAULT_IN, names::DEFAULT_IN),
+        (Direction::Out, SLOT_DEFAULT_OUT, names::DEFAULT_OUT),
+    ] {
+        let action = policy.defaults[usize::from(direction.raw())];
+        rules.push(RuleInfo {
+            position: 0,
+            slot,
+            name: name.to_owned(),
+            action,
+            enabled: true,
+            log: false,
+            text: format!("{name} {}", action.name()),
+        });
+    }
+    Ok(Install { compiled, slots, generation, rules })
+}
+
+/// Names of the interfaces that take part, sorted.
+fn attached(gate: &GateFacts) -> Vec<String> {
+    let mut names: Vec<String> = gate.interfaces.iter().map(|iface| iface.name.clone()).collect();
+    names.sort();
+    names
+}
+
+#[cfg(test)]
+mod tests;

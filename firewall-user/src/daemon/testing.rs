@@ -1,0 +1,288 @@
+//! A daemon without a kernel, for tests of everything above the gate.
+
+use super::{
+    Core,
+    control::{Beginning, Control, ControlError, Facts, Gate, GateError},
+};
+use crate::{
+    monitor::{Clock, CounterInput, FlowRecord, Limits, Monitor},
+    policy::{Compiled, Slots},
+    server::{
+        api::Api,
+        auth::Auth,
+        listen::{ControlSocket, serve_tcp},
+        origin::Origins,
+        routes::{Server, router},
+        ws::{Patience, hub::Hub},
+    },
+    view::IfaceView,
+};
+use firewall_common::abi::{
+    event::{Class, Event},
+    flow::{Flow, Judgement, bits},
+    table::Verdict,
+};
+use std::{
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicU32, Ordering},
+    },
+};
+use tokio::sync::watch;
+
+/// The token of every test daemon.
+pub const TOKEN: &str = "00112233445566778899aabbccddeeff00112233445566778899aabbccddeeff";
+
+/// What the pretended kernel holds; tests put things in.
+#[derive(Debug, Default)]
+pub struct Kernel {
+    pub generation: u32,
+    pub adopted: bool,
+    pub slots: Slots,
+    pub interfaces: Vec<IfaceView>,
+    pub ring: Vec<Event>,
+    pub flows: Vec<FlowRecord>,
+    pub expired: Vec<FlowRecord>,
+    pub counters: CounterInput,
+    /// The next installation fails with this.
+    pub refuses: Option<String>,
+    pub now_ms: u64,
+    next_seq: [u64; 5],
+}
+
+impl Kernel {
+    /// Numbers and writes `n` verdict events; every event's source port is its number.
+    pub fn verdicts(&mut self, n: u64) {
+        for _ in 0..n {
+            let event = self.event(Class::Verdict);
+            self.ring.push(event);
+        }
+    }
+
+    /// Numbers `n` events of a class that find the ring full.
+    pub fn lose(&mut self, class: Class, n: u64) {
+        self.next_seq[usize::from(class.raw())] += n;
+        self.count();
+    }
+
+    fn count(&mut self) {
+        for (counter, produced) in self.counters.events.iter_mut().zip(self.next_seq) {
+            counter.produced = produced;
+        }
+    }
+
+    fn event(&mut self, class: Class) -> Event {
+        let seq = self.next_seq[usize::from(class.raw())];
+        self.next_seq[usize::from(class.raw())] += 1;
+        self.count();
+        let mut event = Event {
+            seq,
+            time_ns: self.now_ms * 1_000_000,
+            class: class.raw(),
+            verdict: Verdict::Drop.raw(),
+            family: 4,
+            proto: 17,
+            sport: (seq as u16).to_be_bytes(),
+            dport: 53u16.to_be_bytes(),
+            ifindex: 7,
+            frame_len: 60,
+            ..Event::default()
+        };
+        event.src[..4].copy_from_slice(&[10, 0, 0, 1]);
+        event.dst[..4].copy_from_slice(&[10, 0, 0, 2]);
+        event
+    }
+
+    /// A flow with this id and so many packets.
+    pub fn flow(id: u64, packets: u64) -> FlowRecord {
+        FlowRecord {
+            family: 4,
+            proto: 6,
+            src: [10, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0],
+            dst: [10, 0, 0, 2, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0],
+            sport: id as u16,
+            dport: 80,
+            flow: Flow {
+                id,
+                packets,
+                bytes: packets * 100,
+                first: 1,
+                last: 1,
+                bits: bits::SEEN_REPLY,
+                judged_in: Judgement::new(1, 16, Verdict::Allow.raw()),
+                if_in: 1,
+                tcp_state: 3,
+                ..Flow::default()
+            },
+        }
+    }
+}
+
+#[derive(Clone, Debug, Default)]
+struct MemoryGate(Arc<Mutex<Kernel>>);
+
+impl MemoryGate {
+    fn kernel(&self) -> std::sync::MutexGuard<'_, Kernel> {
+        self.0.lock().expect("no test panics with it locked")
+    }
+}
+
+impl Gate for MemoryGate {
+    fn adopted(&self) -> bool {
+        self.kernel().adopted
+    }
+    fn generation(&self) -> u32 {
+        self.kernel().generation
+    }
+    fn slots(&self) -> Result<Slots, GateError> {
+        Ok(self.kernel().slots.clone())
+    }
+    fn install(&mut self, _: &Compiled, slots: &Slots, generation: u32) -> Result<u32, GateError> {
+        let mut kernel = self.kernel();
+        if let Some(refusal) = kernel.refuses.take() {
+            return Err(GateError(refusal));
+        }
+        assert_eq!(generation, kernel.generation + 1);
+        kernel.slots = slots.clone();
+        kernel.generation = generation;
+        Ok(generation)
+    }
+    fn attach(&mut self, name: &str, mode: &str) -> Result<(), GateError> {
+        if name.starts_with("no") {
+            return Err(GateError(format!("no interface named `{name}`; there are: lo")));
+        }
+        let view = IfaceView { name: name.into(), mode_asked: mode.into(), ..IfaceView::default() };
+        self.kernel().interfaces.push(view);
+        Ok(())
+    }
+    fn detach(&mut self, name: &str) -> Result<(), GateError> {
+        self.kernel().interfaces.retain(|iface| iface.name != name);
+        Ok(())
+    }
+    fn interfaces(&self) -> Vec<IfaceView> {
+        self.kernel().interfaces.clone()
+    }
+    fn flows(&self) -> Result<Vec<FlowRecord>, GateError> {
+        Ok(self.kernel().flows.clone())
+    }
+    fn sweep(&mut self) -> Result<Vec<FlowRecord>, GateError> {
+        Ok(std::mem::take(&mut self.kernel().expired))
+    }
+    fn counters(&self) -> Result<CounterInput, GateError> {
+        Ok(self.kernel().counters.clone())
+    }
+    fn reset_counters(&mut self) -> Result<(), GateError> {
+        let mut kernel = self.kernel();
+        kernel.counters.rules.clear();
+        kernel.counters.reasons.clear();
+        Ok(())
+    }
+    fn drain(&mut self, each: &mut dyn FnMut(&Event)) -> usize {
+        let ring = std::mem::take(&mut self.kernel().ring);
+        ring.iter().for_each(each);
+        ring.len()
+    }
+    fn clock(&self) -> Clock {
+        let now_ms = self.kernel().now_ms;
+        Clock {
+            unix_ns: 1_700_000_000_000_000_000 + (now_ms * 1_000_000) as i64,
+            monotonic_ns: now_ms * 1_000_000,
+            ticks: 1_000 + now_ms / 4,
+            tick_ns: 4_000_000,
+        }
+    }
+    fn limits(&self) -> Vec<String> {
+        Vec::new()
+    }
+}
+
+/// A running daemon. Stops when dropped.
+pub struct TestDaemon {
+    pub kernel: Arc<Mutex<Kernel>>,
+    pub control: Control,
+    pub beginning: Beginning,
+    pub address: SocketAddr,
+    pub dir: PathBuf,
+    pub epoch: String,
+    pub stop: watch::Sender<bool>,
+}
+
+static COUNT: AtomicU32 = AtomicU32::new(0);
+
+/// A directory of the test's own.
+pub fn directory() -> PathBuf {
+    let dir = std::env::temp_dir().join(format!(
+        "sluice-unit-{}-{}",
+        std::process::id(),
+        COUNT.fetch_add(1, Ordering::Relaxed)
+    ));
+    std::fs::create_dir_all(&dir).expect("temporary directory");
+    dir
+}
+
+impl TestDaemon {
+    /// With this policy.
+    pub async fn start(policy: &str) -> Self {
+        Self::start_with(policy, Patience::default()).await
+    }
+
+    /// With this policy and this patience.
+    pub async fn start_with(policy: &str, patience: Patience) -> Self {
+        let dir = directory();
+        std::fs::write(dir.join("policy"), policy).expect("policy written");
+        Self::start_on(&dir, Kernel::default(), patience).await.expect("the daemon starts")
+    }
+
+    /// In a directory that has everything, over this kernel.
+    pub async fn start_on(
+        dir: &Path,
+        kernel: Kernel,
+        patience: Patience,
+    ) -> Result<Self, ControlError> {
+        let gate = MemoryGate(Arc::new(Mutex::new(kernel)));
+        let kernel = gate.0.clone();
+        let limits = Limits { events_kept: 100_000, ..Limits::default() };
+        let monitor = Arc::new(Mutex::new(Monitor::new(limits)));
+        let epoch = format!("epoch-{}", COUNT.fetch_add(1, Ordering::Relaxed));
+        let hub = Arc::new(Hub::new(monitor.clone(), epoch.clone()));
+        let core = Core::start(Box::new(gate), monitor.clone(), hub.clone()).expect("threads");
+        let facts = Facts {
+            epoch: epoch.clone(),
+            started: String::new(),
+            console: String::new(),
+            last_good: dir.join("live.json"),
+        };
+        let (control, beginning) =
+            Control::begin(core.jobs, monitor.clone(), facts, &dir.join("policy")).await?;
+        let tcp = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a port");
+        let address = tcp.local_addr().expect("bound");
+        let (stop, stopped) = watch::channel(false);
+        let server = Arc::new(Server {
+            api: Arc::new(Api::new(control.clone(), monitor, hub)),
+            auth: Auth::new(TOKEN.to_owned(), address.port()),
+            origins: Origins::new(address, &[], &[]),
+            patience,
+            stop: stopped.clone(),
+            sessions: Server::session_slots(),
+        });
+        let router = router(server);
+        let unix = ControlSocket::bind(&dir.join("sock"), "no-such-group-here").expect("a socket");
+        tokio::spawn(unix.serve(router.clone(), stopped.clone()));
+        tokio::spawn(serve_tcp(tcp, router, stopped));
+        Ok(Self { kernel, control, beginning, address, dir: dir.to_owned(), epoch, stop })
+    }
+
+    /// The pretended kernel.
+    pub fn kernel(&self) -> std::sync::MutexGuard<'_, Kernel> {
+        self.kernel.lock().expect("no test panics with it locked")
+    }
+}
+
+impl Drop for TestDaemon {
+    fn drop(&mut self) {
+        self.stop.send_replace(true);
+        self.control.stop();
+    }
+}

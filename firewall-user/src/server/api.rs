@@ -1,0 +1,284 @@
+//! The verbs: what can be asked, once, for HTTP and WebSocket alike.
+
+use super::{auth::Identity, error::ApiError, query, query::Query, ws::hub::Hub};
+use crate::{
+    daemon::control::{Change, ChangeOptions, Control, ControlError, Place},
+    monitor::Monitor,
+    view::{EventView, FlowView, RuleView},
+};
+use axum::http::StatusCode;
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
+use serde_json::{Value, json};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+/// All verbs, as in `hello.capabilities`.
+pub const VERBS: [&str; 14] = [
+    "status",
+    "stats",
+    "rules",
+    "flows",
+    "events",
+    "policy",
+    "policy.check",
+    "policy.apply",
+    "rule.add",
+    "rule.delete",
+    "rule.move",
+    "rule.enable",
+    "rule.disable",
+    "counters.reset",
+];
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Nothing {}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct CheckArgs {
+    text: String,
+    #[serde(default)]
+    ssh_connection: Option<String>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct ApplyArgs {
+    text: String,
+    #[serde(default)]
+    base_generation: Option<u32>,
+    #[serde(default)]
+    dry_run: bool,
+    #[serde(default)]
+    force: bool,
+    #[serde(default)]
+    ssh_connection: Option<String>,
+}
+
+/// `rule.*`: each verb takes its part of these.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RuleArgs {
+    #[serde(default)]
+    name: Option<String>,
+    #[serde(default)]
+    text: Option<String>,
+    #[serde(default)]
+    position: Option<u32>,
+    #[serde(default)]
+    before: Option<String>,
+    #[serde(default)]
+    after: Option<String>,
+    #[serde(default)]
+    base_generation: Option<u32>,
+    #[serde(default)]
+    dry_run: bool,
+    #[serde(default)]
+    force: bool,
+    #[serde(default)]
+    ssh_connection: Option<String>,
+}
+
+impl RuleArgs {
+    fn name(&mut self) -> Result<String, ApiError> {
+        self.name.take().ok_or_else(|| ApiError::bad_request("`name` is missing: which rule?"))
+    }
+    fn place(&mut self) -> Result<Option<Place>, ApiError> {
+        match (self.position.take(), self.before.take(), self.after.take()) {
+            (None, None, None) => Ok(None),
+            (Some(0), None, None) => Err(ApiError::bad_request("positions count from 1")),
+            (Some(position), None, None) => Ok(Some(Place::Position(position))),
+            (None, Some(name), None) => Ok(Some(Place::Before(name))),
+            (None, None, Some(name)) => Ok(Some(Place::After(name))),
+            _ => Err(ApiError::bad_request("give only one of `position`, `before`, `after`")),
+        }
+    }
+}
+
+/// Everything the server knows.
+#[derive(Debug)]
+pub struct Api {
+    control: Control,
+    monitor: Arc<Mutex<Monitor>>,
+    hub: Arc<Hub>,
+}
+
+impl Api {
+    /// An API over the daemon's core, its model, and its switchboard.
+    pub fn new(control: Control, monitor: Arc<Mutex<Monitor>>, hub: Arc<Hub>) -> Self {
+        Self { control, monitor, hub }
+    }
+
+    /// The switchboard for WebSocket sessions.
+    pub fn hub(&self) -> &Arc<Hub> {
+        &self.hub
+    }
+
+    /// Does `verb`.
+    ///
+    /// # Errors
+    /// Whatever is wrong with the verb, its arguments, or the state of things.
+    pub async fn call(&self, verb: &str, args: Value, who: &Identity) -> Result<Value, ApiError> {
+        match verb {
+            "status" => {
+                let Nothing {} = parse(args)?;
+                done(self.control.status().await?)
+            }
+            "stats" => {
+                let Nothing {} = parse(args)?;
+                done(&*self.model().stats())
+            }
+            "rules" => self.rules(&parse(args)?),
+            "flows" => self.flows(&parse(args)?),
+            "events" => self.events(&parse(args)?),
+            "policy" => {
+                let Nothing {} = parse(args)?;
+                done(self.control.policy().await)
+            }
+            "policy.check" => {
+                let CheckArgs { text, ssh_connection } = parse(args)?;
+                done(self.control.check(text, ssh_connection).await?)
+            }
+            "policy.apply" => {
+                let ApplyArgs { text, base_generation, dry_run, force, ssh_connection } =
+                    parse(args)?;
+                let options = ChangeOptions { base_generation, dry_run, force, ssh_connection };
+                self.change(Change::Replace(text), options, who).await
+            }
+            "rule.add" | "rule.delete" | "rule.move" | "rule.enable" | "rule.disable" => {
+                let mut args: RuleArgs = parse(args)?;
+                let change = match verb {
+                    "rule.add" => Change::Add {
+                        text: args
+                            .text
+                            .take()
+                            .ok_or_else(|| ApiError::bad_request("`text` is missing: the rule"))?,
+                        place: args.place()?.unwrap_or_default(),
+                    },
+                    "rule.move" => Change::Move {
+                        name: args.name()?,
+                        place: args.place()?.ok_or_else(|| {
+                            ApiError::bad_request("where to? give `position`, `before` or `after`")
+                        })?,
+                    },
+                    "rule.delete" => Change::Delete(args.name()?),
+                    "rule.enable" => Change::Enable(args.name()?),
+                    _ => Change::Disable(args.name()?),
+                };
+                if args.name.is_some() || args.text.is_some() || args.place()?.is_some() {
+                    return Err(ApiError::bad_request(format!(
+                        "`{verb}` doesn't take all of these arguments"
+                    )));
+                }
+                let RuleArgs { base_generation, dry_run, force, ssh_connection, .. } = args;
+                self.change(
+                    change,
+                    ChangeOptions { base_generation, dry_run, force, ssh_connection },
+                    who,
+                )
+                .await
+            }
+            "counters.reset" => {
+                let Nothing {} = parse(args)?;
+                self.control.reset_counters().await?;
+                log::info!("counters reset");
+                Ok(json!({"ok": true}))
+            }
+            _ => Err(ApiError::bad_request(format!(
+                "there is no verb `{verb}`; there are: {}",
+                VERBS.join(", ")
+            ))),
+        }
+    }
+
+    async fn change(
+        &self,
+        change: Change,
+        options: ChangeOptions,
+        who: &Identity,
+    ) -> Result<Value, ApiError> {
+        log::debug!("{} asks for {change:?}", who.role.name());
+        done(self.control.change(change, options).await?)
+    }
+
+    fn rules(&self, query: &Query) -> Result<Value, ApiError> {
+        let filter = query::filter::<RuleView>(query.filter.as_deref().unwrap_or(""))?;
+        let model = self.model();
+        let mut rows = model.rules();
+        rows.retain(|row| filter.as_ref().is_none_or(|filter| filter.matches(&**row)));
+        let rows: Vec<&RuleView> = rows.iter().map(|row| &**row).collect();
+        Ok(json!({"generation": model.generation(), "rows": rows}))
+    }
+
+    fn flows(&self, query: &Query) -> Result<Value, ApiError> {
+        let filter = query::filter::<FlowView>(query.filter.as_deref().unwrap_or(""))?;
+        let mut rows: Vec<FlowView> = {
+            let model = self.model();
+            model
+                .flows()
+                .filter(|row| filter.as_ref().is_none_or(|filter| filter.matches(row)))
+                .collect()
+        };
+        query::sort_flows(&mut rows, query.sort.as_deref())?;
+        let total = rows.len();
+        rows.truncate(query.limit());
+        Ok(json!({"total": total, "rows": rows}))
+    }
+
+    fn events(&self, query: &Query) -> Result<Value, ApiError> {
+        let filter = query::filter::<EventView>(query.filter.as_deref().unwrap_or(""))?;
+        let model = self.model();
+        let after = query.after.unwrap_or(0);
+        let mut rows: Vec<Arc<EventView>> = model
+            .events()
+            .all()
+            .rev()
+            .take_while(|(seq, _)| *seq > after)
+            .filter(|(_, row)| filter.as_ref().is_none_or(|filter| filter.matches(&***row)))
+            .take(query.limit())
+            .map(|(_, row)| row.clone())
+            .collect();
+        rows.reverse();
+        let seq = model.events().last_seq();
+        drop(model);
+        let rows: Vec<&EventView> = rows.iter().map(|row| &**row).collect();
+        Ok(json!({"epoch": self.hub.epoch(), "seq": seq, "rows": rows}))
+    }
+
+    fn model(&self) -> MutexGuard<'_, Monitor> {
+        self.monitor.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn parse<T: DeserializeOwned>(args: Value) -> Result<T, ApiError> {
+    let args = if args.is_null() { json!({}) } else { args };
+    serde_json::from_value(args)
+        .map_err(|error| ApiError::bad_request(format!("arguments: {error}")))
+}
+
+fn done(data: impl Serialize) -> Result<Value, ApiError> {
+    serde_json::to_value(data).map_err(|error| ApiError::internal(error.to_string()))
+}
+
+impl From<ControlError> for ApiError {
+    fn from(error: ControlError) -> Self {
+        let message = error.to_string();
+        let details = |details: Result<Value, serde_json::Error>| details.unwrap_or_default();
+        match error {
+            ControlError::Invalid(found) => {
+                Self::new(StatusCode::UNPROCESSABLE_ENTITY, "policy-invalid", message)
+                    .details(details(serde_json::to_value(found.items)))
+            }
+            ControlError::Unusable(_) => Self::new(StatusCode::UNPROCESSABLE_ENTITY, "policy-invalid", message).details(json!([])),
+            ControlError::NoSuchRule(_) => Self::not_found("no-such-rule", message),
+            ControlError::Conflict { generation, base } => Self::new(StatusCode::CONFLICT, "generation-conflict", message)
+                .details(json!({"generation": generation, "base_generation": base})),
+            ControlError::LockOut { connection, findings } => Self::new(StatusCode::CONFLICT, "lock-out", message)
+                .details(json!({"connection": connection, "findings": details(serde_json::to_value(findings))})),
+            ControlError::Gate(_) | ControlError::Stopping => {
+                Self::new(StatusCode::SERVICE_UNAVAILABLE, "datapath", message)
+            }
+            ControlError::File(_) => Self::internal(message),
+        }
+    }
+}

@@ -1,0 +1,208 @@
+//! The other end: what the command line uses to ask the daemon over its control socket.
+
+use super::error::{ErrorBody, ErrorEnvelope};
+use futures_util::{SinkExt, StreamExt};
+use http_body_util::{BodyExt, Full};
+use hyper::{Method, Request, body::Bytes, header};
+use hyper_util::rt::TokioIo;
+use serde::de::DeserializeOwned;
+use serde_json::Value;
+use std::{
+    io,
+    path::{Path, PathBuf},
+};
+use thiserror::Error;
+use tokio::net::UnixStream;
+use tokio_tungstenite::{WebSocketStream, client_async, tungstenite::Message};
+
+/// Why the daemon gave no good answer.
+#[derive(Debug, Error)]
+pub enum ClientError {
+    /// Nobody answers on the socket.
+    #[error("{}", unreachable(.socket, .error))]
+    Unreachable {
+        /// Where.
+        socket: PathBuf,
+        /// What the system said.
+        error: io::Error,
+    },
+    /// The connection broke, or spoke something else.
+    #[error("the daemon's answer broke off: {0}")]
+    Broken(String),
+    /// The daemon said no.
+    #[error("{}", .0.message)]
+    Refused(ErrorBody),
+}
+
+fn unreachable(socket: &Path, error: &io::Error) -> String {
+    let at = socket.display();
+    match error.kind() {
+        io::ErrorKind::NotFound => format!(
+            "no daemon: there is no {at}; start it with `systemctl start sluice` or `sluice daemon`"
+        ),
+        io::ErrorKind::PermissionDenied => {
+            format!("{at} is for root and members of group `sluice`: use sudo, or join the group")
+        }
+        io::ErrorKind::ConnectionRefused => format!(
+            "no daemon: nobody answers on {at}; it was stopped or killed (the filter goes on); start it again"
+        ),
+        _ => format!("can't reach the daemon on {at}: {error}"),
+    }
+}
+
+/// A client of the control socket. Each call is a connection of its own.
+#[derive(Clone, Debug)]
+pub struct Client {
+    socket: PathBuf,
+}
+
+/// A WebSocket conversation: JSON objects both ways (docs/protocol.md).
+#[derive(Debug)]
+pub struct Conversation(WebSocketStream<UnixStream>);
+
+impl Conversation {
+    /// Says something.
+    ///
+    /// # Errors
+    /// The connection broke.
+    pub async fn say(&mut self, message: &Value) -> Result<(), ClientError> {
+        let text = Message::Text(message.to_string().into());
+        self.0.send(text).await.map_err(|error| ClientError::Broken(error.to_string()))
+    }
+
+    /// The next message; `None` when the daemon closed the conversation.
+    ///
+    /// # Errors
+    /// The connection broke, or what came isn't JSON.
+    pub async fn hear(&mut self) -> Result<Option<Value>, ClientError> {
+        loop {
+            match self.0.next().await {
+                Some(Ok(Message::Text(text))) => {
+                    return serde_json::from_str(&text)
+                        .map(Some)
+                        .map_err(|error| ClientError::Broken(error.to_string()));
+                }
+                // The library answers pings, and sends the answers along with the next read or write.
+                Some(Ok(Message::Ping(_))) => {
+                    let _ = self.0.flush().await;
+                }
+                Some(Ok(Message::Binary(_) | Message::Pong(_) | Message::Frame(_))) => {}
+                Some(Ok(Message::Close(_))) | None => return Ok(None),
+                Some(Err(error)) => return Err(ClientError::Broken(error.to_string())),
+            }
+        }
+    }
+}
+
+impl Client {
+    /// A client of the daemon on this socket.
+    pub fn new(socket: impl Into<PathBuf>) -> Self {
+        Self { socket: socket.into() }
+    }
+
+    /// `GET path`.
+    ///
+    /// # Errors
+    /// The daemon isn't there, or said no.
+    pub async fn get<T: DeserializeOwned>(&self, path: &str) -> Result<T, ClientError> {
+        self.call(Method::GET, path, None).await
+    }
+
+    /// `POST path` with a JSON body.
+    ///
+    /// # Errors
+    /// The daemon isn't there, or said no.
+    pub async fn post<T: DeserializeOwned>(
+        &self,
+        path: &str,
+        body: &Value,
+    ) -> Result<T, ClientError> {
+        self.call(Method::POST, path, Some(body)).await
+    }
+
+    /// `DELETE path`.
+    ///
+    /// # Errors
+    /// The daemon isn't there, or said no.
+    pub async fn delete<T: DeserializeOwned>(&self, path: &str) -> Result<T, ClientError> {
+        self.call(Method::DELETE, path, None).await
+    }
+
+    async fn call<T: DeserializeOwned>(
+        &self,
+        method: Method,
+        path: &str,
+        body: Option<&Value>,
+    ) -> Result<T, ClientError> {
+        let broken = |error: &dyn std::fmt::Display| ClientError::Broken(error.to_string());
+        let stream = self.connect().await?;
+        let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream))
+            .await
+            .map_err(|error| broken(&error))?;
+        let connection = tokio::spawn(connection);
+        let mut request =
+            Request::builder().method(method).uri(path).header(header::HOST, "localhost");
+        if body.is_some() {
+            request = request.header(header::CONTENT_TYPE, "application/json");
+        }
+        let body = body.map_or_else(String::new, Value::to_string);
+        let request = request.body(Full::new(Bytes::from(body))).map_err(|error| broken(&error))?;
+        let response = sender.send_request(request).await.map_err(|error| broken(&error))?;
+        let status = response.status();
+        let bytes =
+            response.into_body().collect().await.map_err(|error| broken(&error))?.to_bytes();
+        connection.abort();
+        if status.is_success() {
+            return serde_json::from_slice(&bytes).map_err(|error| broken(&error));
+        }
+        match serde_json::from_slice::<ErrorEnvelope>(&bytes) {
+            Ok(envelope) => Err(ClientError::Refused(envelope.error)),
+            Err(_) => Err(ClientError::Broken(format!("status {status}"))),
+        }
+    }
+
+    /// Opens the WebSocket.
+    ///
+    /// # Errors
+    /// The daemon isn't there, or said no.
+    pub async fn talk(&self) -> Result<Conversation, ClientError> {
+        let stream = self.connect().await?;
+        match client_async("ws://localhost/api/v1/ws", stream).await {
+            Ok((socket, _)) => Ok(Conversation(socket)),
+            Err(error) => Err(ClientError::Broken(error.to_string())),
+        }
+    }
+
+    async fn connect(&self) -> Result<UnixStream, ClientError> {
+        UnixStream::connect(&self.socket)
+            .await
+            .map_err(|error| ClientError::Unreachable { socket: self.socket.clone(), error })
+    }
+}
+
+/// Encodes a query parameter or a path segment (RFC 3986: everything but the unreserved).
+pub fn escape(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    for byte in text.bytes() {
+        if byte.is_ascii_alphanumeric() || b"-._~".contains(&byte) {
+            out.push(char::from(byte));
+        } else {
+            out.push_str(&format!("%{byte:02X}"));
+        }
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn escaping() {
+        assert_eq!(
+            escape("proto=tcp and port in (22,80)"),
+            "proto%3Dtcp%20and%20port%20in%20%2822%2C80%29"
+        );
+        assert_eq!(escape("ä/"), "%C3%A4%2F");
+    }
+}
