@@ -2,7 +2,9 @@
 //! through the parser and through the kernel: no crash, a reason for each, and the two agree.
 
 use firewall_common::wire::{self, Facts, Parsed, Slice};
+use sluice_tests::kernel::{Fate, Hook, Kernel};
 use sluice_tests::{capture, model, packet, skip};
+use std::collections::BTreeMap;
 
 /// All captures as (file name, frames), or a skip.
 fn corpus(test: &str) -> Option<Vec<(String, Vec<Vec<u8>>)>> {
@@ -72,4 +74,51 @@ fn parser_and_oracle_agree_on_every_capture() {
         }
     }
     assert!(count > 1000, "only {count} packets were read");
+}
+
+#[test]
+fn the_kernel_survives_every_capture_and_agrees_with_the_parser() {
+    let test = "pcap::the_kernel_survives_every_capture_and_agrees_with_the_parser";
+    let Some(corpus) = corpus(test) else { return };
+    let Some(mut kernel) = Kernel::or_skip(test) else { return };
+    // Everything passes, whatever it is, so that only the reason tells what the kernel made of it.
+    kernel.install("default in allow\ndefault out allow\noption malformed allow\noption fragments allow\n");
+    let ns = kernel.namespace().clone();
+    let mut count = 0;
+    ns.run(|| {
+        let mut before = BTreeMap::new();
+        for (name, frames) in &corpus {
+            for (i, frame) in frames.iter().enumerate() {
+                // A test run takes no frame below an Ethernet header (TC: with nothing behind it), and
+                // none beyond a page.
+                if frame.len() < 15 || frame.len() > 3500 {
+                    continue;
+                }
+                for hook in [Hook::Xdp, Hook::TcIn, Hook::TcOut] {
+                    let (fate, data) = kernel.run(hook, 0, frame);
+                    assert_eq!((fate, &data), (Fate::Pass, frame), "{name}, packet {i}, {hook:?}");
+                    let now = kernel.counters().reasons;
+                    let counted: Vec<_> = now.iter().filter(|(key, n)| before.get(*key) != Some(*n)).map(|(key, _)| key.1).collect();
+                    assert_eq!(counted.len(), 1, "{name}, packet {i}, {hook:?}: one reason, not {counted:?}");
+                    check(counted[0], frame, &format!("{name}, packet {i}, {hook:?}"));
+                    before = now;
+                    count += 1;
+                }
+            }
+        }
+    });
+    assert!(count > 1000, "only {count} runs");
+}
+
+/// Whether the reason fits what the parser says of the frame.
+fn check(reason: &str, frame: &[u8], context: &str) {
+    let mut facts = Facts::default();
+    let expected: &[&str] = match wire::parse(&Slice(frame), &mut facts) {
+        Err(error) => &[error.name()],
+        Ok(Parsed::Arp) => &["arp"],
+        Ok(Parsed::OtherEthertype) => &["unknown-ethertype"],
+        Ok(Parsed::Ip) if facts.is_neighbour_discovery() => &["neighbour-discovery"],
+        Ok(Parsed::Ip) => &["default", "established", "related", "fragment-without-first"],
+    };
+    assert!(expected.contains(&reason), "{context}: the kernel says {reason}, the parser {expected:?}");
 }

@@ -1,0 +1,169 @@
+//! Vectors: single packets and short exchanges through the kernel programs, each asserting the verdict,
+//! the one reason it was counted under, the bytes of an answer, and what rules and flows counted.
+//!
+//! One file a topic below `vectors/`; this one holds what they share.
+
+#[path = "vectors/answers.rs"]
+mod answers;
+#[path = "vectors/flows.rs"]
+mod flows;
+#[path = "vectors/malformed.rs"]
+mod malformed;
+#[path = "vectors/rules.rs"]
+mod rules;
+
+use sluice_tests::kernel::{Counters, Fate, Hook, Kernel, SeenFlow};
+use sluice_tests::packet::{Packet, hex};
+
+/// Client and server of most vectors.
+pub const C: &str = "192.0.2.10";
+pub const S: &str = "198.51.100.20";
+pub const C6: &str = "2001:db8::10";
+pub const S6: &str = "2001:db8:1::20";
+
+/// All hooks.
+pub const HOOKS: [Hook; 3] = [Hook::Xdp, Hook::TcIn, Hook::TcOut];
+
+/// A kernel under test, asked packet by packet.
+pub struct Bench {
+    pub kernel: Kernel,
+    last: Counters,
+    case: String,
+}
+
+/// What one packet met.
+pub struct Met {
+    pub fate: Fate,
+    pub reason: &'static str,
+    pub data: Vec<u8>,
+    case: String,
+}
+
+impl Met {
+    #[track_caller]
+    fn is(self, fate: Fate, reason: &str) -> Self {
+        assert_eq!((self.fate, self.reason), (fate, reason), "{}", self.case);
+        self
+    }
+    #[track_caller]
+    pub fn passes(self, reason: &str) -> Self {
+        self.is(Fate::Pass, reason)
+    }
+    #[track_caller]
+    pub fn drops(self, reason: &str) -> Self {
+        self.is(Fate::Drop, reason)
+    }
+    #[track_caller]
+    pub fn answers(self, reason: &str) -> Self {
+        self.is(Fate::Answer, reason)
+    }
+}
+
+impl Bench {
+    /// A kernel, or a skip.
+    pub fn or_skip(test: &str) -> Option<Self> {
+        let kernel = Kernel::or_skip(test)?;
+        Some(Self { kernel, last: Counters::default(), case: String::new() })
+    }
+
+    /// Begins a case: its policy, and nothing remembered.
+    pub fn case(&mut self, label: &str, policy: &str) {
+        self.swap(policy);
+        self.kernel.clear();
+        self.last = self.kernel.counters();
+        self.case = label.to_owned();
+    }
+
+    /// Another policy within a case.
+    pub fn swap(&mut self, policy: &str) {
+        self.kernel.install(policy);
+    }
+
+    /// Sends a frame to a hook of interface number `interface`. Whatever it is, it must be counted
+    /// exactly once, with its length.
+    #[track_caller]
+    pub fn at(&mut self, hook: Hook, interface: usize, frame: &[u8]) -> Met {
+        let ns = self.kernel.namespace().clone();
+        let (fate, data) = ns.run(|| self.kernel.run(hook, interface, frame));
+        let now = self.kernel.counters();
+        let context = format!("{} ({hook:?}): {}", self.case, hex(frame));
+        let mut counted = Vec::new();
+        for (key, [packets, bytes]) in &now.reasons {
+            let [before, bytes_before] = self.last.reasons.get(key).copied().unwrap_or_default();
+            if (*packets, *bytes) != (before, bytes_before) {
+                counted.push((*key, packets - before, bytes - bytes_before));
+            }
+        }
+        assert_eq!(counted.len(), 1, "one reason a packet, not {counted:?}; {context}");
+        let ((verdict, reason), packets, bytes) = counted[0];
+        assert_eq!((packets, bytes), (1, frame.len() as u64), "{context}");
+        let same = matches!((verdict, fate), ("allow", Fate::Pass) | ("drop", Fate::Drop) | ("reject", Fate::Answer));
+        assert!(same, "counted as {verdict}, but {fate:?}; {context}");
+        if fate == Fate::Pass {
+            assert_eq!(data, frame, "what passes is left as it was; {context}");
+        }
+        self.last = now;
+        Met { fate, reason, data, case: context }
+    }
+
+    /// In at the first interface, by XDP.
+    #[track_caller]
+    pub fn xdp(&mut self, packet: &Packet) -> Met {
+        self.at(Hook::Xdp, 0, &packet.build())
+    }
+
+    /// In at the first interface, by TC.
+    #[track_caller]
+    pub fn tc_in(&mut self, packet: &Packet) -> Met {
+        self.at(Hook::TcIn, 0, &packet.build())
+    }
+
+    /// Out at the first interface.
+    #[track_caller]
+    pub fn out(&mut self, packet: &Packet) -> Met {
+        self.at(Hook::TcOut, 0, &packet.build())
+    }
+
+    /// Hits, packets and bytes of a rule so far.
+    pub fn rule(&self, name: &str) -> [u64; 3] {
+        self.last.rules.get(name).copied().unwrap_or_default()
+    }
+
+    /// Events of a class that were due so far.
+    pub fn events(&self, class: &str) -> u64 {
+        self.last.events.get(class).map_or(0, |[produced, _, suppressed]| produced + suppressed)
+    }
+
+    /// The flows in the table.
+    pub fn flows(&mut self) -> Vec<SeenFlow> {
+        self.kernel.flows()
+    }
+
+    /// Totals of the only flow there is.
+    #[track_caller]
+    pub fn only_flow(&mut self) -> [u64; 4] {
+        let flows = self.kernel.flows();
+        assert_eq!(flows.len(), 1, "{}: {flows:?}", self.case);
+        flows[0].totals
+    }
+}
+
+/// Client to server.
+pub fn forth() -> Packet {
+    Packet::new().ipv4(C, S)
+}
+
+/// Server to client.
+pub fn back() -> Packet {
+    Packet::new().ipv4(S, C)
+}
+
+/// Client to server, IPv6.
+pub fn forth6() -> Packet {
+    Packet::new().ipv6(C6, S6)
+}
+
+/// Server to client, IPv6.
+pub fn back6() -> Packet {
+    Packet::new().ipv6(S6, C6)
+}
