@@ -124,7 +124,13 @@ impl Kernel {
                 aya::programs::Program::SchedClassifier(program) => program.load(),
                 other => panic!("{name} is a {other:?}"),
             };
-            loaded.unwrap_or_else(|error| panic!("the verifier refuses {name}: {error:#?}"));
+            loaded.unwrap_or_else(|error| {
+                // The end of the verifier's log says what was wrong; all of it may be megabytes.
+                let words = format!("{error:#?}");
+                let end: Vec<&str> = words.lines().rev().take(40).collect();
+                let end: Vec<&str> = end.into_iter().rev().collect();
+                panic!("the verifier refuses {name}:\n{}", end.join("\n"))
+            });
             Program::of(program.fd().expect("a loaded program"))
         };
         let (xdp, tc_in, tc_out) = (program("sluice_xdp"), program("sluice_tc_in"), program("sluice_tc_out"));
