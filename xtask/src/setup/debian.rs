@@ -55,6 +55,12 @@ const ITEMS: &[Item] = &[
     item("iperf3", "iperf3", "makes bulk traffic", Need::Test),
     item("tcpdump", "tcpdump", "watches the lab", Need::Test),
     item("python3", "python3", "plays peers in the tests", Need::Test),
+    Item {
+        sign: Sign::File("/usr/lib/python3/dist-packages/websockets"),
+        package: "python3-websockets",
+        why: "is the independent WebSocket client of the tests",
+        need: Need::Test,
+    },
     item("chromium", "chromium", "tests the console", Need::Test),
     item("dpkg-deb", "dpkg", "makes the package", Need::Package),
     item(
