@@ -121,4 +121,10 @@ export class ServerError extends Error {
     if (typeof d === "object" && d !== null && "column" in d && typeof d.column === "number") return d.column;
     return null;
   }
+
+  /** What to do about it, if the server said. */
+  get hint(): string | null {
+    const d = this.details;
+    return typeof d === "object" && d !== null && "hint" in d && typeof d.hint === "string" ? d.hint : null;
+  }
 }

@@ -6,10 +6,10 @@ export interface Term {
   value: string | number;
 }
 
-/** Quotes what isn't a bare word of the language. */
+/** Quotes what isn't a bare word of the language. Between quotes everything stands for itself, so a quote can't be written. */
 export function quote(value: string | number): string {
   const text = String(value);
-  return /^[A-Za-z0-9_][A-Za-z0-9_.:/-]*$/.test(text) ? text : `"${text.replace(/["\\]/g, "\\$&")}"`;
+  return /^[\p{L}\p{N}.:/_+%@*-]+$/u.test(text) && !/^(and|or|not)$/.test(text) ? text : `"${text.replaceAll('"', "")}"`;
 }
 
 export const termText = (term: Term, not = false): string => `${term.field}${not ? "!=" : "="}${quote(term.value)}`;
@@ -28,8 +28,7 @@ function topLevelOr(text: string): boolean {
   let quoted = false;
   for (let i = 0; i < text.length; i++) {
     const c = text[i];
-    if (quoted && c === "\\") i += 1;
-    else if (c === '"') quoted = !quoted;
+    if (c === '"') quoted = !quoted;
     else if (quoted) continue;
     else if (c === "(") depth += 1;
     else if (c === ")") depth -= 1;

@@ -93,6 +93,7 @@ export function FilterBox(props: Props) {
               <button type="button" class="quiet" onClick={point}>column {column()}</button>
             </Show>
             <span>{error().message.replace(/^(?:at )?column \d+: */, "")}</span>
+            <Show when={error().hint}><span class="note">{error().hint}</span></Show>
           </div>
         )}
       </Show>
