@@ -1,5 +1,5 @@
 import { createSignal, onMount, Show } from "solid-js";
-import { signIn } from "../state/session";
+import { expired, signIn } from "../state/session";
 import { Logo } from "../ui/Logo";
 
 export function Login() {
@@ -28,6 +28,7 @@ export function Login() {
     <div class="login">
       <form class="login-card" onSubmit={(event) => void submit(event)}>
         <div class="login-brand"><Logo /><h1>Sluice</h1></div>
+        <Show when={expired()}><p class="note" role="status">Your login is no longer valid: the daemon was restarted, or it ran out.</p></Show>
         <label for="token">Token of this daemon</label>
         <input
           ref={input}

@@ -90,6 +90,8 @@ export function createFeed(first: string, keep: number, counts: boolean): Feed {
       publish();
     },
     async refilter(text) {
+      // Whoever asks for something else wants to see it.
+      if (paused()) this.pause(false);
       setFilter(text);
       const refused = await sub.refilter(text);
       if (filter() === text) setError(refused);

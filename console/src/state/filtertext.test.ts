@@ -24,6 +24,7 @@ describe("narrow", () => {
   });
   it("keeps the meaning of an or", () => {
     expect(narrow("dport=22 or dport=80", tcp)).toBe("(dport=22 or dport=80) and proto=tcp");
+    expect(narrow("dport=22||dport=80", tcp)).toBe("(dport=22||dport=80) and proto=tcp");
     expect(narrow("(dport=22)or dport=80", tcp)).toBe("((dport=22)or dport=80) and proto=tcp");
   });
   it("adds no parentheses for an or that is inside some, or quoted, or part of a word", () => {

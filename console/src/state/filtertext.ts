@@ -32,6 +32,7 @@ function topLevelOr(text: string): boolean {
     else if (quoted) continue;
     else if (c === "(") depth += 1;
     else if (c === ")") depth -= 1;
+    else if (depth === 0 && text.startsWith("||", i)) return true;
     else if (depth === 0 && /^or\b/i.test(text.slice(i)) && /(^|[\s)])$/.test(text.slice(0, i))) return true;
   }
   return false;

@@ -116,6 +116,8 @@ export function createFlows(first: string): Flows {
       publish();
     },
     async refilter(text) {
+      // Whoever asks for something else wants to see it.
+      if (paused()) this.pause(false);
       setFilter(text);
       const refused = await sub.refilter(text);
       if (filter() === text) setError(refused);

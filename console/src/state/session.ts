@@ -12,10 +12,12 @@ const [link, setLink] = createSignal<Link>({ phase: "stopped" });
 const [hello, setHello] = createSignal<Hello | null>(null);
 const [roundTrip, setRoundTrip] = createSignal<number | null>(null);
 const [reconnects, setReconnects] = createSignal(0);
+/** A login that was good once is gone: the daemon restarted, or twelve hours passed. */
+const [expired, setExpired] = createSignal(false);
 /** When the picture on the screen stopped being current; `null` while it is. */
 const [staleSince, setStaleSince] = createSignal<number | null>(null);
 
-export { hello, link, login, reconnects, roundTrip, staleSince };
+export { expired, hello, link, login, reconnects, roundTrip, staleSince };
 
 const host: Host = {
   connect: () => new WebSocket(`${location.protocol === "https:" ? "wss" : "ws"}://${location.host}/api/v1/ws`) as unknown as SocketLike,
@@ -38,6 +40,7 @@ export const client = new Client(host, {
       setStaleSince((since) => since ?? Date.now());
     } else if (next.phase === "unauthorized") {
       client.stop();
+      setExpired(true);
       setLogin("needed");
     }
   },
@@ -52,6 +55,7 @@ export async function begin(): Promise<void> {
 }
 
 function enter(): void {
+  setExpired(false);
   setLogin("done");
   client.start();
 }
