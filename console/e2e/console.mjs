@@ -182,7 +182,7 @@ async function checks(browser, line, url, env) {
   await check("the overview counts flows and draws rates", async () => {
     await until("flows on the overview", async () => (await number("#tile-flows")) > 0);
     await until("rates", async () => !(await text(".tile-value")).includes("–"));
-    assert((await page.locator(".plot canvas").count()) === 3, "three charts");
+    assert((await page.locator(".chart").count()) === 3, "three charts");
     await until("something drawn", () =>
       page.$eval(".plot canvas", (canvas) => {
         const { data } = canvas.getContext("2d").getImageData(0, 0, canvas.width, canvas.height);

@@ -50,7 +50,7 @@ export function Rules() {
     { key: "bytes", title: "Bytes", width: "80px", align: "end", text: (r) => bytes(r.bytes), tip: (r) => `${count(r.bytes)} B`, by: (r) => r.bytes, class: () => "num" },
     { key: "last_hit", title: "Last hit", width: "104px", align: "end", text: (r) => ago(r.last_hit, now()), tip: (r) => dateTime(r.last_hit), by: (r) => (r.last_hit ? Date.parse(r.last_hit) : 0), class: () => "num dim", min: 1000 },
     {
-      key: "see", title: "", width: "104px",
+      key: "see", title: "", width: "104px", min: 950,
       cell: (r) => (
         <span class="links">
           <a class="jump" href={href("flows", { filter: `rule=${quote(r().name)}` })} title="Flows this rule let in">flows</a>

@@ -1,6 +1,6 @@
 /** Lines over time. uPlot draws; this keeps its size, colours and data current. */
 
-import { createEffect, createSignal, For, on, onCleanup, onMount } from "solid-js";
+import { createEffect, createSignal, For, Index, on, onCleanup, onMount } from "solid-js";
 import uPlot from "uplot";
 import "uplot/dist/uPlot.min.css";
 
@@ -15,6 +15,7 @@ interface Props {
   title: string;
   /** Unix seconds. */
   times: number[];
+  /** One strip each, with a scale of its own: beside what passes, what is dropped would be a line along the floor. */
   lines: Line[];
   /** Seconds shown. */
   range: number;
@@ -26,23 +27,41 @@ const dark = window.matchMedia("(prefers-color-scheme: dark)");
 
 const css = (name: string): string => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
 
-/** Two to five ticks below the top, at 1, 2 or 5 times a power of ten. */
-function top(max: number): number {
-  if (max <= 0) return 1;
+/** Round tops of a scale, and into how many round parts each can be cut. */
+const TOPS: [top: number, parts: number][] = [[1, 5], [1.5, 3], [2, 4], [3, 3], [4, 4], [5, 5], [8, 4], [10, 5], [15, 3]];
+
+/** The top of a scale that holds `max` with a little air. */
+function scale(max: number): [top: number, parts: number] {
+  if (max <= 0) return [1, 5];
   const power = 10 ** Math.floor(Math.log10(max));
-  const step = [1, 1.5, 2, 3, 4, 5, 8, 10].find((s) => s * power >= max * 1.05) ?? 12;
-  return step * power;
+  const [top, parts] = TOPS.find(([t]) => t * power >= max * 1.05) ?? [15, 3];
+  return [top * power, parts];
+}
+
+/** Where the scale is labelled: both ends, and as much between them as there is room for. */
+function ticks(top: number, height: number): number[] {
+  const parts = height < 55 ? 1 : height < 110 ? 2 : scale(top / 1.06)[1];
+  return Array.from({ length: parts + 1 }, (_, i) => (top * i) / parts);
 }
 
 const two = (n: number): string => String(n).padStart(2, "0");
 
-export function Chart(props: Props) {
+interface StripProps {
+  times: number[];
+  line: Line;
+  range: number;
+  format(value: number): string;
+  /** The time axis is drawn once, under the last strip. */
+  last: boolean;
+  onCursor(index: number | null): void;
+}
+
+function Strip(props: StripProps) {
   let holder!: HTMLDivElement;
   let plot: uPlot | undefined;
-  const [at, setAt] = createSignal<number | null>(null);
 
-  const data = (): uPlot.AlignedData => [props.times, ...props.lines.map((l) => l.values)];
-  const window_ = (): [number, number] => {
+  const data = (): uPlot.AlignedData => [props.times, props.line.values];
+  const span = (): [number, number] => {
     const end = props.times[props.times.length - 1] ?? Date.now() / 1000;
     return [end - props.range, end];
   };
@@ -51,40 +70,28 @@ export function Chart(props: Props) {
     plot?.destroy();
     const grid = { stroke: css("--line-soft"), width: 1 };
     const axis = { stroke: css("--dim"), font: `11px ${css("--font")}`, grid, ticks: { show: false } };
+    const clock = (s: number) => {
+      const d = new Date(s * 1000);
+      const seconds = d.getSeconds();
+      return `${two(d.getHours())}:${two(d.getMinutes())}${seconds === 0 && props.range > 300 ? "" : `:${two(seconds)}`}`;
+    };
     plot = new uPlot(
       {
         width: holder.clientWidth,
         height: holder.clientHeight,
         legend: { show: false },
-        padding: [8, 22, 0, 0],
+        padding: [8, 22, props.last ? 0 : 4, 0],
         cursor: { sync: { key: SYNC.key }, y: false, drag: { x: false, y: false }, points: { size: 6 } },
-        scales: { x: { time: true, range: () => window_() }, y: { range: (_u, _min, max) => [0, top(max ?? 0)] } },
+        scales: { x: { time: true, range: span }, y: { range: (_u, _min, max) => [0, scale(max ?? 0)[0]] } },
         axes: [
-          {
-            ...axis,
-            size: 24,
-            gap: 4,
-            space: 84,
-            values: (_u, splits) =>
-              splits.map((s) => {
-                const d = new Date(s * 1000);
-                const seconds = d.getSeconds();
-                return `${two(d.getHours())}:${two(d.getMinutes())}${seconds === 0 && props.range > 300 ? "" : `:${two(seconds)}`}`;
-              }),
-          },
-          { ...axis, size: 68, gap: 6, space: 34, values: (_u, splits) => splits.map((s) => (s === 0 ? "0" : props.format(s))) },
+          { ...axis, size: props.last ? 24 : 0, gap: 4, space: 84, values: (_u, splits) => splits.map((s) => (props.last ? clock(s) : "")) },
+          { ...axis, size: 68, gap: 6, splits: (u, _axis, _min, max) => ticks(max, u.height - (props.last ? 24 : 0)), values: (_u, splits) => splits.map((s) => (s === 0 ? "0" : props.format(s))) },
         ],
         series: [
           {},
-          ...props.lines.map((l, i) => ({
-            label: l.label,
-            stroke: css(l.color),
-            width: 1.5,
-            points: { show: false },
-            ...(i === 0 ? { fill: css(`${l.color}-fill`) } : {}),
-          })),
+          { label: props.line.label, stroke: css(props.line.color), fill: css(`${props.line.color}-fill`), width: 1.5, points: { show: false } },
         ],
-        hooks: { setCursor: [(u) => setAt(u.cursor.idx ?? null)] },
+        hooks: { setCursor: [(u) => props.onCursor(u.cursor.idx ?? null)] },
       },
       data(),
       holder,
@@ -102,8 +109,13 @@ export function Chart(props: Props) {
       plot?.destroy();
     });
   });
-  createEffect(on([() => props.times, () => props.lines, () => props.range], () => plot?.setData(data()), { defer: true }));
+  createEffect(on([() => props.times, () => props.line.values, () => props.range], () => plot?.setData(data()), { defer: true }));
 
+  return <div class="plot" classList={{ last: props.last }} ref={holder} />;
+}
+
+export function Chart(props: Props) {
+  const [at, setAt] = createSignal<number | null>(null);
   const shown = (line: Line): string => {
     const value = line.values[at() ?? line.values.length - 1];
     return value === null || value === undefined ? "–" : props.format(value);
@@ -125,7 +137,13 @@ export function Chart(props: Props) {
           </For>
         </ul>
       </header>
-      <div class="plot" ref={holder} role="img" aria-label={`${props.title}: ${props.lines.map((l) => `${l.label} ${shown(l)}`).join(", ")}`} />
+      <div class="strips" role="img" aria-label={`${props.title}: ${props.lines.map((l) => `${l.label} ${shown(l)}`).join(", ")}`}>
+        <Index each={props.lines}>
+          {(line, i) => (
+            <Strip times={props.times} line={line()} range={props.range} format={props.format} last={i === props.lines.length - 1} onCursor={setAt} />
+          )}
+        </Index>
+      </div>
     </section>
   );
 }
