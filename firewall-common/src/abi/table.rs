@@ -234,12 +234,17 @@ pub struct RuleTable {
 }
 
 impl RuleTable {
-    /// Derives `terminal` and `continues` from the first `rules` actions; the number of rules that
-    /// only count or log, where that is more than [`MAX_CONTINUES`].
-    pub fn index_actions(&mut self, rules: usize) -> Result<(), usize> {
+    /// Derives `terminal` and `continues` from the actions in use (those with a slot).
+    ///
+    /// # Errors
+    /// The number of rules that only count or log, where that is more than [`MAX_CONTINUES`].
+    pub fn index_actions(&mut self) -> Result<(), usize> {
         self.terminal = [0; WORDS];
         let mut n = 0;
-        for (i, action) in self.actions.iter().enumerate().take(rules) {
+        for (i, action) in self.actions.iter().enumerate() {
+            if action.slot == SLOT_NONE {
+                continue;
+            }
             if action.verdict != Verdict::Continue as u8 {
                 self.terminal[i / 64] |= 1 << (i % 64);
             } else {

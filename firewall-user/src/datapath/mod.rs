@@ -41,7 +41,7 @@ use firewall_common::abi::{
     iface::{IFACE_SLOTS, IFINDEX_LIMIT, Iface},
     names::Name,
     reason::Reason,
-    table::{MAX_CONTINUES, MAX_RULES, RULE_SLOTS, RuleTable, TIMEOUTS, Verdict},
+    table::{MAX_CONTINUES, RULE_SLOTS, RuleTable, TIMEOUTS, Verdict},
 };
 use std::{
     fs::File,
@@ -269,11 +269,8 @@ impl Datapath {
         let mut ours: Box<RuleTable> = bytemuck::allocation::zeroed_box();
         bytemuck::bytes_of_mut(&mut *ours).copy_from_slice(bytemuck::bytes_of(table));
         self.to_kernel_units(&mut ours.settings);
-        let rules = ours.settings.words as usize * 64;
-        ours.index_actions(rules.min(MAX_RULES)).map_err(|n| DatapathError::TooManyContinues {
-            seen: n,
-            limit: MAX_CONTINUES,
-        })?;
+        ours.index_actions()
+            .map_err(|seen| DatapathError::TooManyContinues { seen, limit: MAX_CONTINUES })?;
         let idle = next & 1;
         self.tables.set(idle, &*ours, 0).map_err(DatapathError::map("TABLES"))?;
         let known = self.slot_names()?;
