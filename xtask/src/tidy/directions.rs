@@ -14,12 +14,11 @@ const MEMBERS: [(&str, &[&str]); 5] = [
 /// A room of firewall-user, and the rooms (modules of the crate) that it may name.
 const ROOMS: [(&str, &[&str]); 5] = [
     ("policy", &["policy"]),
-    ("filter", &["filter", "view"]),
-    ("datapath", &["datapath", "policy", "view"]),
-    (
-        "monitor",
-        &["monitor", "datapath", "filter", "policy", "view"],
-    ),
+    // The policy's spans and "did you mean" serve the filter language too.
+    ("filter", &["filter", "policy", "view"]),
+    // The monitor owns the records that it is fed with; the datapath makes them.
+    ("datapath", &["datapath", "monitor", "view"]),
+    ("monitor", &["monitor", "filter", "policy", "view"]),
     (
         "server",
         &[
