@@ -86,11 +86,7 @@ impl Addrs {
             }
         });
         let range = prop_oneof![(v4(), v4()), (v6(), v6())].prop_map(|(a, b)| {
-            if bits(a) <= bits(b) {
-                Self::Range(a, b)
-            } else {
-                Self::Range(b, a)
-            }
+            if bits(a) <= bits(b) { Self::Range(a, b) } else { Self::Range(b, a) }
         });
         prop_oneof![prefix, range]
     }
@@ -132,16 +128,8 @@ struct List<T> {
 fn list<T: Clone + std::fmt::Debug>(
     item: impl Strategy<Value = T>,
 ) -> impl Strategy<Value = List<T>> {
-    (
-        any::<bool>(),
-        proptest::collection::vec(item, 1..4),
-        0usize..4,
-    )
-        .prop_map(|(negated, items, named)| List {
-            negated,
-            named: named.min(items.len()),
-            items,
-        })
+    (any::<bool>(), proptest::collection::vec(item, 1..4), 0usize..4)
+        .prop_map(|(negated, items, named)| List { negated, named: named.min(items.len()), items })
 }
 
 #[derive(Clone, Debug)]
@@ -164,15 +152,8 @@ struct Rule {
 enum ProtoClause {
     Any,
     Some(Vec<u8>),
-    Icmp {
-        v6: bool,
-        types: Vec<u8>,
-        codes: Option<Vec<u8>>,
-    },
-    Tcp {
-        value: u8,
-        mask: u8,
-    },
+    Icmp { v6: bool, types: Vec<u8>, codes: Option<Vec<u8>> },
+    Tcp { value: u8, mask: u8 },
 }
 
 const ACTIONS: [(&str, Option<Verdict>); 4] = [
@@ -200,10 +181,8 @@ fn rule() -> impl Strategy<Value = Rule> {
     };
     let addrs = || proptest::option::weighted(0.4, list(Addrs::any()));
     let direction = proptest::option::of(proptest::sample::select(Direction::ALL));
-    let on = proptest::option::weighted(
-        0.3,
-        (any::<bool>(), proptest::collection::vec(0u8..4, 1..3)),
-    );
+    let on =
+        proptest::option::weighted(0.3, (any::<bool>(), proptest::collection::vec(0u8..4, 1..3)));
     let states = proptest::option::weighted(
         0.3,
         proptest::collection::vec(proptest::sample::select(State::ALL), 1..3),
@@ -252,8 +231,7 @@ impl Rule {
     fn matches(&self, p: &Probe, iface: u8) -> bool {
         let asks_ports = self.sport.is_some() || self.dport.is_some();
         let addr_ok = |list: &Option<List<Addrs>>, addr| {
-            list.as_ref()
-                .is_none_or(|l| l.items.iter().any(|a| a.holds(addr)) != l.negated)
+            list.as_ref().is_none_or(|l| l.items.iter().any(|a| a.holds(addr)) != l.negated)
         };
         let port_ok = |list: &Option<List<(u16, u16)>>, port| {
             list.as_ref()
@@ -261,10 +239,7 @@ impl Rule {
         };
         self.enabled
             && self.direction.is_none_or(|d| d == p.direction)
-            && self
-                .on
-                .as_ref()
-                .is_none_or(|(negated, names)| names.contains(&iface) != *negated)
+            && self.on.as_ref().is_none_or(|(negated, names)| names.contains(&iface) != *negated)
             && self.family.is_none_or(|v4| v4 == p.src.is_ipv4())
             && match &self.proto {
                 ProtoClause::Any => true,
@@ -306,10 +281,7 @@ impl Rule {
             ));
         }
         clauses.extend(self.direction.map(|d| d.name().to_owned()));
-        clauses.extend(
-            self.family
-                .map(|v4| if v4 { "ipv4" } else { "ipv6" }.to_owned()),
-        );
+        clauses.extend(self.family.map(|v4| if v4 { "ipv4" } else { "ipv6" }.to_owned()));
         match &self.proto {
             ProtoClause::Any => {}
             ProtoClause::Some(protos) => clauses.push(format!("proto {}", braces(protos.iter()))),
@@ -326,15 +298,9 @@ impl Rule {
             }
             ProtoClause::Tcp { value, mask } => {
                 let names = |byte: u8| {
-                    let set: Vec<&str> = (0..8)
-                        .filter(|i| byte >> i & 1 == 1)
-                        .map(|i| FLAGS[i])
-                        .collect();
-                    if set.is_empty() {
-                        "none".to_owned()
-                    } else {
-                        set.join(",")
-                    }
+                    let set: Vec<&str> =
+                        (0..8).filter(|i| byte >> i & 1 == 1).map(|i| FLAGS[i]).collect();
+                    if set.is_empty() { "none".to_owned() } else { set.join(",") }
                 };
                 // A mask of nothing can't be written, and asks for nothing.
                 clauses.push(if *mask == 0 {
@@ -344,21 +310,16 @@ impl Rule {
                 });
             }
         }
-        for (end, addrs, ports) in [
-            ("from", &self.src, &self.sport),
-            ("to", &self.dst, &self.dport),
-        ] {
+        for (end, addrs, ports) in
+            [("from", &self.src, &self.sport), ("to", &self.dst, &self.dport)]
+        {
             let mut clause = String::new();
             if let Some(list) = addrs {
                 clause.push_str(&list_text(list, &format!("a{n}{end}"), out, Addrs::text));
             }
             if let Some(list) = ports {
                 let text = list_text(list, &format!("p{n}{end}"), out, |(a, b)| {
-                    if a == b {
-                        a.to_string()
-                    } else {
-                        format!("{a}-{b}")
-                    }
+                    if a == b { a.to_string() } else { format!("{a}-{b}") }
                 });
                 write!(clause, " port {text}").unwrap();
             }
@@ -369,11 +330,7 @@ impl Rule {
         if let Some(states) = &self.states {
             clauses.push(format!(
                 "state {}",
-                states
-                    .iter()
-                    .map(|s| s.name())
-                    .collect::<Vec<_>>()
-                    .join(",")
+                states.iter().map(|s| s.name()).collect::<Vec<_>>().join(",")
             ));
         }
         let turn = n % clauses.len().max(1);
@@ -383,10 +340,7 @@ impl Rule {
 }
 
 fn braces(items: impl Iterator<Item = impl ToString>) -> String {
-    format!(
-        "{{ {} }}",
-        items.map(|i| i.to_string()).collect::<Vec<_>>().join(", ")
-    )
+    format!("{{ {} }}", items.map(|i| i.to_string()).collect::<Vec<_>>().join(", "))
 }
 
 fn list_text<T>(
@@ -411,11 +365,7 @@ fn list_text<T>(
         }
         items.push(format!("@{set}"));
     }
-    let items = if items.len() == 1 {
-        items.remove(0)
-    } else {
-        braces(items.iter())
-    };
+    let items = if items.len() == 1 { items.remove(0) } else { braces(items.iter()) };
     format!("{}{items}", if list.negated { "not " } else { "" })
 }
 
@@ -494,16 +444,11 @@ fn compare(rules: &[Rule], packets: &[(Probe, u8)]) -> Result<(), TestCaseError>
     let compiled =
         compile(&policy, &mut slots, 1).map_err(|e| TestCaseError::fail(e.to_string()))?;
     for (probe, iface) in packets {
-        let default = if probe.direction == Direction::In {
-            Verdict::Drop
-        } else {
-            Verdict::Reject
-        };
+        let default =
+            if probe.direction == Direction::In { Verdict::Drop } else { Verdict::Reject };
         let (verdict, rule, counted) = judge(rules, probe, *iface, default);
-        let probe = Probe {
-            iface: slots.iface(&format!("if{iface}")).unwrap_or(0),
-            ..probe.clone()
-        };
+        let probe =
+            Probe { iface: slots.iface(&format!("if{iface}")).unwrap_or(0), ..probe.clone() };
         let got = classify(&compiled.table, &probe);
         let name = |slot: u16| slots.rule_name(slot).map(str::to_owned);
         prop_assert_eq!(got.verdict, verdict, "{}\n{:?}", text, probe);
@@ -610,16 +555,9 @@ fn a_thousand_rules_over_ten_thousand_prefixes_compile_in_time() {
     let parsed = start.elapsed();
     let compiled = compile(&policy, &mut Slots::new(), 1).unwrap_or_else(|e| panic!("{e}"));
     let total = start.elapsed();
-    println!(
-        "parsed in {parsed:?}, compiled by {total:?}: {:?}",
-        compiled.usage
-    );
+    println!("parsed in {parsed:?}, compiled by {total:?}: {:?}", compiled.usage);
     let warnings = firewall_user::policy::check(&policy, &Default::default());
-    println!(
-        "checked by {:?}, {} warnings",
-        start.elapsed(),
-        warnings.len()
-    );
+    println!("checked by {:?}, {} warnings", start.elapsed(), warnings.len());
     // Unoptimised builds and shared machines take their time; the bound is for what people run.
     let bound = if cfg!(debug_assertions) { 5000 } else { 300 };
     assert!(total.as_millis() < bound, "{total:?}");

@@ -2,7 +2,7 @@
 
 use super::field::{Field, Kind};
 use super::subject::SubjectKind;
-use crate::policy::suggest;
+use crate::policy::{suggest, units, words};
 use serde::Serialize;
 use std::fmt;
 use std::ops::Range;
@@ -51,16 +51,14 @@ impl FilterError {
     }
 
     /// A field that no subject has, or not this kind of subject.
-    pub fn no_such_field(text: &str, span: Range<usize>, kind: SubjectKind) -> Self {
+    pub fn no_such_field(text: &str, span: Range<usize>, kind: Option<SubjectKind>) -> Self {
         let seen = text[span.clone()].to_owned();
-        let names: Vec<&str> = Field::ALL
-            .iter()
-            .filter(|f| f.of(kind))
-            .map(|f| f.name())
-            .collect();
-        let hint =
-            suggest::nearest(&seen, names.iter().copied()).map(|n| format!("did you mean `{n}`?"));
-        let expected = format!("a field of {}: {}", kind.name(), names.join(", "));
+        let fields = Field::ALL.iter().filter(|f| kind.is_none_or(|kind| f.of(kind)));
+        let names: Vec<&str> = fields.map(|f| f.name()).collect();
+        let hint = suggest::nearest(&seen, names.iter().copied())
+            .map(|name| format!("did you mean `{name}`?"));
+        let of = kind.map(|kind| format!(" of {}", kind.name())).unwrap_or_default();
+        let expected = format!("a field{of}: {}", names.join(", "));
         Self::new(text, span, format!("`{seen}`"), expected).hint(hint)
     }
 
@@ -76,8 +74,7 @@ impl FilterError {
             Kind::Text | Kind::Proto => ("a text".into(), None),
             Kind::Number => (
                 "a number such as 1500, 10k or 2.5M, or a range a-b".into(),
-                seen.contains(',')
-                    .then(|| "several values are a list: `in (22, 80)`".into()),
+                number_hint(seen, field),
             ),
             Kind::Duration => ("a duration such as 500ms, 30s or 2h".into(), {
                 let bare = !seen.is_empty() && seen.bytes().all(|b| b.is_ascii_digit());
@@ -89,29 +86,18 @@ impl FilterError {
             }),
             Kind::Bool => ("true or false".into(), None),
         };
-        Self::new(
-            text,
-            span,
-            format!("`{seen}`"),
-            format!("{expected} for `{}`", field.name()),
-        )
-        .hint(hint)
+        Self::new(text, span, format!("`{seen}`"), format!("{expected} for `{}`", field.name()))
+            .hint(hint)
     }
 
     /// For a terminal: the message, the filter, a caret, the hint. Ends with a line feed.
     pub fn render(&self) -> String {
         let mut out = format!("error: bad filter: {self}\n");
         // A filter is one line; what came as several is shown as one.
-        let line: String = self
-            .text
-            .chars()
-            .map(|c| if c.is_control() { ' ' } else { c })
-            .collect();
+        let line: String =
+            self.text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
         let margin = " ".repeat(self.column as usize - 1);
-        out.push_str(&format!(
-            "  | {line}\n  | {margin}{}\n",
-            "^".repeat(self.length as usize)
-        ));
+        out.push_str(&format!("  | {line}\n  | {margin}{}\n", "^".repeat(self.length as usize)));
         if let Some(hint) = &self.hint {
             out.push_str(&format!("  = hint: {hint}\n"));
         }
@@ -119,13 +105,23 @@ impl FilterError {
     }
 }
 
+/// What somebody may have meant by a text where a number has to stand.
+fn number_hint(seen: &str, field: Field) -> Option<String> {
+    let port = matches!(field, Field::Port | Field::Sport | Field::Dport);
+    if let (true, Some(number)) = (port, words::service(seen)) {
+        return Some(format!("ports are numbers: `{number}`"));
+    }
+    let (a, b) = seen.split_once('-')?;
+    match (units::count(a), units::count(b)) {
+        (Some(from), Some(to)) if from > to => Some(format!("write `{b}-{a}`")),
+        (Some(_), Some(_)) => Some("a range can only be compared with `=`, `!=` and `in`".into()),
+        _ => None,
+    }
+}
+
 impl fmt::Display for FilterError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(
-            f,
-            "column {}: saw {}, expected {}",
-            self.column, self.seen, self.expected
-        )
+        write!(f, "column {}: saw {}, expected {}", self.column, self.seen, self.expected)
     }
 }
 

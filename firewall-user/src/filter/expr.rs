@@ -63,10 +63,7 @@ impl Literal {
         }
         match field.kind() {
             Kind::Text => Some(Self::Text(text.to_owned())),
-            Kind::Word => field
-                .vocabulary()
-                .contains(&text)
-                .then(|| Self::Text(text.to_owned())),
+            Kind::Word => field.vocabulary().contains(&text).then(|| Self::Text(text.to_owned())),
             Kind::Proto => Some(Self::Proto(proto(text), text.to_owned())),
             Kind::Number => match text.split_once('-') {
                 Some((a, b)) if op == Op::Equal => {

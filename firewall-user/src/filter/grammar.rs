@@ -5,6 +5,7 @@ use super::error::FilterError;
 use super::expr::{Expr, Literal, Op};
 use super::field::{Field, Kind};
 use super::lex::{Sort, Token, lex};
+use super::subject::SubjectKind;
 use std::ops::Range;
 use winnow::combinator::{opt, preceded, repeat, separated};
 use winnow::error::ParserError;
@@ -17,6 +18,7 @@ const MAX_DEPTH: usize = 50;
 #[derive(Debug)]
 struct Reading<'s> {
     text: &'s str,
+    kind: Option<SubjectKind>,
     fields: Vec<(Field, Range<usize>)>,
     depth: usize,
 }
@@ -45,11 +47,7 @@ impl<'t, 's> ParserError<Input<'t, 's>> for Fault {
 }
 
 fn peek<'s>(input: &Input<'_, 's>) -> Token<'s> {
-    let end = || Token {
-        sort: Sort::End,
-        text: "",
-        span: 0..0,
-    };
+    let end = || Token { sort: Sort::End, text: "", span: 0..0 };
     input.input.first().cloned().unwrap_or_else(end)
 }
 
@@ -66,14 +64,13 @@ fn fault(input: &Input<'_, '_>, expected: &str) -> Fault {
     let error = FilterError::new(input.state.text, token.span.clone(), token.seen(), expected);
     let hint = match (token.sort, token.text) {
         (Sort::Stray, "\"") => Some("the quote is never closed".to_owned()),
+        (Sort::Stray, "&") => Some("write `and`".to_owned()),
+        (Sort::Stray, "|") => Some("write `or`".to_owned()),
         (Sort::Stray, "'") => Some("texts are quoted with `\"`".to_owned()),
         (Sort::Stray, "{" | "[" | "}" | "]") => Some("a list is written `in (a, b)`".to_owned()),
         _ => None,
     };
-    Fault {
-        error: Box::new(error.hint(hint)),
-        last_word: false,
-    }
+    Fault { error: Box::new(error.hint(hint)), last_word: false }
 }
 
 fn cut(mut fault: Fault) -> Fault {
@@ -82,10 +79,7 @@ fn cut(mut fault: Fault) -> Fault {
 }
 
 fn last(error: FilterError) -> Fault {
-    Fault {
-        error: Box::new(error),
-        last_word: true,
-    }
+    Fault { error: Box::new(error), last_word: true }
 }
 
 /// One of these words or signs.
@@ -109,26 +103,15 @@ fn sort<'t, 's: 't>(
     expected: &'static str,
 ) -> impl Parser<Input<'t, 's>, Token<'s>, Fault> {
     move |input: &mut Input<'t, 's>| {
-        if peek(input).sort == wanted {
-            Ok(bump(input))
-        } else {
-            Err(fault(input, expected))
-        }
+        if peek(input).sort == wanted { Ok(bump(input)) } else { Err(fault(input, expected)) }
     }
 }
 
-/// Reads a filter.
-pub fn parse(text: &str) -> Result<Filter, FilterError> {
+/// Reads a filter, for one kind of subject or for any.
+pub fn parse(text: &str, kind: Option<SubjectKind>) -> Result<Filter, FilterError> {
     let tokens = lex(text);
-    let state = Reading {
-        text,
-        fields: Vec::new(),
-        depth: 0,
-    };
-    let mut input = Input {
-        input: TokenSlice::new(&tokens),
-        state,
-    };
+    let state = Reading { text, kind, fields: Vec::new(), depth: 0 };
+    let mut input = Input { input: TokenSlice::new(&tokens), state };
     if peek(&input).sort == Sort::End {
         return Ok(Filter::all());
     }
@@ -148,11 +131,7 @@ pub fn parse(text: &str) -> Result<Filter, FilterError> {
         }
         return Err(error);
     }
-    Ok(Filter {
-        text: text.to_owned(),
-        expr,
-        fields: input.state.fields,
-    })
+    Ok(Filter { text: text.to_owned(), expr, fields: input.state.fields })
 }
 
 fn or(input: &mut Input<'_, '_>) -> Parsed<Expr> {
@@ -161,11 +140,7 @@ fn or(input: &mut Input<'_, '_>) -> Parsed<Expr> {
     let more: Vec<Expr> =
         repeat(0.., preceded(sign(&["or", "||"], "`or`"), must(and))).parse_next(input)?;
     all.extend(more);
-    Ok(if all.len() == 1 {
-        all.remove(0)
-    } else {
-        Expr::Or(all)
-    })
+    Ok(if all.len() == 1 { all.remove(0) } else { Expr::Or(all) })
 }
 
 fn and(input: &mut Input<'_, '_>) -> Parsed<Expr> {
@@ -174,11 +149,7 @@ fn and(input: &mut Input<'_, '_>) -> Parsed<Expr> {
     let more: Vec<Expr> =
         repeat(0.., preceded(sign(&["and", "&&"], "`and`"), must(unary))).parse_next(input)?;
     all.extend(more);
-    Ok(if all.len() == 1 {
-        all.remove(0)
-    } else {
-        Expr::And(all)
-    })
+    Ok(if all.len() == 1 { all.remove(0) } else { Expr::And(all) })
 }
 
 /// What has to follow: its error is final.
@@ -208,9 +179,7 @@ fn unary(input: &mut Input<'_, '_>) -> Parsed<Expr> {
         (Sort::Open, _) => {
             bump(input);
             let inner = or(input).map_err(cut)?;
-            sort(Sort::Close, "`)`, `and` or `or`")
-                .parse_next(input)
-                .map_err(cut)?;
+            sort(Sort::Close, "`)`, `and` or `or`").parse_next(input).map_err(cut)?;
             Ok(inner)
         }
         _ => comparison(input).map_err(cut),
@@ -223,28 +192,30 @@ fn comparison(input: &mut Input<'_, '_>) -> Parsed<Expr> {
     let token = sort(Sort::Word, "a condition such as `proto=tcp`").parse_next(input)?;
     let text = input.state.text;
     let Some(field) = Field::from_name(token.text) else {
-        let names: Vec<&str> = Field::ALL.iter().map(|f| f.name()).collect();
-        let hint = guess(token.text).map(|h| format!("did you mean `{h}`?"));
-        let expected = format!("a field: {}", names.join(", "));
-        return Err(last(
-            FilterError::new(text, token.span.clone(), token.seen(), expected).hint(hint),
-        ));
+        let mut error = FilterError::no_such_field(text, token.span.clone(), input.state.kind);
+        if let Some(guess) = guess(token.text) {
+            error.hint = Some(format!("did you mean `{guess}`?"));
+        }
+        return Err(last(error));
     };
     input.state.fields.push((field, token.span));
     let negated = opt(sign(&["not"], "`in`")).parse_next(input)?.is_some();
     if peek(input).sort == Sort::Word && peek(input).text == "in" {
         bump(input);
-        sort(Sort::Open, "`(`").parse_next(input)?;
+        sort(Sort::Open, "`(`").parse_next(input).map_err(|mut fault: Fault| {
+            let next = peek(input);
+            if next.sort == Sort::Word {
+                fault.error.hint =
+                    Some(format!("write `{}={}` or `in ({})`", field.name(), next.text, next.text));
+            }
+            fault
+        })?;
         let one = |input: &mut Input<'_, '_>| value(input, field, Op::Equal);
         let list: Vec<Literal> =
             separated(1.., one, sort(Sort::Comma, "`,` or `)`")).parse_next(input)?;
         sort(Sort::Close, "`,` or `)`").parse_next(input)?;
         let test = Expr::Test(field, Op::Equal, list);
-        return Ok(if negated {
-            Expr::Not(Box::new(test))
-        } else {
-            test
-        });
+        return Ok(if negated { Expr::Not(Box::new(test)) } else { test });
     }
     if negated {
         return Err(fault(input, "`in`"));
@@ -264,16 +235,16 @@ fn comparison(input: &mut Input<'_, '_>) -> Parsed<Expr> {
             } else {
                 "`=`, `!=`, `~` or `in`"
             };
-            return Err(fault(input, &format!("{signs} after `{}`", field.name())));
+            let mut fault = fault(input, &format!("{signs} after `{}`", field.name()));
+            if matches!(token.sort, Sort::Word | Sort::Quoted) && fault.error.hint.is_none() {
+                fault.error.hint = Some(format!("write `{}={}`", field.name(), token.text));
+            }
+            return Err(fault);
         }
     };
     bump(input);
     let test = Expr::Test(field, op, vec![value(input, field, op)?]);
-    Ok(if token.text == "!=" {
-        Expr::Not(Box::new(test))
-    } else {
-        test
-    })
+    Ok(if token.text == "!=" { Expr::Not(Box::new(test)) } else { test })
 }
 
 fn value(input: &mut Input<'_, '_>, field: Field, op: Op) -> Parsed<Literal> {
@@ -287,12 +258,7 @@ fn value(input: &mut Input<'_, '_>, field: Field, op: Op) -> Parsed<Literal> {
     }
     bump(input);
     Literal::read(field, op, token.text).ok_or_else(|| {
-        last(FilterError::bad_value(
-            input.state.text,
-            token.span,
-            token.text,
-            field,
-        ))
+        last(FilterError::bad_value(input.state.text, token.span, token.text, field))
     })
 }
 

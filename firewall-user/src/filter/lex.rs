@@ -60,11 +60,7 @@ pub fn lex(text: &str) -> Vec<Token<'_>> {
     let tokens: Lexed<Vec<Token<'_>>> =
         repeat(0.., preceded(multispace0, token)).parse_next(&mut input);
     let mut tokens = tokens.unwrap_or_default();
-    tokens.push(Token {
-        sort: Sort::End,
-        text: "",
-        span: text.len()..text.len(),
-    });
+    tokens.push(Token { sort: Sort::End, text: "", span: text.len()..text.len() });
     tokens
 }
 
@@ -75,11 +71,8 @@ fn token<'s>(input: &mut Text<'s>) -> Lexed<Token<'s>> {
         '('.take().map(sort(Sort::Open)),
         ')'.take().map(sort(Sort::Close)),
         ','.take().map(sort(Sort::Comma)),
-        alt((
-            alt(("==", "!=", "<=", ">=", "&&", "||")),
-            alt(("=", "<", ">", "~", "!")),
-        ))
-        .map(sort(Sort::Sign)),
+        alt((alt(("==", "!=", "<=", ">=", "&&", "||")), alt(("=", "<", ">", "~", "!"))))
+            .map(sort(Sort::Sign)),
         take_while(1.., is_word).map(sort(Sort::Word)),
         any.take().map(sort(Sort::Stray)),
     ))

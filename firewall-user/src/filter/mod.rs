@@ -34,11 +34,7 @@ pub struct Filter {
 impl Filter {
     /// Matches everything.
     pub fn all() -> Self {
-        Self {
-            text: String::new(),
-            expr: Expr::All,
-            fields: Vec::new(),
-        }
+        Self { text: String::new(), expr: Expr::All, fields: Vec::new() }
     }
 
     /// Whether it matches. A field that the subject doesn't have, or has no value for, is neither
@@ -54,11 +50,7 @@ impl Filter {
     pub fn bind<S: Subject>(&self) -> Result<(), FilterError> {
         for (field, span) in &self.fields {
             if !field.of(S::KIND) {
-                return Err(FilterError::no_such_field(
-                    &self.text,
-                    span.clone(),
-                    S::KIND,
-                ));
+                return Err(FilterError::no_such_field(&self.text, span.clone(), Some(S::KIND)));
             }
         }
         Ok(())
@@ -75,7 +67,7 @@ impl Filter {
 /// # Errors
 /// The first mistake: its column, what was seen, what was expected.
 pub fn parse(text: &str) -> Result<Filter, FilterError> {
-    grammar::parse(text)
+    grammar::parse(text, None)
 }
 
 /// Parses a filter for one kind of subject.
@@ -83,7 +75,7 @@ pub fn parse(text: &str) -> Result<Filter, FilterError> {
 /// # Errors
 /// As [`parse`] and [`Filter::bind`].
 pub fn parse_for<S: Subject>(text: &str) -> Result<Filter, FilterError> {
-    let filter = parse(text)?;
+    let filter = grammar::parse(text, Some(S::KIND))?;
     filter.bind::<S>()?;
     Ok(filter)
 }

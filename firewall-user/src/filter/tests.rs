@@ -27,9 +27,7 @@ fn flow() -> FlowView {
 
 #[track_caller]
 fn holds(text: &str) -> bool {
-    parse_for::<FlowView>(text)
-        .unwrap_or_else(|e| panic!("{}", e.render()))
-        .matches(&flow())
+    parse_for::<FlowView>(text).unwrap_or_else(|e| panic!("{}", e.render())).matches(&flow())
 }
 
 #[test]
@@ -115,9 +113,7 @@ fn events_and_rules_have_their_own_fields() {
         ..EventView::default()
     };
     let yes = |text: &str| parse_for::<EventView>(text).unwrap().matches(&event);
-    assert!(yes(
-        "class=verdict and reason=rule and iface=wan and frame_len<64"
-    ));
+    assert!(yes("class=verdict and reason=rule and iface=wan and frame_len<64"));
     assert!(!yes("seq>=0"), "no value is neither more nor less");
     let rule = RuleView {
         name: "web".into(),
@@ -133,12 +129,7 @@ fn events_and_rules_have_their_own_fields() {
     ));
     let error = parse_for::<RuleView>("hits>2 and sport=1").unwrap_err();
     assert_eq!((error.column, error.seen.as_str()), (12, "`sport`"));
-    assert!(
-        error
-            .expected
-            .starts_with("a field of rules: verdict, action"),
-        "{error}"
-    );
+    assert!(error.expected.starts_with("a field of rules: verdict, action"), "{error}");
 }
 
 #[test]

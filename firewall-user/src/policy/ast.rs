@@ -27,10 +27,7 @@ pub struct Policy {
 impl Policy {
     /// The rule of this name and its place, from 0.
     pub fn rule(&self, name: &str) -> Option<(usize, &Rule)> {
-        self.rules
-            .iter()
-            .enumerate()
-            .find(|(_, r)| r.name.value == name)
+        self.rules.iter().enumerate().find(|(_, r)| r.name.value == name)
     }
     /// The set of this name.
     pub fn set(&self, name: &str) -> Option<&Set> {

@@ -53,20 +53,15 @@ pub fn classify(table: &RuleTable, probe: &Probe) -> Outcome {
     let meta = table.meta
         [probe.direction.raw() as usize * IFACE_SLOTS + usize::from(probe.iface) % IFACE_SLOTS];
     let (src, dst) = match (probe.src, probe.dst) {
-        (IpAddr::V4(src), IpAddr::V4(dst)) => (
-            v4_row(&table.src4, src.into()),
-            v4_row(&table.dst4, dst.into()),
-        ),
-        (src, dst) => (
-            v6_row(&table.src6, bits6(src)),
-            v6_row(&table.dst6, bits6(dst)),
-        ),
+        (IpAddr::V4(src), IpAddr::V4(dst)) => {
+            (v4_row(&table.src4, src.into()), v4_row(&table.dst4, dst.into()))
+        }
+        (src, dst) => (v6_row(&table.src6, bits6(src)), v6_row(&table.dst6, bits6(dst))),
     };
     let (sport, dport) = match probe.proto {
-        6 | 17 | 132 | 136 => (
-            table.sport[usize::from(probe.sport)],
-            table.dport[usize::from(probe.dport)],
-        ),
+        6 | 17 | 132 | 136 => {
+            (table.sport[usize::from(probe.sport)], table.dport[usize::from(probe.dport)])
+        }
         1 | 58 => {
             let index = u16::from(probe.icmp.0) << 8 | u16::from(probe.icmp.1);
             (table.no_port[0], table.dport[usize::from(index)])
@@ -97,12 +92,7 @@ pub fn classify(table: &RuleTable, probe: &Probe) -> Outcome {
             match Verdict::try_from(action.verdict) {
                 Ok(Verdict::Continue) | Err(_) => counted.push(action.slot),
                 Ok(verdict) => {
-                    return Outcome {
-                        verdict,
-                        rule: Some(rule),
-                        slot: action.slot,
-                        counted,
-                    };
+                    return Outcome { verdict, rule: Some(rule), slot: action.slot, counted };
                 }
             }
             bits &= bits - 1;
@@ -127,11 +117,8 @@ pub fn v4_row(map: &V4Map, addr: u32) -> u16 {
     if entry & V4_POINTER == 0 {
         return entry as u16;
     }
-    let (k, base, low) = (
-        (entry & !V4_POINTER) >> 24,
-        (entry & 0x00ff_ffff) as usize,
-        addr & 0xffff,
-    );
+    let (k, base, low) =
+        ((entry & !V4_POINTER) >> 24, (entry & 0x00ff_ffff) as usize, addr & 0xffff);
     let mut at = 0;
     for step in (0..k).rev().map(|k| 1usize << k) {
         if map.leaves[base + at + step] >> 16 <= low {

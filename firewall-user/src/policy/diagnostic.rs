@@ -112,29 +112,13 @@ impl Diagnostic {
             .map(|c| if c == '\t' { '\t' } else { ' ' })
             .collect();
         let carets = "^".repeat(self.length as usize);
-        let label = self
-            .expected
-            .as_ref()
-            .map(|e| format!(" expected {e}"))
-            .unwrap_or_default();
+        let label = self.expected.as_ref().map(|e| format!(" expected {e}")).unwrap_or_default();
         let mut out = String::new();
-        let _ = writeln!(
-            out,
-            "{head}{}{end}{bold}: {}{end}",
-            self.severity.name(),
-            self.message
-        );
-        let _ = writeln!(
-            out,
-            "{margin}{rail}-->{end} {}:{}:{}",
-            self.file, self.line, self.column
-        );
+        let _ = writeln!(out, "{head}{}{end}{bold}: {}{end}", self.severity.name(), self.message);
+        let _ = writeln!(out, "{margin}{rail}-->{end} {}:{}:{}", self.file, self.line, self.column);
         let _ = writeln!(out, "{margin} {rail}|{end}");
         let _ = writeln!(out, "{rail}{number} |{end} {}", self.snippet);
-        let _ = writeln!(
-            out,
-            "{margin} {rail}|{end} {before}{head}{carets}{label}{end}"
-        );
+        let _ = writeln!(out, "{margin} {rail}|{end} {before}{head}{carets}{label}{end}");
         if let Some(hint) = &self.hint {
             let _ = writeln!(out, "{margin} {rail}={end} {bold}hint{end}: {hint}");
         }

@@ -82,18 +82,11 @@ pub enum Change {
 impl fmt::Display for Change {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Default {
-                direction,
-                from,
-                to,
-            } => write!(f, "~ default {direction} {from} -> {to}"),
+            Self::Default { direction, from, to } => {
+                write!(f, "~ default {direction} {from} -> {to}")
+            }
             Self::Option { name, from, to } => write!(f, "~ option {name} {from} -> {to}"),
-            Self::List {
-                what,
-                name,
-                added,
-                removed,
-            } => {
+            Self::List { what, name, added, removed } => {
                 write!(f, "~ {what} {name}:")?;
                 for (sign, list) in [('+', added), ('-', removed)] {
                     for element in list.iter().take(8) {
@@ -133,11 +126,7 @@ pub fn diff(old: &Policy, new: &Policy) -> Vec<Change> {
     }
     let groups = |policy: &Policy| -> Vec<(String, Vec<String>)> {
         let members = |g: &super::ast::Group| g.members.iter().map(|m| m.value.clone()).collect();
-        policy
-            .groups
-            .iter()
-            .map(|g| (g.name.value.clone(), members(g)))
-            .collect()
+        policy.groups.iter().map(|g| (g.name.value.clone(), members(g))).collect()
     };
     let sets = |policy: &Policy| -> Vec<(String, Vec<String>)> {
         policy
@@ -153,11 +142,7 @@ pub fn diff(old: &Policy, new: &Policy) -> Vec<Change> {
 }
 
 fn written<T>(elements: &[Spanned<T>], source: &str) -> Vec<String> {
-    elements
-        .iter()
-        .map(|e| e.span)
-        .map(|s: Span| s.of(source).to_owned())
-        .collect()
+    elements.iter().map(|e| e.span).map(|s: Span| s.of(source).to_owned()).collect()
 }
 
 fn lists(
@@ -174,10 +159,7 @@ fn lists(
             continue;
         }
         let empty = Vec::new();
-        let (from, to) = (
-            before.get(&name).unwrap_or(&empty),
-            after.get(&name).unwrap_or(&empty),
-        );
+        let (from, to) = (before.get(&name).unwrap_or(&empty), after.get(&name).unwrap_or(&empty));
         let minus = |a: &[String], b: &[String]| -> Vec<String> {
             let b: HashSet<&String> = b.iter().collect();
             a.iter().filter(|e| !b.contains(e)).cloned().collect()
@@ -185,12 +167,7 @@ fn lists(
         let (added, removed) = (minus(to, from), minus(from, to));
         let came_or_went = before.contains_key(&name) != after.contains_key(&name);
         if came_or_went || !added.is_empty() || !removed.is_empty() {
-            changes.push(Change::List {
-                what: what.into(),
-                name,
-                added,
-                removed,
-            });
+            changes.push(Change::List { what: what.into(), name, added, removed });
         }
     }
 }
@@ -199,11 +176,9 @@ fn rules(old: &Policy, new: &Policy, changes: &mut Vec<Change>) {
     for (i, rule) in old.rules.iter().enumerate() {
         let name = rule.name.value.clone();
         match new.rule(&name) {
-            None => changes.push(Change::RuleRemoved {
-                name,
-                position: i + 1,
-                text: rule.text.clone(),
-            }),
+            None => {
+                changes.push(Change::RuleRemoved { name, position: i + 1, text: rule.text.clone() })
+            }
             Some((_, now)) if now.text != rule.text => {
                 changes.push(Change::RuleChanged {
                     name,
@@ -217,20 +192,12 @@ fn rules(old: &Policy, new: &Policy, changes: &mut Vec<Change>) {
     for (i, rule) in new.rules.iter().enumerate() {
         if old.rule(&rule.name.value).is_none() {
             let name = rule.name.value.clone();
-            changes.push(Change::RuleAdded {
-                name,
-                position: i + 1,
-                text: rule.text.clone(),
-            });
+            changes.push(Change::RuleAdded { name, position: i + 1, text: rule.text.clone() });
         }
     }
     // Of the rules in both, the longest run that keeps its order stayed; the others moved.
-    let before: HashMap<&str, usize> = old
-        .rules
-        .iter()
-        .enumerate()
-        .map(|(i, r)| (r.name.value.as_str(), i))
-        .collect();
+    let before: HashMap<&str, usize> =
+        old.rules.iter().enumerate().map(|(i, r)| (r.name.value.as_str(), i)).collect();
     let common: Vec<(usize, usize)> = new
         .rules
         .iter()
@@ -241,11 +208,7 @@ fn rules(old: &Policy, new: &Policy, changes: &mut Vec<Change>) {
     for (from, to) in common {
         if !stayed.contains(&from) {
             let name = new.rules[to].name.value.clone();
-            changes.push(Change::RuleMoved {
-                name,
-                from: from + 1,
-                to: to + 1,
-            });
+            changes.push(Change::RuleMoved { name, from: from + 1, to: to + 1 });
         }
     }
 }
@@ -258,11 +221,7 @@ fn longest_ascending(pairs: &[(usize, usize)]) -> HashSet<usize> {
     for (i, (old, _)) in pairs.iter().enumerate() {
         let at = ends.partition_point(|end| pairs[*end].0 < *old);
         previous.push(at.checked_sub(1).map(|k| ends[k]));
-        if at == ends.len() {
-            ends.push(i)
-        } else {
-            ends[at] = i
-        }
+        if at == ends.len() { ends.push(i) } else { ends[at] = i }
     }
     let mut out = HashSet::new();
     let mut at = ends.last().copied();
@@ -276,15 +235,9 @@ fn longest_ascending(pairs: &[(usize, usize)]) -> HashSet<usize> {
 /// Every option as it is written: name and value.
 pub fn entries(options: &Options) -> Vec<(String, String)> {
     let mut out = vec![
-        (
-            "tcp-pickup".to_owned(),
-            if options.tcp_pickup { "on" } else { "off" }.to_owned(),
-        ),
+        ("tcp-pickup".to_owned(), if options.tcp_pickup { "on" } else { "off" }.to_owned()),
         ("malformed".to_owned(), options.malformed.name().to_owned()),
-        (
-            "ethertypes".to_owned(),
-            options.ethertypes.name().to_owned(),
-        ),
+        ("ethertypes".to_owned(), options.ethertypes.name().to_owned()),
         ("fragments".to_owned(), options.fragments.name().to_owned()),
     ];
     let full = match options.flow_full {
@@ -296,14 +249,8 @@ pub fn entries(options: &Options) -> Vec<(String, String)> {
         let ms = options.timeouts[timeout.raw() as usize];
         out.push((format!("timeout {}", timeout.name()), show_ms(ms.into())));
     }
-    out.push((
-        "sample-rate".to_owned(),
-        format!("{}/s", options.sample_rate),
-    ));
-    out.push((
-        "reject-rate".to_owned(),
-        format!("{}/s", options.reject_rate),
-    ));
+    out.push(("sample-rate".to_owned(), format!("{}/s", options.sample_rate)));
+    out.push(("reject-rate".to_owned(), format!("{}/s", options.reject_rate)));
     out
 }
 
@@ -340,28 +287,15 @@ rule four drop\nrule one   drop to port @a # same\nrule five allow\ndisabled rul
             ]
         );
         assert_eq!(lines(old, old), [""; 0]);
-        assert_eq!(
-            lines("default in allow\n# x", "option malformed drop"),
-            [""; 0]
-        );
+        assert_eq!(lines("default in allow\n# x", "option malformed drop"), [""; 0]);
     }
 
     #[test]
     fn the_fewest_rules_move() {
-        let text = |names: &str| {
-            names
-                .chars()
-                .map(|c| format!("rule {c} drop\n"))
-                .collect::<String>()
-        };
-        assert_eq!(
-            lines(&text("abcdef"), &text("bcdefa")),
-            ["~ rule a: place 1 -> 6"]
-        );
-        assert_eq!(
-            lines(&text("abcdef"), &text("fabcde")),
-            ["~ rule f: place 6 -> 1"]
-        );
+        let text =
+            |names: &str| names.chars().map(|c| format!("rule {c} drop\n")).collect::<String>();
+        assert_eq!(lines(&text("abcdef"), &text("bcdefa")), ["~ rule a: place 1 -> 6"]);
+        assert_eq!(lines(&text("abcdef"), &text("fabcde")), ["~ rule f: place 6 -> 1"]);
         assert_eq!(lines(&text("abc"), &text("cba")).len(), 2);
     }
 }

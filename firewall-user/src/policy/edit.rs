@@ -63,24 +63,16 @@ pub enum EditError {
 /// (a name used twice, an unknown set, ...).
 pub fn add(policy: &Policy, text: &str, place: &Place) -> Result<Policy, EditError> {
     let text = text.trim();
-    let not_one = || EditError::NotOneRule {
-        text: text.to_owned(),
-    };
+    let not_one = || EditError::NotOneRule { text: text.to_owned() };
     let tokens = lex(text);
-    let first = tokens
-        .iter()
-        .find(|t| t.kind != Kind::Newline)
-        .map(|t| t.text);
+    let first = tokens.iter().find(|t| t.kind != Kind::Newline).map(|t| t.text);
     if !matches!(first, Some("rule" | "disabled")) {
         return Err(not_one());
     }
     let others: Vec<&Rule> = policy.rules.iter().collect();
     let at = offset(policy, &others, place)?;
     let indent = neighbour_indent(policy, &others, at);
-    let edited = reparse(
-        policy,
-        insert(&policy.source, at, &format!("{indent}{text}\n")),
-    )?;
+    let edited = reparse(policy, insert(&policy.source, at, &format!("{indent}{text}\n")))?;
     let same_rest = edited.sets.len() == policy.sets.len()
         && edited.groups.len() == policy.groups.len()
         && edited.options == policy.options
@@ -108,11 +100,7 @@ pub fn delete(policy: &Policy, name: &str) -> Result<Policy, EditError> {
 /// If there is no such rule or place.
 pub fn move_to(policy: &Policy, name: &str, place: &Place) -> Result<Policy, EditError> {
     let rule = find(policy, name)?;
-    let others: Vec<&Rule> = policy
-        .rules
-        .iter()
-        .filter(|r| r.name.value != name)
-        .collect();
+    let others: Vec<&Rule> = policy.rules.iter().filter(|r| r.name.value != name).collect();
     if matches!(place, Place::Before(other) | Place::After(other) if other == name) {
         return Ok(policy.clone());
     }
@@ -134,18 +122,9 @@ pub fn move_to(policy: &Policy, name: &str, place: &Place) -> Result<Policy, Edi
         format!("{}{}", &without[..cut.start], &without[cut.end..])
     };
     let edited = reparse(policy, edited)?;
-    let order = |p: &Policy| {
-        p.rules
-            .iter()
-            .map(|r| r.name.value.clone())
-            .collect::<Vec<_>>()
-    };
+    let order = |p: &Policy| p.rules.iter().map(|r| r.name.value.clone()).collect::<Vec<_>>();
     // It stands there already: then not even a comment should shift.
-    Ok(if order(&edited) == order(policy) {
-        policy.clone()
-    } else {
-        edited
-    })
+    Ok(if order(&edited) == order(policy) { policy.clone() } else { edited })
 }
 
 /// Lets a rule take part. One that does already stays as it is.
@@ -158,9 +137,7 @@ pub fn enable(policy: &Policy, name: &str) -> Result<Policy, EditError> {
         return Ok(policy.clone());
     }
     // From `disabled` to `rule`: the two words and whatever blanks are between them.
-    let keyword = lex(rule.span.of(&policy.source))
-        .into_iter()
-        .find(|t| t.text == "rule");
+    let keyword = lex(rule.span.of(&policy.source)).into_iter().find(|t| t.text == "rule");
     let skip = keyword.map_or(0, |t| t.span.start);
     let mut source = policy.source.clone();
     source.replace_range(rule.span.start..rule.span.start + skip, "");
@@ -198,11 +175,7 @@ fn reparse(policy: &Policy, source: String) -> Result<Policy, EditError> {
 /// Puts text in front of the byte at `at`, which begins a line or ends the text.
 fn insert(source: &str, at: usize, text: &str) -> String {
     let (before, after) = source.split_at(at);
-    let gap = if before.is_empty() || before.ends_with('\n') {
-        ""
-    } else {
-        "\n"
-    };
+    let gap = if before.is_empty() || before.ends_with('\n') { "" } else { "\n" };
     format!("{before}{gap}{text}{after}")
 }
 
@@ -210,16 +183,11 @@ fn insert(source: &str, at: usize, text: &str) -> String {
 fn offset(policy: &Policy, others: &[&Rule], place: &Place) -> Result<usize, EditError> {
     let below = |rule: &Rule| lines(&policy.source, rule.span).end;
     let above = |rule: &Rule| block(policy, rule).start;
-    let last = others
-        .last()
-        .map_or(policy.source.len(), |rule| below(rule));
+    let last = others.last().map_or(policy.source.len(), |rule| below(rule));
     Ok(match place {
         Place::Last => last,
         Place::At(n) if *n == 0 || *n > others.len() + 1 => {
-            return Err(EditError::NoSuchPlace {
-                seen: *n,
-                last: others.len() + 1,
-            });
+            return Err(EditError::NoSuchPlace { seen: *n, last: others.len() + 1 });
         }
         Place::At(n) => others.get(n - 1).map_or(last, |rule| above(rule)),
         Place::Before(name) => above(find(policy, name)?),
@@ -230,9 +198,7 @@ fn offset(policy: &Policy, others: &[&Rule], place: &Place) -> Result<usize, Edi
 /// The whole lines that a statement stands on, the last line end included.
 fn lines(source: &str, span: Span) -> Range<usize> {
     let start = source[..span.start].rfind('\n').map_or(0, |i| i + 1);
-    let end = source[span.end..]
-        .find('\n')
-        .map_or(source.len(), |i| span.end + i + 1);
+    let end = source[span.end..].find('\n').map_or(source.len(), |i| span.end + i + 1);
     start..end
 }
 
@@ -256,11 +222,7 @@ fn block(policy: &Policy, rule: &Rule) -> Range<usize> {
 
 /// The indentation of the rule next to an offset.
 fn neighbour_indent<'p>(policy: &'p Policy, others: &[&Rule], at: usize) -> &'p str {
-    let neighbour = others
-        .iter()
-        .rev()
-        .find(|r| r.span.start < at)
-        .or(others.first());
+    let neighbour = others.iter().rev().find(|r| r.span.start < at).or(others.first());
     neighbour.map_or("", |rule| {
         let start = lines(&policy.source, rule.span).start;
         &policy.source[start..rule.span.start]
@@ -304,38 +266,17 @@ rule rest drop in log
             (Place::Last, ["ssh", "web", "old", "rest", "dns"]),
             (Place::At(1), ["dns", "ssh", "web", "old", "rest"]),
             (Place::At(5), ["ssh", "web", "old", "rest", "dns"]),
-            (
-                Place::Before("old".into()),
-                ["ssh", "web", "dns", "old", "rest"],
-            ),
-            (
-                Place::After("web".into()),
-                ["ssh", "web", "dns", "old", "rest"],
-            ),
-            (
-                Place::Before("rest".into()),
-                ["ssh", "web", "old", "dns", "rest"],
-            ),
+            (Place::Before("old".into()), ["ssh", "web", "dns", "old", "rest"]),
+            (Place::After("web".into()), ["ssh", "web", "dns", "old", "rest"]),
+            (Place::Before("rest".into()), ["ssh", "web", "old", "dns", "rest"]),
         ] {
             let edited = added(place.clone());
             assert_eq!(names(&edited), order, "{place:?}");
-            assert_eq!(
-                edited.source.replace(&format!("{text}\n"), ""),
-                TEXT,
-                "{place:?}"
-            );
+            assert_eq!(edited.source.replace(&format!("{text}\n"), ""), TEXT, "{place:?}");
         }
         // Above the comment that is about the rule, below the heading of several.
-        assert!(
-            added(Place::At(1))
-                .source
-                .contains("53 # new\n# ssh, for admins\nrule ssh")
-        );
-        assert!(
-            added(Place::Before("web".into()))
-                .source
-                .contains("# web\nrule dns")
-        );
+        assert!(added(Place::At(1)).source.contains("53 # new\n# ssh, for admins\nrule ssh"));
+        assert!(added(Place::Before("web".into())).source.contains("# web\nrule dns"));
         let empty = add(&policy(""), text, &Place::Last).unwrap();
         assert_eq!(empty.source, format!("{text}\n"));
         let open = add(&policy("  rule a drop"), text, &Place::Last).unwrap();
@@ -354,15 +295,9 @@ rule rest drop in log
             "ssh",
         ] {
             let error = add(&p, text, &Place::Last).unwrap_err();
-            assert!(
-                matches!(error, EditError::NotOneRule { .. }),
-                "{text}: {error}"
-            );
+            assert!(matches!(error, EditError::NotOneRule { .. }), "{text}: {error}");
         }
-        assert!(matches!(
-            add(&p, "rule ssh drop", &Place::Last),
-            Err(EditError::Broken(_))
-        ));
+        assert!(matches!(add(&p, "rule ssh drop", &Place::Last), Err(EditError::Broken(_))));
         assert!(matches!(
             add(&p, "rule x drop from @nix", &Place::Last),
             Err(EditError::Broken(_))
@@ -396,26 +331,13 @@ rule rest drop in log
         );
         let edited = move_to(&p, "web", &Place::Last).unwrap();
         assert_eq!(names(&edited), ["ssh", "old", "rest", "web"]);
-        assert!(
-            edited.source.contains("# web\nrule old"),
-            "a heading stays:\n{}",
-            edited.source
-        );
+        assert!(edited.source.contains("# web\nrule old"), "a heading stays:\n{}", edited.source);
         let edited = move_to(&p, "ssh", &Place::After("old".into())).unwrap();
         assert_eq!(names(&edited), ["web", "old", "ssh", "rest"]);
         for (name, n) in [("ssh", 1), ("web", 2), ("rest", 4)] {
-            assert_eq!(
-                move_to(&p, name, &Place::At(n)).unwrap().source,
-                TEXT,
-                "{name}"
-            );
+            assert_eq!(move_to(&p, name, &Place::At(n)).unwrap().source, TEXT, "{name}");
         }
-        assert_eq!(
-            move_to(&p, "web", &Place::Before("web".into()))
-                .unwrap()
-                .source,
-            TEXT
-        );
+        assert_eq!(move_to(&p, "web", &Place::Before("web".into())).unwrap().source, TEXT);
         for n in 1..=4 {
             for name in ["ssh", "web", "old", "rest"] {
                 let moved = move_to(&p, name, &Place::At(n)).unwrap();

@@ -65,11 +65,7 @@ pub fn lex(text: &str) -> Vec<Token<'_>> {
     let tokens: Lexed<Vec<Token<'_>>> = repeat(0.., preceded(blank, token)).parse_next(&mut input);
     let mut tokens = tokens.unwrap_or_default();
     debug_assert!(skipped <= text.len());
-    tokens.push(Token {
-        kind: Kind::End,
-        text: "",
-        span: Span::new(text.len(), text.len()),
-    });
+    tokens.push(Token { kind: Kind::End, text: "", span: Span::new(text.len(), text.len()) });
     tokens
 }
 
@@ -100,11 +96,7 @@ fn token<'s>(input: &mut Text<'s>) -> Lexed<Token<'s>> {
     ))
     .with_taken()
     .with_span()
-    .map(|((kind, text), span)| Token {
-        kind,
-        text,
-        span: Span::new(span.start, span.end),
-    })
+    .map(|((kind, text), span)| Token { kind, text, span: Span::new(span.start, span.end) })
     .parse_next(input)
 }
 
@@ -156,18 +148,11 @@ mod tests {
 
     #[test]
     fn a_backslash_hides_the_line_end_and_spans_are_bytes() {
-        assert_eq!(
-            kinds("a \\\n b"),
-            [(Kind::Word, "a"), (Kind::Word, "b"), (Kind::End, "")]
-        );
+        assert_eq!(kinds("a \\\n b"), [(Kind::Word, "a"), (Kind::Word, "b"), (Kind::End, "")]);
         assert_eq!(kinds("a \\ # why\n b").len(), 3);
         let tokens = lex("\u{feff}é \u{0}; x");
         assert_eq!(tokens[0].span, Span::new(3, 5));
         assert_eq!(tokens.last().map(|t| t.kind), Some(Kind::End));
-        assert!(
-            tokens
-                .iter()
-                .any(|t| t.kind == Kind::Stray && t.text == ";")
-        );
+        assert!(tokens.iter().any(|t| t.kind == Kind::Stray && t.text == ";"));
     }
 }

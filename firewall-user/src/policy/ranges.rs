@@ -119,10 +119,7 @@ impl AddrSet {
                 AddrRange::V6(a, b) => v6.push((a, b)),
             }
         }
-        Self {
-            v4: Ranges::new(v4),
-            v6: Ranges::new(v6),
-        }
+        Self { v4: Ranges::new(v4), v6: Ranges::new(v6) }
     }
 }
 

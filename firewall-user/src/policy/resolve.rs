@@ -12,19 +12,10 @@ use std::collections::{HashMap, HashSet};
 pub fn resolve(draft: Draft, file: &str, text: &str, faults: &mut Vec<Fault>) -> Policy {
     once(draft.rules.iter().map(|r| &r.name), "rule", text, faults);
     once(draft.sets.iter().map(|(n, _)| n), "set", text, faults);
-    once(
-        draft.groups.iter().map(|g| &g.name),
-        "interface",
-        text,
-        faults,
-    );
+    once(draft.groups.iter().map(|g| &g.name), "interface", text, faults);
 
     let broken: HashSet<&str> = draft.broken.iter().map(String::as_str).collect();
-    let mut kinds = Kinds {
-        sets: HashMap::new(),
-        broken: &broken,
-        known: HashMap::new(),
-    };
+    let mut kinds = Kinds { sets: HashMap::new(), broken: &broken, known: HashMap::new() };
     for (name, elements) in &draft.sets {
         kinds.sets.entry(&name.value).or_insert(elements);
     }
@@ -114,12 +105,8 @@ impl<'d> Kinds<'d> {
                     let mut round: Vec<String> = path.iter().map(|n| format!("@{n}")).collect();
                     round.push(format!("@{other}"));
                     faults.push(
-                        Fault::new(
-                            "set-cycle",
-                            element.span,
-                            format!("`@{name}` includes itself"),
-                        )
-                        .hint(Some(format!("the way round is {}", round.join(" -> ")))),
+                        Fault::new("set-cycle", element.span, format!("`@{name}` includes itself"))
+                            .hint(Some(format!("the way round is {}", round.join(" -> ")))),
                     );
                     None
                 }
@@ -173,13 +160,9 @@ impl<'d> Kinds<'d> {
                 }
             };
             faults.push(
-                Fault::new(
-                    "wrong-kind",
-                    span,
-                    format!("`@{name}` holds {}", kind.name()),
-                )
-                .expect(format!("a set of {}", wanted.name()))
-                .hint(Some(hint)),
+                Fault::new("wrong-kind", span, format!("`@{name}` holds {}", kind.name()))
+                    .expect(format!("a set of {}", wanted.name()))
+                    .hint(Some(hint)),
             );
         }
     }
@@ -210,11 +193,8 @@ fn check_rule(rule: &Rule, kinds: &Kinds<'_>, faults: &mut Vec<Fault>) {
 
 /// Groups may include groups, but not themselves (a group of one interface may bear its name).
 fn check_groups(draft: &Draft, faults: &mut Vec<Fault>) {
-    let groups: HashMap<&str, &[Spanned<String>]> = draft
-        .groups
-        .iter()
-        .map(|g| (g.name.value.as_str(), g.members.as_slice()))
-        .collect();
+    let groups: HashMap<&str, &[Spanned<String>]> =
+        draft.groups.iter().map(|g| (g.name.value.as_str(), g.members.as_slice())).collect();
     for group in &draft.groups {
         for member in &group.members {
             if member.value != group.name.value

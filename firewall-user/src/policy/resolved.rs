@@ -18,25 +18,14 @@ pub struct Resolved {
 impl Resolved {
     /// Expands everything in a policy.
     pub fn new(policy: &Policy) -> Self {
-        let sets: HashMap<&str, &[super::span::Spanned<Element>]> = policy
-            .sets
-            .iter()
-            .map(|s| (s.name.value.as_str(), s.elements.as_slice()))
-            .collect();
+        let sets: HashMap<&str, &[super::span::Spanned<Element>]> =
+            policy.sets.iter().map(|s| (s.name.value.as_str(), s.elements.as_slice())).collect();
         let mut this = Self::default();
         for set in &policy.sets {
             let (mut addrs, mut ports) = (Vec::new(), Vec::new());
-            gather(
-                &set.name.value,
-                &sets,
-                &mut HashSet::new(),
-                &mut addrs,
-                &mut ports,
-            );
-            this.addrs
-                .insert(set.name.value.clone(), AddrSet::new(addrs));
-            this.ports
-                .insert(set.name.value.clone(), Ranges::new(ports));
+            gather(&set.name.value, &sets, &mut HashSet::new(), &mut addrs, &mut ports);
+            this.addrs.insert(set.name.value.clone(), AddrSet::new(addrs));
+            this.ports.insert(set.name.value.clone(), Ranges::new(ports));
         }
         for group in &policy.groups {
             let mut members = BTreeSet::new();
@@ -88,11 +77,7 @@ impl Resolved {
                 PortItem::Range(a, b) => ranges.push((*a, *b)),
                 PortItem::Set(name) => {
                     ranges.extend(
-                        self.ports
-                            .get(name)
-                            .into_iter()
-                            .flat_map(|r| r.as_slice())
-                            .copied(),
+                        self.ports.get(name).into_iter().flat_map(|r| r.as_slice()).copied(),
                     );
                 }
             }

@@ -26,12 +26,7 @@ struct Space {
 
 impl Space {
     fn new(first: u16, end: usize) -> Self {
-        Self {
-            first,
-            end: end as u16,
-            owners: BTreeMap::new(),
-            by_name: HashMap::new(),
-        }
+        Self { first, end: end as u16, owners: BTreeMap::new(), by_name: HashMap::new() }
     }
 
     fn set(&mut self, slot: u16, owner: Owner) {
@@ -47,11 +42,7 @@ impl Space {
     fn take(&mut self, names: &[&str], generation: u32) -> Result<(), usize> {
         let mut missing = Vec::new();
         for name in names {
-            match self
-                .by_name
-                .get(*name)
-                .and_then(|slot| self.owners.get_mut(slot))
-            {
+            match self.by_name.get(*name).and_then(|slot| self.owners.get_mut(slot)) {
                 Some(owner) => owner.generation = generation,
                 None => missing.push(*name),
             }
@@ -65,9 +56,8 @@ impl Space {
                 asked.push(name);
             }
         }
-        let unused: Vec<u16> = (self.first..self.end)
-            .filter(|s| !self.owners.contains_key(s))
-            .collect();
+        let unused: Vec<u16> =
+            (self.first..self.end).filter(|s| !self.owners.contains_key(s)).collect();
         let mut stale: Vec<(u32, u16)> = self
             .owners
             .iter()
@@ -75,27 +65,14 @@ impl Space {
             .map(|(slot, o)| (o.generation, *slot))
             .collect();
         stale.sort_unstable();
-        let mut free = unused
-            .into_iter()
-            .chain(stale.into_iter().map(|(_, slot)| slot));
-        let kept = self
-            .owners
-            .values()
-            .filter(|o| o.generation == generation || o.held)
-            .count();
+        let mut free = unused.into_iter().chain(stale.into_iter().map(|(_, slot)| slot));
+        let kept = self.owners.values().filter(|o| o.generation == generation || o.held).count();
         let wanted = kept + asked.len();
         for name in asked {
             let Some(slot) = free.next() else {
                 return Err(wanted);
             };
-            self.set(
-                slot,
-                Owner {
-                    name: name.to_owned(),
-                    generation,
-                    held: false,
-                },
-            );
+            self.set(slot, Owner { name: name.to_owned(), generation, held: false });
         }
         Ok(())
     }
@@ -111,10 +88,7 @@ pub struct Slots {
 
 impl Default for Slots {
     fn default() -> Self {
-        Self {
-            rules: Space::new(SLOT_FIRST, RULE_SLOTS),
-            ifaces: Space::new(1, IFACE_SLOTS),
-        }
+        Self { rules: Space::new(SLOT_FIRST, RULE_SLOTS), ifaces: Space::new(1, IFACE_SLOTS) }
     }
 }
 
@@ -157,10 +131,7 @@ impl Slots {
 
     /// The name of the interface that owns a slot.
     pub fn iface_name(&self, slot: u8) -> Option<&str> {
-        self.ifaces
-            .owners
-            .get(&u16::from(slot))
-            .map(|o| o.name.as_str())
+        self.ifaces.owners.get(&u16::from(slot)).map(|o| o.name.as_str())
     }
 
     /// All rule slots with an owner, ascending.
@@ -209,14 +180,7 @@ fn restore(space: &mut Space, slot: u16, name: &str, generation: u32) {
         && !name.is_empty()
         && !space.by_name.contains_key(name)
     {
-        space.set(
-            slot,
-            Owner {
-                name: name.to_owned(),
-                generation,
-                held: false,
-            },
-        );
+        space.set(slot, Owner { name: name.to_owned(), generation, held: false });
     }
 }
 
@@ -258,16 +222,12 @@ mod tests {
         let held = slots.hold_iface("eth0", 0);
         assert_eq!(held, Some(1));
         for generation in 1..200 {
-            slots
-                .take_ifaces(&[&format!("x{generation}")], generation)
-                .unwrap();
+            slots.take_ifaces(&[&format!("x{generation}")], generation).unwrap();
         }
         assert_eq!(slots.iface("eth0"), held);
         slots.release_iface("eth0");
         for generation in 200..300 {
-            slots
-                .take_ifaces(&[&format!("x{generation}")], generation)
-                .unwrap();
+            slots.take_ifaces(&[&format!("x{generation}")], generation).unwrap();
         }
         assert_eq!(slots.iface("eth0"), None);
     }
@@ -279,10 +239,7 @@ mod tests {
         slots.restore_rule(3, "reserved", 9);
         slots.restore_rule(78, "", 9);
         slots.take_rules(&["a", "web"], 10).unwrap();
-        assert_eq!(
-            (slots.rule("web"), slots.rule("a")),
-            (Some(77), Some(SLOT_FIRST))
-        );
+        assert_eq!((slots.rule("web"), slots.rule("a")), (Some(77), Some(SLOT_FIRST)));
         assert_eq!(slots.rules().count(), 2);
     }
 }

@@ -16,10 +16,7 @@ impl Span {
     }
     /// From the start of `self` to the end of `other`.
     pub fn to(self, other: Self) -> Self {
-        Self {
-            start: self.start,
-            end: other.end.max(self.start),
-        }
+        Self { start: self.start, end: other.end.max(self.start) }
     }
     /// The text it covers.
     pub fn of(self, text: &str) -> &str {

@@ -20,27 +20,21 @@ pub fn nearest<'c>(seen: &str, candidates: impl IntoIterator<Item = &'c str>) ->
 }
 
 /// The hint for a name that isn't there: the nearest one, else all (up to twelve).
-pub fn hint<'c>(seen: &str, what: &str, candidates: &[&'c str], sigil: &str) -> Option<String> {
+pub fn hint(seen: &str, what: &str, candidates: &[&str], sigil: &str) -> Option<String> {
     if let Some(name) = nearest(seen, candidates.iter().copied()) {
         return Some(format!("did you mean `{sigil}{name}`?"));
     }
     match candidates.len() {
         0 => None,
         1..=12 => Some(format!("the {what} are: {}", candidates.join(", "))),
-        n => Some(format!(
-            "there are {n} {what}: {}, ...",
-            candidates[..12].join(", ")
-        )),
+        n => Some(format!("there are {n} {what}: {}, ...", candidates[..12].join(", "))),
     }
 }
 
 /// Edits (insert, delete, replace, swap of neighbours) between two words.
 fn distance(a: &[char], b: &[char]) -> usize {
-    let (mut before, mut last, mut row) = (
-        vec![0; b.len() + 1],
-        (0..=b.len()).collect::<Vec<_>>(),
-        vec![0; b.len() + 1],
-    );
+    let (mut before, mut last, mut row) =
+        (vec![0; b.len() + 1], (0..=b.len()).collect::<Vec<_>>(), vec![0; b.len() + 1]);
     for i in 1..=a.len() {
         row[0] = i;
         for j in 1..=b.len() {

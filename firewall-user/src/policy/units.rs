@@ -32,13 +32,9 @@ pub fn duration_ms(text: &str) -> Option<u64> {
 pub fn show_ms(ms: u64) -> String {
     let mut out = String::new();
     let mut rest = ms;
-    for (scale, unit) in [
-        (86_400_000, "d"),
-        (3_600_000, "h"),
-        (60_000, "m"),
-        (1000, "s"),
-        (1, "ms"),
-    ] {
+    for (scale, unit) in
+        [(86_400_000, "d"), (3_600_000, "h"), (60_000, "m"), (1000, "s"), (1, "ms")]
+    {
         if rest >= scale {
             out.push_str(&format!("{}{unit}", rest / scale));
             rest %= scale;
@@ -49,10 +45,7 @@ pub fn show_ms(ms: u64) -> String {
 
 /// `1500`, `10k`, `2.5M`, `1G` (powers of 1000), `4Ki`, `1Mi`, `1Gi` (powers of 1024).
 pub fn count(text: &str) -> Option<u64> {
-    let digits = text
-        .bytes()
-        .take_while(|b| b.is_ascii_digit() || *b == b'.')
-        .count();
+    let digits = text.bytes().take_while(|b| b.is_ascii_digit() || *b == b'.').count();
     let scale: u64 = match &text[digits..] {
         "" => 1,
         "k" | "K" => 1000,
@@ -65,9 +58,7 @@ pub fn count(text: &str) -> Option<u64> {
         "Ti" => 1 << 40,
         _ => return None,
     };
-    let (whole, part) = text[..digits]
-        .split_once('.')
-        .unwrap_or((&text[..digits], ""));
+    let (whole, part) = text[..digits].split_once('.').unwrap_or((&text[..digits], ""));
     let whole: u64 = whole.parse().ok()?;
     let mut value = whole.checked_mul(scale)?;
     if text[..digits].contains('.') {
@@ -89,16 +80,9 @@ mod tests {
     fn durations() {
         assert_eq!(duration_ms("2h4m"), Some(7_440_000));
         assert_eq!(duration_ms("500ms"), Some(500));
-        for wrong in [
-            "",
-            "30",
-            "s",
-            "4m2h",
-            "1m1m",
-            "1y",
-            "99999999999999999999s",
-            "99999999999999999d",
-        ] {
+        for wrong in
+            ["", "30", "s", "4m2h", "1m1m", "1y", "99999999999999999999s", "99999999999999999d"]
+        {
             assert_eq!(duration_ms(wrong), None, "{wrong}");
         }
         for ms in [1, 999, 1000, 7_500_000, 86_400_001] {
@@ -111,17 +95,9 @@ mod tests {
         assert_eq!(count("1500"), Some(1500));
         assert_eq!(count("2.5M"), Some(2_500_000));
         assert_eq!(count("4Ki"), Some(4096));
-        for wrong in [
-            "",
-            "k",
-            "1.5",
-            "1.",
-            "1.k",
-            "1e3",
-            "-1",
-            "99999999999999999999",
-            "99999999999G",
-        ] {
+        for wrong in
+            ["", "k", "1.5", "1.", "1.k", "1e3", "-1", "99999999999999999999", "99999999999G"]
+        {
             assert_eq!(count(wrong), None, "{wrong}");
         }
     }

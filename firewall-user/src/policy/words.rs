@@ -193,10 +193,7 @@ pub fn protocol_name(number: u8) -> String {
 
 /// The port a service name stands for.
 pub fn service(name: &str) -> Option<u16> {
-    SERVICES
-        .iter()
-        .find(|(n, _)| n.eq_ignore_ascii_case(name))
-        .map(|(_, p)| *p)
+    SERVICES.iter().find(|(n, _)| n.eq_ignore_ascii_case(name)).map(|(_, p)| *p)
 }
 
 /// A hint for a word that isn't one of `words`: a slip of the finger, or another firewall's word.

@@ -23,9 +23,8 @@ pub fn check(context: &CheckContext, report: &mut Report<'_>) {
         None => (0..=slots.ifaces().count() as u8).collect(),
     };
     let judge = |state: State| -> Option<Outcome> {
-        let outcomes = ifaces
-            .iter()
-            .map(|iface| classify(&compiled.table, &probe(ssh, *iface, state)));
+        let outcomes =
+            ifaces.iter().map(|iface| classify(&compiled.table, &probe(ssh, *iface, state)));
         let mut refused = None;
         for outcome in outcomes {
             if outcome.verdict == Verdict::Allow {
@@ -35,47 +34,28 @@ pub fn check(context: &CheckContext, report: &mut Report<'_>) {
         }
         refused
     };
-    let session = format!(
-        "{} port {} to {} port {}",
-        ssh.peer, ssh.peer_port, ssh.local, ssh.local_port
-    );
+    let session =
+        format!("{} port {} to {} port {}", ssh.peer, ssh.peer_port, ssh.local, ssh.local_port);
     let (outcome, message) = if let Some(outcome) = judge(State::Established) {
-        (
-            outcome,
-            format!("this would cut off your own ssh session ({session})"),
-        )
+        (outcome, format!("this would cut off your own ssh session ({session})"))
     } else if let Some(outcome) = judge(State::New) {
-        (
-            outcome,
-            format!("this would keep you from logging in again over ssh ({session})"),
-        )
+        (outcome, format!("this would keep you from logging in again over ssh ({session})"))
     } else {
         return;
     };
-    let decided = outcome
-        .rule
-        .and_then(|i| report.policy.rules.iter().filter(|r| r.enabled).nth(i));
+    let decided =
+        outcome.rule.and_then(|i| report.policy.rules.iter().filter(|r| r.enabled).nth(i));
     let (span, why) = match decided {
         Some(rule) => (
             rule_span(rule),
-            format!(
-                "rule `{}` would {} it",
-                rule.name.value,
-                outcome.verdict.name()
-            ),
+            format!("rule `{}` would {} it", rule.name.value, outcome.verdict.name()),
         ),
         None => (
             default_span(&report.policy.source),
-            format!(
-                "no rule lets it in, and `default in` is {}",
-                outcome.verdict.name()
-            ),
+            format!("no rule lets it in, and `default in` is {}", outcome.verdict.name()),
         ),
     };
-    let family = format!(
-        "rule ssh allow in tcp from {} to port {}",
-        ssh.peer, ssh.local_port
-    );
+    let family = format!("rule ssh allow in tcp from {} to port {}", ssh.peer, ssh.local_port);
     let hint = match decided {
         Some(rule) => format!("put a rule above `{}`: `{family}`", rule.name.value),
         None => format!("add a rule: `{family}`"),

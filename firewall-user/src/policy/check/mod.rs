@@ -43,27 +43,16 @@ impl SshPeer {
     pub fn from_ssh_connection(text: &str) -> Option<Self> {
         let mut words = text.split_whitespace();
         // A link-local peer carries its zone, which is the interface: fe80::1%eth0.
-        let (peer, zone) = words
-            .next()
-            .map(|w| w.split_once('%').map_or((w, None), |(a, z)| (a, Some(z))))?;
+        let (peer, zone) =
+            words.next().map(|w| w.split_once('%').map_or((w, None), |(a, z)| (a, Some(z))))?;
         let peer: IpAddr = peer.parse().ok()?;
         let peer_port = words.next()?.parse().ok()?;
         let local = words.next()?;
-        let local: IpAddr = local
-            .split_once('%')
-            .map_or(local, |(a, _)| a)
-            .parse()
-            .ok()?;
+        let local: IpAddr = local.split_once('%').map_or(local, |(a, _)| a).parse().ok()?;
         let local_port = words.next()?.parse().ok()?;
         // A server that listens on :: sees IPv4 peers as mapped addresses; on the wire they are IPv4.
         let (peer, local) = (peer.to_canonical(), local.to_canonical());
-        Some(Self {
-            peer,
-            peer_port,
-            local,
-            local_port,
-            iface: zone.map(str::to_owned),
-        })
+        Some(Self { peer, peer_port, local, local_port, iface: zone.map(str::to_owned) })
     }
 }
 
@@ -73,10 +62,7 @@ pub const SSH_LOCKOUT: &str = "ssh-lockout";
 /// Warnings about a policy, in the order of the text.
 pub fn check(policy: &Policy, context: &CheckContext) -> Vec<Diagnostic> {
     let resolved = Resolved::new(policy);
-    let mut report = Report {
-        policy,
-        found: Vec::new(),
-    };
+    let mut report = Report { policy, found: Vec::new() };
     unused(&mut report);
     interfaces(context, &mut report);
     single_rules(&mut report);
@@ -101,14 +87,8 @@ impl Report<'_> {
         hint: impl Into<Option<String>>,
     ) {
         let policy = self.policy;
-        let found = Diagnostic::new(
-            Severity::Warning,
-            code,
-            &policy.file,
-            &policy.source,
-            span,
-            message,
-        );
+        let found =
+            Diagnostic::new(Severity::Warning, code, &policy.file, &policy.source, span, message);
         self.found.push(found.hint(hint));
     }
 }
@@ -125,31 +105,16 @@ fn unused(report: &mut Report<'_>) {
     let mut groups: HashSet<&str> = HashSet::new();
     for rule in &policy.rules {
         for end in [&rule.src, &rule.dst] {
-            sets.extend(
-                end.addrs
-                    .iter()
-                    .flat_map(|m| &m.items)
-                    .filter_map(|i| match &i.value {
-                        AddrItem::Set(name) => Some(name.as_str()),
-                        AddrItem::Range(_) => None,
-                    }),
-            );
-            sets.extend(
-                end.ports
-                    .iter()
-                    .flat_map(|m| &m.items)
-                    .filter_map(|i| match &i.value {
-                        PortItem::Set(name) => Some(name.as_str()),
-                        PortItem::Range(..) => None,
-                    }),
-            );
+            sets.extend(end.addrs.iter().flat_map(|m| &m.items).filter_map(|i| match &i.value {
+                AddrItem::Set(name) => Some(name.as_str()),
+                AddrItem::Range(_) => None,
+            }));
+            sets.extend(end.ports.iter().flat_map(|m| &m.items).filter_map(|i| match &i.value {
+                PortItem::Set(name) => Some(name.as_str()),
+                PortItem::Range(..) => None,
+            }));
         }
-        groups.extend(
-            rule.on
-                .iter()
-                .flat_map(|m| &m.items)
-                .map(|i| i.value.as_str()),
-        );
+        groups.extend(rule.on.iter().flat_map(|m| &m.items).map(|i| i.value.as_str()));
     }
     for set in &policy.sets {
         sets.extend(set.elements.iter().filter_map(|e| match &e.value {
@@ -161,24 +126,11 @@ fn unused(report: &mut Report<'_>) {
         let others = group.members.iter().map(|m| m.value.as_str());
         groups.extend(others.filter(|m| *m != group.name.value));
     }
-    for set in policy
-        .sets
-        .iter()
-        .filter(|s| !sets.contains(s.name.value.as_str()))
-    {
+    for set in policy.sets.iter().filter(|s| !sets.contains(s.name.value.as_str())) {
         let name = &set.name.value;
-        report.warn(
-            "unused-set",
-            set.name.span,
-            format!("no rule uses the set `@{name}`"),
-            None,
-        );
+        report.warn("unused-set", set.name.span, format!("no rule uses the set `@{name}`"), None);
     }
-    for group in policy
-        .groups
-        .iter()
-        .filter(|g| !groups.contains(g.name.value.as_str()))
-    {
+    for group in policy.groups.iter().filter(|g| !groups.contains(g.name.value.as_str())) {
         let name = &group.name.value;
         report.warn(
             "unused-interface",
@@ -195,11 +147,7 @@ fn interfaces(context: &CheckContext, report: &mut Report<'_>) {
         return;
     };
     let policy = report.policy;
-    let groups: Vec<&str> = policy
-        .groups
-        .iter()
-        .map(|g| g.name.value.as_str())
-        .collect();
+    let groups: Vec<&str> = policy.groups.iter().map(|g| g.name.value.as_str()).collect();
     let here: Vec<&str> = known.iter().map(String::as_str).collect();
     let candidates: Vec<&str> = groups.iter().chain(&here).copied().collect();
     let mut told: HashSet<&str> = HashSet::new();
@@ -207,12 +155,7 @@ fn interfaces(context: &CheckContext, report: &mut Report<'_>) {
         .groups
         .iter()
         .flat_map(|g| g.members.iter().map(move |m| (m, m.value == g.name.value)));
-    let named = policy
-        .rules
-        .iter()
-        .flat_map(|r| &r.on)
-        .flat_map(|m| &m.items)
-        .map(|i| (i, false));
+    let named = policy.rules.iter().flat_map(|r| &r.on).flat_map(|m| &m.items).map(|i| (i, false));
     for (name, itself) in members.chain(named) {
         let is_group = groups.contains(&name.value.as_str()) && !itself;
         if is_group || here.contains(&name.value.as_str()) || !told.insert(&name.value) {
@@ -288,10 +231,7 @@ fn refused_without(policy: &Policy, rule: &Rule) -> bool {
     let catches_all = |other: &Rule| {
         other.enabled
             && other.action == Action::Allow
-            && other
-                .states
-                .as_ref()
-                .is_some_and(|s| s.contains(&State::Established))
+            && other.states.as_ref().is_some_and(|s| s.contains(&State::Established))
             && (other.direction.is_none() || other.direction == rule.direction)
             && other.protos.is_none()
             && other.on.is_none()
@@ -308,10 +248,7 @@ fn contradiction(rule: &Rule, resolved: &Resolved) -> String {
         None => (true, true),
         Some(list) => {
             let set = resolved.addresses(list);
-            (
-                list.negated || !set.v4.is_empty(),
-                list.negated || !set.v6.is_empty(),
-            )
+            (list.negated || !set.v4.is_empty(), list.negated || !set.v6.is_empty())
         }
     };
     let (src, dst) = (families(&rule.src), families(&rule.dst));

@@ -34,19 +34,14 @@ pub fn check(resolved: &Resolved, report: &mut Report<'_>) {
         if covered && !budget.is_spent() {
             takers.sort_unstable();
             takers.dedup();
-            let names: Vec<String> = takers
-                .iter()
-                .map(|i| format!("`{}`", earlier[*i].0.name.value))
-                .collect();
+            let names: Vec<String> =
+                takers.iter().map(|i| format!("`{}`", earlier[*i].0.name.value)).collect();
             let line = |rule: &Rule| policy.source[..rule.span.start].matches('\n').count() + 1;
             let hint = match takers.as_slice() {
                 [one] => {
                     let other = earlier[*one].0;
-                    let same = if other.action == rule.action {
-                        ", which does the same"
-                    } else {
-                        ""
-                    };
+                    let same =
+                        if other.action == rule.action { ", which does the same" } else { "" };
                     format!(
                         "delete it, or move it above {} on line {}{same}",
                         names[0],
@@ -84,10 +79,7 @@ fn covered<T: Number>(
     }
     // One that takes everything is the better explanation than many that take a part each.
     for (i, other) in before.iter().enumerate() {
-        if space
-            .without(other, budget)
-            .is_some_and(|left| left.is_empty())
-        {
+        if space.without(other, budget).is_some_and(|left| left.is_empty()) {
             takers.push(i);
             return true;
         }

@@ -153,10 +153,7 @@ impl<'p> Boxes<'p> {
         Self {
             resolved,
             ifaces: HashMap::new(),
-            any: Rc::new(AddrSet {
-                v4: Ranges::all(),
-                v6: Ranges::all(),
-            }),
+            any: Rc::new(AddrSet { v4: Ranges::all(), v6: Ranges::all() }),
             ports_any: Rc::new(Ranges::all()),
             ports: HashMap::new(),
             v4: HashMap::new(),
@@ -200,16 +197,8 @@ impl<'p> Boxes<'p> {
                 }
             }
         }
-        let sport = rule
-            .src
-            .ports
-            .as_ref()
-            .map(|l| (l.negated, self.resolved.port_ranges(l)));
-        let dport = rule
-            .dst
-            .ports
-            .as_ref()
-            .map(|l| (l.negated, self.resolved.port_ranges(l)));
+        let sport = rule.src.ports.as_ref().map(|l| (l.negated, self.resolved.port_ranges(l)));
+        let dport = rule.dst.ports.as_ref().map(|l| (l.negated, self.resolved.port_ranges(l)));
         let dport = dport.or_else(|| rule.icmp.as_ref().map(|icmp| (false, icmp_ranges(icmp))));
         let ports = [self.port_set(sport), self.port_set(dport)];
         let (src, dst) = (self.addr_sets(rule, 0), self.addr_sets(rule, 1));
@@ -223,16 +212,8 @@ impl<'p> Boxes<'p> {
             None => {}
         }
         (
-            Space {
-                few: few4,
-                ports: ports.clone(),
-                addrs: [src.0, dst.0],
-            },
-            Space {
-                few: few6,
-                ports,
-                addrs: [src.1, dst.1],
-            },
+            Space { few: few4, ports: ports.clone(), addrs: [src.0, dst.0] },
+            Space { few: few6, ports, addrs: [src.1, dst.1] },
         )
     }
 
@@ -245,20 +226,13 @@ impl<'p> Boxes<'p> {
     }
 
     fn addr_sets(&mut self, rule: &Rule, end: usize) -> (Rc<Ranges<u32>>, Rc<Ranges<u128>>) {
-        let list = if end == 0 {
-            &rule.src.addrs
-        } else {
-            &rule.dst.addrs
-        };
+        let list = if end == 0 { &rule.src.addrs } else { &rule.dst.addrs };
         let mut addrs = match list {
             None => (*self.any).clone(),
             Some(list) => self.resolved.addresses(list),
         };
         if list.as_ref().is_some_and(|l| l.negated) {
-            addrs = AddrSet {
-                v4: addrs.v4.complement(),
-                v6: addrs.v6.complement(),
-            };
+            addrs = AddrSet { v4: addrs.v4.complement(), v6: addrs.v6.complement() };
         }
         (share(&mut self.v4, addrs.v4), share(&mut self.v6, addrs.v6))
     }

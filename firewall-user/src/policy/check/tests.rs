@@ -3,17 +3,11 @@ use crate::policy::parse;
 
 fn codes(text: &str, context: &CheckContext) -> Vec<(String, u32, String)> {
     let policy = parse(text, "test").unwrap_or_else(|e| panic!("{e}"));
-    check(&policy, context)
-        .into_iter()
-        .map(|d| (d.code.into_owned(), d.line, d.message))
-        .collect()
+    check(&policy, context).into_iter().map(|d| (d.code.into_owned(), d.line, d.message)).collect()
 }
 
 fn plain(text: &str) -> Vec<(String, u32)> {
-    codes(text, &CheckContext::default())
-        .into_iter()
-        .map(|(c, l, _)| (c, l))
-        .collect()
+    codes(text, &CheckContext::default()).into_iter().map(|(c, l, _)| (c, l)).collect()
 }
 
 #[test]
@@ -48,16 +42,12 @@ fn covered_rules_are_told_and_others_are_not() {
         "rule a drop icmp type 8 code 0\nrule b drop icmp type 8",
         "rule a drop tcp flags syn,ack\nrule b drop tcp flags syn",
         "rule a drop state new\nrule b drop state new,invalid",
-        "rule a drop icmp to port 0-65535"
-            .replace("icmp", "udp")
-            .as_str(),
+        "rule a drop icmp to port 0-65535".replace("icmp", "udp").as_str(),
     ] {
         assert!(!shadowed(no), "{no}");
     }
-    let found = codes(
-        "rule a drop in\nrule b allow out\nrule c drop udp",
-        &CheckContext::default(),
-    );
+    let found =
+        codes("rule a drop in\nrule b allow out\nrule c drop udp", &CheckContext::default());
     assert_eq!(
         found[0].2,
         "rule `c` can never match: `a`, `b` above together take all its packets"
@@ -67,10 +57,7 @@ fn covered_rules_are_told_and_others_are_not() {
 #[test]
 fn contradictions_say_why() {
     for (text, why) in [
-        (
-            "rule a drop from 10.0.0.1 to 2001:db8::1",
-            "it asks for packets from IPv4 to IPv6",
-        ),
+        ("rule a drop from 10.0.0.1 to 2001:db8::1", "it asks for packets from IPv4 to IPv6"),
         (
             "rule a drop icmp from 2001:db8::1",
             "`icmp` is of IPv4, and it asks for IPv6: did you mean `icmpv6`?",
@@ -83,14 +70,8 @@ fn contradictions_say_why() {
             "rule a drop ipv6 from 10.0.0.1",
             "it says `ipv6`, and its addresses are of the other family",
         ),
-        (
-            "set none = { }\nrule a drop from @none",
-            "its list of addresses is empty",
-        ),
-        (
-            "rule a drop tcp to port not 0-65535",
-            "what it asks for leaves nothing over",
-        ),
+        ("set none = { }\nrule a drop from @none", "its list of addresses is empty"),
+        ("rule a drop tcp to port not 0-65535", "what it asks for leaves nothing over"),
     ] {
         let found = codes(text, &CheckContext::default());
         assert_eq!(found.len(), 1, "{text}: {found:?}");
@@ -104,19 +85,10 @@ fn what_nobody_uses_and_what_never_comes() {
         plain(
             "set a = { 1 }\nset b = { @a }\ninterface wan = eth0\ninterface lan = lan\nrule x drop on lan"
         ),
-        [
-            ("unused-set".to_owned(), 2),
-            ("unused-interface".to_owned(), 3)
-        ]
+        [("unused-set".to_owned(), 2), ("unused-interface".to_owned(), 3)]
     );
-    assert_eq!(
-        plain("rule a drop state related"),
-        [("related-passes".to_owned(), 1)]
-    );
-    assert_eq!(
-        plain("rule a drop icmpv6 type { 135, 136 }"),
-        [("discovery-passes".to_owned(), 1)]
-    );
+    assert_eq!(plain("rule a drop state related"), [("related-passes".to_owned(), 1)]);
+    assert_eq!(plain("rule a drop icmpv6 type { 135, 136 }"), [("discovery-passes".to_owned(), 1)]);
     let cut = "default in drop\nrule a allow in tcp to port 22 state new";
     assert_eq!(plain(cut), [("state-cuts-flows".to_owned(), 2)]);
     assert_eq!(plain(&format!("{cut}\nrule b allow state established")), []);
@@ -126,19 +98,13 @@ fn what_nobody_uses_and_what_never_comes() {
 
 #[test]
 fn interfaces_that_are_not_here() {
-    let context = CheckContext {
-        interfaces: Some(vec!["lo".into(), "eth0".into()]),
-        ssh: None,
-    };
+    let context = CheckContext { interfaces: Some(vec!["lo".into(), "eth0".into()]), ssh: None };
     let found = codes(
         "interface wan = { eth0, eth1 }\nrule a drop on wna\nrule b drop on wan\nrule c drop on lo",
         &context,
     );
     assert_eq!(
-        found
-            .iter()
-            .map(|(c, l, _)| (c.as_str(), *l))
-            .collect::<Vec<_>>(),
+        found.iter().map(|(c, l, _)| (c.as_str(), *l)).collect::<Vec<_>>(),
         [("unknown-interface", 1), ("unknown-interface", 2)]
     );
 }
@@ -148,10 +114,7 @@ fn the_operators_session_is_tried() {
     let ssh = SshPeer::from_ssh_connection("10.0.0.9 51000 192.0.2.1 22").unwrap();
     let on = |iface: Option<&str>| CheckContext {
         interfaces: None,
-        ssh: Some(SshPeer {
-            iface: iface.map(str::to_owned),
-            ..ssh.clone()
-        }),
+        ssh: Some(SshPeer { iface: iface.map(str::to_owned), ..ssh.clone() }),
     };
     let lockout = |text: &str, iface: Option<&str>| {
         codes(text, &on(iface))
@@ -159,11 +122,8 @@ fn the_operators_session_is_tried() {
             .find(|(c, ..)| c == SSH_LOCKOUT)
             .map(|(_, line, message)| (line, message))
     };
-    let (line, message) = lockout(
-        "# x\n  default in drop # y\nrule web allow in tcp to port 443",
-        None,
-    )
-    .unwrap();
+    let (line, message) =
+        lockout("# x\n  default in drop # y\nrule web allow in tcp to port 443", None).unwrap();
     assert_eq!(line, 2);
     assert_eq!(
         message,
@@ -171,16 +131,10 @@ fn the_operators_session_is_tried() {
          no rule lets it in, and `default in` is drop"
     );
     let (line, message) = lockout("rule a reject tcp from 10.0.0.0/8", None).unwrap();
-    assert!(
-        line == 1 && message.ends_with("rule `a` would reject it"),
-        "{message}"
-    );
+    assert!(line == 1 && message.ends_with("rule `a` would reject it"), "{message}");
     assert_eq!(lockout("", None), None);
     assert_eq!(
-        lockout(
-            "default in drop\nrule ssh allow in tcp from 10.0.0.9 to port 22",
-            None
-        ),
+        lockout("default in drop\nrule ssh allow in tcp from 10.0.0.9 to port 22", None),
         None
     );
     let by_iface = "default in drop\nrule ssh allow in on eth0 tcp to port 22";
@@ -194,13 +148,7 @@ fn the_operators_session_is_tried() {
             .1
             .starts_with("this would keep you from logging in again")
     );
-    assert!(
-        lockout(
-            "default in drop\nrule ssh allow in tcp to port 22 state new",
-            None
-        )
-        .is_some()
-    );
+    assert!(lockout("default in drop\nrule ssh allow in tcp to port 22 state new", None).is_some());
     let mapped = SshPeer::from_ssh_connection("::ffff:10.0.0.9 51000 ::ffff:192.0.2.1 22").unwrap();
     assert_eq!(mapped, ssh);
     let zoned = SshPeer::from_ssh_connection("fe80::1%eth0 51000 fe80::2%eth0 22").unwrap();

@@ -14,9 +14,8 @@ pub fn fill_v4(map: &mut V4Map, steps: &[(u32, u16)]) -> usize {
     for (top, entry) in map.top.iter_mut().enumerate() {
         let mut block: Vec<u32> = Vec::new();
         let mut first = row;
-        while let Some((start, new)) = steps
-            .get(next)
-            .filter(|(start, _)| (start >> 16) as usize == top)
+        while let Some((start, new)) =
+            steps.get(next).filter(|(start, _)| (start >> 16) as usize == top)
         {
             let low = start & 0xffff;
             if low == 0 {
@@ -59,10 +58,7 @@ pub fn fill_v6(map: &mut V6Map, steps: &[(u128, u16)]) -> usize {
     }
     map.log2_len = len.trailing_zeros();
     let last = steps.last().map_or(0, |(_, row)| *row);
-    let padded = steps
-        .iter()
-        .copied()
-        .chain(std::iter::repeat((u128::MAX, last)));
+    let padded = steps.iter().copied().chain(std::iter::repeat((u128::MAX, last)));
     for (i, (start, row)) in padded.take(len).enumerate() {
         map.hi[i] = (start >> 64) as u64;
         map.lo[i] = start as u64;

@@ -48,10 +48,7 @@ impl Pool {
         let mut by_bits = HashMap::with_capacity(1024);
         by_bits.insert(all, ROW_ALL);
         by_bits.insert(Bits::default(), ROW_NONE);
-        Self {
-            rows: vec![Bits::default(), all],
-            by_bits,
-        }
+        Self { rows: vec![Bits::default(), all], by_bits }
     }
 
     /// The row that holds exactly these bits.

@@ -52,11 +52,7 @@ impl<S: Clone + Eq + Hash> Collector<S> {
         }
         let at = self.asked.len();
         self.by_value.insert(set.clone(), at);
-        self.asked.push(Asked {
-            set,
-            with: Bits::default(),
-            without: Bits::default(),
-        });
+        self.asked.push(Asked { set, with: Bits::default(), without: Bits::default() });
         at
     }
 
@@ -71,11 +67,8 @@ impl<S: Clone + Eq + Hash> Collector<S> {
 
     /// What was gathered, `ranges` picking the numbers out of a set.
     pub fn field<'c, T>(&'c self, ranges: impl Fn(&'c S) -> &'c Ranges<T>) -> Field<'c, T> {
-        let atom = |a: &'c Asked<S>| Atom {
-            ranges: ranges(&a.set),
-            with: &a.with,
-            without: &a.without,
-        };
+        let atom =
+            |a: &'c Asked<S>| Atom { ranges: ranges(&a.set), with: &a.with, without: &a.without };
         Field {
             any: self.any,
             negated: self.negated,

@@ -13,8 +13,8 @@ use bits::{Bits, Pool};
 use collect::Collector;
 use firewall_common::abi::iface::IFACE_SLOTS;
 use firewall_common::abi::table::{
-    ACTION_LOG, Direction, MAX_CONTINUES, MAX_ROWS, MAX_RULES, RuleAction, RuleTable, SETTING_HAS_CONTINUE,
-    SETTING_TCP_PICKUP, State, V4_LEAVES, V6_BOUNDS, Verdict,
+    ACTION_LOG, Direction, MAX_CONTINUES, MAX_ROWS, MAX_RULES, RuleAction, RuleTable,
+    SETTING_HAS_CONTINUE, SETTING_TCP_PICKUP, State, V4_LEAVES, V6_BOUNDS, Verdict,
 };
 use std::collections::BTreeSet;
 
@@ -139,11 +139,7 @@ pub struct CompileError {
 
 impl CompileError {
     const fn check(part: Part, seen: usize, limit: usize) -> Result<(), Self> {
-        if seen > limit {
-            Err(Self { part, seen, limit })
-        } else {
-            Ok(())
-        }
+        if seen > limit { Err(Self { part, seen, limit }) } else { Ok(()) }
     }
 }
 
@@ -170,21 +166,17 @@ pub fn compile(
     }
     let mut taken = slots.clone();
     let names: Vec<&str> = policy.rules.iter().map(|r| r.name.value.as_str()).collect();
-    taken
-        .take_rules(&names, generation)
-        .map_err(|seen| CompileError {
-            part: Part::RuleSlots,
-            seen,
-            limit: Slots::RULES,
-        })?;
+    taken.take_rules(&names, generation).map_err(|seen| CompileError {
+        part: Part::RuleSlots,
+        seen,
+        limit: Slots::RULES,
+    })?;
     let names: Vec<&str> = interfaces.iter().map(String::as_str).collect();
-    taken
-        .take_ifaces(&names, generation)
-        .map_err(|seen| CompileError {
-            part: Part::Interfaces,
-            seen,
-            limit: Slots::IFACES,
-        })?;
+    taken.take_ifaces(&names, generation).map_err(|seen| CompileError {
+        part: Part::Interfaces,
+        seen,
+        limit: Slots::IFACES,
+    })?;
 
     let mut table: Box<RuleTable> = bytemuck::zeroed_box();
     let mut pool = Pool::new(enabled.len());
@@ -196,16 +188,10 @@ pub fn compile(
             slot: taken.rule(&rule.name.value).unwrap_or_default(),
         };
     }
-    let on: Vec<Option<OnSlots>> = enabled
-        .iter()
-        .map(|r| on_slots(r, &resolved, &taken))
-        .collect();
+    let on: Vec<Option<OnSlots>> = enabled.iter().map(|r| on_slots(r, &resolved, &taken)).collect();
     small_fields(&enabled, &on, &mut table, &mut pool);
     ports(&enabled, &resolved, &mut table, &mut pool);
-    let mut usage = Usage {
-        rules: enabled.len(),
-        ..Usage::default()
-    };
+    let mut usage = Usage { rules: enabled.len(), ..Usage::default() };
     addresses(&enabled, &resolved, &mut table, &mut pool, &mut usage)?;
     usage.rows = pool.len();
     CompileError::check(Part::Rows, pool.len(), MAX_ROWS)?;
@@ -224,12 +210,7 @@ pub fn compile(
             log: rule.log,
         })
         .collect();
-    Ok(Compiled {
-        table,
-        rules,
-        interfaces,
-        usage,
-    })
+    Ok(Compiled { table, rules, interfaces, usage })
 }
 
 fn settings(policy: &Policy, enabled: &[&Rule], table: &mut RuleTable) {
@@ -264,15 +245,8 @@ struct OnSlots {
 
 fn on_slots(rule: &Rule, resolved: &Resolved, slots: &Slots) -> Option<OnSlots> {
     rule.on.as_ref().map(|on| {
-        let mut out = OnSlots {
-            negated: on.negated,
-            slots: [false; IFACE_SLOTS],
-        };
-        for slot in resolved
-            .interfaces(on)
-            .iter()
-            .filter_map(|name| slots.iface(name))
-        {
+        let mut out = OnSlots { negated: on.negated, slots: [false; IFACE_SLOTS] };
+        for slot in resolved.interfaces(on).iter().filter_map(|name| slots.iface(name)) {
             out.slots[usize::from(slot)] = true;
         }
         out
@@ -299,22 +273,16 @@ fn small_fields(enabled: &[&Rule], on: &[Option<OnSlots>], table: &mut RuleTable
         }
     }
     for proto in 0..=u8::MAX {
-        table.proto[usize::from(proto)] = row(&|_, rule| {
-            rule.protos
-                .as_ref()
-                .is_none_or(|protos| protos.contains(&proto))
-        });
+        table.proto[usize::from(proto)] =
+            row(&|_, rule| rule.protos.as_ref().is_none_or(|protos| protos.contains(&proto)));
     }
     for flags in 0..=u8::MAX {
         table.tcp_flags[usize::from(flags)] =
             row(&|_, rule| rule.flags.is_none_or(|f| flags & f.mask == f.value));
     }
     for state in State::ALL {
-        table.state[state.raw() as usize] = row(&|_, rule| {
-            rule.states
-                .as_ref()
-                .is_none_or(|states| states.contains(state))
-        });
+        table.state[state.raw() as usize] =
+            row(&|_, rule| rule.states.as_ref().is_none_or(|states| states.contains(state)));
     }
     table.no_port[2] = row(&|_, rule| rule.flags.is_none());
 }
@@ -326,11 +294,9 @@ pub(super) fn icmp_ranges(icmp: &IcmpMatch) -> Ranges<u16> {
         let first = u16::from(*kind) << 8;
         match &icmp.codes {
             None => ranges.push((first, first | 0xff)),
-            Some(codes) => ranges.extend(
-                codes
-                    .iter()
-                    .map(|c| (first | u16::from(*c), first | u16::from(*c))),
-            ),
+            Some(codes) => {
+                ranges.extend(codes.iter().map(|c| (first | u16::from(*c), first | u16::from(*c))))
+            }
         }
     }
     Ranges::new(ranges)
@@ -356,9 +322,7 @@ fn ports(enabled: &[&Rule], resolved: &Resolved, table: &mut RuleTable, pool: &m
     for (collector, rows) in [(source, &mut table.sport), (destination, &mut table.dport)] {
         let steps = sweep::sweep(&collector.field(|ranges| ranges), pool);
         for (i, (start, row)) in steps.iter().enumerate() {
-            let end = steps
-                .get(i + 1)
-                .map_or(rows.len(), |(next, _)| usize::from(*next));
+            let end = steps.get(i + 1).map_or(rows.len(), |(next, _)| usize::from(*next));
             rows[usize::from(*start)..end].fill(*row);
         }
     }
@@ -380,18 +344,12 @@ fn addresses(
             v6.set(i);
         }
     }
-    let parts = [
-        (Part::Ipv4Sources, Part::Ipv6Sources),
-        (Part::Ipv4Destinations, Part::Ipv6Destinations),
-    ];
+    let parts =
+        [(Part::Ipv4Sources, Part::Ipv6Sources), (Part::Ipv4Destinations, Part::Ipv6Destinations)];
     for (end, (leaves, bounds)) in parts.into_iter().enumerate() {
         let mut collector: Collector<AddrSet> = Collector::default();
         for (i, rule) in enabled.iter().enumerate() {
-            match if end == 0 {
-                &rule.src.addrs
-            } else {
-                &rule.dst.addrs
-            } {
+            match if end == 0 { &rule.src.addrs } else { &rule.dst.addrs } {
                 None => collector.any.set(i),
                 Some(list) => collector.addresses(i, list, resolved),
             }

@@ -74,9 +74,7 @@ pub fn sweep<T: Number>(field: &Field<'_, T>, pool: &mut Pool) -> Vec<(T, u16)> 
             }
         }
         let key: Vec<u32> = active.iter().copied().collect();
-        let row = *known
-            .entry(key)
-            .or_insert_with(|| pool.intern(&field.bits(&active)));
+        let row = *known.entry(key).or_insert_with(|| pool.intern(&field.bits(&active)));
         if out.last().is_none_or(|(_, last)| *last != row) {
             out.push((at, row));
         }

@@ -50,10 +50,7 @@ fn the_sketch_means_what_it_says() {
     let name = |slot: u16| slots.rule_name(slot).unwrap_or("default");
     let ssh = judge(&format!("in {wan} tcp 10.0.0.77 999 192.0.2.1 22"));
     assert_eq!((ssh.verdict, name(ssh.slot)), (Verdict::Allow, "ssh"));
-    assert_eq!(
-        judge(&format!("in {wan} tcp 10.0.1.0 999 192.0.2.1 22")).verdict,
-        Verdict::Drop
-    );
+    assert_eq!(judge(&format!("in {wan} tcp 10.0.1.0 999 192.0.2.1 22")).verdict, Verdict::Drop);
     assert_eq!(
         judge(&format!("in {wan} tcp 2001:db8::ffff 999 2001:db8::1 22")).verdict,
         Verdict::Allow
@@ -62,45 +59,21 @@ fn the_sketch_means_what_it_says() {
         judge(&format!("in {wan} tcp 2001:db8:0:1:: 999 2001:db8::1 22")).verdict,
         Verdict::Drop
     );
-    assert_eq!(
-        judge("in 2 tcp 10.0.0.77 999 192.0.2.1 22").verdict,
-        Verdict::Drop
-    );
-    assert_eq!(
-        judge("out 0 tcp 10.0.0.77 999 192.0.2.1 23").verdict,
-        Verdict::Reject
-    );
+    assert_eq!(judge("in 2 tcp 10.0.0.77 999 192.0.2.1 22").verdict, Verdict::Drop);
+    assert_eq!(judge("out 0 tcp 10.0.0.77 999 192.0.2.1 23").verdict, Verdict::Reject);
     assert_eq!(judge("out 0 tcp 10.0.0.77 999 192.0.2.1 24").rule, None);
-    assert_eq!(
-        judge("in 0 icmp 10.0.0.77 0 192.0.2.1 0 8").verdict,
-        Verdict::Allow
-    );
-    assert_eq!(
-        judge("in 0 icmp 10.0.0.77 0 192.0.2.1 0 0").verdict,
-        Verdict::Drop
-    );
-    assert_eq!(
-        judge("in 0 tcp 10.0.0.77 1 192.0.2.1 8080").verdict,
-        Verdict::Drop
-    );
+    assert_eq!(judge("in 0 icmp 10.0.0.77 0 192.0.2.1 0 8").verdict, Verdict::Allow);
+    assert_eq!(judge("in 0 icmp 10.0.0.77 0 192.0.2.1 0 0").verdict, Verdict::Drop);
+    assert_eq!(judge("in 0 tcp 10.0.0.77 1 192.0.2.1 8080").verdict, Verdict::Drop);
     // ICMP type 8 code 0 is index 2048 of the table that holds ports too.
-    assert_eq!(
-        judge("in 0 tcp 10.0.0.77 1 192.0.2.1 2048").verdict,
-        Verdict::Drop
-    );
+    assert_eq!(judge("in 0 tcp 10.0.0.77 1 192.0.2.1 2048").verdict, Verdict::Drop);
     let udp = judge("in 0 udp 10.0.0.77 1 192.0.2.1 53");
     assert_eq!(
-        (
-            udp.verdict,
-            udp.counted.iter().map(|s| name(*s)).collect::<Vec<_>>()
-        ),
+        (udp.verdict, udp.counted.iter().map(|s| name(*s)).collect::<Vec<_>>()),
         (Verdict::Drop, vec!["seen"])
     );
     assert_eq!(c.table.settings.timeouts[4], 5000);
-    assert_eq!(
-        c.table.settings.flags,
-        SETTING_HAS_CONTINUE | SETTING_TCP_PICKUP
-    );
+    assert_eq!(c.table.settings.flags, SETTING_HAS_CONTINUE | SETTING_TCP_PICKUP);
     assert_eq!(c.table.settings.words, 1);
     assert_eq!((c.rules.len(), c.rules[4].enabled), (5, false));
     assert_eq!(c.rules[2].text, "rule telnet reject out tcp to port 23 log");
@@ -110,10 +83,7 @@ fn the_sketch_means_what_it_says() {
 fn an_empty_policy_lets_everything_pass() {
     let (c, _) = compiled("# nothing\n");
     let out = classify(&c.table, &probe("in 0 tcp 10.0.0.77 1 192.0.2.1 8080"));
-    assert_eq!(
-        (out.verdict, out.rule, c.table.settings.words),
-        (Verdict::Allow, None, 0)
-    );
+    assert_eq!((out.verdict, out.rule, c.table.settings.words), (Verdict::Allow, None, 0));
 }
 
 #[test]
@@ -130,33 +100,20 @@ fn what_is_too_large_is_named_and_slots_stay() {
     for i in 0..1025 {
         writeln!(text, "rule r{i} allow in").unwrap();
     }
-    assert_eq!(
-        refused(&text),
-        CompileError {
-            part: Part::Rules,
-            seen: 1025,
-            limit: 1024
-        }
-    );
+    assert_eq!(refused(&text), CompileError { part: Part::Rules, seen: 1025, limit: 1024 });
     let mut text = String::from("rule a drop from {");
     for i in 0..20_000u32 {
         write!(text, "{}, ", std::net::Ipv4Addr::from(i << 16 | 0x8000)).unwrap();
     }
     // One block serves all: the same pattern below each /16.
     let policy = parse(&format!("{text} }}"), "test").unwrap();
-    assert_eq!(
-        compile(&policy, &mut Slots::new(), 1).unwrap().usage.leaves,
-        [4, 0]
-    );
+    assert_eq!(compile(&policy, &mut Slots::new(), 1).unwrap().usage.leaves, [4, 0]);
     let mut text = String::from("rule a drop to {");
     for i in 0..20_000u32 {
         write!(text, "{}, ", std::net::Ipv4Addr::from(i << 16 | (i + 1))).unwrap();
     }
     let error = refused(&format!("{text} }}"));
-    assert_eq!(
-        (error.part, error.limit),
-        (Part::Ipv4Destinations, V4_LEAVES)
-    );
+    assert_eq!((error.part, error.limit), (Part::Ipv4Destinations, V4_LEAVES));
     assert!(error.seen > 70_000, "{error}");
     let mut text = String::from("rule a drop from {");
     for i in 0..5_000u32 {
@@ -164,23 +121,8 @@ fn what_is_too_large_is_named_and_slots_stay() {
     }
     // Neighbours are joined: one interval.
     let policy = parse(&format!("{text} }}"), "test").unwrap();
-    assert_eq!(
-        compile(&policy, &mut Slots::new(), 1).unwrap().usage.bounds,
-        [3, 1]
-    );
+    assert_eq!(compile(&policy, &mut Slots::new(), 1).unwrap().usage.bounds, [3, 1]);
     let error = refused(&format!("{text} }}").replace("::/48", "::/49"));
-    assert_eq!(
-        error,
-        CompileError {
-            part: Part::Ipv6Sources,
-            seen: 10_001,
-            limit: V6_BOUNDS
-        }
-    );
-    assert!(
-        error
-            .to_string()
-            .contains("needs 10001 intervals of IPv6 sources"),
-        "{error}"
-    );
+    assert_eq!(error, CompileError { part: Part::Ipv6Sources, seen: 10_001, limit: V6_BOUNDS });
+    assert!(error.to_string().contains("needs 10001 intervals of IPv6 sources"), "{error}");
 }

@@ -38,10 +38,8 @@ pub fn list<'t, 's, T>(
             break;
         }
         if at_next_statement(input) {
-            return Err(
-                Fault::new("unclosed-list", open.span, "this list is never closed")
-                    .hint(Some("write `}` behind its last element".into())),
-            );
+            return Err(Fault::new("unclosed-list", open.span, "this list is never closed")
+                .hint(Some("write `}` behind its last element".into())));
         }
         match element(input) {
             Ok(item) => items.push(item),
@@ -63,14 +61,10 @@ pub fn list<'t, 's, T>(
                 // Most likely a forgotten comma: say so once and go on as if it were there.
                 let token = peek(input);
                 input.state.0.push(
-                    Fault::new(
-                        "list-comma",
-                        token.span,
-                        format!("unexpected {}", token.seen()),
-                    )
-                    .expect("`,`")
-                    .expect("`}`")
-                    .hint(Some("elements of a list are separated by commas".into())),
+                    Fault::new("list-comma", token.span, format!("unexpected {}", token.seen()))
+                        .expect("`,`")
+                        .expect("`}`")
+                        .hint(Some("elements of a list are separated by commas".into())),
                 );
             }
             _ => {
@@ -96,18 +90,12 @@ pub fn negatable<'t, 's, T>(
     if negated {
         bump(input);
     }
-    Ok(Match {
-        negated,
-        items: list(input, element, false)?,
-    })
+    Ok(Match { negated, items: list(input, element, false)? })
 }
 
 /// Skips what is left of a wrong element.
 fn skip_element(input: &mut Input<'_, '_>) {
-    while !matches!(
-        peek(input).kind,
-        Kind::Comma | Kind::Close | Kind::Newline | Kind::End
-    ) {
+    while !matches!(peek(input).kind, Kind::Comma | Kind::Close | Kind::Newline | Kind::End) {
         bump(input);
     }
 }

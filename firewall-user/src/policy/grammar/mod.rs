@@ -89,16 +89,9 @@ impl Fault {
     /// As people see it.
     pub fn diagnostic(self, file: &str, text: &str) -> Diagnostic {
         let expected = (!self.0.expected.is_empty()).then(|| words::one_of(&self.0.expected));
-        Diagnostic::new(
-            Severity::Error,
-            self.0.code,
-            file,
-            text,
-            self.0.span,
-            self.0.message,
-        )
-        .expected(expected)
-        .hint(self.0.hint)
+        Diagnostic::new(Severity::Error, self.0.code, file, text, self.0.span, self.0.message)
+            .expected(expected)
+            .hint(self.0.hint)
     }
 }
 
@@ -129,11 +122,7 @@ impl<'t, 's> ParserError<Input<'t, 's>> for Fault {
 
 /// The next token, which stays.
 pub(super) fn peek<'s>(input: &Input<'_, 's>) -> Token<'s> {
-    let end = Token {
-        kind: Kind::End,
-        text: "",
-        span: Span::default(),
-    };
+    let end = Token { kind: Kind::End, text: "", span: Span::default() };
     input.input.first().copied().unwrap_or(end)
 }
 
@@ -232,10 +221,7 @@ pub(super) fn skip_statement(input: &mut Input<'_, '_>) {
 /// All mistakes found, in the order of the text.
 pub fn parse(text: &str, file: &str) -> Result<Policy, Diagnostics> {
     let tokens = lex(text);
-    let mut input = Input {
-        input: TokenSlice::new(&tokens),
-        state: Faults::default(),
-    };
+    let mut input = Input { input: TokenSlice::new(&tokens), state: Faults::default() };
     let draft = statement::policy(&mut input, text);
     let mut faults = std::mem::take(&mut input.state.0);
     let policy = resolve::resolve(draft, file, text, &mut faults);
@@ -245,10 +231,5 @@ pub fn parse(text: &str, file: &str) -> Result<Policy, Diagnostics> {
     // A mistake may be met twice on two ways to the same place.
     let mut seen = BTreeSet::new();
     faults.retain(|f| seen.insert((f.0.span.start, f.0.message.clone())));
-    Err(Diagnostics::new(
-        faults
-            .into_iter()
-            .map(|f| f.diagnostic(file, text))
-            .collect(),
-    ))
+    Err(Diagnostics::new(faults.into_iter().map(|f| f.diagnostic(file, text)).collect()))
 }

@@ -96,11 +96,7 @@ pub fn rule(input: &mut Input<'_, '_>, draft: &mut Draft, text: &str) -> Parsed<
 
 /// Where the last token taken ended.
 fn last_span(input: &Input<'_, '_>, otherwise: Span) -> Span {
-    input
-        .input
-        .previous_tokens()
-        .find(|t| t.kind != Kind::Newline)
-        .map_or(otherwise, |t| t.span)
+    input.input.previous_tokens().find(|t| t.kind != Kind::Newline).map_or(otherwise, |t| t.span)
 }
 
 fn rule_name(input: &mut Input<'_, '_>) -> Parsed<Spanned<String>> {
@@ -108,14 +104,12 @@ fn rule_name(input: &mut Input<'_, '_>) -> Parsed<Spanned<String>> {
     let second = super::peek_second(input);
     let second_is_action = second.kind == Kind::Word && words::ACTIONS.contains(&second.text);
     if token.kind == Kind::Word && words::ACTIONS.contains(&token.text) && !second_is_action {
-        return Err(
-            Fault::new("unnamed-rule", token.span, "this rule has no name")
-                .expect("a name in front of the action")
-                .hint(Some(format!(
-                    "counters are kept by name, across changes of the policy: `rule NAME {} ...`",
-                    token.text
-                ))),
-        );
+        return Err(Fault::new("unnamed-rule", token.span, "this rule has no name")
+            .expect("a name in front of the action")
+            .hint(Some(format!(
+                "counters are kept by name, across changes of the policy: `rule NAME {} ...`",
+                token.text
+            ))));
     }
     value::name(input, "a name for the rule")
 }
@@ -141,18 +135,12 @@ fn action(input: &mut Input<'_, '_>) -> Parsed<(Action, bool)> {
     let fault = if words::CLAUSES.contains(&token.text) {
         Fault::new("no-action", token.span, "this rule doesn't say what to do")
             .expect(expected)
-            .hint(Some(
-                "the action stands right behind the name: `rule NAME allow in ...`".into(),
-            ))
+            .hint(Some("the action stands right behind the name: `rule NAME allow in ...`".into()))
     } else {
         bump(input);
-        Fault::new(
-            "unknown-action",
-            token.span,
-            format!("`{}` is not an action", token.text),
-        )
-        .expect(expected)
-        .hint(words::hint(token.text, words::ACTIONS))
+        Fault::new("unknown-action", token.span, format!("`{}` is not an action", token.text))
+            .expect(expected)
+            .hint(words::hint(token.text, words::ACTIONS))
     };
     // The clauses can still be read, and their mistakes reported.
     input.state.0.push(fault);
@@ -178,12 +166,12 @@ fn clause(input: &mut Input<'_, '_>) -> Parsed<Clause> {
             .hint(hint));
         }
         Kind::Comma => {
-            return Err(Fault::unexpected(input)
-                .expect("a clause or the end of the line")
-                .hint(Some(
+            return Err(Fault::unexpected(input).expect("a clause or the end of the line").hint(
+                Some(
                     "clauses are separated by spaces; a list is written in braces: `{ a, b }`"
                         .into(),
-                )));
+                ),
+            ));
         }
         _ => return Err(Fault::unexpected(input).expect("a clause or the end of the line")),
     }
@@ -228,11 +216,8 @@ fn icmp(input: &mut Input<'_, '_>) -> Parsed<Clause> {
         return Ok(Clause::Protos(vec![Spanned::new(proto, token.span)]));
     }
     bump(input);
-    let (table, what) = if v6 {
-        (ICMPV6_TYPES, "an ICMPv6 type")
-    } else {
-        (ICMP_TYPES, "an ICMP type")
-    };
+    let (table, what) =
+        if v6 { (ICMPV6_TYPES, "an ICMPv6 type") } else { (ICMP_TYPES, "an ICMP type") };
     let types = list::list(input, |i| value::byte(i, table, what), false)?;
     let codes = if at_word(input, "code") {
         bump(input);
@@ -241,11 +226,7 @@ fn icmp(input: &mut Input<'_, '_>) -> Parsed<Clause> {
         None
     };
     let plain = |list: Vec<Spanned<u8>>| list.into_iter().map(|s| s.value).collect::<Vec<u8>>();
-    Ok(Clause::Icmp(IcmpMatch {
-        v6,
-        types: plain(types),
-        codes: codes.map(plain),
-    }))
+    Ok(Clause::Icmp(IcmpMatch { v6, types: plain(types), codes: codes.map(plain) }))
 }
 
 /// `[not] ADDRESSES [port [not] PORTS]` or `port [not] PORTS`.
@@ -261,10 +242,7 @@ fn endpoint(input: &mut Input<'_, '_>) -> Parsed<Endpoint> {
             Element::Set(name) => Some(Spanned::new(AddrItem::Set(name), s.span)),
             Element::Ports(..) => None,
         });
-        end.addrs = Some(Match {
-            negated,
-            items: items.collect(),
-        });
+        end.addrs = Some(Match { negated, items: items.collect() });
     }
     if at_word(input, "port") {
         bump(input);
@@ -274,10 +252,7 @@ fn endpoint(input: &mut Input<'_, '_>) -> Parsed<Endpoint> {
             Element::Set(name) => Some(Spanned::new(PortItem::Set(name), s.span)),
             Element::Addr(_) => None,
         });
-        end.ports = Some(Match {
-            negated,
-            items: items.collect(),
-        });
+        end.ports = Some(Match { negated, items: items.collect() });
     }
     Ok(end)
 }
@@ -296,28 +271,19 @@ fn flags(input: &mut Input<'_, '_>) -> Parsed<FlagsMatch> {
                 // `syn / syn,ack`: the slash stands alone.
                 continue;
             }
-            let bit =
-                match part {
-                    "none" if !behind_slash => 0,
-                    "all" => 0xff,
-                    _ => words::number(TCP_FLAGS, part).ok_or_else(|| {
-                        let names: Vec<&str> = TCP_FLAGS.iter().map(|(n, _)| *n).collect();
-                        Fault::new(
-                            "unknown-flag",
-                            token.span,
-                            format!("`{part}` is not a TCP flag"),
-                        )
+            let bit = match part {
+                "none" if !behind_slash => 0,
+                "all" => 0xff,
+                _ => words::number(TCP_FLAGS, part).ok_or_else(|| {
+                    let names: Vec<&str> = TCP_FLAGS.iter().map(|(n, _)| *n).collect();
+                    Fault::new("unknown-flag", token.span, format!("`{part}` is not a TCP flag"))
                         .expect(words::one_of(&names))
                         .hint(words::hint(part, &names).or_else(|| {
                             Some("flags are words separated by commas: `syn,ack`".into())
                         }))
-                    })?,
-                };
-            if behind_slash {
-                mask |= bit
-            } else {
-                value |= bit
-            }
+                })?,
+            };
+            if behind_slash { mask |= bit } else { value |= bit }
         }
         let next = peek(input);
         if next.kind == Kind::Comma {
@@ -334,17 +300,11 @@ fn flags(input: &mut Input<'_, '_>) -> Parsed<FlagsMatch> {
 fn finish_flags(value: u8, mask: u8, masked: bool, span: Span) -> Parsed<FlagsMatch> {
     if !masked {
         // `none` alone looks at all flags.
-        return Ok(FlagsMatch {
-            mask: if value == 0 { 0xff } else { value },
-            value,
-        });
+        return Ok(FlagsMatch { mask: if value == 0 { 0xff } else { value }, value });
     }
     if value & !mask != 0 {
-        let missing: Vec<&str> = TCP_FLAGS
-            .iter()
-            .filter(|(_, b)| value & !mask & b != 0)
-            .map(|(n, _)| *n)
-            .collect();
+        let missing: Vec<&str> =
+            TCP_FLAGS.iter().filter(|(_, b)| value & !mask & b != 0).map(|(n, _)| *n).collect();
         return Err(Fault::new(
             "bad-flags",
             span,
@@ -362,23 +322,14 @@ fn states(input: &mut Input<'_, '_>) -> Parsed<Vec<State>> {
     let names: Vec<&str> = State::ALL.iter().map(|s| s.name()).collect();
     let state = |input: &mut Input<'_, '_>| -> Parsed<Spanned<State>> {
         let token = word("a state").parse_next(input)?;
-        State::from_name(token.text)
-            .map(|s| Spanned::new(s, token.span))
-            .ok_or_else(|| {
-                Fault::new(
-                    "unknown-state",
-                    token.span,
-                    format!("`{}` is not a state", token.text),
-                )
+        State::from_name(token.text).map(|s| Spanned::new(s, token.span)).ok_or_else(|| {
+            Fault::new("unknown-state", token.span, format!("`{}` is not a state", token.text))
                 .expect(words::one_of(&names))
                 .hint(words::hint(token.text, &names))
-            })
+        })
     };
     if peek(input).kind == Kind::Open {
-        return Ok(list::list(input, state, false)?
-            .into_iter()
-            .map(|s| s.value)
-            .collect());
+        return Ok(list::list(input, state, false)?.into_iter().map(|s| s.value).collect());
     }
     let mut states = vec![state(input)?.value];
     while peek(input).kind == Kind::Comma {

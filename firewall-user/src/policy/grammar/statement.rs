@@ -74,9 +74,7 @@ fn statement(input: &mut Input<'_, '_>, draft: &mut Draft, text: &str) -> Parsed
                     "a rule begins with `rule NAME`: `rule web {seen} in tcp to port 443`"
                 ))
             } else if peek_second(input).kind == Kind::Equals {
-                Some(format!(
-                    "did you mean `set {seen} = ...` or `interface {seen} = ...`?"
-                ))
+                Some(format!("did you mean `set {seen} = ...` or `interface {seen} = ...`?"))
             } else {
                 words::hint(seen, words::STATEMENTS)
             };
@@ -112,12 +110,10 @@ fn set(input: &mut Input<'_, '_>, draft: &mut Draft) -> Parsed<()> {
     keyword("set").parse_next(input)?;
     let token = peek(input);
     if token.kind == Kind::SetRef {
-        return Err(Fault::unexpected(input)
-            .expect("a name for the set")
-            .hint(Some(format!(
-                "`@` is for where a set is used: `set {} = ...`",
-                &token.text[1..]
-            ))));
+        return Err(Fault::unexpected(input).expect("a name for the set").hint(Some(format!(
+            "`@` is for where a set is used: `set {} = ...`",
+            &token.text[1..]
+        ))));
     }
     let name = value::name(input, "a name for the set")?;
     draft.broken.push(name.value.clone());
@@ -137,18 +133,10 @@ fn default(input: &mut Input<'_, '_>, draft: &mut Draft) -> Parsed<()> {
     let direction = direction(input)?;
     let verdict = choice(
         input,
-        &[
-            ("allow", Verdict::Allow),
-            ("drop", Verdict::Drop),
-            ("reject", Verdict::Reject),
-        ],
+        &[("allow", Verdict::Allow), ("drop", Verdict::Drop), ("reject", Verdict::Reject)],
         "a verdict",
     )?;
-    said_once(
-        draft,
-        &format!("default {}", direction.value.name()),
-        direction.span,
-    )?;
+    said_once(draft, &format!("default {}", direction.value.name()), direction.span)?;
     draft.defaults[direction.value.raw() as usize] = Some(verdict.value);
     Ok(())
 }
@@ -156,13 +144,10 @@ fn default(input: &mut Input<'_, '_>, draft: &mut Draft) -> Parsed<()> {
 /// `in` or `out`.
 fn direction(input: &mut Input<'_, '_>) -> Parsed<Spanned<Direction>> {
     let token = peek(input);
-    alt((
-        keyword("in").value(Direction::In),
-        keyword("out").value(Direction::Out),
-    ))
-    .map(|d| Spanned::new(d, token.span))
-    .parse_next(input)
-    .map_err(|fault| fault.hint(words::hint(token.text, &["in", "out"])))
+    alt((keyword("in").value(Direction::In), keyword("out").value(Direction::Out)))
+        .map(|d| Spanned::new(d, token.span))
+        .parse_next(input)
+        .map_err(|fault| fault.hint(words::hint(token.text, &["in", "out"])))
 }
 
 /// `option NAME VALUE`.
@@ -180,10 +165,7 @@ fn option(input: &mut Input<'_, '_>, draft: &mut Draft) -> Parsed<()> {
         "ethertypes" => options.ethertypes = choice(input, &verdicts, "a verdict")?.value,
         "fragments" => options.fragments = choice(input, &verdicts, "a verdict")?.value,
         "flow-table-full" => {
-            let values = [
-                ("refuse", FlowFull::Refuse),
-                ("untracked", FlowFull::Untracked),
-            ];
+            let values = [("refuse", FlowFull::Refuse), ("untracked", FlowFull::Untracked)];
             options.flow_full = choice(input, &values, "a value")?.value;
         }
         "timeout" => {
@@ -229,24 +211,19 @@ fn choice<T: Copy>(
             bump(input);
             Ok(Spanned::new(*value, token.span))
         }
-        None => Err(Fault::new(
-            "unknown-word",
-            token.span,
-            format!("`{}` is not {what}", token.text),
-        )
-        .expect(expected)
-        .hint(words::hint(token.text, &names))),
+        None => {
+            Err(Fault::new("unknown-word", token.span, format!("`{}` is not {what}", token.text))
+                .expect(expected)
+                .hint(words::hint(token.text, &names)))
+        }
     }
 }
 
 /// Refuses a second statement about the same thing.
 fn said_once(draft: &mut Draft, what: &str, span: Span) -> Parsed<()> {
     if draft.said.insert(what.to_owned(), span).is_some() {
-        return Err(
-            Fault::new("said-twice", span, format!("`{what}` is said twice")).hint(Some(
-                "keep one of the two: which one counts would not be clear".into(),
-            )),
-        );
+        return Err(Fault::new("said-twice", span, format!("`{what}` is said twice"))
+            .hint(Some("keep one of the two: which one counts would not be clear".into())));
     }
     Ok(())
 }

@@ -16,16 +16,9 @@ const IFACE_NAME_LEN: usize = 15;
 pub fn name<'s>(input: &mut Input<'_, 's>, what: &'static str) -> Parsed<Spanned<String>> {
     let token = word(what).parse_next(input)?;
     let text = token.text;
-    if let Some(wrong) = text
-        .chars()
-        .find(|c| !(c.is_ascii_alphanumeric() || "_.-".contains(*c)))
-    {
-        return Err(Fault::new(
-            "bad-name",
-            token.span,
-            format!("`{wrong}` can't stand in a name"),
-        )
-        .expect("a name of letters, digits, `_`, `.` and `-`"));
+    if let Some(wrong) = text.chars().find(|c| !(c.is_ascii_alphanumeric() || "_.-".contains(*c))) {
+        return Err(Fault::new("bad-name", token.span, format!("`{wrong}` can't stand in a name"))
+            .expect("a name of letters, digits, `_`, `.` and `-`"));
     }
     if text.len() > NAME_LEN {
         return Err(Fault::new(
@@ -42,15 +35,9 @@ pub fn name<'s>(input: &mut Input<'_, 's>, what: &'static str) -> Parsed<Spanned
 pub fn interface<'s>(input: &mut Input<'_, 's>) -> Parsed<Spanned<String>> {
     let token = peek(input);
     if token.kind == Kind::SetRef {
-        return Err(Fault::new(
-            "wrong-kind",
-            token.span,
-            format!("`{}` is a set", token.text),
-        )
-        .expect("an interface")
-        .hint(Some(
-            "an interface group is used by its bare name, without `@`".into(),
-        )));
+        return Err(Fault::new("wrong-kind", token.span, format!("`{}` is a set", token.text))
+            .expect("an interface")
+            .hint(Some("an interface group is used by its bare name, without `@`".into())));
     }
     let token = word("an interface").parse_next(input)?;
     let bad = token.text.len() > IFACE_NAME_LEN || token.text.contains(['/', ':', '*', '%']);
@@ -58,10 +45,7 @@ pub fn interface<'s>(input: &mut Input<'_, 's>) -> Parsed<Spanned<String>> {
         return Err(Fault::new(
             "bad-interface",
             token.span,
-            format!(
-                "no interface can be called this: it has {} characters",
-                token.text.len()
-            ),
+            format!("no interface can be called this: it has {} characters", token.text.len()),
         )
         .expect(format!("at most {IFACE_NAME_LEN}")));
     }
@@ -141,12 +125,10 @@ fn addr_range(token: Token<'_>) -> Parsed<AddrRange> {
                 format!("`{text}` begins in one family and ends in the other"),
             )
             .expect("two IPv4 or two IPv6 addresses")),
-            _ => Err(Fault::new(
-                "bad-range",
-                token.span,
-                format!("`{text}` ends before it begins"),
-            )
-            .hint(Some(format!("write `{last}-{first}`")))),
+            _ => {
+                Err(Fault::new("bad-range", token.span, format!("`{text}` ends before it begins"))
+                    .hint(Some(format!("write `{last}-{first}`"))))
+            }
         };
     }
     let Some((addr, len)) = text.split_once('/') else {
@@ -154,18 +136,12 @@ fn addr_range(token: Token<'_>) -> Parsed<AddrRange> {
         return Ok(AddrRange::prefix(addr, 128));
     };
     let addr = one_addr(addr, token)?;
-    let (family, width) = if addr.is_ipv4() {
-        ("IPv4", 32)
-    } else {
-        ("IPv6", 128)
-    };
+    let (family, width) = if addr.is_ipv4() { ("IPv4", 32) } else { ("IPv6", 128) };
     if let Ok(mask) = len.parse::<std::net::Ipv4Addr>() {
         let bits = u32::from(mask).leading_ones();
-        return Err(
-            Fault::new("bad-prefix", token.span, format!("`{len}` is a netmask"))
-                .expect("a prefix length")
-                .hint(Some(format!("write `{addr}/{bits}`"))),
-        );
+        return Err(Fault::new("bad-prefix", token.span, format!("`{len}` is a netmask"))
+            .expect("a prefix length")
+            .hint(Some(format!("write `{addr}/{bits}`"))));
     }
     let Ok(len) = len.parse::<u32>() else {
         return Err(Fault::new(
@@ -200,16 +176,10 @@ fn addr_range(token: Token<'_>) -> Parsed<AddrRange> {
 
 fn one_addr(text: &str, token: Token<'_>) -> Parsed<IpAddr> {
     text.parse().map_err(|_| {
-        let fault = Fault::new(
-            "bad-address",
-            token.span,
-            format!("`{text}` is not an address"),
-        )
-        .expect("an IPv4 or IPv6 address, a prefix, a range or `@set`");
+        let fault = Fault::new("bad-address", token.span, format!("`{text}` is not an address"))
+            .expect("an IPv4 or IPv6 address, a prefix, a range or `@set`");
         let octets: Vec<&str> = text.split('.').collect();
-        let numeric = octets
-            .iter()
-            .all(|o| !o.is_empty() && o.bytes().all(|b| b.is_ascii_digit()));
+        let numeric = octets.iter().all(|o| !o.is_empty() && o.bytes().all(|b| b.is_ascii_digit()));
         let hint = if text == "any" || text == "all" {
             Some("leave the list out to match any address".into())
         } else if numeric && octets.len() == 4 {
@@ -224,27 +194,30 @@ fn one_addr(text: &str, token: Token<'_>) -> Parsed<IpAddr> {
                     }
                 })
         } else if numeric && octets.len() > 1 {
-            Some(format!(
-                "an IPv4 address has four numbers, this has {}",
-                octets.len()
-            ))
+            Some(format!("an IPv4 address has four numbers, this has {}", octets.len()))
         } else if text.contains('%') {
             Some("zones are not part of an address: say `on INTERFACE`".into())
         } else if text.contains(':')
-            && text
-                .bytes()
-                .all(|b| b.is_ascii_hexdigit() || b == b':' || b == b'.')
+            && text.bytes().all(|b| b.is_ascii_hexdigit() || b == b':' || b == b'.')
         {
             Some("an IPv6 address has eight groups, or fewer around one `::`".into())
         } else if text.contains(':') {
             None
         } else if text.contains('.') {
             Some("names are not looked up: write the address".into())
+        } else if super::super::suggest::nearest(text, ["port", "not"]).is_some_and(|w| w != text) {
+            words::hint(text, &["port", "not"])
         } else {
-            Some(format!("a set is used with `@`: `@{text}`"))
+            set_hint(text)
         };
         fault.hint(hint)
     })
+}
+
+/// For a word that may be the name of a set.
+fn set_hint(text: &str) -> Option<String> {
+    text.starts_with(|c: char| c.is_ascii_alphabetic())
+        .then(|| format!("a set is used with `@`: `@{text}`"))
 }
 
 /// `N` or `A-B`.
@@ -264,7 +237,7 @@ fn port_range(token: Token<'_>, what: &str) -> Parsed<(u16, u16)> {
             } else if let Some(port) = words::service(text) {
                 Some(format!("ports are numbers: `{port}`"))
             } else {
-                Some(format!("a set is used with `@`: `@{text}`"))
+                set_hint(text)
             };
             Fault::new("bad-port", token.span, format!("`{text}` is not a port"))
                 .expect(what)
@@ -273,12 +246,8 @@ fn port_range(token: Token<'_>, what: &str) -> Parsed<(u16, u16)> {
     };
     let (a, b) = (number(first)?, number(last)?);
     if a > b {
-        return Err(Fault::new(
-            "bad-range",
-            token.span,
-            format!("`{text}` ends before it begins"),
-        )
-        .hint(Some(format!("write `{last}-{first}`"))));
+        return Err(Fault::new("bad-range", token.span, format!("`{text}` ends before it begins"))
+            .hint(Some(format!("write `{last}-{first}`"))));
     }
     Ok((a, b))
 }
@@ -288,12 +257,8 @@ pub fn duration<'s>(input: &mut Input<'_, 's>) -> Parsed<u32> {
     let token = word("a duration such as `30s` or `2h4m`").parse_next(input)?;
     let Some(ms) = super::super::units::duration_ms(token.text) else {
         let bare = token.text.bytes().all(|b| b.is_ascii_digit());
-        let hint = bare.then(|| {
-            format!(
-                "say the unit: `{}s`; the units are ms, s, m, h, d",
-                token.text
-            )
-        });
+        let hint =
+            bare.then(|| format!("say the unit: `{}s`; the units are ms, s, m, h, d", token.text));
         return Err(Fault::new(
             "bad-duration",
             token.span,
@@ -317,19 +282,12 @@ pub fn duration<'s>(input: &mut Input<'_, 's>) -> Parsed<u32> {
 pub fn rate<'s>(input: &mut Input<'_, 's>) -> Parsed<u32> {
     let token = word("a rate such as `1000/s`").parse_next(input)?;
     let wrong = || {
-        Fault::new(
-            "bad-rate",
-            token.span,
-            format!("`{}` is not a rate", token.text),
-        )
-        .expect("a rate such as `1000/s`")
+        Fault::new("bad-rate", token.span, format!("`{}` is not a rate", token.text))
+            .expect("a rate such as `1000/s`")
     };
     let Some(number) = token.text.strip_suffix("/s") else {
         let bare = token.text.bytes().all(|b| b.is_ascii_digit());
-        let per_minute = token
-            .text
-            .split_once('/')
-            .map(|_| "rates are given a second".to_owned());
+        let per_minute = token.text.split_once('/').map(|_| "rates are given a second".to_owned());
         return Err(wrong().hint(if bare {
             Some(format!("write `{}/s`", token.text))
         } else {
@@ -356,26 +314,20 @@ pub fn byte<'s>(
     if !token.text.is_empty() && token.text.bytes().all(|b| b.is_ascii_digit()) {
         return match token.text.parse() {
             Ok(value) => Ok(Spanned::new(value, token.span)),
-            Err(_) => Err(Fault::new(
-                "bad-number",
-                token.span,
-                format!("{} is too large", token.text),
-            )
-            .expect("a number from 0 to 255")),
+            Err(_) => {
+                Err(Fault::new("bad-number", token.span, format!("{} is too large", token.text))
+                    .expect("a number from 0 to 255"))
+            }
         };
     }
     let names: Vec<&str> = table.iter().map(|(n, _)| *n).collect();
     let hint = words::hint(token.text, &names)
         .or_else(|| (!names.is_empty()).then(|| format!("the names are: {}", names.join(", "))));
-    Err(Fault::new(
-        "unknown-name",
-        token.span,
-        format!("`{}` is not {what}", token.text),
-    )
-    .expect(if table.is_empty() {
-        "a number from 0 to 255"
-    } else {
-        "a name or a number from 0 to 255"
-    })
-    .hint(hint))
+    Err(Fault::new("unknown-name", token.span, format!("`{}` is not {what}", token.text))
+        .expect(if table.is_empty() {
+            "a number from 0 to 255"
+        } else {
+            "a name or a number from 0 to 255"
+        })
+        .hint(hint))
 }

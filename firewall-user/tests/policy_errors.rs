@@ -1,0 +1,49 @@
+//! What an operator reads when a policy is wrong: each mistake in `mistakes/` and its report in
+//! `snapshots/`, to be read by people when it changes (`INSTA_UPDATE=always cargo test` writes
+//! them anew).
+
+use firewall_user::policy::{CheckContext, SshPeer, check, parse};
+use std::path::Path;
+
+fn here() -> &'static Path {
+    Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/tests"))
+}
+
+#[test]
+fn each_mistake_has_a_good_report() {
+    let mut files: Vec<_> = std::fs::read_dir(here().join("mistakes"))
+        .unwrap()
+        .map(|entry| entry.unwrap().path())
+        .collect();
+    files.sort();
+    assert!(files.len() >= 20, "{} mistakes", files.len());
+    for file in files {
+        let text = std::fs::read_to_string(&file).unwrap();
+        let name = file.file_name().unwrap().to_string_lossy().into_owned();
+        let report = match parse(&text, &name) {
+            Ok(_) => panic!("{name}: no mistake was found"),
+            Err(errors) => errors.render(false),
+        };
+        insta::assert_snapshot!(name.trim_end_matches(".sluice"), report, &name);
+    }
+}
+
+#[test]
+fn warnings_read_well() {
+    let text = std::fs::read_to_string(here().join("warnings/all.sluice")).unwrap();
+    let policy = parse(&text, "all.sluice").unwrap_or_else(|e| panic!("{e}"));
+    let context = CheckContext {
+        interfaces: Some(vec!["lo".into(), "eth0".into(), "eth1".into()]),
+        ssh: SshPeer::from_ssh_connection("2001:db8::9 51000 2001:db8::1 2222")
+            .map(|ssh| SshPeer { iface: Some("eth1".into()), ..ssh }),
+    };
+    let report: Vec<String> = check(&policy, &context).iter().map(|w| w.render(false)).collect();
+    insta::assert_snapshot!("warnings", report.join("\n"));
+}
+
+#[test]
+fn a_report_can_be_coloured_and_sent() {
+    let errors = parse("rule web alow in", "p").unwrap_err();
+    insta::assert_snapshot!("coloured", errors.render(true).replace('\x1b', "ESC"));
+    insta::assert_snapshot!("json", serde_json::to_string_pretty(&errors.items[0]).unwrap());
+}
