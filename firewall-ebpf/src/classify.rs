@@ -22,6 +22,7 @@ use firewall_common::{
 use crate::{
     counters,
     events::{self, Told},
+    maps::{TABLES, WORK},
     work::Work,
 };
 
@@ -215,8 +216,8 @@ extern "C" fn pass_by(i: u64, ctx: *mut c_void) -> i64 {
     0
 }
 
-/// Looks every field up: `work.rows`.
-#[inline(always)]
+/// Looks every field up: `work.rows`. Out of line, so that its frame is gone before a rule is met.
+#[inline(never)]
 fn look_up(table: &RuleTable, query: Query, work: &mut Work) {
     let facts = if query.other { &work.other } else { &work.facts };
     let (src, dst) = if facts.family == 4 {
@@ -255,10 +256,19 @@ fn look_up(table: &RuleTable, query: Query, work: &mut Work) {
     ];
 }
 
-/// Judges a packet; counts and logs every rule it meets on the way. Out of line, with a frame of its
-/// own; the answer is a [`Match`], packed.
+/// Judges the packet at hand by the policy of `generation`; counts and logs every rule it meets on the
+/// way. The query and the answer ([`Match`]) are packed.
+///
+/// A global function: the verifier checks it once by itself, for any arguments.
+#[unsafe(no_mangle)]
 #[inline(never)]
-pub fn classify(table: &RuleTable, query: u64, work: &mut Work) -> u64 {
+pub extern "C" fn sluice_classify(generation: u32, query: u64) -> u64 {
+    let (Some(table), Some(work)) = (TABLES.get_ptr(generation & 1), WORK.get_ptr_mut(0)) else {
+        return Match { verdict: Verdict::Allow, reason: Reason::Default, slot: 0 }.pack();
+    };
+    // SAFETY: live map values; the table isn't written while its generation is live, the work is this
+    // CPU's own.
+    let (table, work) = unsafe { (&*table, &mut *work) };
     let query = Query::unpack(query);
     look_up(table, query, work);
     let words = table.settings.words as usize;

@@ -299,7 +299,7 @@ fn track(table: &RuleTable, work: &mut Work) -> Decision {
     }
     let other = flow.is_some();
     let query = Query { direction: judge_at, iface: judge_iface, state, tcp_flags, other };
-    let m = Match::unpack(classify::classify(table, query.pack(), work));
+    let m = Match::unpack(classify::sluice_classify(work.generation, query.pack()));
     let decision = Decision {
         verdict: m.verdict,
         reason: m.reason,
