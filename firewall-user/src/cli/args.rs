@@ -65,7 +65,7 @@ pub enum Command {
     /// List the rules with their counters
     Rules {
         /// Only rules that match, such as `hits=0`
-        #[arg(value_name = "FILTER", trailing_var_arg = true)]
+        #[arg(value_name = "FILTER")]
         filter: Vec<String>,
     },
     /// Edit one rule of the live policy; the file is written back, comments kept
@@ -74,7 +74,7 @@ pub enum Command {
     /// List the flows
     Flows {
         /// Only flows that match, such as `proto=tcp and port in (22,80) and bytes>1M`
-        #[arg(value_name = "FILTER", trailing_var_arg = true)]
+        #[arg(value_name = "FILTER")]
         filter: Vec<String>,
         /// How many at most
         #[arg(long, default_value_t = 1000, value_name = "N")]
@@ -86,7 +86,7 @@ pub enum Command {
     /// Show events as they happen: new, established and ended flows, refused packets, logs
     Watch {
         /// Only events that match, such as `verdict=drop and src=10.0.0.0/8`
-        #[arg(value_name = "FILTER", trailing_var_arg = true)]
+        #[arg(value_name = "FILTER")]
         filter: Vec<String>,
         /// Begin with up to N (at most 100) events that have been
         #[arg(long, default_value_t = 0, value_name = "N")]
@@ -98,7 +98,7 @@ pub enum Command {
     /// Show recent events, oldest first
     Events {
         /// Only events that match
-        #[arg(value_name = "FILTER", trailing_var_arg = true)]
+        #[arg(value_name = "FILTER")]
         filter: Vec<String>,
         /// How many at most
         #[arg(long, default_value_t = 100, value_name = "N")]
@@ -224,7 +224,7 @@ pub enum RuleCommand {
         #[command(flatten)]
         edit: EditArgs,
         /// The rule: `web allow in tcp to port 80` (the word `rule` may stand in front)
-        #[arg(required = true, value_name = "RULE", trailing_var_arg = true)]
+        #[arg(required = true, value_name = "RULE")]
         text: Vec<String>,
     },
     /// Delete a rule

@@ -84,7 +84,7 @@ pub async fn rules(out: &Out, client: &Client, filter: &str) -> Result<ExitCode,
         Head::number("PACKETS"),
         Head::number("BYTES"),
         Head::text("LAST HIT"),
-        Head::text("RULE"),
+        Head::text("WHAT"),
     ];
     let today = today();
     out.rows(&answer.rows, &HEADS, |rule| {
@@ -108,10 +108,20 @@ pub async fn rules(out: &Out, client: &Client, filter: &str) -> Result<ExitCode,
                     .map_or_else(|| "-".to_owned(), |time| format::time(time, &today)),
                 tone,
             ),
-            (rule.text.clone(), tone),
+            (conditions(rule), tone),
         ]
     })?;
     Ok(ExitCode::SUCCESS)
+}
+
+/// What a rule asks for: its text without name and action, which have columns of their own.
+fn conditions(rule: &RuleView) -> String {
+    let mut words = rule.text.split_whitespace().peekable();
+    for known in ["disabled", "rule", rule.name.as_str(), rule.action.as_str()] {
+        words.next_if(|word| *word == known);
+    }
+    let rest: Vec<&str> = words.collect();
+    if rule.position == 0 { String::new() } else { rest.join(" ") }
 }
 
 pub async fn events(
@@ -311,4 +321,23 @@ pub async fn reset(out: &Out, client: &Client) -> Result<ExitCode, CliError> {
         out.line("counters are at zero")?;
     }
     Ok(ExitCode::SUCCESS)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn name_and_action_are_not_said_twice() {
+        let rule = |text: &str| RuleView {
+            position: 1,
+            name: "web".into(),
+            action: "allow".into(),
+            text: text.into(),
+            ..RuleView::default()
+        };
+        assert_eq!(conditions(&rule("rule web allow in tcp")), "in tcp");
+        assert_eq!(conditions(&rule("disabled rule web allow in tcp")), "in tcp");
+        assert_eq!(conditions(&rule("rule web allow")), "");
+    }
 }

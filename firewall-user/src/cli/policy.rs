@@ -7,7 +7,7 @@ use super::{
 };
 use crate::{
     daemon::control::{Applied, CheckScene, PolicyText},
-    policy::{self, Diagnostic},
+    policy::{self, Diagnostic, Diagnostics},
     server::{
         client::{Client, escape},
         error::ErrorBody,
@@ -42,16 +42,7 @@ fn ssh_connection() -> Option<String> {
 pub fn check(out: &Out, file: &Path) -> Result<ExitCode, CliError> {
     let (text, name) = read(file)?;
     match policy::parse(&text, &name) {
-        Err(found) => {
-            if out.json {
-                for item in &found.items {
-                    out.object(item)?;
-                }
-            } else {
-                out.line(found.render(out.colour))?;
-            }
-            Ok(ExitCode::from(3))
-        }
+        Err(found) => show_errors(out, &found),
         Ok(policy) => {
             let warnings = CheckScene::of_this_machine(ssh_connection().as_deref()).check(&policy);
             show_findings(out, &warnings)?;
@@ -72,8 +63,23 @@ pub fn check(out: &Out, file: &Path) -> Result<ExitCode, CliError> {
     }
 }
 
+fn show_errors(out: &Out, found: &Diagnostics) -> Result<ExitCode, CliError> {
+    if out.json {
+        for item in &found.items {
+            out.object(item)?;
+        }
+    } else {
+        out.line(found.render(out.colour))?;
+    }
+    Ok(ExitCode::from(3))
+}
+
 pub async fn apply(out: &Out, client: &Client, args: ApplyArgs) -> Result<ExitCode, CliError> {
-    let (text, _) = read(&args.file)?;
+    let (text, name) = read(&args.file)?;
+    // The daemon would find the same mistakes, but not know what the file is called here.
+    if let Err(found) = policy::parse(&text, &name) {
+        return show_errors(out, &found);
+    }
     let mut body = json!({
         "text": text,
         "dry_run": true,
@@ -194,13 +200,13 @@ fn show_changes(out: &Out, applied: &Applied) -> Result<(), CliError> {
     if applied.changes.is_empty() {
         out.line("no rule, set, option or default differs")?;
     }
-    for change in &applied.changes {
-        let tone = match change.kind.as_str() {
-            "added" => Tone::Good,
-            "removed" => Tone::Bad,
+    for line in applied.changes.iter().flat_map(|change| change.text.lines()) {
+        let tone = match line.chars().next() {
+            Some('+') => Tone::Good,
+            Some('-') => Tone::Bad,
             _ => Tone::Odd,
         };
-        out.line(out.paint(&format::clean(&change.text), tone))?;
+        out.line(out.paint(&format::clean(line), tone))?;
     }
     show_findings(out, &applied.warnings)
 }

@@ -260,6 +260,9 @@ async fn serve(overrides: &Overrides, config: Config) -> Result<(), DaemonError>
     let unix = ControlSocket::bind(&config.socket, &config.group)?;
     let token = load_or_make_token(&config.state_dir.join("token"))?;
 
+    let last_good = config.state_dir.join("live.json");
+    control::usable(&config.policy, &last_good)?;
+
     let gate = open_gate(&config)?;
     log::info!(
         "{}",
@@ -269,7 +272,7 @@ async fn serve(overrides: &Overrides, config: Config) -> Result<(), DaemonError>
         epoch: random_epoch()?,
         started: format!("{:.3}", jiff::Timestamp::now()),
         console: listen.to_string(),
-        last_good: config.state_dir.join("live.json"),
+        last_good,
     };
     let epoch = facts.epoch.clone();
     let monitor = Arc::new(Mutex::new(Monitor::new(Limits::default())));

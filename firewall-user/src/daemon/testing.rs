@@ -49,7 +49,7 @@ pub struct Kernel {
     /// The next installation fails with this.
     pub refuses: Option<String>,
     pub now_ms: u64,
-    next_seq: [u64; 5],
+    pub next_seq: [u64; 5],
 }
 
 impl Kernel {

@@ -65,7 +65,7 @@ impl Counters {
         self.version
     }
 
-    pub fn policy(&mut self, rules: Vec<RuleInfo>) {
+    pub fn policy(&mut self, rules: Vec<RuleInfo>, clock: &Clock) {
         self.version += 1;
         self.policy_version = self.version;
         let version = self.version;
@@ -73,11 +73,6 @@ impl Counters {
             .into_iter()
             .map(|rule| {
                 let counter = self.before.get(&rule.slot).copied().unwrap_or_default();
-                let last_hit = self
-                    .rows
-                    .iter()
-                    .find(|row| row.view.id == rule.slot)
-                    .and_then(|row| row.view.last_hit.clone());
                 Row {
                     view: Arc::new(RuleView {
                         position: rule.position,
@@ -90,7 +85,7 @@ impl Counters {
                         hits: counter.hits,
                         packets: counter.packets,
                         bytes: counter.bytes,
-                        last_hit,
+                        last_hit: clock.tick_to_unix(counter.last).map(text::time),
                     }),
                     changed: version,
                 }

@@ -65,8 +65,8 @@ pub struct Tick {
     pub flows: Option<FlowChanges>,
     /// Rules whose counters moved, with the rules' version; `None` if none did.
     pub rules: Option<(u64, Vec<Arc<RuleView>>)>,
-    /// The policy changed: whoever shows rules starts over.
-    pub rules_replaced: bool,
+    /// The policy changed: whoever has rules of an older version than this starts over.
+    pub rules_replaced: Option<u64>,
     /// Fresh statistics with their version, about once a second.
     pub stats: Option<(u64, Arc<StatsView>)>,
 }
@@ -78,7 +78,7 @@ impl Tick {
             && self.losses.is_empty()
             && self.flows.is_none()
             && self.rules.is_none()
-            && !self.rules_replaced
+            && self.rules_replaced.is_none()
             && self.stats.is_none()
     }
 }
@@ -178,8 +178,8 @@ impl Monitor {
             self.names.set_rule(rule.slot, &rule.name);
         }
         self.timeouts = timeouts;
-        self.counters.policy(rules);
-        self.tick.rules_replaced = true;
+        self.counters.policy(rules, &self.clock);
+        self.tick.rules_replaced = Some(self.counters.version());
     }
 
     /// The kernel's counters of rules and reasons were set to zero (those of events go on).

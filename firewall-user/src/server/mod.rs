@@ -11,3 +11,6 @@ pub mod origin;
 pub mod query;
 pub mod routes;
 pub mod ws;
+
+#[cfg(test)]
+mod tests;

@@ -387,6 +387,18 @@ async fn in_background<T: Send + 'static>(
     tokio::task::spawn_blocking(work).await.unwrap_or(Err(ControlError::Stopping))
 }
 
+/// Whether a daemon could begin with this policy file, or the last good one: asked before anything
+/// is loaded.
+///
+/// # Errors
+/// What is wrong with the file.
+pub fn usable(file: &Path, last_good: &Path) -> Result<(), ControlError> {
+    match read_policy(file) {
+        Err(error) if LastGood::load(last_good).is_none() => Err(error),
+        Ok(_) | Err(_) => Ok(()),
+    }
+}
+
 fn read_policy(file: &Path) -> Result<Policy, ControlError> {
     let name = file.display().to_string();
     let text = std::fs::read_to_string(file)

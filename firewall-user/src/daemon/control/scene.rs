@@ -1,7 +1,10 @@
 //! What a policy is checked against: the interfaces there are, and the SSH connections that mustn't
 //! be cut.
 
-use crate::policy::{self, CheckContext, Diagnostic, Policy, SshPeer};
+use crate::{
+    datapath,
+    policy::{self, CheckContext, Diagnostic, Policy, SshPeer},
+};
 use std::{
     fs,
     net::{IpAddr, Ipv4Addr, Ipv6Addr},
@@ -34,7 +37,7 @@ impl CheckScene {
                 ssh.push(peer);
             }
         }
-        Self { interfaces: interfaces(), ssh }
+        Self { interfaces: datapath::interface_names(), ssh }
     }
 
     /// What is odd about `policy` here.
@@ -54,12 +57,6 @@ impl CheckScene {
         }
         found
     }
-}
-
-/// Names of the interfaces there are.
-fn interfaces() -> Vec<String> {
-    let entries = fs::read_dir("/sys/class/net").into_iter().flatten().flatten();
-    entries.map(|entry| entry.file_name().to_string_lossy().into_owned()).collect()
 }
 
 /// Established connections to the SSH port in a /proc/net/tcp{,6} table; loopback left out.

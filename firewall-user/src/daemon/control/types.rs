@@ -99,7 +99,7 @@ pub struct Checked {
 #[derive(Debug, Error)]
 pub enum ControlError {
     /// The text has errors.
-    #[error("the policy has {} error(s)", .0.items.len() + .0.more)]
+    #[error("the policy has {}", errors(.0))]
     Invalid(Diagnostics),
     /// The text is fine, but can't be compiled or edited like this.
     #[error("{0}")]
@@ -118,9 +118,9 @@ pub enum ControlError {
         base: u32,
     },
     /// The operator would be locked out.
-    #[error("the new policy would cut the SSH connection {connection}; force it if that is meant")]
+    #[error("{connection}; force it if that is meant")]
     LockOut {
-        /// `client -> server`.
+        /// What would be cut, and why.
         connection: String,
         /// The findings that say so.
         findings: Vec<Diagnostic>,
@@ -145,4 +145,11 @@ pub struct PolicyText {
     pub file: String,
     /// Its generation.
     pub generation: u32,
+}
+
+fn errors(found: &Diagnostics) -> String {
+    match found.items.len() + found.more {
+        1 => "an error".to_owned(),
+        many => format!("{many} errors"),
+    }
 }

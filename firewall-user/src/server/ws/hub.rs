@@ -284,8 +284,11 @@ impl Hub {
                     self.publish_state(*stream, class, body);
                 }
                 Stream::Rules => {
-                    let body = tick.rules.as_ref().filter(|_| !tick.rules_replaced).and_then(
-                        |(version, _)| {
+                    let body = tick
+                        .rules
+                        .as_ref()
+                        .filter(|_| tick.rules_replaced.is_none())
+                        .and_then(|(version, _)| {
                             let upsert: Vec<&str> = rules
                                 .iter()
                                 .filter(|row| class.matches(&*row.value))
@@ -297,11 +300,10 @@ impl Hub {
                                     Body::new(*version, [("upsert", upsert), ("remove", vec![])]),
                                 )
                             })
-                        },
-                    );
-                    if tick.rules_replaced {
+                        });
+                    if let Some(version) = tick.rules_replaced {
                         for subscriber in &mut class.subscribers {
-                            subscriber.behind = true;
+                            subscriber.behind |= subscriber.seq < version;
                         }
                     }
                     self.publish_state(*stream, class, body);

@@ -1,0 +1,6 @@
+//! The server in-process, over a pretended kernel, with real clients.
+
+mod http;
+mod live;
+mod misbehaving;
+mod support;
