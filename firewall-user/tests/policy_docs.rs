@@ -1,0 +1,87 @@
+//! `docs/policy.md` is true: its examples are policies and filters, and it names every option,
+//! field, protocol and time-out there is.
+
+use firewall_common::abi::table::Timeout;
+use firewall_user::filter::{self, Field, SubjectKind};
+use firewall_user::policy::ast::Options;
+use firewall_user::policy::units::show_ms;
+use firewall_user::policy::{CheckContext, Slots, check, compile, parse};
+use firewall_user::view::FlowView;
+
+const DOCS: &str = include_str!("../../docs/policy.md");
+
+/// Fenced blocks of one language.
+fn blocks(language: &str) -> Vec<String> {
+    let mut out: Vec<String> = Vec::new();
+    let mut inside = false;
+    for line in DOCS.lines() {
+        if inside && line == "```" {
+            inside = false;
+        } else if inside && let Some(block) = out.last_mut() {
+            block.push_str(line);
+            block.push('\n');
+        } else if line == format!("```{language}") {
+            inside = true;
+            out.push(String::new());
+        }
+    }
+    out
+}
+
+#[test]
+fn examples_are_policies_without_warnings() {
+    let examples = blocks("sluice");
+    assert!(examples.len() >= 6);
+    for text in examples {
+        let policy = parse(&text, "docs/policy.md").unwrap_or_else(|e| panic!("{text}\n{e}"));
+        compile(&policy, &mut Slots::new(), 1).unwrap();
+        let warnings = check(&policy, &CheckContext::default());
+        // A piece of a policy may define more than it uses.
+        let warnings: Vec<_> = warnings.iter().filter(|w| w.code != "unused-interface").collect();
+        assert!(warnings.is_empty(), "{text}\n{warnings:?}");
+    }
+}
+
+#[test]
+fn example_filters_are_filters() {
+    let lines: Vec<String> = blocks("filter").iter().flat_map(|b| b.lines()).map(str::to_owned).collect();
+    assert!(lines.len() >= 4);
+    for line in lines {
+        filter::parse_for::<FlowView>(&line).unwrap_or_else(|e| panic!("{}", e.render()));
+    }
+}
+
+#[test]
+fn every_field_is_in_the_table_of_its_rows() {
+    let rows: Vec<Vec<&str>> = DOCS
+        .lines()
+        .filter(|l| l.starts_with("| `"))
+        .map(|l| l.trim_matches('|').split('|').map(str::trim).collect())
+        .filter(|row: &Vec<&str>| row.len() == 6)
+        .collect();
+    for field in Field::ALL {
+        let name = format!("`{}`", field.name());
+        let row = rows.iter().find(|r| r[0].split(", ").any(|n| n == name));
+        let row = row.unwrap_or_else(|| panic!("{name} is missing"));
+        let kinds = [SubjectKind::Flow, SubjectKind::Event, SubjectKind::Rule];
+        for (kind, cell) in kinds.into_iter().zip(&row[2..5]) {
+            assert_eq!(field.of(kind), *cell == "x", "{name}, {}", kind.name());
+        }
+    }
+}
+
+#[test]
+fn time_outs_are_the_built_in_ones() {
+    for timeout in Timeout::ALL {
+        let row = format!("| `{}` | {} |", timeout.name(), show_ms(Options::default_timeout(*timeout).into()));
+        assert!(DOCS.contains(&row), "{row}");
+    }
+    let options = Options::default();
+    for (name, value) in firewall_user::policy::diff::entries(&options) {
+        if !name.starts_with("timeout") {
+            let row = DOCS.lines().find(|l| l.starts_with(&format!("| `{name}` |")));
+            let row = row.unwrap_or_else(|| panic!("{name} is missing"));
+            assert!(row.contains(&format!("| `{value}` |")), "{row}: {value}");
+        }
+    }
+}
