@@ -304,7 +304,7 @@ async function checks(browser, line, url, env) {
     outage = true; // the browser notes the 422
     await page.locator("dialog").getByRole("button", { name: "Add", exact: true }).click();
     const words = await until("a diagnostic", () => page.locator("dialog .problem").innerText({ timeout: 500 }).catch(() => ""));
-    assert(/tpc/.test(words), words);
+    assert(/tpc/.test(words) && words.includes("^"), words);
     await picture("diagnostic");
     await page.keyboard.press("Escape");
     await until("closed", async () => (await page.locator("dialog").count()) === 0);

@@ -180,6 +180,10 @@ pub struct StatsView {
     pub passed_packets: u64,
     /// Packets that were dropped or rejected.
     pub dropped_packets: u64,
+    /// Bytes of the frames that passed.
+    pub passed_bytes: u64,
+    /// Bytes of the frames that were dropped or rejected.
+    pub dropped_bytes: u64,
     /// By reason; only those that ever counted.
     pub reasons: Vec<ReasonView>,
     /// By event class.

@@ -6,6 +6,9 @@ import { generation, rules } from "../state/rules";
 import { toast } from "../state/toasts";
 import { Dialog } from "../ui/Dialog";
 
+/** The source line, with what is meant underlined. */
+const withCaret = (d: Diagnostic): string => (d.snippet === "" || d.column < 1 ? d.snippet : `${d.snippet}\n${" ".repeat(d.column - 1)}${"^".repeat(Math.max(1, d.length))}`);
+
 /** One rule in the policy's own words; what the compiler says comes back with its caret. */
 export function AddRule(props: { onClose(): void; onLockOut(message: string, go: () => void): void }) {
   const [text, setText] = createSignal("rule ");
@@ -62,8 +65,9 @@ export function AddRule(props: { onClose(): void; onLockOut(message: string, go:
                 {(d) => (
                   <div class="diagnostic">
                     <b>{d.message}</b>
-                    <pre class="snippet">{d.snippet}</pre>
-                    <Show when={d.hint}><span class="note">{d.hint}</span></Show>
+                    <pre class="snippet">{withCaret(d)}</pre>
+                    <Show when={d.expected}><div class="note">expected {d.expected}</div></Show>
+                    <Show when={d.hint}><div class="note">{d.hint}</div></Show>
                   </div>
                 )}
               </For>

@@ -96,6 +96,8 @@ export interface StatsView {
   bytes: number;
   passed_packets: number;
   dropped_packets: number;
+  passed_bytes: number;
+  dropped_bytes: number;
   reasons: ReasonView[];
   events: EventCountView[];
 }
@@ -130,8 +132,12 @@ export interface Diagnostic {
   severity: string;
   line: number;
   column: number;
+  /** Characters to underline. */
+  length: number;
   message: string;
+  expected: string | null;
   hint: string | null;
+  /** The source line, whole. */
   snippet: string;
 }
 

@@ -10,7 +10,8 @@ import { throttle } from "./time";
 
 export type FeedItem = { key: number; event: EventView; gap: null } | { key: number; event: null; gap: string };
 
-export const DROPS = "verdict in (drop, reject)";
+/** Each refused packet once: a rule with `log` tells of it a second time, in class `log`. */
+export const DROPS = "class=verdict";
 
 export interface Feed {
   items: Accessor<FeedItem[]>;

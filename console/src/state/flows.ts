@@ -78,9 +78,15 @@ export function createFlows(first: string): Flows {
     "flows",
     {
       snapshot(all) {
-        byId.clear();
         const now = performance.now();
-        for (const v of all) put(v, now);
+        // Flows that were known already go on with the rate they had.
+        const known = new Map(byId);
+        byId.clear();
+        for (const v of all) {
+          const old = known.get(v.id);
+          if (old) byId.set(v.id, old);
+          put(v, now);
+        }
         setError(null);
         setArrived(true);
         publish();

@@ -20,7 +20,6 @@ const [generation, setGeneration] = createSignal<number | null>(null);
 const [arrived, setArrived] = createSignal(false);
 
 export { arrived as rulesArrived, generation, rules };
-export const latestRules = (): Iterable<RuleView> => byName.values();
 export const noteGeneration = (n: number): void => void setGeneration(n);
 
 const publish = () => {

@@ -3,7 +3,6 @@
 import { createMemo, createRoot, createSignal } from "solid-js";
 import type { StatsView } from "../protocol/types";
 import { reading, sample, type Reading, type Sample } from "./rates";
-import { latestRules } from "./rules";
 import { client } from "./session";
 
 /** An hour at one sample a second. */
@@ -33,7 +32,7 @@ export const losses = createRoot(() =>
 );
 
 function take(row: StatsView): void {
-  const now = reading(row, latestRules());
+  const now = reading(row);
   if (before !== null && now.t < before.t) {
     // The clock was set back: times on the axis must grow.
     history = [];

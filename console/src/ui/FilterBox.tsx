@@ -92,7 +92,7 @@ export function FilterBox(props: Props) {
               <pre class="caret" aria-hidden="true">{`${text()}\n${" ".repeat(Math.max(0, column()! - 1))}^`}</pre>
               <button type="button" class="quiet" onClick={point}>column {column()}</button>
             </Show>
-            <span>{error().message.replace(/^(?:at )?column \d+: */, "")}</span>
+            <span>{error().message.replace(/^(?:filter, )?column \d+: */, "")}</span>
             <Show when={error().hint}><span class="note">{error().hint}</span></Show>
           </div>
         )}

@@ -145,13 +145,14 @@ impl Counters {
         accounts: &Accounts,
         clock: &Clock,
     ) -> StatsView {
-        let (mut packets, mut bytes, mut refused) = (0, 0, 0);
+        let (mut packets, mut bytes, mut refused, mut refused_bytes) = (0, 0, 0, 0);
         let mut reasons: BTreeMap<Reason, ReasonCounter> = BTreeMap::new();
         for (verdict, reason, counter) in &input.reasons {
             packets += counter.packets;
             bytes += counter.bytes;
             if matches!(verdict, Verdict::Drop | Verdict::Reject) {
                 refused += counter.packets;
+                refused_bytes += counter.bytes;
             }
             if counter.packets > 0 {
                 let sum = reasons.entry(*reason).or_default();
@@ -167,6 +168,8 @@ impl Counters {
             bytes,
             passed_packets: packets.saturating_sub(refused),
             dropped_packets: refused,
+            passed_bytes: bytes.saturating_sub(refused_bytes),
+            dropped_bytes: refused_bytes,
             reasons: reasons
                 .into_iter()
                 .map(|(reason, counter)| ReasonView {

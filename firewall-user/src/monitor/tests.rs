@@ -246,6 +246,7 @@ fn counters_move_rules_and_split_by_verdict() {
     assert_eq!(monitor.rules_since(version).map(|rows| rows.len()), Some(1));
     let (_, stats) = tick.stats.expect("stats");
     assert_eq!((stats.packets, stats.passed_packets, stats.dropped_packets), (12, 10, 2));
+    assert_eq!((stats.dropped_bytes, stats.passed_bytes + stats.dropped_bytes), (148, stats.bytes));
     assert_eq!(stats.reasons.len(), 2);
     assert!(turn(&mut monitor, 2_000, |m| m.counters(&input)).rules.is_none());
 }
