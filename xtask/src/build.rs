@@ -18,11 +18,7 @@ pub fn all(ctx: &Ctx, profile: Profile) -> Result<PathBuf> {
     ebpf(ctx, &toolchain)?;
     console(ctx)?;
     let binary = host(ctx, profile)?;
-    say(&format!(
-        "built {} in {:.1} s",
-        ctx.short(&binary),
-        started.elapsed().as_secs_f64()
-    ));
+    say(&format!("built {} in {:.1} s", ctx.short(&binary), started.elapsed().as_secs_f64()));
     Ok(binary)
 }
 
@@ -60,15 +56,7 @@ fn ebpf_cargo<'a>(
         Origin::Rustup(name) => step.env("RUSTUP_TOOLCHAIN", name),
     };
     step.dir(ctx.ebpf_dir())
-        .args([
-            verb,
-            "--release",
-            "--target",
-            BPF_TARGET,
-            "-Z",
-            "build-std=core",
-            "--target-dir",
-        ])
+        .args([verb, "--release", "--target", BPF_TARGET, "-Z", "build-std=core", "--target-dir"])
         .args([target])
 }
 
@@ -112,9 +100,7 @@ pub fn console(ctx: &Ctx) -> Result<()> {
     let stamp = ctx.scratch().join("console.hash");
     let sources = digest::walk(&dir, &|path| {
         // What tests the console is no part of it.
-        !path
-            .components()
-            .any(|c| c.as_os_str() == "e2e" || c.as_os_str() == "test")
+        !path.components().any(|c| c.as_os_str() == "e2e" || c.as_os_str() == "test")
     })?;
     let want = format!("{} {}", dir.display(), digest::files(&sources)?);
     if dist.join("index.html").exists()
@@ -122,15 +108,9 @@ pub fn console(ctx: &Ctx) -> Result<()> {
     {
         return Ok(());
     }
-    Step::new(ctx, "console", 300, "npm")
-        .args(["run", "build"])
-        .dir(&dir)
-        .run()?;
+    Step::new(ctx, "console", 300, "npm").args(["run", "build"]).dir(&dir).run()?;
     if !dist.join("index.html").exists() {
-        bail!(
-            "`npm run build` ended well but left no {}",
-            ctx.short(&dist.join("index.html"))
-        );
+        bail!("`npm run build` ended well but left no {}", ctx.short(&dist.join("index.html")));
     }
     std::fs::create_dir_all(ctx.scratch())?;
     std::fs::write(&stamp, want)?;
@@ -139,13 +119,10 @@ pub fn console(ctx: &Ctx) -> Result<()> {
 
 /// Builds the `sluice` binary around the object and the console.
 pub fn host(ctx: &Ctx, profile: Profile) -> Result<PathBuf> {
-    host_env(
-        ctx,
-        Step::new(ctx, format!("sluice ({})", profile.name()), 1800, cargo()),
-    )
-    .args(["build", "--package", "firewall-user", "--bin", "sluice"])
-    .args(["--profile", profile.name()])
-    .run()?;
+    host_env(ctx, Step::new(ctx, format!("sluice ({})", profile.name()), 1800, cargo()))
+        .args(["build", "--package", "firewall-user", "--bin", "sluice"])
+        .args(["--profile", profile.name()])
+        .run()?;
     Ok(ctx.binary(profile))
 }
 

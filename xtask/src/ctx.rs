@@ -41,11 +41,7 @@ impl Ctx {
             Some(dir) => root.join(dir),
             None => root.join("target"),
         };
-        Ok(Self {
-            root,
-            target,
-            verbose,
-        })
+        Ok(Self { root, target, verbose })
     }
 
     /// The eBPF crate, which is outside the workspace.
@@ -55,10 +51,7 @@ impl Ctx {
 
     /// The kernel object that `build` makes.
     pub fn bpf_object(&self) -> PathBuf {
-        self.ebpf_dir()
-            .join("target")
-            .join(BPF_TARGET)
-            .join("release/sluice")
+        self.ebpf_dir().join("target").join(BPF_TARGET).join("release/sluice")
     }
 
     /// The console's sources.

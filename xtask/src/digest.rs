@@ -20,9 +20,8 @@ pub fn walk(dir: &Path, keep: &dyn Fn(&Path) -> bool) -> Result<Vec<PathBuf>> {
         for entry in entries {
             let entry = entry.with_context(|| format!("cannot list {}", dir.display()))?;
             let path = entry.path();
-            let kind = entry
-                .file_type()
-                .with_context(|| format!("cannot look at {}", path.display()))?;
+            let kind =
+                entry.file_type().with_context(|| format!("cannot look at {}", path.display()))?;
             if kind.is_dir() {
                 let name = entry.file_name();
                 if !SKIP.iter().any(|s| name == *s) {
@@ -49,9 +48,5 @@ pub fn files(paths: &[PathBuf]) -> Result<String> {
         hash.update(u64::try_from(bytes.len()).unwrap_or(u64::MAX).to_le_bytes());
         hash.update(&bytes);
     }
-    Ok(hash
-        .finalize()
-        .iter()
-        .map(|byte| format!("{byte:02x}"))
-        .collect())
+    Ok(hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect())
 }

@@ -66,15 +66,11 @@ impl Lab {
     pub fn named(name: &str) -> Result<Self> {
         let fits = !name.is_empty()
             && name.len() <= 32
-            && name
-                .chars()
-                .all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-');
+            && name.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-');
         if !fits {
             bail!("a lab's name is 1 to 32 of a-z, 0-9 and `-`; seen: {name:?}");
         }
-        Ok(Self {
-            name: name.to_owned(),
-        })
+        Ok(Self { name: name.to_owned() })
     }
 
     /// The namespace's name, as `ip netns` lists it.
@@ -91,10 +87,7 @@ impl Lab {
     /// mounts a /sys of its own, without the bpffs.
     pub fn command(&self, place: Place, program: &str) -> Command {
         let mut command = Command::new(which("nsenter").unwrap_or_else(|| "nsenter".into()));
-        command
-            .arg(format!("--net={}", self.netns_file(place).display()))
-            .arg("--")
-            .arg(program);
+        command.arg(format!("--net={}", self.netns_file(place).display())).arg("--").arg(program);
         command
     }
 
@@ -122,11 +115,8 @@ impl Lab {
         ];
         links.into_iter().all(|(place, link)| {
             self.netns_file(place).exists()
-                && probe(
-                    self.command(place, "ip").args(["link", "show", link, "up"]),
-                    QUICK,
-                )
-                .is_some_and(|text| text.contains("LOWER_UP"))
+                && probe(self.command(place, "ip").args(["link", "show", link, "up"]), QUICK)
+                    .is_some_and(|text| text.contains("LOWER_UP"))
         })
     }
 
@@ -144,10 +134,9 @@ impl Lab {
                  echo 0 > /proc/sys/net/ipv6/conf/default/router_solicitations",
             )?;
         }
-        for (gate_link, place, link) in [
-            (GATE_IFACES[0], Place::Client, "c0"),
-            (GATE_IFACES[1], Place::Server, "s0"),
-        ] {
+        for (gate_link, place, link) in
+            [(GATE_IFACES[0], Place::Client, "c0"), (GATE_IFACES[1], Place::Server, "s0")]
+        {
             run(Command::new("ip").args([
                 "link",
                 "add",
@@ -174,9 +163,7 @@ impl Lab {
         )?;
         // GRO at the peers switches on their NAPI, which native XDP at the gate sends through.
         for (place, link) in [(Place::Client, "c0"), (Place::Server, "s0")] {
-            run(self
-                .command(place, "ethtool")
-                .args(["-K", link, "gro", "on"]))?;
+            run(self.command(place, "ethtool").args(["-K", link, "gro", "on"]))?;
         }
         let until = Instant::now() + Duration::from_secs(10);
         while !self.stands() {
@@ -210,15 +197,12 @@ impl Lab {
 
     fn pids(&self, place: Place) -> Vec<Pid> {
         let me = rustix::process::getpid();
-        probe(
-            Command::new("ip").args(["netns", "pids", &self.netns(place)]),
-            QUICK,
-        )
-        .unwrap_or_default()
-        .lines()
-        .filter_map(|line| Pid::from_raw(line.trim().parse().ok()?))
-        .filter(|pid| *pid != me)
-        .collect()
+        probe(Command::new("ip").args(["netns", "pids", &self.netns(place)]), QUICK)
+            .unwrap_or_default()
+            .lines()
+            .filter_map(|line| Pid::from_raw(line.trim().parse().ok()?))
+            .filter(|pid| *pid != me)
+            .collect()
     }
 
     fn end_processes(&self, place: Place) -> Result<()> {
@@ -243,11 +227,7 @@ impl Lab {
                 std::thread::sleep(Duration::from_millis(50));
             }
         }
-        bail!(
-            "processes in {} do not end: {:?}",
-            self.netns(place),
-            self.pids(place)
-        )
+        bail!("processes in {} do not end: {:?}", self.netns(place), self.pids(place))
     }
 
     /// Moves the calling thread, for the rest of its life, into a namespace.
@@ -311,10 +291,7 @@ fn run(command: &mut Command) -> Result<()> {
         .with_context(|| format!("cannot start {command:?}"))?;
     let output = child.wait_with_output().context("cannot wait")?;
     if !output.status.success() {
-        bail!(
-            "{command:?}: {}",
-            String::from_utf8_lossy(&output.stderr).trim()
-        );
+        bail!("{command:?}: {}", String::from_utf8_lossy(&output.stderr).trim());
     }
     Ok(())
 }
@@ -344,19 +321,12 @@ mod tests {
             assert!(lab.up().unwrap(), "made");
             assert!(!lab.up().unwrap(), "stands already");
             for address in [SERVER4, SERVER6] {
-                let ping = probe(
-                    lab.command(Place::Client, "ping")
-                        .args(["-c1", "-W5", address]),
-                    QUICK,
-                );
+                let ping =
+                    probe(lab.command(Place::Client, "ping").args(["-c1", "-W5", address]), QUICK);
                 assert!(ping.is_some(), "no way from client to {address}");
             }
         }
-        let mut stray = labs[0]
-            .command(Place::Server, "sleep")
-            .arg("600")
-            .spawn()
-            .unwrap();
+        let mut stray = labs[0].command(Place::Server, "sleep").arg("600").spawn().unwrap();
         // A lab that lost a piece is made anew.
         run(Command::new("ip").args(["netns", "delete", &labs[1].netns(Place::Server)])).unwrap();
         assert!(labs[1].up().unwrap(), "made anew");

@@ -136,21 +136,13 @@ fn main() -> ExitCode {
 /// `false`: it was done, and the answer is no.
 fn perform(args: Args) -> Result<bool> {
     let ctx = Ctx::find(args.verbose)?;
-    if !matches!(
-        args.verb,
-        Verb::Lab {
-            verb: LabVerb::Exec { .. }
-        }
-    ) {
+    if !matches!(args.verb, Verb::Lab { verb: LabVerb::Exec { .. } }) {
         step::catch_signals()?;
     }
     match args.verb {
         Verb::Setup { needs } => {
-            let needs = if needs.is_empty() {
-                vec![Need::Build, Need::Lab, Need::Test]
-            } else {
-                needs
-            };
+            let needs =
+                if needs.is_empty() { vec![Need::Build, Need::Lab, Need::Test] } else { needs };
             let toolchain = setup::ensure(&ctx, &needs)?;
             println!("ready: {toolchain}");
         }
@@ -194,11 +186,7 @@ fn lab_verb(ctx: &Ctx, verb: LabVerb) -> Result<()> {
                 lab::SERVER6,
             );
         }
-        LabVerb::Exec {
-            name,
-            place,
-            command,
-        } => {
+        LabVerb::Exec { name, place, command } => {
             let lab = Lab::named(&name)?;
             if !lab.netns_file(place).exists() {
                 bail!("there is no lab {name}: cargo xtask lab up --name {name}");

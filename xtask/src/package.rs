@@ -10,11 +10,7 @@ use crate::setup::{self, Need, cargo_bin};
 use crate::step::Step;
 
 /// Shells with completions, and what their files are called.
-const SHELLS: [(&str, &str); 3] = [
-    ("bash", "sluice"),
-    ("zsh", "_sluice"),
-    ("fish", "sluice.fish"),
-];
+const SHELLS: [(&str, &str); 3] = [("bash", "sluice"), ("zsh", "_sluice"), ("fish", "sluice.fish")];
 
 /// Builds for release, generates what is generated, and makes the package. Returns its path.
 pub fn run(ctx: &Ctx) -> Result<PathBuf> {
@@ -31,9 +27,7 @@ pub fn run(ctx: &Ctx) -> Result<PathBuf> {
     }
     let man = stage.join("man");
     std::fs::create_dir_all(&man).with_context(|| format!("cannot make {}", man.display()))?;
-    Step::new(ctx, "man pages", 60, &sluice)
-        .args(["man".as_ref(), man.as_os_str()])
-        .run()?;
+    Step::new(ctx, "man pages", 60, &sluice).args(["man".as_ref(), man.as_os_str()]).run()?;
     if !man.join("sluice.1").exists() {
         bail!("`sluice man` wrote no {}", ctx.short(&man.join("sluice.1")));
     }

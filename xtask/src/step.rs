@@ -28,11 +28,9 @@ static INTERRUPTED: OnceLock<Arc<AtomicBool>> = OnceLock::new();
 /// Turns SIGINT, SIGTERM and SIGHUP into a flag that every wait in here looks at.
 pub fn catch_signals() -> Result<()> {
     let flag = INTERRUPTED.get_or_init(Arc::default);
-    for signal in [
-        signal_hook::consts::SIGINT,
-        signal_hook::consts::SIGTERM,
-        signal_hook::consts::SIGHUP,
-    ] {
+    for signal in
+        [signal_hook::consts::SIGINT, signal_hook::consts::SIGTERM, signal_hook::consts::SIGHUP]
+    {
         signal_hook::flag::register(signal, Arc::clone(flag))
             .with_context(|| format!("cannot watch for signal {signal}"))?;
     }
@@ -41,9 +39,7 @@ pub fn catch_signals() -> Result<()> {
 
 /// Has somebody asked xtask to stop?
 pub fn interrupted() -> bool {
-    INTERRUPTED
-        .get()
-        .is_some_and(|flag| flag.load(Ordering::Relaxed))
+    INTERRUPTED.get().is_some_and(|flag| flag.load(Ordering::Relaxed))
 }
 
 /// A command with a title, a deadline and a log.
@@ -76,12 +72,7 @@ impl<'a> Step<'a> {
     ) -> Self {
         let mut command = Command::new(program);
         command.current_dir(&ctx.root);
-        Self {
-            ctx,
-            title: title.into(),
-            timeout: Duration::from_secs(timeout_s),
-            command,
-        }
+        Self { ctx, title: title.into(), timeout: Duration::from_secs(timeout_s), command }
     }
 
     /// Adds arguments.
@@ -128,11 +119,7 @@ impl<'a> Step<'a> {
         if outcome.status.success() {
             return Ok(outcome);
         }
-        let tail = if shown {
-            String::new()
-        } else {
-            tail(&outcome.output, 40)
-        };
+        let tail = if shown { String::new() } else { tail(&outcome.output, 40) };
         bail!(
             "{title} failed ({}):\n{tail}\n(whole log: {})",
             describe(outcome.status),
@@ -185,11 +172,7 @@ impl<'a> Step<'a> {
             std::thread::sleep(poll_after(started.elapsed()));
         };
         progress.end(if status.success() { "ok" } else { "FAILED" });
-        Ok(Outcome {
-            status,
-            output: read_lossy(&log),
-            log,
-        })
+        Ok(Outcome { status, output: read_lossy(&log), log })
     }
 }
 
@@ -200,10 +183,7 @@ fn poll_after(elapsed: Duration) -> Duration {
 
 /// Ends a child and its whole process group: politely, then not.
 pub fn end_group(child: &mut Child) {
-    let Some(pid) = i32::try_from(child.id())
-        .ok()
-        .and_then(rustix::process::Pid::from_raw)
-    else {
+    let Some(pid) = i32::try_from(child.id()).ok().and_then(rustix::process::Pid::from_raw) else {
         return;
     };
     // Errors mean that the group is gone already, which is what is wanted.
@@ -230,12 +210,8 @@ pub fn describe(status: ExitStatus) -> String {
 
 /// Runs a quick probe and returns its stdout if it succeeded within `timeout`.
 pub fn probe(command: &mut Command, timeout: Duration) -> Option<String> {
-    let mut child = command
-        .stdin(Stdio::null())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::null())
-        .spawn()
-        .ok()?;
+    let mut child =
+        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null()).spawn().ok()?;
     let mut pipe = child.stdout.take()?;
     let reader = std::thread::spawn(move || {
         let mut text = Vec::new();
@@ -254,9 +230,7 @@ pub fn probe(command: &mut Command, timeout: Duration) -> Option<String> {
         }
     };
     let text = reader.join().ok()?.ok()?;
-    status
-        .success()
-        .then(|| String::from_utf8_lossy(&text).into_owned())
+    status.success().then(|| String::from_utf8_lossy(&text).into_owned())
 }
 
 /// The first file called `name` on `PATH`, or in the sbin directories an ordinary user lacks.
@@ -264,9 +238,7 @@ pub fn which(name: &str) -> Option<PathBuf> {
     let path = std::env::var_os("PATH").unwrap_or_default();
     let mut dirs: Vec<PathBuf> = std::env::split_paths(&path).collect();
     dirs.extend(["/usr/sbin", "/sbin", "/usr/local/sbin"].map(PathBuf::from));
-    dirs.into_iter()
-        .map(|dir| dir.join(name))
-        .find(|file| file.is_file())
+    dirs.into_iter().map(|dir| dir.join(name)).find(|file| file.is_file())
 }
 
 /// A line to the person in front of the terminal. Progress goes to stderr; results to stdout.
@@ -353,11 +325,7 @@ impl<'a> Progress<'a> {
         if self.terminal {
             eprint!("\r\x1b[K");
         }
-        say(&format!(
-            "{how:>6}  {} {:.1} s",
-            self.title,
-            self.started.elapsed().as_secs_f64()
-        ));
+        say(&format!("{how:>6}  {} {:.1} s", self.title, self.started.elapsed().as_secs_f64()));
     }
 }
 
@@ -374,11 +342,7 @@ fn last_line(log: &Path) -> String {
     let _ = file.read_to_end(&mut bytes);
     let text = String::from_utf8_lossy(&bytes);
     let line = text.lines().rev().find(|l| !l.trim().is_empty());
-    line.unwrap_or_default()
-        .chars()
-        .filter(|c| !c.is_control())
-        .take(50)
-        .collect()
+    line.unwrap_or_default().chars().filter(|c| !c.is_control()).take(50).collect()
 }
 
 #[cfg(test)]
@@ -388,11 +352,7 @@ mod tests {
     fn ctx(name: &str) -> Ctx {
         let dir = std::env::temp_dir().join(format!("sluice-xtask-{}-{name}", std::process::id()));
         std::fs::create_dir_all(&dir).unwrap();
-        Ctx {
-            root: dir.clone(),
-            target: dir,
-            verbose: false,
-        }
+        Ctx { root: dir.clone(), target: dir, verbose: false }
     }
 
     #[test]
@@ -437,10 +397,7 @@ mod tests {
     #[test]
     fn a_missing_program_is_named() {
         let ctx = ctx("missing");
-        let error = Step::new(&ctx, "x", 1, "no-such-program-here")
-            .run()
-            .unwrap_err()
-            .to_string();
+        let error = Step::new(&ctx, "x", 1, "no-such-program-here").run().unwrap_err().to_string();
         assert!(error.contains("no-such-program-here"), "{error}");
         std::fs::remove_dir_all(&ctx.root).unwrap();
     }

@@ -78,10 +78,7 @@ pub fn clear(dirs: &Dirs, lab: &Lab, binary: &Path) -> Result<bool> {
         } else {
             Command::new(binary)
         };
-        let _ = probe(
-            command.args(dirs.daemon_args()).arg("--unload"),
-            Duration::from_secs(20),
-        );
+        let _ = probe(command.args(dirs.daemon_args()).arg("--unload"), Duration::from_secs(20));
         remove_pins(dirs.pins());
         if dirs.pins().exists() {
             bail!("{} can't be removed", dirs.pins().display());

@@ -81,14 +81,8 @@ pub fn run(ctx: &Ctx, args: &RunArgs) -> Result<()> {
         bail!("interrupted");
     }
 
-    let mut stage = Stage {
-        ctx,
-        lab: &lab,
-        dirs: &dirs,
-        binary: &binary,
-        children: Vec::new(),
-        down: false,
-    };
+    let mut stage =
+        Stage { ctx, lab: &lab, dirs: &dirs, binary: &binary, children: Vec::new(), down: false };
     let ended = stage.play(args);
     let down = stage.take_down();
     ended.and(down)
@@ -117,12 +111,7 @@ impl Stage<'_> {
         let listener = TcpListener::bind(console).map_err(|e| {
             anyhow!("cannot listen at {console} for the console ({e}); choose another with --port")
         })?;
-        place::prepare(
-            self.ctx,
-            self.dirs,
-            args.policy.as_deref(),
-            args.iface.is_some(),
-        )?;
+        place::prepare(self.ctx, self.dirs, args.policy.as_deref(), args.iface.is_some())?;
         let ifaces: Vec<String> = match &args.iface {
             Some(name) => {
                 // The daemon listens there itself.
@@ -153,9 +142,7 @@ impl Stage<'_> {
         let started = Instant::now();
         let mut command = match args.iface {
             Some(_) => Command::new(self.binary),
-            None => self
-                .lab
-                .command(Place::Gate, &self.binary.display().to_string()),
+            None => self.lab.command(Place::Gate, &self.binary.display().to_string()),
         };
         command.args(self.dirs.daemon_args());
         command.arg("--listen").arg(console.to_string());
@@ -170,10 +157,7 @@ impl Stage<'_> {
                 bail!("interrupted");
             }
             let status = probe(
-                Command::new(self.binary)
-                    .arg("--socket")
-                    .arg(self.dirs.socket())
-                    .arg("status"),
+                Command::new(self.binary).arg("--socket").arg(self.dirs.socket()).arg("status"),
                 Duration::from_secs(5),
             );
             if status.is_some() {
@@ -302,10 +286,7 @@ impl Stage<'_> {
             }
         }
         leftovers::clear(self.dirs, self.lab, self.binary)?;
-        say(&format!(
-            "    ok  taken down {:.1} s",
-            started.elapsed().as_secs_f64()
-        ));
+        say(&format!("    ok  taken down {:.1} s", started.elapsed().as_secs_f64()));
         Ok(())
     }
 }

@@ -82,11 +82,8 @@ pub fn prepare(ctx: &Ctx, dirs: &Dirs, policy: Option<&Path>, watch_only: bool) 
             .create(&dir)
             .with_context(|| format!("cannot make {}", dir.display()))?;
     }
-    let default = if watch_only {
-        "packaging/etc/policy.sluice"
-    } else {
-        "packaging/lab/policy.sluice"
-    };
+    let default =
+        if watch_only { "packaging/etc/policy.sluice" } else { "packaging/lab/policy.sluice" };
     let from = policy.map_or_else(|| ctx.root.join(default), Path::to_path_buf);
     std::fs::copy(&from, dirs.policy())
         .with_context(|| format!("cannot copy the policy {}", from.display()))?;

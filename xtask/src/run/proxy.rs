@@ -27,9 +27,7 @@ pub fn start(listener: TcpListener, lab: &Lab, to: SocketAddr) -> Result<()> {
             connect_all(&inbox, to);
         }
     })?;
-    entered
-        .recv()
-        .map_err(|_| anyhow!("the console's proxy did not start"))??;
+    entered.recv().map_err(|_| anyhow!("the console's proxy did not start"))??;
     thread("proxy-host", move || accept_all(&listener, &accepted))
 }
 
@@ -92,9 +90,7 @@ mod tests {
         let server = TcpListener::bind("127.0.0.1:0").unwrap();
         let front = TcpListener::bind("127.0.0.1:0").unwrap();
         let mut client = TcpStream::connect(front.local_addr().unwrap()).unwrap();
-        client
-            .set_read_timeout(Some(Duration::from_secs(10)))
-            .unwrap();
+        client.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
         let inner = TcpStream::connect(server.local_addr().unwrap()).unwrap();
         carry(&front.accept().unwrap().0, &inner).unwrap();
         drop(inner);

@@ -19,10 +19,7 @@ pub fn ensure(ctx: &Ctx) -> Result<()> {
     if !dir.join("package.json").exists() {
         return Ok(());
     }
-    let version = probe(
-        Command::new("node").arg("--version"),
-        Duration::from_secs(20),
-    );
+    let version = probe(Command::new("node").arg("--version"), Duration::from_secs(20));
     let major = version
         .as_deref()
         .and_then(|v| v.trim().strip_prefix('v')?.split('.').next()?.parse().ok());
@@ -44,10 +41,7 @@ pub fn ensure(ctx: &Ctx) -> Result<()> {
     if made.exists() && std::fs::read_to_string(&stamp).is_ok_and(|have| have == want) {
         return Ok(());
     }
-    Step::new(ctx, "npm ci", 600, "npm")
-        .args(["ci", "--no-audit", "--no-fund"])
-        .dir(&dir)
-        .run()?;
+    Step::new(ctx, "npm ci", 600, "npm").args(["ci", "--no-audit", "--no-fund"]).dir(&dir).run()?;
     let _ = std::fs::write(&stamp, want);
     Ok(())
 }

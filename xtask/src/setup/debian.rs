@@ -63,22 +63,12 @@ const ITEMS: &[Item] = &[
     },
     item("chromium", "chromium", "tests the console", Need::Test),
     item("dpkg-deb", "dpkg", "makes the package", Need::Package),
-    item(
-        "dpkg-shlibdeps",
-        "dpkg-dev",
-        "finds the package's dependencies",
-        Need::Package,
-    ),
+    item("dpkg-shlibdeps", "dpkg-dev", "finds the package's dependencies", Need::Package),
     item("gzip", "gzip", "makes the package", Need::Package),
 ];
 
 const fn item(program: &'static str, package: &'static str, why: &'static str, need: Need) -> Item {
-    Item {
-        sign: Sign::Program(program),
-        package,
-        why,
-        need,
-    }
+    Item { sign: Sign::Program(program), package, why, need }
 }
 
 impl Item {
@@ -99,10 +89,7 @@ impl Item {
 /// Makes sure that the tools for `needs` are there.
 pub fn ensure(ctx: &Ctx, needs: &[Need]) -> Result<()> {
     let absent = || -> Vec<&Item> {
-        ITEMS
-            .iter()
-            .filter(|item| needs.contains(&item.need) && !item.there())
-            .collect()
+        ITEMS.iter().filter(|item| needs.contains(&item.need) && !item.there()).collect()
     };
     let missing = absent();
     if missing.is_empty() {
@@ -120,14 +107,7 @@ pub fn ensure(ctx: &Ctx, needs: &[Need]) -> Result<()> {
     }
     let lines: Vec<String> = still
         .iter()
-        .map(|i| {
-            format!(
-                "  `{}` ({}): apt-get install {}",
-                i.name(),
-                i.why,
-                i.package
-            )
-        })
+        .map(|i| format!("  `{}` ({}): apt-get install {}", i.name(), i.why, i.package))
         .collect();
     bail!("missing:\n{}\n{reason}", lines.join("\n"))
 }
@@ -180,9 +160,7 @@ pub fn install(ctx: &Ctx, packages: &[String]) -> Result<()> {
             return Err(error);
         }
         // One archive of several may be out of reach; what is wanted may be in the others.
-        say(&format!(
-            "        going on with the package lists there are: {error:#}"
-        ));
+        say(&format!("        going on with the package lists there are: {error:#}"));
     }
     apt(title, &args).run().map(|_| ())
 }

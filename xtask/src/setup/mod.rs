@@ -93,10 +93,8 @@ fn ebpf_toolchain(ctx: &Ctx) -> Result<Toolchain> {
 fn perform(ctx: &Ctx, action: &Action) -> Result<()> {
     match action {
         Action::DebianCompiler => {
-            let names: Vec<String> = toolchain::DEBIAN_COMPILER
-                .iter()
-                .map(|&s| s.to_owned())
-                .collect();
+            let names: Vec<String> =
+                toolchain::DEBIAN_COMPILER.iter().map(|&s| s.to_owned()).collect();
             debian::install(ctx, &names)
         }
         Action::RustSrc(name) => Step::new(ctx, "rustup component add rust-src", 300, "rustup")
@@ -145,11 +143,7 @@ pub fn clean_cargo(step: Step<'_>) -> Step<'_> {
         let keep = ["CARGO_HOME", "CARGO_NET_OFFLINE", "CARGO_HTTP_PROXY"];
         let ours = name.starts_with("CARGO_") && !name.starts_with("CARGO_REGISTRIES_");
         let rust = ["CARGO", "RUSTC", "RUSTDOC", "RUSTFLAGS", "RUSTUP_TOOLCHAIN"];
-        let wrapper = [
-            "RUSTC_WRAPPER",
-            "RUSTC_WORKSPACE_WRAPPER",
-            "LD_LIBRARY_PATH",
-        ];
+        let wrapper = ["RUSTC_WRAPPER", "RUSTC_WORKSPACE_WRAPPER", "LD_LIBRARY_PATH"];
         if (ours && !keep.contains(&name.as_str()))
             || rust.contains(&name.as_str())
             || wrapper.contains(&name.as_str())
@@ -209,15 +203,8 @@ fn fingerprint(found: &Toolchain) -> Value {
     let one = |path: &Path| {
         let meta = std::fs::metadata(path).ok();
         let modified = meta.as_ref().and_then(|m| m.modified().ok());
-        let seconds = modified
-            .and_then(|t| t.duration_since(UNIX_EPOCH).ok())
-            .map(|d| d.as_secs());
+        let seconds = modified.and_then(|t| t.duration_since(UNIX_EPOCH).ok()).map(|d| d.as_secs());
         json!([meta.map(|m| m.len()), seconds])
     };
-    json!([
-        one(&found.rustc),
-        one(&found.cargo),
-        one(&found.linker),
-        one(&library_of(found)),
-    ])
+    json!([one(&found.rustc), one(&found.cargo), one(&found.linker), one(&library_of(found)),])
 }

@@ -12,11 +12,7 @@ const QUICK: Duration = Duration::from_secs(20);
 /// Looks at every compiler and linker that could be used.
 pub fn facts() -> Facts {
     let mut compilers = Vec::new();
-    compilers.extend(compiler(
-        Origin::System,
-        "/usr/bin/rustc".into(),
-        "/usr/bin/cargo".into(),
-    ));
+    compilers.extend(compiler(Origin::System, "/usr/bin/rustc".into(), "/usr/bin/cargo".into()));
     if which("rustup").is_some() {
         let list = probe(Command::new("rustup").args(["toolchain", "list"]), QUICK);
         for line in list.unwrap_or_default().lines() {
@@ -36,11 +32,7 @@ pub fn facts() -> Facts {
             compilers.extend(compiler(Origin::Rustup(name.to_owned()), rustc, cargo));
         }
     }
-    Facts {
-        compilers,
-        linkers: linkers(),
-        means: means(),
-    }
+    Facts { compilers, linkers: linkers(), means: means() }
 }
 
 /// Ways to install something.
@@ -61,14 +53,7 @@ fn compiler(origin: Origin, rustc: PathBuf, cargo: PathBuf) -> Option<Compiler> 
     let (release, llvm) = parse_version(&version)?;
     let sysroot = probe(Command::new(&rustc).args(["--print", "sysroot"]), QUICK)?;
     let library = library(Path::new(sysroot.trim()), &release);
-    Some(Compiler {
-        origin,
-        cargo: cargo.exists().then_some(cargo),
-        rustc,
-        release,
-        llvm,
-        library,
-    })
+    Some(Compiler { origin, cargo: cargo.exists().then_some(cargo), rustc, release, llvm, library })
 }
 
 /// The release and LLVM's major out of `rustc -vV`.
@@ -106,13 +91,7 @@ fn linkers() -> Vec<Linker> {
             paths.push(path);
         }
     }
-    paths
-        .into_iter()
-        .map(|path| Linker {
-            llvm: linker_llvm(&path),
-            path,
-        })
-        .collect()
+    paths.into_iter().map(|path| Linker { llvm: linker_llvm(&path), path }).collect()
 }
 
 /// A tool that `cargo install` put where a shell may not look yet.
@@ -138,9 +117,7 @@ fn linker_llvm(path: &Path) -> Option<u32> {
 /// `libLLVM.so.22.1 => ...` or `libLLVM-22.so.1 => ...`.
 fn llvm_of_library(line: &str) -> Option<u32> {
     let rest = line.trim().strip_prefix("libLLVM")?;
-    let rest = rest
-        .strip_prefix(".so.")
-        .or_else(|| rest.strip_prefix('-'))?;
+    let rest = rest.strip_prefix(".so.").or_else(|| rest.strip_prefix('-'))?;
     leading_number(rest)
 }
 
@@ -164,9 +141,7 @@ fn llvm_inside(bytes: &[u8]) -> Option<u32> {
 }
 
 fn leading_number(text: &str) -> Option<u32> {
-    let end = text
-        .find(|c: char| !c.is_ascii_digit())
-        .unwrap_or(text.len());
+    let end = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
     text[..end].parse().ok()
 }
 
@@ -205,11 +180,8 @@ mod tests {
         std::fs::create_dir_all(dir.join("lib/rustlib/src")).unwrap();
         assert_eq!(library(&dir, "1.96.0"), Library::Absent);
         std::fs::write(src.join("Cargo.toml"), "").unwrap();
-        std::os::unix::fs::symlink(
-            dir.join("src/rustc-1.95.0"),
-            dir.join("lib/rustlib/src/rust"),
-        )
-        .unwrap();
+        std::os::unix::fs::symlink(dir.join("src/rustc-1.95.0"), dir.join("lib/rustlib/src/rust"))
+            .unwrap();
         assert_eq!(library(&dir, "1.96.0"), Library::Other("1.95.0".to_owned()));
         assert_eq!(library(&dir, "1.95.0"), Library::Matches);
         std::fs::remove_dir_all(&dir).unwrap();

@@ -225,10 +225,7 @@ fn ready(facts: &Facts) -> Option<Toolchain> {
 fn missing(facts: &Facts) -> Vec<String> {
     let mut lines = Vec::new();
     for compiler in sorted(facts) {
-        let who = format!(
-            "{} ({}, LLVM {})",
-            compiler.origin, compiler.release, compiler.llvm
-        );
+        let who = format!("{} ({}, LLVM {})", compiler.origin, compiler.release, compiler.llvm);
         match &compiler.library {
             Library::Matches => {}
             Library::Absent => lines.push(match &compiler.origin {
@@ -245,15 +242,11 @@ fn missing(facts: &Facts) -> Vec<String> {
             )),
         }
         if compiler.cargo.is_none() {
-            lines.push(format!(
-                "{who} has no cargo beside it: apt-get install cargo-web"
-            ));
+            lines.push(format!("{who} has no cargo beside it: apt-get install cargo-web"));
         }
         let too_old = compiler.llvm < *LINKER_LLVM.start();
-        let linked = facts
-            .linkers
-            .iter()
-            .any(|l| l.llvm.is_none_or(|major| major == compiler.llvm));
+        let linked =
+            facts.linkers.iter().any(|l| l.llvm.is_none_or(|major| major == compiler.llvm));
         if too_old || !linked {
             let seen: Vec<String> = facts
                 .linkers
@@ -263,16 +256,10 @@ fn missing(facts: &Facts) -> Vec<String> {
                     None => l.path.display().to_string(),
                 })
                 .collect();
-            let seen = if seen.is_empty() {
-                String::new()
-            } else {
-                format!(" ({})", seen.join(", "))
-            };
+            let seen =
+                if seen.is_empty() { String::new() } else { format!(" ({})", seen.join(", ")) };
             lines.push(if too_old {
-                format!(
-                    "{who} is too old: LLVM {} or newer is needed",
-                    LINKER_LLVM.start()
-                )
+                format!("{who} is too old: LLVM {} or newer is needed", LINKER_LLVM.start())
             } else if LINKER_LLVM.contains(&compiler.llvm) {
                 format!(
                     "{who} has no bpf-linker of LLVM {}{seen}: {}, or: cargo binstall bpf-linker",

@@ -2,18 +2,8 @@
 
 use super::*;
 
-const DEBIAN: Means = Means {
-    apt: true,
-    root: true,
-    rustup: true,
-    binstall: false,
-};
-const LAPTOP: Means = Means {
-    apt: false,
-    root: false,
-    rustup: true,
-    binstall: true,
-};
+const DEBIAN: Means = Means { apt: true, root: true, rustup: true, binstall: false };
+const LAPTOP: Means = Means { apt: false, root: false, rustup: true, binstall: true };
 
 fn system(llvm: u32, library: Library) -> Compiler {
     Compiler {
@@ -38,18 +28,11 @@ fn rustup(name: &str, llvm: u32, library: Library) -> Compiler {
 }
 
 fn linker(llvm: Option<u32>) -> Linker {
-    Linker {
-        path: format!("/cargo/bin/bpf-linker-{llvm:?}").into(),
-        llvm,
-    }
+    Linker { path: format!("/cargo/bin/bpf-linker-{llvm:?}").into(), llvm }
 }
 
 fn facts(compilers: Vec<Compiler>, linkers: Vec<Linker>, means: Means) -> Facts {
-    Facts {
-        compilers,
-        linkers,
-        means,
-    }
+    Facts { compilers, linkers, means }
 }
 
 fn origin(next: Next) -> Origin {
@@ -61,47 +44,30 @@ fn origin(next: Next) -> Origin {
 
 #[test]
 fn debians_compiler_with_a_matching_linker_is_ready() {
-    let f = facts(
-        vec![system(22, Library::Matches)],
-        vec![linker(Some(22))],
-        DEBIAN,
-    );
+    let f = facts(vec![system(22, Library::Matches)], vec![linker(Some(22))], DEBIAN);
     assert_eq!(origin(next(&f, &[])), Origin::System);
 }
 
 #[test]
 fn an_ordinary_users_nightly_is_used_without_apt() {
     let f = facts(
-        vec![
-            rustup("stable", 22, Library::Absent),
-            rustup("nightly-x86_64", 22, Library::Matches),
-        ],
+        vec![rustup("stable", 22, Library::Absent), rustup("nightly-x86_64", 22, Library::Matches)],
         vec![linker(Some(22))],
         LAPTOP,
     );
-    assert_eq!(
-        origin(next(&f, &[])),
-        Origin::Rustup("nightly-x86_64".into())
-    );
+    assert_eq!(origin(next(&f, &[])), Origin::Rustup("nightly-x86_64".into()));
 }
 
 #[test]
 fn a_linker_of_another_major_is_not_used() {
-    let f = facts(
-        vec![system(22, Library::Matches)],
-        vec![linker(Some(21))],
-        DEBIAN,
-    );
+    let f = facts(vec![system(22, Library::Matches)], vec![linker(Some(21))], DEBIAN);
     assert_eq!(next(&f, &[]), Next::Do(Action::BuildLinker(22)));
 }
 
 #[test]
 fn the_compiler_follows_the_linker_that_is_there() {
     let f = facts(
-        vec![
-            system(22, Library::Matches),
-            rustup("nightly", 23, Library::Matches),
-        ],
+        vec![system(22, Library::Matches), rustup("nightly", 23, Library::Matches)],
         vec![linker(Some(23))],
         LAPTOP,
     );
@@ -110,11 +76,7 @@ fn the_compiler_follows_the_linker_that_is_there() {
 
 #[test]
 fn a_linker_that_cannot_be_told_is_better_than_none_but_worse_than_one_that_matches() {
-    let mut f = facts(
-        vec![system(22, Library::Matches)],
-        vec![linker(None)],
-        DEBIAN,
-    );
+    let mut f = facts(vec![system(22, Library::Matches)], vec![linker(None)], DEBIAN);
     assert_eq!(origin(next(&f, &[])), Origin::System);
     f.linkers.push(linker(Some(22)));
     match next(&f, &[]) {
@@ -129,10 +91,7 @@ fn a_fresh_debian_gets_the_compiler_then_the_linker() {
     assert_eq!(next(&fresh, &[]), Next::Do(Action::DebianCompiler));
     let mut with = fresh;
     with.compilers.push(system(22, Library::Matches));
-    assert_eq!(
-        next(&with, &[Action::DebianCompiler]),
-        Next::Do(Action::BuildLinker(22))
-    );
+    assert_eq!(next(&with, &[Action::DebianCompiler]), Next::Do(Action::BuildLinker(22)));
 }
 
 #[test]
@@ -150,11 +109,8 @@ fn the_source_of_another_release_does_not_do() {
 
 #[test]
 fn where_apt_did_not_help_rustup_is_asked() {
-    let f = facts(
-        vec![rustup("nightly-x86_64", 22, Library::Absent)],
-        vec![linker(Some(22))],
-        DEBIAN,
-    );
+    let f =
+        facts(vec![rustup("nightly-x86_64", 22, Library::Absent)], vec![linker(Some(22))], DEBIAN);
     assert_eq!(
         next(&f, &[Action::DebianCompiler]),
         Next::Do(Action::RustSrc("nightly-x86_64".into()))
@@ -164,18 +120,12 @@ fn where_apt_did_not_help_rustup_is_asked() {
 #[test]
 fn nothing_is_tried_twice_and_the_commands_are_named() {
     let f = facts(
-        vec![
-            system(22, Library::Matches),
-            rustup("nightly", 22, Library::Absent),
-        ],
+        vec![system(22, Library::Matches), rustup("nightly", 22, Library::Absent)],
         vec![linker(Some(19))],
         DEBIAN,
     );
-    let tried = [
-        Action::BuildLinker(22),
-        Action::DebianCompiler,
-        Action::RustSrc("nightly".into()),
-    ];
+    let tried =
+        [Action::BuildLinker(22), Action::DebianCompiler, Action::RustSrc("nightly".into())];
     match next(&f, &tried) {
         Next::Stuck(lines) => {
             let text = lines.join("\n");
@@ -202,14 +152,8 @@ fn an_empty_machine_is_told_both_ways() {
 
 #[test]
 fn an_unprivileged_user_is_not_sent_to_apt() {
-    let f = facts(
-        vec![system(22, Library::Matches)],
-        vec![],
-        Means {
-            apt: true,
-            ..Means::default()
-        },
-    );
+    let f =
+        facts(vec![system(22, Library::Matches)], vec![], Means { apt: true, ..Means::default() });
     assert!(matches!(next(&f, &[]), Next::Stuck(_)));
 }
 
@@ -229,10 +173,6 @@ fn a_compiler_too_old_for_the_linker_is_upgraded() {
 
 #[test]
 fn a_pair_that_fits_but_is_too_old_does_not_do() {
-    let f = facts(
-        vec![system(21, Library::Matches)],
-        vec![linker(Some(21))],
-        DEBIAN,
-    );
+    let f = facts(vec![system(21, Library::Matches)], vec![linker(Some(21))], DEBIAN);
     assert_eq!(next(&f, &[]), Next::Do(Action::DebianCompiler));
 }

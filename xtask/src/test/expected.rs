@@ -20,10 +20,7 @@ impl Expected {
                 continue;
             }
             let (test, reason) = line.split_once(": ").ok_or_else(|| {
-                format!(
-                    "line {}: expected `TEST: REASON`, seen `{line}`",
-                    number + 1
-                )
+                format!("line {}: expected `TEST: REASON`, seen `{line}`", number + 1)
             })?;
             lines.push((test.trim().to_owned(), reason.trim().to_owned()));
         }
@@ -74,10 +71,7 @@ mod tests {
     #[test]
     fn the_reason_must_fit_too() {
         let list = Expected::parse("# known\nvlan_*: no VLAN device*   # kernel\n\n").unwrap();
-        let skip = |test: &str, reason: &str| Skip {
-            test: test.into(),
-            reason: reason.into(),
-        };
+        let skip = |test: &str, reason: &str| Skip { test: test.into(), reason: reason.into() };
         assert!(list.covers(&skip("vlan_device", "no VLAN device in this kernel")));
         assert!(!list.covers(&skip("vlan_device", "not root")));
         assert!(!list.covers(&skip("other", "no VLAN device")));

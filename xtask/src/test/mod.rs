@@ -76,16 +76,10 @@ pub fn all(ctx: &Ctx, only: &[Part]) -> Result<Verdict> {
         ));
     }
     if unexpected > 0 {
-        say(&format!(
-            "{unexpected} skips are not in {}",
-            ctx.short(&list)
-        ));
+        say(&format!("{unexpected} skips are not in {}", ctx.short(&list)));
     }
     say(&format!("{:.0} s", started.elapsed().as_secs_f64()));
-    Ok(Verdict {
-        line: total.line(),
-        good: total.failed == 0 && unexpected == 0,
-    })
+    Ok(Verdict { line: total.line(), good: total.failed == 0 && unexpected == 0 })
 }
 
 /// Parts of the tests that can be asked for alone.
@@ -112,10 +106,7 @@ fn run(ctx: &Ctx, total: &mut Tally, name: &str, part: Result<Tally>) -> Result<
         Err(error) if interrupted() => Err(error),
         Err(error) => {
             say(&format!("        {name}: {error:#}"));
-            say(&format!(
-                "        logs: {}",
-                ctx.scratch().join("logs").display()
-            ));
+            say(&format!("        logs: {}", ctx.scratch().join("logs").display()));
             total.fail(format!("{name} could not be run"));
             Ok(())
         }
@@ -127,9 +118,8 @@ fn cargo_test(ctx: &Ctx, package: &str) -> Result<Tally> {
     let step = Step::new(ctx, title, 2400, build::cargo())
         .args(["test", "--package", package, "--no-fail-fast", "--"])
         .args(["--show-output", "--color=never"]);
-    let outcome = build::host_env(ctx, step)
-        .env("SLUICE_BIN", ctx.binary(Profile::Dev))
-        .run_any()?;
+    let outcome =
+        build::host_env(ctx, step).env("SLUICE_BIN", ctx.binary(Profile::Dev)).run_any()?;
     let mut tally = tally::cargo(&outcome.output);
     for failure in &mut tally.failures {
         failure.insert_str(0, &format!("{package}: "));
@@ -177,10 +167,8 @@ fn console(ctx: &Ctx) -> Result<Tally> {
         anyhow::bail!("there is no {}", ctx.short(&dir.join("package.json")));
     }
     let mut tally = Tally::default();
-    let check = Step::new(ctx, "console types", 300, "npm")
-        .args(["run", "check"])
-        .dir(&dir)
-        .run_any()?;
+    let check =
+        Step::new(ctx, "console types", 300, "npm").args(["run", "check"]).dir(&dir).run_any()?;
     if check.status.success() {
         tally.passed += 1;
     } else {
@@ -200,10 +188,7 @@ fn console(ctx: &Ctx) -> Result<Tally> {
         .and_then(|bytes| serde_json::from_slice(&bytes).ok())
         .and_then(|report| tally::vitest(&report));
     let counted = counted.with_context(|| {
-        format!(
-            "vitest left no report:\n{}",
-            crate::step::tail(&outcome.output, 30)
-        )
+        format!("vitest left no report:\n{}", crate::step::tail(&outcome.output, 30))
     })?;
     if !outcome.status.success() {
         show_failures(ctx, &outcome.output, &outcome.log);
@@ -217,12 +202,9 @@ fn console(ctx: &Ctx) -> Result<Tally> {
 
 fn browser(ctx: &Ctx) -> Result<Tally> {
     let dir = ctx.console_dir();
-    let step = Step::new(ctx, "browser", 600, "npm")
-        .args(["run", "--silent", "e2e"])
-        .dir(&dir);
-    let outcome = build::host_env(ctx, step)
-        .env("SLUICE_BIN", ctx.binary(Profile::Dev))
-        .run_any()?;
+    let step = Step::new(ctx, "browser", 600, "npm").args(["run", "--silent", "e2e"]).dir(&dir);
+    let outcome =
+        build::host_env(ctx, step).env("SLUICE_BIN", ctx.binary(Profile::Dev)).run_any()?;
     let mut tally = tally::tap(&outcome.output);
     if !outcome.status.success() {
         show_failures(ctx, &outcome.output, &outcome.log);

@@ -41,12 +41,7 @@ impl Tally {
 
     /// The line that closes a test run.
     pub fn line(&self) -> String {
-        format!(
-            "{} passed, {} failed, {} skipped",
-            self.passed,
-            self.failed,
-            self.skips.len()
-        )
+        format!("{} passed, {} failed, {} skipped", self.passed, self.failed, self.skips.len())
     }
 }
 
@@ -100,12 +95,7 @@ fn result_line(line: &str) -> Option<(u64, u64)> {
     let rest = &line[at..];
     let number = |word: &str| {
         let end = rest.find(word)?;
-        rest[..end]
-            .trim_end()
-            .rsplit([' ', ';'])
-            .next()?
-            .parse()
-            .ok()
+        rest[..end].trim_end().rsplit([' ', ';']).next()?.parse().ok()
     };
     Some((number(" passed;")?, number(" failed;")?))
 }
@@ -113,10 +103,7 @@ fn result_line(line: &str) -> Option<(u64, u64)> {
 fn skip_line(line: &str) -> Option<Skip> {
     let rest = line.trim_start().strip_prefix("SKIP ")?;
     let (test, reason) = rest.split_once(": ")?;
-    Some(Skip {
-        test: test.trim().to_owned(),
-        reason: reason.trim().to_owned(),
-    })
+    Some(Skip { test: test.trim().to_owned(), reason: reason.trim().to_owned() })
 }
 
 enum Line {
@@ -152,10 +139,9 @@ pub fn vitest(report: &Value) -> Option<Tally> {
             let full = format!("{name} {title}");
             match test.get("status").and_then(Value::as_str) {
                 Some("passed") => tally.passed += 1,
-                Some("pending" | "skipped" | "todo" | "disabled") => tally.skips.push(Skip {
-                    test: full,
-                    reason: "ignored".to_owned(),
-                }),
+                Some("pending" | "skipped" | "todo" | "disabled") => {
+                    tally.skips.push(Skip { test: full, reason: "ignored".to_owned() })
+                }
                 _ => tally.fail(full),
             }
         }
@@ -205,23 +191,14 @@ test result: ok. 2 passed; 0 failed; 0 ignored; 0 measured; 0 filtered out; fini
 ";
 
     fn skip(test: &str, reason: &str) -> Skip {
-        Skip {
-            test: test.into(),
-            reason: reason.into(),
-        }
+        Skip { test: test.into(), reason: reason.into() }
     }
 
     #[test]
     fn cargos_output_is_counted() {
         let tally = cargo(CARGO);
         assert_eq!((tally.passed, tally.failed), (2, 1));
-        assert_eq!(
-            tally.skips,
-            [
-                skip("slow", "takes an hour"),
-                skip("needs_root", "not root")
-            ]
-        );
+        assert_eq!(tally.skips, [skip("slow", "takes an hour"), skip("needs_root", "not root")]);
         assert_eq!(tally.failures, ["a::breaks"]);
         assert_eq!(tally.line(), "2 passed, 1 failed, 2 skipped");
     }
@@ -259,10 +236,7 @@ test result: ok. 2 passed; 0 failed; 0 ignored; 0 measured; 0 filtered out; fini
         let tally = vitest(&report).unwrap();
         assert_eq!((tally.passed, tally.failed), (1, 2));
         assert_eq!(tally.skips, [skip("rates.test.ts later", "ignored")]);
-        assert_eq!(
-            tally.failures,
-            ["rates.test.ts wraps", "broken.test.ts (did not load)"]
-        );
+        assert_eq!(tally.failures, ["rates.test.ts wraps", "broken.test.ts (did not load)"]);
         assert!(vitest(&serde_json::json!({})).is_none());
     }
 

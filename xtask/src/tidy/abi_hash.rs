@@ -67,16 +67,13 @@ fn with_hash(text: &str, hash: &str) -> String {
     };
     let start = at + KEY.len();
     let rest = &text[start..];
-    let end = rest
-        .find(|c: char| !c.is_ascii_hexdigit())
-        .unwrap_or(rest.len());
+    let end = rest.find(|c: char| !c.is_ascii_hexdigit()).unwrap_or(rest.len());
     format!("{}{hash}{}", &text[..start], &rest[end..])
 }
 
 fn hash(root: &Path) -> Result<String> {
-    let files: Vec<PathBuf> = digest::walk(&root.join(SOURCES), &|path| {
-        path.extension().is_some_and(|e| e == "rs")
-    })?;
+    let files: Vec<PathBuf> =
+        digest::walk(&root.join(SOURCES), &|path| path.extension().is_some_and(|e| e == "rs"))?;
     if files.is_empty() {
         bail!("no sources in {SOURCES}");
     }

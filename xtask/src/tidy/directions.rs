@@ -19,12 +19,7 @@ const ROOMS: [(&str, &[&str]); 5] = [
     // The monitor owns the records that it is fed with; the datapath makes them.
     ("datapath", &["datapath", "monitor", "view"]),
     ("monitor", &["monitor", "filter", "policy", "view"]),
-    (
-        "server",
-        &[
-            "server", "monitor", "daemon", "datapath", "filter", "policy", "view",
-        ],
-    ),
+    ("server", &["server", "monitor", "daemon", "datapath", "filter", "policy", "view"]),
 ];
 
 /// A foreign crate, and the places in firewall-user that may name it.
@@ -51,9 +46,8 @@ pub fn check(sources: &[Source]) -> Vec<Finding> {
 }
 
 fn members(source: &Source, findings: &mut Vec<Finding>) {
-    let Some((member, may)) = MEMBERS
-        .iter()
-        .find(|(member, _)| source.path == format!("{member}/Cargo.toml"))
+    let Some((member, may)) =
+        MEMBERS.iter().find(|(member, _)| source.path == format!("{member}/Cargo.toml"))
     else {
         return;
     };
@@ -73,9 +67,7 @@ fn members(source: &Source, findings: &mut Vec<Finding>) {
 
 fn rooms(source: &Source, findings: &mut Vec<Finding>) {
     let Some((room, may)) = ROOMS.iter().find(|(room, _)| {
-        source
-            .path
-            .starts_with(&format!("firewall-user/src/{room}/"))
+        source.path.starts_with(&format!("firewall-user/src/{room}/"))
             || source.path == format!("firewall-user/src/{room}.rs")
     }) else {
         return;
@@ -88,10 +80,7 @@ fn rooms(source: &Source, findings: &mut Vec<Finding>) {
                 findings.push(finding(
                     &source.path,
                     n,
-                    format!(
-                        "{room} names crate::{other}; it may name {}",
-                        may.join(", ")
-                    ),
+                    format!("{room} names crate::{other}; it may name {}", may.join(", ")),
                 ));
             }
         }
@@ -159,10 +148,7 @@ mod tests {
             "firewall-user/Cargo.toml",
             "[package]\nname = \"firewall-user\"\n[dependencies]\nfirewall-common.workspace = true\n",
         );
-        assert_eq!(
-            whats(&[bad, fine]),
-            ["firewall-common must not depend on firewall-user"]
-        );
+        assert_eq!(whats(&[bad, fine]), ["firewall-common must not depend on firewall-user"]);
     }
 
     #[test]
@@ -175,10 +161,7 @@ mod tests {
                 "// aya::Ebpf is elsewhere\nfn my_aya() {}\n",
             ),
         ];
-        assert_eq!(
-            whats(&[bad]),
-            ["only firewall-user/src/datapath may name aya"]
-        );
+        assert_eq!(whats(&[bad]), ["only firewall-user/src/datapath may name aya"]);
         assert!(whats(&fine).is_empty());
     }
 

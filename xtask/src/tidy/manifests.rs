@@ -20,10 +20,7 @@ pub fn check(sources: &[Source]) -> Vec<Finding> {
         if let Some(package) = manifest.get("package") {
             let standalone = manifest.contains_key("workspace");
             let inherits = |value: Option<&toml::Value>| {
-                value
-                    .and_then(|v| v.get("workspace"))
-                    .and_then(toml::Value::as_bool)
-                    == Some(true)
+                value.and_then(|v| v.get("workspace")).and_then(toml::Value::as_bool) == Some(true)
             };
             if standalone {
                 // The eBPF crate is its own workspace; it must say what the others inherit.
@@ -68,11 +65,7 @@ fn allowed_lints(source: &Source, findings: &mut Vec<Finding>) {
         }
         let allows = line.contains("= \"allow\"") || line.contains("level = \"allow\"");
         if in_lints && allows && !line.contains('#') && !previous.trim().starts_with('#') {
-            findings.push(finding(
-                &source.path,
-                n + 1,
-                "an allowed lint without a reason",
-            ));
+            findings.push(finding(&source.path, n + 1, "an allowed lint without a reason"));
         }
         previous = line;
     }

@@ -2,6 +2,7 @@
 
 mod abi_hash;
 mod directions;
+mod links;
 mod manifests;
 mod text;
 
@@ -56,11 +57,7 @@ struct Finding {
 }
 
 fn finding(path: &str, line: usize, what: impl Into<String>) -> Finding {
-    Finding {
-        path: path.to_owned(),
-        line,
-        what: what.into(),
-    }
+    Finding { path: path.to_owned(), line, what: what.into() }
 }
 
 /// Looks at everything and prints what it finds; `bless` writes the ABI's hash into its document.
@@ -73,6 +70,7 @@ pub fn all(ctx: &Ctx, bless: bool) -> Result<bool> {
     findings.extend(directions::check(&sources));
     findings.extend(manifests::check(&sources));
     findings.extend(text::check(&sources));
+    findings.extend(links::check(&sources, &|path| ctx.root.join(path).exists()));
     findings.extend(abi_hash::check(&ctx.root)?);
     findings.sort();
     for f in &findings {
@@ -95,11 +93,7 @@ fn sources(root: &Path) -> Result<Vec<Source>> {
         Duration::from_secs(30),
     );
     let paths: Vec<PathBuf> = match listed {
-        Some(text) => text
-            .split('\0')
-            .filter(|s| !s.is_empty())
-            .map(|s| root.join(s))
-            .collect(),
+        Some(text) => text.split('\0').filter(|s| !s.is_empty()).map(|s| root.join(s)).collect(),
         None => crate::digest::walk(root, &|_| true)?,
     };
     let mut sources = Vec::new();
@@ -113,10 +107,7 @@ fn sources(root: &Path) -> Result<Vec<Source>> {
         let name = path.strip_prefix(root).unwrap_or(&path);
         // Pictures and captures are no text.
         if let Ok(text) = String::from_utf8(bytes) {
-            sources.push(Source {
-                path: name.to_string_lossy().into_owned(),
-                text,
-            });
+            sources.push(Source { path: name.to_string_lossy().into_owned(), text });
         }
     }
     Ok(sources)
@@ -124,8 +115,5 @@ fn sources(root: &Path) -> Result<Vec<Source>> {
 
 #[cfg(test)]
 fn source(path: &str, text: &str) -> Source {
-    Source {
-        path: path.to_owned(),
-        text: text.to_owned(),
-    }
+    Source { path: path.to_owned(), text: text.to_owned() }
 }

@@ -29,9 +29,8 @@ const LOCAL: [&str; 7] = [
 pub fn check(sources: &[Source]) -> Vec<Finding> {
     let mut findings = Vec::new();
     for source in sources {
-        let is_code = [".rs", ".ts", ".tsx", ".mjs", ".css"]
-            .iter()
-            .any(|end| source.path.ends_with(end));
+        let is_code =
+            [".rs", ".ts", ".tsx", ".mjs", ".css"].iter().any(|end| source.path.ends_with(end));
         if is_code && !source.is_test() {
             length(source, &mut findings);
         }
@@ -62,11 +61,7 @@ pub fn check(sources: &[Source]) -> Vec<Finding> {
 }
 
 fn length(source: &Source, findings: &mut Vec<Finding>) {
-    let lines = if source.is_rust() {
-        source.code().count()
-    } else {
-        source.text.lines().count()
-    };
+    let lines = if source.is_rust() { source.code().count() } else { source.text.lines().count() };
     if lines > MAX_LINES {
         findings.push(finding(
             &source.path,
@@ -80,11 +75,7 @@ fn length(source: &Source, findings: &mut Vec<Finding>) {
 fn resolved(source: &Source, findings: &mut Vec<Finding>) {
     for (n, line) in source.text.lines().enumerate() {
         if line.contains("\"resolved\": \"http") && !line.contains("registry.example/") {
-            findings.push(finding(
-                &source.path,
-                n + 1,
-                "names a registry of one machine",
-            ));
+            findings.push(finding(&source.path, n + 1, "names a registry of one machine"));
             return;
         }
     }
@@ -101,10 +92,7 @@ fn allows(source: &Source, findings: &mut Vec<Finding>) {
         if !begins {
             continue;
         }
-        let end = lines[n..]
-            .iter()
-            .position(|l| l.contains(")]"))
-            .unwrap_or(0);
+        let end = lines[n..].iter().position(|l| l.contains(")]")).unwrap_or(0);
         let attribute = lines[n..=n + end].join(" ");
         let above = n > 0 && lines[n - 1].trim_start().starts_with("// ");
         if !attribute.contains("reason = ") && !attribute.contains("// ") && !above {
@@ -121,10 +109,7 @@ mod tests {
     #[test]
     fn unfinished_work_and_local_paths_are_found() {
         let text = format!("fn a() {{ {}) }}\n// see {}x\n", UNFINISHED[0], LOCAL[0]);
-        let lines: Vec<usize> = check(&[source("a.rs", &text)])
-            .iter()
-            .map(|f| f.line)
-            .collect();
+        let lines: Vec<usize> = check(&[source("a.rs", &text)]).iter().map(|f| f.line).collect();
         assert_eq!(lines, [1, 2]);
         assert_eq!(check(&[source("a.md", &text)]).len(), 1);
     }

@@ -186,9 +186,7 @@ fn bulk(ip: IpAddr, tally: &Tally, stop: Stop) {
         while Instant::now() < until && !stop.now() {
             match stream.read(&mut buffer) {
                 Ok(n) if n > 0 => {
-                    tally
-                        .bulk_bytes
-                        .fetch_add(u64::try_from(n).unwrap_or(0), Ordering::Relaxed);
+                    tally.bulk_bytes.fetch_add(u64::try_from(n).unwrap_or(0), Ordering::Relaxed);
                 }
                 _ => break,
             }

@@ -29,9 +29,7 @@ pub enum Role {
 
 /// Plays a role until Ctrl-C, or until whoever started it is gone.
 pub fn play(role: Role) -> Result<()> {
-    let stop = Stop {
-        parent: parent_id(),
-    };
+    let stop = Stop { parent: parent_id() };
     match role {
         Role::Client => client::play(&stop),
         Role::Server => server::play(&stop),
