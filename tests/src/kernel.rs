@@ -72,7 +72,6 @@ pub struct Counters {
 pub struct Kernel {
     ns: NetNs,
     ebpf: Ebpf,
-    pins: PathBuf,
     xdp: Program,
     tc_in: Program,
     tc_out: Program,
@@ -135,7 +134,13 @@ impl Kernel {
         };
         let (xdp, tc_in, tc_out) = (program("sluice_xdp"), program("sluice_tc_in"), program("sluice_tc_out"));
         let ifindexes = INTERFACES.map(|name| ns.ifindex(name).expect("an index")).to_vec();
-        let mut kernel = Self { ns, ebpf, pins, xdp, tc_in, tc_out, ifindexes, slots: Slots::new(), generation: 0 };
+        // Nobody else is to find these maps: the descriptors keep them alive, and a test that is killed
+        // leaves nothing behind.
+        for entry in std::fs::read_dir(&pins).into_iter().flatten().flatten() {
+            let _ = std::fs::remove_file(entry.path());
+        }
+        let _ = std::fs::remove_dir(&pins);
+        let mut kernel = Self { ns, ebpf, xdp, tc_in, tc_out, ifindexes, slots: Slots::new(), generation: 0 };
         for (i, name) in INTERFACES.iter().enumerate() {
             let slot = kernel.slots.hold_iface(name, 0).expect("a slot for an interface");
             let iface = Iface { slot: u32::from(slot), ..Iface::default() };
@@ -188,6 +193,8 @@ impl Kernel {
         // depends on how fast the test runs.
         table.settings.reject_budget = u32::MAX;
         table.settings.sample_budget = u32::MAX;
+        table.settings.budget_window = 1;
+        table.index_actions(compiled.rules.len()).unwrap_or_else(|n| panic!("{n} rules that only count"));
         self.array::<RuleTable>("TABLES").set(next & 1, table.as_ref(), 0).expect("writing TABLES");
         let control = Control { abi_version: ABI_VERSION, generation: next };
         self.array::<Control>("CONTROL").set(0, control, 0).expect("writing CONTROL");
@@ -195,17 +202,21 @@ impl Kernel {
     }
 
     /// Runs a frame through a hook of interface number `interface`. The calling thread must be in
-    /// [`Kernel::namespace`].
+    /// [`Kernel::namespace`]. `None`: the kernel doesn't do test runs on such a frame (below an
+    /// Ethernet header; at TC, which gets no such thing from a link, also below a whole IP header).
     ///
     /// # Panics
     /// Where the kernel refuses the run or the program returns what no program of ours does.
-    pub fn run(&self, hook: Hook, interface: usize, frame: &[u8]) -> (Fate, Vec<u8>) {
+    pub fn run(&self, hook: Hook, interface: usize, frame: &[u8]) -> Option<(Fate, Vec<u8>)> {
         let index = self.ifindexes[interface];
         let run = match hook {
             Hook::Xdp => self.xdp.run_xdp(frame, index),
             Hook::TcIn => self.tc_in.run_tc(frame, index),
             Hook::TcOut => self.tc_out.run_tc(frame, index),
         };
+        if frame.len() < 54 && run.as_ref().is_err_and(|error| error.raw_os_error() == Some(libc::EINVAL)) {
+            return None;
+        }
         let Run { code, data } = run.unwrap_or_else(|error| panic!("{hook:?} of {} bytes: {error}", frame.len()));
         let fate = match (hook, code.cast_signed()) {
             // XDP_PASS, XDP_DROP, XDP_TX; TC_ACT_UNSPEC, TC_ACT_SHOT, TC_ACT_REDIRECT.
@@ -215,7 +226,16 @@ impl Kernel {
             (Hook::TcIn | Hook::TcOut, 2) => Fate::Drop,
             (_, other) => panic!("{hook:?} returned {other}"),
         };
-        (fate, data)
+        Some((fate, data))
+    }
+
+    /// Back to the time before the first policy.
+    ///
+    /// # Panics
+    /// Where the map can't be written.
+    pub fn forget_policy(&mut self) {
+        let control = Control { abi_version: ABI_VERSION, generation: 0 };
+        self.array::<Control>("CONTROL").set(0, control, 0).expect("writing CONTROL");
     }
 
     /// Every counter.
@@ -297,15 +317,6 @@ impl Kernel {
             let zeros = (0..cpus).map(|_| V::default()).collect::<Vec<_>>();
             map.set(*index, zeros.try_into().expect("a value for each CPU"), 0).expect("a counter set to zero");
         }
-    }
-}
-
-impl Drop for Kernel {
-    fn drop(&mut self) {
-        for entry in std::fs::read_dir(&self.pins).into_iter().flatten().flatten() {
-            let _ = std::fs::remove_file(entry.path());
-        }
-        let _ = std::fs::remove_dir(&self.pins);
     }
 }
 

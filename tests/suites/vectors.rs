@@ -14,30 +14,35 @@ mod rules;
 
 use sluice_tests::kernel::{Counters, Fate, Hook, Kernel, SeenFlow};
 use sluice_tests::packet::{Packet, hex};
+use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 
 /// Client and server of most vectors.
-pub const C: &str = "192.0.2.10";
-pub const S: &str = "198.51.100.20";
-pub const C6: &str = "2001:db8::10";
-pub const S6: &str = "2001:db8:1::20";
+const C: &str = "192.0.2.10";
+const S: &str = "198.51.100.20";
+const C6: &str = "2001:db8::10";
+const S6: &str = "2001:db8:1::20";
 
 /// All hooks.
-pub const HOOKS: [Hook; 3] = [Hook::Xdp, Hook::TcIn, Hook::TcOut];
+const HOOKS: [Hook; 3] = [Hook::Xdp, Hook::TcIn, Hook::TcOut];
 
 /// A kernel under test, asked packet by packet.
-pub struct Bench {
-    pub kernel: Kernel,
+struct Bench {
+    kernel: MutexGuard<'static, Kernel>,
     last: Counters,
     case: String,
 }
 
 /// What one packet met.
-pub struct Met {
-    pub fate: Fate,
-    pub reason: &'static str,
-    pub data: Vec<u8>,
+struct Met {
+    fate: Fate,
+    reason: &'static str,
+    data: Vec<u8>,
     case: String,
 }
+
+/// One kernel for all vectors: the verifier takes seconds to load a program. A test that fails while
+/// it has it leaves it as good as before: each case begins anew.
+static KERNEL: OnceLock<Option<Mutex<Kernel>>> = OnceLock::new();
 
 impl Met {
     #[track_caller]
@@ -46,28 +51,40 @@ impl Met {
         self
     }
     #[track_caller]
-    pub fn passes(self, reason: &str) -> Self {
+    fn passes(self, reason: &str) -> Self {
         self.is(Fate::Pass, reason)
     }
     #[track_caller]
-    pub fn drops(self, reason: &str) -> Self {
+    fn drops(self, reason: &str) -> Self {
         self.is(Fate::Drop, reason)
     }
     #[track_caller]
-    pub fn answers(self, reason: &str) -> Self {
+    fn answers(self, reason: &str) -> Self {
         self.is(Fate::Answer, reason)
     }
 }
 
 impl Bench {
     /// A kernel, or a skip.
-    pub fn or_skip(test: &str) -> Option<Self> {
-        let kernel = Kernel::or_skip(test)?;
+    fn or_skip(test: &str) -> Option<Self> {
+        let kernel = KERNEL.get_or_init(|| Kernel::or_skip(test).map(Mutex::new));
+        let Some(kernel) = kernel else {
+            // Said again under this test's name.
+            Kernel::or_skip(test);
+            return None;
+        };
+        let mut kernel = kernel.lock().unwrap_or_else(PoisonError::into_inner);
+        kernel.clear();
         Some(Self { kernel, last: Counters::default(), case: String::new() })
     }
 
+    /// Whether a frame can be run at a hook at all.
+    fn takes(&self, hook: Hook, frame: &[u8]) -> bool {
+        self.kernel.namespace().run(|| hook == Hook::Xdp || self.kernel.run(hook, 1, frame).is_some())
+    }
+
     /// Begins a case: its policy, and nothing remembered.
-    pub fn case(&mut self, label: &str, policy: &str) {
+    fn case(&mut self, label: &str, policy: &str) {
         self.swap(policy);
         self.kernel.clear();
         self.last = self.kernel.counters();
@@ -75,16 +92,17 @@ impl Bench {
     }
 
     /// Another policy within a case.
-    pub fn swap(&mut self, policy: &str) {
+    fn swap(&mut self, policy: &str) {
         self.kernel.install(policy);
     }
 
     /// Sends a frame to a hook of interface number `interface`. Whatever it is, it must be counted
     /// exactly once, with its length.
     #[track_caller]
-    pub fn at(&mut self, hook: Hook, interface: usize, frame: &[u8]) -> Met {
+    fn at(&mut self, hook: Hook, interface: usize, frame: &[u8]) -> Met {
         let ns = self.kernel.namespace().clone();
-        let (fate, data) = ns.run(|| self.kernel.run(hook, interface, frame));
+        let run = ns.run(|| self.kernel.run(hook, interface, frame));
+        let (fate, data) = run.unwrap_or_else(|| panic!("{hook:?} takes no {}", hex(frame)));
         let now = self.kernel.counters();
         let context = format!("{} ({hook:?}): {}", self.case, hex(frame));
         let mut counted = Vec::new();
@@ -108,40 +126,40 @@ impl Bench {
 
     /// In at the first interface, by XDP.
     #[track_caller]
-    pub fn xdp(&mut self, packet: &Packet) -> Met {
+    fn xdp(&mut self, packet: &Packet) -> Met {
         self.at(Hook::Xdp, 0, &packet.build())
     }
 
     /// In at the first interface, by TC.
     #[track_caller]
-    pub fn tc_in(&mut self, packet: &Packet) -> Met {
+    fn tc_in(&mut self, packet: &Packet) -> Met {
         self.at(Hook::TcIn, 0, &packet.build())
     }
 
     /// Out at the first interface.
     #[track_caller]
-    pub fn out(&mut self, packet: &Packet) -> Met {
+    fn out(&mut self, packet: &Packet) -> Met {
         self.at(Hook::TcOut, 0, &packet.build())
     }
 
     /// Hits, packets and bytes of a rule so far.
-    pub fn rule(&self, name: &str) -> [u64; 3] {
+    fn rule(&self, name: &str) -> [u64; 3] {
         self.last.rules.get(name).copied().unwrap_or_default()
     }
 
     /// Events of a class that were due so far.
-    pub fn events(&self, class: &str) -> u64 {
+    fn events(&self, class: &str) -> u64 {
         self.last.events.get(class).map_or(0, |[produced, _, suppressed]| produced + suppressed)
     }
 
     /// The flows in the table.
-    pub fn flows(&mut self) -> Vec<SeenFlow> {
+    fn flows(&mut self) -> Vec<SeenFlow> {
         self.kernel.flows()
     }
 
     /// Totals of the only flow there is.
     #[track_caller]
-    pub fn only_flow(&mut self) -> [u64; 4] {
+    fn only_flow(&mut self) -> [u64; 4] {
         let flows = self.kernel.flows();
         assert_eq!(flows.len(), 1, "{}: {flows:?}", self.case);
         flows[0].totals
@@ -149,21 +167,21 @@ impl Bench {
 }
 
 /// Client to server.
-pub fn forth() -> Packet {
+fn forth() -> Packet {
     Packet::new().ipv4(C, S)
 }
 
 /// Server to client.
-pub fn back() -> Packet {
+fn back() -> Packet {
     Packet::new().ipv4(S, C)
 }
 
 /// Client to server, IPv6.
-pub fn forth6() -> Packet {
+fn forth6() -> Packet {
     Packet::new().ipv6(C6, S6)
 }
 
 /// Server to client, IPv6.
-pub fn back6() -> Packet {
+fn back6() -> Packet {
     Packet::new().ipv6(S6, C6)
 }
