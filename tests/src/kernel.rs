@@ -194,7 +194,7 @@ impl Kernel {
         table.settings.reject_budget = u32::MAX;
         table.settings.sample_budget = u32::MAX;
         table.settings.budget_window = 1;
-        table.index_actions(compiled.rules.len()).unwrap_or_else(|n| panic!("{n} rules that only count"));
+        table.index_actions().unwrap_or_else(|n| panic!("{n} rules that only count"));
         self.array::<RuleTable>("TABLES").set(next & 1, table.as_ref(), 0).expect("writing TABLES");
         let control = Control { abi_version: ABI_VERSION, generation: next };
         self.array::<Control>("CONTROL").set(0, control, 0).expect("writing CONTROL");

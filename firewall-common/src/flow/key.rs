@@ -3,14 +3,18 @@
 use crate::abi::flow::{Key4, Key6};
 use crate::wire::{Facts, facts::IcmpKind, icmp};
 
-/// The two port fields of the key: ports, or the ICMP query's identifier in both, or zero.
+/// The two port fields of the key: ports, or the ICMP query's identifier in both, or zero. `icmp` is
+/// the family's ICMP. Its messages that neither ask nor answer have no identifier and belong to no
+/// flow, least of all to that of a query whose identifier is zero: they get two that differ, which no
+/// flow has.
 #[inline(always)]
-fn ports(f: &Facts) -> ([u8; 2], [u8; 2]) {
-    if f.proto == icmp::PROTO_ICMP || f.proto == icmp::PROTO_ICMPV6 {
-        let id = if matches!(f.icmp, IcmpKind::Query | IcmpKind::Answer) { f.sport } else { [0, 0] };
-        (id, id)
-    } else {
+fn ports(f: &Facts, icmp: u8) -> ([u8; 2], [u8; 2]) {
+    if f.proto != icmp {
         (f.sport, f.dport)
+    } else if matches!(f.icmp, IcmpKind::Query | IcmpKind::Answer) {
+        (f.sport, f.sport)
+    } else {
+        ([0, 0], [0, 1])
     }
 }
 
@@ -20,7 +24,7 @@ fn ports(f: &Facts) -> ([u8; 2], [u8; 2]) {
 pub fn key4(key: &mut Key4, f: &Facts) -> bool {
     let src = u32::from_be_bytes([f.src[0], f.src[1], f.src[2], f.src[3]]);
     let dst = u32::from_be_bytes([f.dst[0], f.dst[1], f.dst[2], f.dst[3]]);
-    let (sp, dp) = ports(f);
+    let (sp, dp) = ports(f, icmp::PROTO_ICMP);
     let src_is_a = src < dst || (src == dst && u16::from_be_bytes(sp) <= u16::from_be_bytes(dp));
     let (a, b, a_port, b_port) = if src_is_a { (src, dst, sp, dp) } else { (dst, src, dp, sp) };
     key.a = a.to_be_bytes();
@@ -45,7 +49,7 @@ fn halves(b: &[u8; 16]) -> (u64, u64) {
 pub fn key6(key: &mut Key6, f: &Facts) -> bool {
     let (s_hi, s_lo) = halves(&f.src);
     let (d_hi, d_lo) = halves(&f.dst);
-    let (sp, dp) = ports(f);
+    let (sp, dp) = ports(f, icmp::PROTO_ICMPV6);
     let equal = s_hi == d_hi && s_lo == d_lo;
     let src_is_a = s_hi < d_hi
         || (s_hi == d_hi && s_lo < d_lo)
