@@ -267,6 +267,10 @@ fn track(table: &RuleTable, work: &mut Work) -> Decision {
             };
             settled = here.is_set() && here.generation() == work.generation;
             slot = here.slot();
+            if !here.is_set() {
+                // The second hook of a forwarded flow has yet to let it by: to its rules this is new.
+                state = State::New;
+            }
         }
         if settled {
             conntrack::advance(found, reply, slot, work);
