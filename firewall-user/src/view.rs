@@ -237,3 +237,36 @@ pub struct StatusView {
     /// Address of the console.
     pub console: String,
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The rows' fields, as the serialiser names them.
+    fn fields(row: &impl Serialize) -> Vec<String> {
+        let value = serde_json::to_value(row).expect("rows are JSON");
+        value.as_object().into_iter().flatten().map(|(name, _)| name.clone()).collect()
+    }
+
+    #[test]
+    fn the_protocol_lists_every_field_of_every_row() {
+        let doc = include_str!("../../docs/protocol.md");
+        for (row, fields) in [
+            ("FlowView", fields(&FlowView::default())),
+            ("EventView", fields(&EventView::default())),
+            ("RuleView", fields(&RuleView::default())),
+            ("ReasonView", fields(&ReasonView::default())),
+            ("EventCountView", fields(&EventCountView::default())),
+            ("StatsView", fields(&StatsView::default())),
+            ("IfaceView", fields(&IfaceView::default())),
+            ("StatusView", fields(&StatusView::default())),
+        ] {
+            let heading = format!("### {row}\n");
+            let (_, section) = doc.split_once(&heading).unwrap_or_else(|| panic!("no section {row}"));
+            let section = section.split("\n### ").next().unwrap_or("");
+            for field in fields {
+                assert!(section.contains(&format!("| `{field}` |")), "{row}.{field} isn't in docs/protocol.md");
+            }
+        }
+    }
+}
