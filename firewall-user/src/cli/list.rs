@@ -262,8 +262,8 @@ pub async fn stats(out: &Out, client: &Client) -> Result<ExitCode, CliError> {
     let plain = Out { json: false, ..*out };
     let total = [
         ("packets", format::count(stats.packets), format::bytes(stats.bytes)),
-        ("passed", format::count(stats.passed_packets), String::new()),
-        ("refused", format::count(stats.dropped_packets), String::new()),
+        ("passed", format::count(stats.passed_packets), format::bytes(stats.passed_bytes)),
+        ("refused", format::count(stats.dropped_packets), format::bytes(stats.dropped_bytes)),
         (
             "flows",
             format::count(stats.flows),
