@@ -47,3 +47,35 @@ fn a_report_can_be_coloured_and_sent() {
     insta::assert_snapshot!("coloured", errors.render(true).replace('\x1b', "ESC"));
     insta::assert_snapshot!("json", serde_json::to_string_pretty(&errors.items[0]).unwrap());
 }
+
+/// A policy may come over the network: whatever is in it, the answer comes soon, and the daemon
+/// lives.
+#[test]
+fn hostile_text_is_answered_in_time() {
+    let many = |line: &dyn Fn(usize) -> String, n: usize| (0..n).map(line).collect::<String>();
+    let texts = [
+        many(&|i| format!("set s{i} = {{ @s{} }}\n", i + 1), 20_000),
+        many(&|i| format!("set s{} = {{ @s{i} }}\n", i + 1), 20_000),
+        many(&|i| format!("interface g{i} = {{ g{}, g{} }}\n", i + 1, i + 2), 300),
+        format!("set a = {{{}", "\n".repeat(1_000_000)),
+        "{".repeat(200_000),
+        "rule a drop\n".repeat(50_000),
+        many(&|i| format!("rule r{i} drop from @nix{i}\n"), 50_000),
+        "x\n".repeat(200_000),
+        "\u{0}\u{7}é".repeat(100_000),
+        format!("set a = {{ {} }}", "1.2.3.x, ".repeat(50_000)),
+    ];
+    for text in texts {
+        let start = std::time::Instant::now();
+        let errors = match parse(&text, "hostile") {
+            Ok(policy) => {
+                check(&policy, &CheckContext::default());
+                String::new()
+            }
+            Err(errors) => errors.render(false),
+        };
+        let (size, head) = (errors.len(), &text[..40]);
+        assert!(size < 100_000, "{size} bytes for {head:?}");
+        assert!(start.elapsed().as_secs() < 10, "{:?} for {head:?}", start.elapsed());
+    }
+}

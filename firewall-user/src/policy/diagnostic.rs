@@ -51,7 +51,8 @@ pub struct Diagnostic {
     pub expected: Option<String>,
     /// What to do.
     pub hint: Option<String>,
-    /// The source line, whole.
+    /// The source line and a line with carets below it, both behind the line number's margin. A long
+    /// line is cut around the place, with `...` where something was left out.
     pub snippet: String,
 }
 
@@ -76,7 +77,7 @@ impl Diagnostic {
             message: message.into(),
             expected: None,
             hint: None,
-            snippet: at.snippet.to_owned(),
+            snippet: at.snippet(),
         }
     }
 
@@ -103,22 +104,21 @@ impl Diagnostic {
             paint("\x1b[1;34m"),
             paint("\x1b[0m"),
         );
-        let number = self.line.to_string();
-        let margin = " ".repeat(number.len());
-        let before: String = self
-            .snippet
-            .chars()
-            .take(self.column.saturating_sub(1) as usize)
-            .map(|c| if c == '\t' { '\t' } else { ' ' })
-            .collect();
-        let carets = "^".repeat(self.length as usize);
+        let margin = " ".repeat(self.line.to_string().len());
+        // The source may hold a `|`; the first one ends the margin.
+        let split = |line: &'_ str| {
+            let at = line.find('|').map_or(0, |at| at + 1);
+            (line[..at].to_owned(), line[at..].to_owned())
+        };
+        let (source, carets) = self.snippet.split_once('\n').unwrap_or((&self.snippet, ""));
+        let ((number, source), (blank, carets)) = (split(source), split(carets));
         let label = self.expected.as_ref().map(|e| format!(" expected {e}")).unwrap_or_default();
         let mut out = String::new();
         let _ = writeln!(out, "{head}{}{end}{bold}: {}{end}", self.severity.name(), self.message);
         let _ = writeln!(out, "{margin}{rail}-->{end} {}:{}:{}", self.file, self.line, self.column);
         let _ = writeln!(out, "{margin} {rail}|{end}");
-        let _ = writeln!(out, "{rail}{number} |{end} {}", self.snippet);
-        let _ = writeln!(out, "{margin} {rail}|{end} {before}{head}{carets}{label}{end}");
+        let _ = writeln!(out, "{rail}{number}{end}{source}");
+        let _ = writeln!(out, "{rail}{blank}{end}{head}{carets}{label}{end}");
         if let Some(hint) = &self.hint {
             let _ = writeln!(out, "{margin} {rail}={end} {bold}hint{end}: {hint}");
         }
@@ -144,14 +144,6 @@ pub struct Diagnostics {
 impl Diagnostics {
     /// Findings in one report; a file of another format would fill pages otherwise.
     pub const LIMIT: usize = 100;
-
-    /// Sorts by place and cuts at [`Self::LIMIT`].
-    pub fn new(mut items: Vec<Diagnostic>) -> Self {
-        items.sort_by_key(|d| (d.line, d.column));
-        let more = items.len().saturating_sub(Self::LIMIT);
-        items.truncate(Self::LIMIT);
-        Self { items, more }
-    }
 
     /// All findings for a terminal, and a closing line that counts them.
     pub fn render(&self, colour: bool) -> String {
@@ -182,23 +174,44 @@ struct Place<'t> {
     line: u32,
     column: u32,
     length: u32,
-    snippet: &'t str,
+    source: &'t str,
 }
+
+/// Longest part of a source line that is shown.
+const WINDOW: usize = 160;
 
 impl<'t> Place<'t> {
     fn of(text: &'t str, span: Span) -> Self {
         let start = floor(text, span.start);
         let line_start = text[..start].rfind('\n').map_or(0, |i| i + 1);
         let line_end = text[start..].find('\n').map_or(text.len(), |i| start + i);
-        let snippet = text[line_start..line_end].trim_end_matches('\r');
-        let end = floor(text, span.end).clamp(start, (line_start + snippet.len()).max(start));
+        let source = text[line_start..line_end].trim_end_matches('\r');
+        let end = floor(text, span.end).clamp(start, (line_start + source.len()).max(start));
         let line = text[..line_start].bytes().filter(|b| *b == b'\n').count() + 1;
         Self {
             line: line as u32,
             column: text[line_start..start].chars().count() as u32 + 1,
             length: (text[start..end].chars().count() as u32).max(1),
-            snippet,
+            source,
         }
+    }
+
+    fn snippet(&self) -> String {
+        let at = self.column as usize - 1;
+        let all = self.source.chars().count();
+        let first = if all <= WINDOW { 0 } else { at.saturating_sub(WINDOW / 2).min(all - WINDOW) };
+        // A control character would move the cursor away from where the caret points.
+        let show = |c: char| if c.is_control() && c != '\t' { '\u{fffd}' } else { c };
+        let shown: String = self.source.chars().skip(first).take(WINDOW).map(show).collect();
+        let (lead, tail) =
+            (if first > 0 { "..." } else { "" }, if first + WINDOW < all { "..." } else { "" });
+        let before = self.source.chars().skip(first).take(at - first);
+        let before: String = before.map(|c| if c == '\t' { '\t' } else { ' ' }).collect();
+        let carets =
+            "^".repeat((self.length as usize).min((first + WINDOW).saturating_sub(at).max(1)));
+        let number = self.line.to_string();
+        let (margin, gap) = (" ".repeat(number.len()), " ".repeat(lead.len()));
+        format!("{number} | {lead}{shown}{tail}\n{margin} | {gap}{before}{carets}")
     }
 }
 
@@ -209,4 +222,32 @@ fn floor(text: &str, at: usize) -> usize {
         at -= 1;
     }
     at
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_long_line_is_shown_around_the_place() {
+        let text = format!("{}bad{}", "é ".repeat(300), " x".repeat(300));
+        let at = text.find("bad").unwrap();
+        let found =
+            Diagnostic::new(Severity::Error, "c", "f", &text, Span::new(at, at + 3), "message");
+        let (source, carets) = found.snippet.split_once('\n').unwrap();
+        let column = |line: &str, what: &str| line.find(what).map(|i| line[..i].chars().count());
+        assert_eq!(column(source, "bad"), column(carets, "^^^"));
+        assert!(source.starts_with("1 | ...") && source.ends_with("..."), "{source}");
+        assert_eq!((found.column, source.chars().count()), (601, 170));
+    }
+
+    #[test]
+    fn tabs_and_controls_keep_the_caret_in_its_column() {
+        let text = "a\n\tset\u{7} x|y\r\n";
+        let at = text.find("x|y").unwrap();
+        let found =
+            Diagnostic::new(Severity::Warning, "c", "f", text, Span::new(at, at + 3), "message");
+        assert_eq!(found.snippet, "2 | \tset\u{fffd} x|y\n  | \t     ^^^");
+        assert!(found.render(false).contains("\n2 | \tset\u{fffd} x|y\n  | \t     ^^^\n"));
+    }
 }

@@ -8,6 +8,11 @@ use super::suggest;
 use firewall_common::abi::table::Verdict;
 use std::collections::{HashMap, HashSet};
 
+/// Sets within sets within sets: as deep as anyone needs, and no deeper than a stack is.
+const MAX_NESTING: usize = 32;
+/// Faults from which on hints are not worth looking for: nobody reads that far.
+const MANY: usize = 200;
+
 /// Checks a draft; every fault is added to `faults`.
 pub fn resolve(draft: Draft, file: &str, text: &str, faults: &mut Vec<Fault>) -> Policy {
     once(draft.rules.iter().map(|r| &r.name), "rule", text, faults);
@@ -34,7 +39,7 @@ pub fn resolve(draft: Draft, file: &str, text: &str, faults: &mut Vec<Fault>) ->
         .iter()
         .map(|(name, elements)| Set {
             name: name.clone(),
-            kind: known.get(name.value.as_str()).copied().flatten(),
+            kind: known.get(name.value.as_str()).and_then(|(kind, _)| *kind),
             elements: elements.clone(),
         })
         .collect();
@@ -59,17 +64,12 @@ fn once<'d>(
     let mut first: HashMap<&str, Span> = HashMap::new();
     for name in names {
         if let Some(before) = first.get(name.value.as_str()) {
-            let line = text[..before.start].bytes().filter(|b| *b == b'\n').count() + 1;
-            faults.push(
-                Fault::new(
-                    "duplicate-name",
-                    name.span,
-                    format!("there is a {what} `{}` already", name.value),
-                )
-                .hint(Some(format!(
-                    "the first is on line {line}; each {what} needs a name of its own"
-                ))),
-            );
+            let hint = (faults.len() < MANY).then(|| {
+                let line = text[..before.start].bytes().filter(|b| *b == b'\n').count() + 1;
+                format!("the first is on line {line}; each {what} needs a name of its own")
+            });
+            let message = format!("there is a {what} `{}` already", name.value);
+            faults.push(Fault::new("duplicate-name", name.span, message).hint(hint));
         } else {
             first.insert(&name.value, name.span);
         }
@@ -80,29 +80,31 @@ fn once<'d>(
 struct Kinds<'d> {
     sets: HashMap<&'d str, &'d [Spanned<Element>]>,
     broken: &'d HashSet<&'d str>,
-    known: HashMap<&'d str, Option<SetKind>>,
+    /// Kind and depth of nesting of those looked at.
+    known: HashMap<&'d str, (Option<SetKind>, usize)>,
 }
 
 impl<'d> Kinds<'d> {
-    /// The kind of a set; `path` holds the sets on the way to it.
+    /// The kind of a set, and how deep sets are nested in it; `path` holds the sets on the way to it.
     fn of(
         &mut self,
         name: &'d str,
         path: &mut Vec<&'d str>,
         faults: &mut Vec<Fault>,
-    ) -> Option<SetKind> {
-        if let Some(kind) = self.known.get(name) {
-            return *kind;
+    ) -> (Option<SetKind>, usize) {
+        if let Some(known) = self.known.get(name) {
+            return *known;
         }
-        let elements = *self.sets.get(name)?;
+        let elements = self.sets.get(name).copied().unwrap_or_default();
         path.push(name);
-        let mut kind: Option<SetKind> = None;
+        let (mut kind, mut depth): (Option<SetKind>, usize) = (None, 0);
         for element in elements {
             let this = match &element.value {
                 Element::Addr(_) => Some(SetKind::Addresses),
                 Element::Ports(..) => Some(SetKind::Ports),
                 Element::Set(other) if path.contains(&other.as_str()) => {
-                    let mut round: Vec<String> = path.iter().map(|n| format!("@{n}")).collect();
+                    let round = path.iter().skip_while(|n| *n != other).map(|n| format!("@{n}"));
+                    let mut round: Vec<String> = round.collect();
                     round.push(format!("@{other}"));
                     faults.push(
                         Fault::new("set-cycle", element.span, format!("`@{name}` includes itself"))
@@ -112,8 +114,17 @@ impl<'d> Kinds<'d> {
                 }
                 Element::Set(other) => {
                     self.check_exists(other, element.span, faults);
-                    let other = self.sets.get_key_value(other.as_str()).map(|(k, _)| *k);
-                    other.and_then(|other| self.of(other, path, faults))
+                    let inner = match self.sets.get_key_value(other.as_str()).map(|(k, _)| *k) {
+                        Some(inner) if path.len() <= MAX_NESTING => self.of(inner, path, faults),
+                        Some(_) => (None, MAX_NESTING),
+                        None => (None, 0),
+                    };
+                    if inner.1 >= MAX_NESTING && depth < MAX_NESTING {
+                        let message = format!("sets are nested more than {MAX_NESTING} deep here");
+                        faults.push(Fault::new("set-nesting", element.span, message));
+                    }
+                    depth = depth.max(inner.1 + 1);
+                    inner.0
                 }
             };
             match (kind, this) {
@@ -130,8 +141,8 @@ impl<'d> Kinds<'d> {
             }
         }
         path.pop();
-        self.known.insert(name, kind);
-        kind
+        self.known.insert(name, (kind, depth));
+        (kind, depth)
     }
 
     /// Refuses a set that nobody defined.
@@ -139,8 +150,11 @@ impl<'d> Kinds<'d> {
         if self.sets.contains_key(name) || self.broken.contains(name) {
             return;
         }
-        let mut names: Vec<&str> = self.sets.keys().copied().collect();
-        names.sort_unstable();
+        let mut names: Vec<&str> = Vec::new();
+        if faults.len() < MANY {
+            names.extend(self.sets.keys());
+            names.sort_unstable();
+        }
         let hint = suggest::hint(name, "sets", &names, "@")
             .or_else(|| Some(format!("define it: `set {name} = {{ ... }}`")));
         faults
@@ -150,7 +164,7 @@ impl<'d> Kinds<'d> {
     /// Refuses a set that holds something else than `wanted`.
     fn check_use(&self, name: &str, wanted: SetKind, span: Span, faults: &mut Vec<Fault>) {
         self.check_exists(name, span, faults);
-        if let Some(Some(kind)) = self.known.get(name)
+        if let Some((Some(kind), _)) = self.known.get(name)
             && *kind != wanted
         {
             let hint = match kind {
@@ -196,25 +210,28 @@ fn check_groups(draft: &Draft, faults: &mut Vec<Fault>) {
     let groups: HashMap<&str, &[Spanned<String>]> =
         draft.groups.iter().map(|g| (g.name.value.as_str(), g.members.as_slice())).collect();
     for group in &draft.groups {
-        for member in &group.members {
-            if member.value != group.name.value
-                && reaches(&member.value, &group.name.value, &groups, 0)
-            {
-                faults.push(Fault::new(
-                    "group-cycle",
-                    member.span,
-                    format!("interface group `{}` includes itself", group.name.value),
-                ));
+        let name = group.name.value.as_str();
+        for member in group.members.iter().filter(|m| m.value != name) {
+            if reaches(&member.value, name, &groups) {
+                let message = format!("interface group `{name}` includes itself");
+                faults.push(Fault::new("group-cycle", member.span, message));
             }
         }
     }
 }
 
-fn reaches(from: &str, to: &str, groups: &HashMap<&str, &[Spanned<String>]>, depth: usize) -> bool {
-    depth <= groups.len()
-        && groups.get(from).is_some_and(|members| {
-            members.iter().any(|m| {
-                m.value == to || m.value != from && reaches(&m.value, to, groups, depth + 1)
-            })
-        })
+fn reaches(from: &str, to: &str, groups: &HashMap<&str, &[Spanned<String>]>) -> bool {
+    let mut seen: HashSet<&str> = HashSet::new();
+    let mut open = vec![from];
+    while let Some(name) = open.pop() {
+        for member in groups.get(name).copied().unwrap_or_default() {
+            if member.value == to {
+                return true;
+            }
+            if seen.insert(&member.value) {
+                open.push(&member.value);
+            }
+        }
+    }
+    false
 }

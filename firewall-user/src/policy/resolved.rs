@@ -29,7 +29,7 @@ impl Resolved {
         }
         for group in &policy.groups {
             let mut members = BTreeSet::new();
-            expand(policy, &group.name.value, &mut HashSet::new(), &mut members);
+            expand(policy, &group.name.value, &mut members);
             this.groups.insert(group.name.value.clone(), members);
         }
         this
@@ -105,19 +105,17 @@ fn gather<'p>(
     }
 }
 
-fn expand<'p>(
-    policy: &'p Policy,
-    name: &'p str,
-    seen: &mut HashSet<&'p str>,
-    out: &mut BTreeSet<String>,
-) {
-    seen.insert(name);
-    for member in policy.group(name).into_iter().flat_map(|g| &g.members) {
-        // A group may bear the name of its only interface: then the name means the interface.
-        if policy.group(&member.value).is_none() || member.value == name {
-            out.insert(member.value.clone());
-        } else if !seen.contains(member.value.as_str()) {
-            expand(policy, &member.value, seen, out);
+fn expand<'p>(policy: &'p Policy, name: &'p str, out: &mut BTreeSet<String>) {
+    let mut seen = HashSet::from([name]);
+    let mut open = vec![name];
+    while let Some(name) = open.pop() {
+        for member in policy.group(name).into_iter().flat_map(|g| &g.members) {
+            // A group may bear the name of its only interface: then the name means the interface.
+            if policy.group(&member.value).is_none() || member.value == name {
+                out.insert(member.value.clone());
+            } else if seen.insert(&member.value) {
+                open.push(&member.value);
+            }
         }
     }
 }

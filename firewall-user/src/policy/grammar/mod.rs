@@ -229,7 +229,11 @@ pub fn parse(text: &str, file: &str) -> Result<Policy, Diagnostics> {
         return Ok(policy);
     }
     // A mistake may be met twice on two ways to the same place.
+    faults.sort_by_key(|f| f.0.span.start);
     let mut seen = BTreeSet::new();
     faults.retain(|f| seen.insert((f.0.span.start, f.0.message.clone())));
-    Err(Diagnostics::new(faults.into_iter().map(|f| f.diagnostic(file, text)).collect()))
+    let more = faults.len().saturating_sub(Diagnostics::LIMIT);
+    faults.truncate(Diagnostics::LIMIT);
+    let items = faults.into_iter().map(|f| f.diagnostic(file, text)).collect();
+    Err(Diagnostics { items, more })
 }
