@@ -250,6 +250,8 @@ async function checks(browser, line, url, env) {
     await page.waitForTimeout(2500);
     assert((await all()) === before, "rows changed");
     await page.locator(".pause").click();
+    await until("rows move again", async () => (await all()) !== before);
+    if (env.SCREENSHOT) await page.waitForTimeout(3000); // rates need two tellings
     await picture("flows");
   });
 

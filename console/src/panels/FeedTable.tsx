@@ -40,7 +40,7 @@ function FlowLink(props: { item: FeedItem }) {
 
 const FULL: Column<FeedItem>[] = [
   { key: "time", title: "Time", width: "112px", text: of((e) => clock(e.time, true)), tip: of((e) => dateTime(e.time)), class: () => "num dim" },
-  { key: "class", title: "Event", width: "86px", min: 1000, text: of((e) => e.class), term: term("class", (e) => e.class), class: () => "dim" },
+  { key: "class", title: "Event", width: "96px", min: 1000, text: of((e) => e.class), term: term("class", (e) => e.class), class: () => "dim" },
   { key: "verdict", title: "Verdict", width: "64px", text: of((e) => e.verdict), term: term("verdict", (e) => e.verdict), class: (i) => `verdict ${i.event?.verdict ?? ""}` },
   { key: "reason", title: "Reason", width: "minmax(90px, 0.8fr)", text: of((e) => e.reason), tip: of((e) => `${e.reason}: ${reasonWords(e.reason)}`), term: term("reason", (e) => e.reason) },
   { key: "rule", title: "Rule", width: "minmax(90px, 0.8fr)", cell: (item) => <RuleLink item={item()} /> },

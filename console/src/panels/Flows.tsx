@@ -1,6 +1,6 @@
 /** Every flow that matches a filter, live. */
 
-import { createEffect, createMemo, createSignal, on, onCleanup, untrack } from "solid-js";
+import { createEffect, createMemo, createSignal, on, onCleanup, Show, untrack } from "solid-js";
 import { narrow, type Term } from "../state/filtertext";
 import { ageOf, createFlows, idleOf, rateOf, totalBytes, type FlowRow } from "../state/flows";
 import { noteFilter, route } from "../state/route";
@@ -96,6 +96,7 @@ export function Flows() {
     });
     return keyed.map((k) => k.row);
   });
+  const ended = createMemo(() => flows.rows().reduce((n, r) => n + (r.v.ended ? 1 : 0), 0));
   const onSort = (key: string) => {
     const column = COLUMNS.find((c) => c.key === key)!;
     const numeric = column.align === "end" || key === "sport" || key === "dport";
@@ -114,7 +115,8 @@ export function Flows() {
           onApply={apply}
         />
         <span class="tally">
-          <b class="num" id="flow-count">{count(flows.rows().length)}</b> of <b class="num">{count(stats()?.flows ?? 0)}</b> flows
+          <b class="num" id="flow-count">{count(flows.rows().length - ended())}</b> of <b class="num">{count(stats()?.flows ?? 0)}</b> flows
+          <Show when={ended() > 0}> · {count(ended())} just ended</Show>
         </span>
         <PauseButton paused={flows.paused()} held={flows.held()} what="changes" onPause={flows.pause} />
       </div>

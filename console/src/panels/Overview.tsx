@@ -16,6 +16,8 @@ const [range, setRange] = createSignal(120);
 /** Reasons that say nothing is wrong. */
 const PASSED = new Set(["established", "arp", "neighbour-discovery", "related", "untracked", "no-policy", "unknown-interface"]);
 
+const magnitude = (rate: number): number => (rate < 0.05 ? -9 : Math.round(1.5 * Math.log2(rate)));
+
 export function Overview() {
   const drops = createFeed(DROPS, 100, false);
   onCleanup(() => drops.close());
@@ -36,7 +38,8 @@ export function Overview() {
 
   const busy = createMemo(() => {
     const live = rules().filter((r) => r.enabled && r.hits > 0);
-    live.sort((a, b) => b.rate - a.rate || b.hits - a.hits || a.position - b.position);
+    // By order of magnitude, then by place: rules that are about as busy don't trade places every second.
+    live.sort((a, b) => magnitude(b.rate) - magnitude(a.rate) || (a.position || 1e9) - (b.position || 1e9));
     return live.slice(0, 8);
   });
   const most = () => Math.max(1e-9, ...busy().map((r) => r.rate));
@@ -51,7 +54,7 @@ export function Overview() {
     <div class="overview">
       <div class="tiles">
         <Tile title="Passed" value={rate(last()?.passed ?? Number.NaN)} sub={`${count(stats()?.passed_packets ?? 0)} packets`} />
-        <Tile title="Dropped" kind="drop" value={rate(last()?.dropped ?? Number.NaN)} sub={`${count(stats()?.dropped_packets ?? 0)} packets`} href={href("events")} />
+        <Tile title="Dropped" kind={(last()?.dropped ?? 0) > 0 ? "drop" : ""} value={rate(last()?.dropped ?? Number.NaN)} sub={`${count(stats()?.dropped_packets ?? 0)} packets`} href={href("events")} />
         <Tile title="Throughput" value={bits(last()?.bits ?? Number.NaN)} sub={`${short(stats()?.bytes ?? 0, "B")} seen`} />
         <Tile title="New flows" value={rate(last()?.newFlows ?? Number.NaN)} sub="began in the last second" />
         <Tile title="Live flows" id="tile-flows" value={count(stats()?.flows ?? 0)} sub={`${fill() < 0.1 ? "<0.1" : fill().toFixed(1)} % of ${short(stats()?.flows_max ?? 0)} places`} meter={fill()} href={href("flows")} />

@@ -13,7 +13,9 @@ export interface RuleRow extends RuleView {
 
 const byName = new Map<string, RuleRow>();
 let order: string[] = [];
-const marks = new Map<string, { at: number; hits: number }>();
+/** What each rule's hits were at the last few publications: rates are over three seconds, since counters come once a second. */
+const marks = new Map<string, { at: number; hits: number }[]>();
+const MARKS = 4;
 
 const [rules, setRules] = createSignal<RuleRow[]>([]);
 const [generation, setGeneration] = createSignal<number | null>(null);
@@ -25,16 +27,12 @@ export const noteGeneration = (n: number): void => void setGeneration(n);
 const publish = () => {
   const now = performance.now();
   for (const row of byName.values()) {
-    const mark = marks.get(row.name);
-    if (!mark || row.hits < mark.hits) {
-      marks.set(row.name, { at: now, hits: row.hits });
-      row.rate = 0;
-    } else if (now - mark.at >= 900) {
-      const fresh = ((row.hits - mark.hits) * 1000) / (now - mark.at);
-      // A little smoothing, so that the order of busy rules is calm.
-      row.rate = fresh === 0 && row.rate < 0.05 ? 0 : row.rate * 0.5 + fresh * 0.5;
-      marks.set(row.name, { at: now, hits: row.hits });
-    }
+    let kept = marks.get(row.name);
+    if (!kept || row.hits < (kept[kept.length - 1]?.hits ?? 0)) marks.set(row.name, (kept = []));
+    const oldest = kept[0];
+    if (oldest && now > oldest.at) row.rate = ((row.hits - oldest.hits) * 1000) / (now - oldest.at);
+    if (now - (kept[kept.length - 1]?.at ?? -Infinity) >= 900) kept.push({ at: now, hits: row.hits });
+    if (kept.length > MARKS) kept.shift();
   }
   setRules(order.map((name) => ({ ...byName.get(name)! })));
 };

@@ -20,7 +20,7 @@ interface Props {
 export function FilterBox(props: Props) {
   const [text, setText] = createSignal(props.value);
   let input!: HTMLInputElement;
-  createEffect(on(() => props.value, setText, { defer: true }));
+  createEffect(on(() => props.value, setText));
 
   const apply = (value: string) => {
     setText(value);
