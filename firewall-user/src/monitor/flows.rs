@@ -138,6 +138,8 @@ impl FlowTable {
                     }
                     if told_closed {
                         self.end(id, Reason::Closed.name(), clock);
+                    } else {
+                        self.revive(id);
                     }
                 }
             }
@@ -186,6 +188,10 @@ impl FlowTable {
             && clock.monotonic_ns.saturating_sub(since) >= self.ended_kept_ns
         {
             self.ended.pop_front();
+            // It was found again meanwhile.
+            if self.flows.get(&id).is_some_and(|live| live.ended.is_none()) {
+                continue;
+            }
             self.flows.remove(&id);
             if self.removed.len() == self.removals_kept
                 && let Some((version, _)) = self.removed.pop_front()
@@ -263,6 +269,17 @@ impl FlowTable {
         {
             live.changed = self.version + 1;
             self.dirty.push(id);
+        }
+    }
+
+    /// A flow that seemed gone is there after all.
+    fn revive(&mut self, id: u64) {
+        if let Some(live) = self.flows.get_mut(&id)
+            && live.ended == Some(GONE)
+        {
+            live.ended = None;
+            self.live += 1;
+            self.touch(id);
         }
     }
 

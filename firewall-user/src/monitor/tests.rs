@@ -169,6 +169,11 @@ fn a_scan_tells_what_lost_events_did_not() {
     let tick = turn(&mut monitor, 3_000, |m| m.scan(&[]));
     assert_eq!(tick.flows.expect("gone").upsert[0].ended.as_deref(), Some("gone"));
     assert_eq!(monitor.live_flows(), 0);
+    let tick = turn(&mut monitor, 4_000, |m| m.scan(&[record(3, 0, 3, 900)]));
+    assert_eq!(tick.flows.expect("back").upsert[0].ended, None, "two walks missed it");
+    assert_eq!(monitor.live_flows(), 1);
+    assert!(turn(&mut monitor, 9_000, |m| m.scan(&[record(3, 0, 3, 900)])).flows.is_none());
+    assert_eq!(monitor.flows().count(), 1);
 }
 
 #[test]

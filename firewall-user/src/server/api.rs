@@ -119,6 +119,10 @@ impl Api {
     /// # Errors
     /// Whatever is wrong with the verb, its arguments, or the state of things.
     pub async fn call(&self, verb: &str, args: Value, who: &Identity) -> Result<Value, ApiError> {
+        // Whoever asks wants to see what was just sent.
+        if matches!(verb, "status" | "stats" | "rules" | "flows" | "events") {
+            self.control.refresh().await;
+        }
         match verb {
             "status" => {
                 let Nothing {} = parse(args)?;

@@ -69,6 +69,18 @@ impl CliOutput {
     }
 }
 
+impl CliOutput {
+    /// Standard output as JSON, one value a line: how `--json` prints lists.
+    ///
+    /// # Panics
+    /// Where a line isn't, or the command failed.
+    pub fn json_lines(&self) -> Vec<serde_json::Value> {
+        assert_eq!(self.code, 0, "the command failed: {self:?}");
+        let value = |line| serde_json::from_str(line).unwrap_or_else(|error| panic!("not JSON ({error}): {line}"));
+        self.stdout.lines().map(value).collect()
+    }
+}
+
 /// The binary under test: `SLUICE_BIN`, set by `cargo xtask test`.
 pub fn sluice_bin() -> Option<PathBuf> {
     crate::skip::path_from_env("SLUICE_BIN")
@@ -200,7 +212,7 @@ impl Daemon {
     /// # Panics
     /// Where the command fails.
     pub fn flows(&self, filter: &str) -> Vec<serde_json::Value> {
-        super::rows(&self.json(&["flows", filter]))
+        self.cli(&["--json", "flows", filter]).json_lines()
     }
 
     /// One rule's row (`default in` and `default out` are rows too).
@@ -208,7 +220,7 @@ impl Daemon {
     /// # Panics
     /// Where there is no such rule.
     pub fn rule(&self, name: &str) -> serde_json::Value {
-        let rows = super::rows(&self.json(&["rules"]));
+        let rows = self.cli(&["--json", "rules"]).json_lines();
         let found = rows.iter().find(|row| row["name"] == name).cloned();
         found.unwrap_or_else(|| panic!("no rule {name} in {rows:?}"))
     }

@@ -22,6 +22,9 @@ use tokio::sync::oneshot;
 const TURN: Duration = Duration::from_millis(20);
 /// Between two looks at flows and counters.
 const SCAN: Duration = Duration::from_secs(1);
+/// Between looks that somebody asked for there are so many times the length of a look: large tables
+/// mustn't keep the thread from the ring.
+const REST: u32 = 4;
 
 /// A policy on its way to the kernel.
 pub struct Install {
@@ -62,6 +65,8 @@ pub enum Job {
     Detach(String, oneshot::Sender<Result<(), GateError>>),
     /// Set counters to zero.
     ResetCounters(oneshot::Sender<Result<(), GateError>>),
+    /// Look at flows and counters now, and say when it's done.
+    Refresh(oneshot::Sender<()>),
     /// Say how things are.
     Facts(oneshot::Sender<Result<GateFacts, GateError>>),
     /// End the thread; the filter stays.
@@ -76,6 +81,10 @@ pub struct Actor {
     beat: Arc<AtomicU64>,
     started: Instant,
     next_scan: Instant,
+    /// No look at flows and counters before this.
+    rested: Instant,
+    /// Who waits for one.
+    waiting: Vec<oneshot::Sender<()>>,
     events: Vec<Event>,
     /// What went wrong at the last scan: said once, not every second.
     trouble: Option<String>,
@@ -98,6 +107,8 @@ impl Actor {
             beat,
             started,
             next_scan: started,
+            rested: started,
+            waiting: Vec::new(),
             events: Vec::new(),
             trouble: None,
         };
@@ -136,6 +147,9 @@ impl Actor {
             self.next_scan = now + SCAN;
             (self.gate.sweep(), self.gate.flows(), self.gate.counters())
         });
+        if scan {
+            self.rested = Instant::now() + now.elapsed() * REST;
+        }
         let clock = self.gate.clock();
         let mut trouble = None;
         let mut monitor = lock(&self.monitor);
@@ -159,6 +173,11 @@ impl Actor {
         }
         let tick = monitor.finish();
         drop(monitor);
+        if scan {
+            for answer in self.waiting.drain(..) {
+                let _ = answer.send(());
+            }
+        }
         if scan && trouble != self.trouble {
             if let Some(trouble) = &trouble {
                 log::error!("reading the kernel's tables: {trouble}");
@@ -199,6 +218,10 @@ impl Actor {
                     self.next_scan = Instant::now();
                 }
                 let _ = answer.send(result);
+            }
+            Job::Refresh(answer) => {
+                self.waiting.push(answer);
+                self.next_scan = self.next_scan.min(self.rested.max(Instant::now()));
             }
             Job::Facts(answer) => {
                 let _ = answer.send(self.gate.slots().map(|slots| GateFacts {

@@ -313,6 +313,12 @@ impl Control {
         Ok(self.ask(Job::ResetCounters).await??)
     }
 
+    /// Returns when the model is as fresh as the kernel's tables are at this moment.
+    pub async fn refresh(&self) {
+        // A core that has stopped leaves its last state behind: that is what there is to show.
+        let _ = self.ask(Job::Refresh).await;
+    }
+
     /// Makes the interfaces that take part exactly these; the policy is compiled again for them.
     ///
     /// # Errors
