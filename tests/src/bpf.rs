@@ -299,6 +299,7 @@ struct ElementAttr {
 /// `enum bpf_cmd`.
 const MAP_LOOKUP: libc::c_long = 1;
 const MAP_UPDATE: libc::c_long = 2;
+const MAP_DELETE: libc::c_long = 3;
 
 impl Map {
     /// A pinned map.
@@ -334,6 +335,14 @@ impl Map {
     /// The kernel's.
     pub fn update(&self, key: &[u8], value: &[u8]) -> Result<()> {
         bpf(MAP_UPDATE, &mut self.element(key, value.as_ptr())).map(drop)
+    }
+
+    /// Takes a key out.
+    ///
+    /// # Errors
+    /// The kernel's; `NotFound` where there was none.
+    pub fn delete(&self, key: &[u8]) -> Result<()> {
+        bpf(MAP_DELETE, &mut self.element(key, std::ptr::null())).map(drop)
     }
 }
 

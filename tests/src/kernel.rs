@@ -15,7 +15,7 @@ use firewall_common::abi::flow::{Flow, Key4, Key6, bits};
 use firewall_common::abi::frag::{FragFirst, FragKey};
 use firewall_common::abi::iface::Iface;
 use firewall_common::abi::reason::{REASONS, Reason};
-use firewall_common::abi::table::{RuleTable, SLOT_DEFAULT_IN, SLOT_DEFAULT_OUT, Verdict};
+use firewall_common::abi::table::{RuleTable, Settings, SLOT_DEFAULT_IN, SLOT_DEFAULT_OUT, Verdict};
 use firewall_common::abi::ABI_VERSION;
 use firewall_user::policy::{self, Slots};
 use std::collections::BTreeMap;
@@ -99,7 +99,11 @@ impl Kernel {
         Some(Self::load(&std::fs::read(object).expect("a readable object")))
     }
 
-    fn load(object: &[u8]) -> Self {
+    /// Loads an object.
+    ///
+    /// # Panics
+    /// Where it doesn't load.
+    pub fn load(object: &[u8]) -> Self {
         let ns = NetNs::new("gate").expect("a namespace");
         let [wan, lan] = INTERFACES;
         ns.ip(&["link", "add", wan, "type", "veth", "peer", "name", lan]).expect("two interfaces");
@@ -180,20 +184,40 @@ impl Kernel {
         &self.ns
     }
 
-    /// Compiles a policy and makes it the live one.
+    /// Compiles a policy and makes it the live one. Samples and answers have no limit, so that nothing
+    /// depends on how fast a test runs.
     ///
     /// # Panics
     /// Where it isn't one.
     pub fn install(&mut self, text: &str) {
+        self.install_with(text, |settings| {
+            settings.reject_budget = u32::MAX;
+            settings.sample_budget = u32::MAX;
+            settings.budget_window = 1;
+        });
+    }
+
+    /// As [`Kernel::install`], with the limits that the policy asks for, in the kernel's units: windows
+    /// of an eighth of a second (taking 250 ticks for one), shared between the CPUs.
+    ///
+    /// # Panics
+    /// Where the text isn't a policy.
+    pub fn install_limited(&mut self, text: &str) {
+        let cpus = aya::util::nr_cpus().map_or(1, |n| n as u32);
+        self.install_with(text, |settings| {
+            settings.reject_budget = settings.reject_budget.div_ceil(8 * cpus);
+            settings.sample_budget = settings.sample_budget.div_ceil(8 * cpus);
+            settings.budget_window = 31;
+        });
+    }
+
+    fn install_with(&mut self, text: &str, limits: impl FnOnce(&mut Settings)) {
         let parsed = policy::parse(text, "test").unwrap_or_else(|error| panic!("{}\n{text}", error.render(false)));
         let next = self.generation + 1;
         let compiled = policy::compile(&parsed, &mut self.slots, next).unwrap_or_else(|error| panic!("{error}\n{text}"));
         let mut table: Box<RuleTable> = compiled.table;
-        // Milliseconds taken as ticks: at least as long as meant. No limit a tick, so that nothing
-        // depends on how fast the test runs.
-        table.settings.reject_budget = u32::MAX;
-        table.settings.sample_budget = u32::MAX;
-        table.settings.budget_window = 1;
+        // Milliseconds are taken as ticks: at least as long as meant.
+        limits(&mut table.settings);
         table.index_actions().unwrap_or_else(|n| panic!("{n} rules that only count"));
         self.array::<RuleTable>("TABLES").set(next & 1, table.as_ref(), 0).expect("writing TABLES");
         let control = Control { abi_version: ABI_VERSION, generation: next };

@@ -1,6 +1,7 @@
 //! What the suites share: the packet builder, the lab of network namespaces, the naive model.
 //!
 //! - [`packet`]: frames from a small builder language, checksums right unless asked to lie.
+//! - [`bench`]: what a packet costs, here and in peers.
 //! - [`bpf`]: programs and test runs, straight through `bpf(2)`.
 //! - [`capture`]: frames out of capture files.
 //! - [`kernel`]: the kernel half alone, through test runs.
@@ -12,6 +13,7 @@
 //! A test that can't run here prints `SKIP name: reason` (see [`skip`]) and returns; the reasons
 //! that are expected stand in `expected-skips.txt`.
 
+pub mod bench;
 pub mod bpf;
 pub mod capture;
 pub mod kernel;

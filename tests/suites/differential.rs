@@ -146,7 +146,7 @@ fn report(seed: u64, way_in: Hook, case: &Case, words: &str) -> String {
 #[test]
 fn kernel_and_oracle_agree() {
     let Some(mut kernel) = Kernel::or_skip("differential::kernel_and_oracle_agree") else { return };
-    let (first, count) = (from_env("SLUICE_SEED", 1), from_env("SLUICE_CASES", 2400));
+    let (first, count) = (from_env("SLUICE_SEED", 1), from_env("SLUICE_CASES", 2100));
     let ns = kernel.namespace().clone();
     let failure = ns.run(|| {
         for seed in first..first + count {
@@ -169,7 +169,7 @@ fn kernel_and_oracle_agree() {
 #[test]
 fn compiler_and_oracle_agree() {
     let first = from_env("SLUICE_SEED", 1);
-    for seed in first..first + from_env("SLUICE_CASES", 2400).min(400) {
+    for seed in first..first + from_env("SLUICE_CASES", 2100).min(400) {
         let mut rng = Rng::new(seed ^ 0xc0de);
         let policy = generate::random_policy(&mut rng, &INTERFACES);
         let text = policy.to_string();
