@@ -66,7 +66,9 @@ impl XdpFilter {
         let pair = Pair::new()?;
         let words = |error: std::io::Error| error.to_string();
         let run = |args: &[&str]| pair.near.exec("xdp-filter", args).map_err(|error| error.to_string());
-        run(&["load", "b0", "-m", "skb", "-f", "ipv4", "-p", "allow"])?;
+        // All its features, as it loads by default: the program that can match what ours can (addresses
+        // and ports of both families).
+        run(&["load", "b0", "-m", "skb", "-p", "allow"])?;
         run(&["ip", DST, "-m", "dst"])?;
         let links = pair.near.exec("ip", &["-j", "-d", "link", "show", "dev", "b0"]).map_err(|error| error.to_string())?;
         let links: serde_json::Value = serde_json::from_str(&links).map_err(|error| error.to_string())?;
