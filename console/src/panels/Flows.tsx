@@ -91,7 +91,8 @@ export function Flows() {
       if (typeof a.k === "number" && typeof b.k === "number") {
         if (a.k !== b.k) return sign * (a.k - b.k);
       } else if (a.k !== b.k) return sign * (a.k < b.k ? -1 : 1);
-      // Ties by traffic, then by id: the order stays put when nothing changes.
+      // Ties: the living first, then by traffic, then by id, so that the order stays put when nothing changes.
+      if (!a.row.v.ended !== !b.row.v.ended) return a.row.v.ended ? 1 : -1;
       return totalBytes(b.row) - totalBytes(a.row) || (a.row.v.id < b.row.v.id ? -1 : 1);
     });
     return keyed.map((k) => k.row);
