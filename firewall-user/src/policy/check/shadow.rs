@@ -40,13 +40,12 @@ pub fn check(resolved: &Resolved, report: &mut Report<'_>) {
             let hint = match takers.as_slice() {
                 [one] => {
                     let other = earlier[*one].0;
-                    let same =
-                        if other.action == rule.action { ", which does the same" } else { "" };
-                    format!(
-                        "delete it, or move it above {} on line {}{same}",
-                        names[0],
-                        line(other)
-                    )
+                    let (name, line) = (&names[0], line(other));
+                    if other.action == rule.action {
+                        format!("delete it: {name} on line {line} does the same")
+                    } else {
+                        format!("move it above {name} on line {line}, or delete it")
+                    }
                 }
                 _ => "delete it, or move it above them".to_owned(),
             };
