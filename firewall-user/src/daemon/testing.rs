@@ -191,6 +191,7 @@ impl Gate for MemoryGate {
             monotonic_ns: now_ms * 1_000_000,
             ticks: 1_000 + now_ms / 4,
             tick_ns: 4_000_000,
+            tick_zero_ns: None,
         }
     }
     fn limits(&self) -> Vec<String> {

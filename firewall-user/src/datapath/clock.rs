@@ -63,6 +63,7 @@ pub(super) fn now(reading: ClockReading, rate: u64) -> Clock {
         monotonic_ns: reading.monotonic_ns,
         ticks: reading.ticks,
         tick_ns: 1_000_000_000 / rate,
+        tick_zero_ns: None,
     }
 }
 

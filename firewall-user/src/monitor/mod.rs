@@ -18,7 +18,7 @@ mod record;
 mod text;
 
 pub use account::Loss;
-pub use clock::Clock;
+pub use clock::{Clock, Steady};
 pub use counters::{CounterInput, RuleInfo};
 pub use events::EventLog;
 pub use flows::{FlowChanges, FlowTable};
@@ -88,6 +88,7 @@ impl Tick {
 pub struct Monitor {
     names: Names,
     clock: Clock,
+    steady: Steady,
     flows: FlowTable,
     events: EventLog,
     accounts: Accounts,
@@ -103,6 +104,7 @@ impl Monitor {
         Self {
             names: Names::default(),
             clock: Clock::default(),
+            steady: Steady::default(),
             flows: FlowTable::new(limits.ended_kept_ms, limits.removals_kept),
             events: EventLog::new(limits.events_kept),
             accounts: Accounts::default(),
@@ -115,8 +117,13 @@ impl Monitor {
 
     /// Begins a turn: `clock` is now.
     pub fn begin(&mut self, clock: Clock) {
-        self.clock = clock;
+        self.clock = self.steady.apply(clock);
         self.tick.first_seq = self.events.next_seq();
+    }
+
+    /// Learns from a reading of the clocks without beginning a turn.
+    pub fn calibrate(&mut self, clock: Clock) {
+        self.clock = self.steady.apply(clock);
     }
 
     /// One event out of the ring.

@@ -16,6 +16,7 @@ fn at(ms: u64) -> Clock {
         monotonic_ns: 50_000 * MS + ms * MS,
         ticks: 1_000_000 + ms / 4,
         tick_ns: 4 * MS,
+        tick_zero_ns: None,
     }
 }
 

@@ -113,7 +113,20 @@ impl Actor {
             trouble: None,
         };
         actor.tell_names();
+        actor.meet_a_tick();
         actor
+    }
+
+    /// Reads the clocks until a tick changes: so the model knows from the start when ticks do.
+    fn meet_a_tick(&self) {
+        let (begun, first) = (Instant::now(), self.gate.clock());
+        while begun.elapsed() < TURN {
+            let clock = self.gate.clock();
+            lock(&self.monitor).calibrate(clock);
+            if clock.ticks != first.ticks {
+                return;
+            }
+        }
     }
 
     /// Works until told to stop, or nobody is left to tell.
