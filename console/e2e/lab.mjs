@@ -4,7 +4,7 @@
  */
 
 import { execFileSync, spawn } from "node:child_process";
-import { existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { existsSync, mkdtempSync, readFileSync, readdirSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import path from "node:path";
 
@@ -22,6 +22,23 @@ rule finger  reject in tcp to port 79
 const PORT = 8470;
 const START_MS = 30_000;
 
+const names = (dir) => (existsSync(dir) ? readdirSync(dir) : []);
+
+/** Takes away what a run that was killed has left: its name holds its process id. */
+function sweep() {
+  const dead = (name) => {
+    const pid = /^sl-web-(\d+)/.exec(name)?.[1];
+    return pid !== undefined && !existsSync(`/proc/${pid}`);
+  };
+  for (const netns of names("/run/netns").filter(dead)) {
+    for (const pid of execFileSync("ip", ["netns", "pids", netns], { encoding: "utf8" }).split("\n").filter(Boolean)) process.kill(Number(pid), "SIGKILL");
+    execFileSync("ip", ["netns", "delete", netns]);
+  }
+  for (const dir of ["/sys/fs/bpf", tmpdir()]) {
+    for (const left of names(dir).filter(dead)) rmSync(path.join(dir, left), { recursive: true, force: true });
+  }
+}
+
 /** Runs the script at `script` inside the gate, with SLUICE_URL and the rest set; gives its exit code. */
 export async function withLab(env, script) {
   if (process.getuid?.() !== 0) {
@@ -29,10 +46,11 @@ export async function withLab(env, script) {
     return 0;
   }
   if (!env.SLUICE_BIN || !existsSync(env.SLUICE_BIN)) throw new Error(`SLUICE_BIN is no file: ${env.SLUICE_BIN}`);
+  sweep();
   const name = `sl-web-${process.pid}`;
   const [gate, client] = [`${name}-g`, `${name}-c`];
   const [near, far] = ["gate0", "client0"];
-  const dir = mkdtempSync(path.join(tmpdir(), "sluice-web-"));
+  const dir = mkdtempSync(path.join(tmpdir(), `${name}-`));
   const pins = `/sys/fs/bpf/${name}`;
   const token = path.join(dir, "state/token");
   const policy = path.join(dir, "policy.sluice");
