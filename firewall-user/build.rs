@@ -20,9 +20,9 @@ fn copy_dir(from: &Path, to: &Path) -> io::Result<()> {
 }
 
 fn main() -> io::Result<()> {
-    let out = env::var_os("OUT_DIR").map(std::path::PathBuf::from).ok_or_else(|| {
-        io::Error::other("OUT_DIR is not set: run through cargo")
-    })?;
+    let out = env::var_os("OUT_DIR")
+        .map(std::path::PathBuf::from)
+        .ok_or_else(|| io::Error::other("OUT_DIR is not set: run through cargo"))?;
     println!("cargo:rerun-if-env-changed=SLUICE_BPF_OBJECT");
     println!("cargo:rerun-if-env-changed=SLUICE_CONSOLE_DIST");
     let object = out.join("sluice.bpf.o");

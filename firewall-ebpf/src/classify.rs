@@ -11,9 +11,9 @@ use firewall_common::{
         iface::IFACE_SLOTS,
         reason::Reason,
         table::{
-            ACTION_LOG, Direction, MAX_CONTINUES, MAX_ROWS, MAX_RULES, RuleAction, RuleTable, SLOT_DEFAULT_IN,
-            SLOT_DEFAULT_OUT, State, V4_LEAVES, V4_POINTER, V4Map, V6_BOUNDS, V6Map, Verdict,
-            WORDS,
+            ACTION_LOG, Direction, MAX_CONTINUES, MAX_ROWS, MAX_RULES, RuleAction, RuleTable,
+            SLOT_DEFAULT_IN, SLOT_DEFAULT_OUT, State, V4_LEAVES, V4_POINTER, V4Map, V6_BOUNDS,
+            V6Map, Verdict, WORDS,
         },
     },
     wire::{icmp, transport},
@@ -82,7 +82,9 @@ pub struct Match {
 impl Match {
     #[inline(always)]
     fn pack(self) -> u64 {
-        self.verdict as u64 | (matches!(self.reason, Reason::Rule) as u64) << 8 | (self.slot as u64) << 16
+        self.verdict as u64
+            | (matches!(self.reason, Reason::Rule) as u64) << 8
+            | (self.slot as u64) << 16
     }
     /// From what [`classify`] returned.
     #[inline(always)]

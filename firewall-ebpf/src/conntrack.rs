@@ -37,20 +37,14 @@ impl Key {
     #[inline(always)]
     pub fn set(&mut self, f: &Facts) -> bool {
         // SAFETY: either member may be written, any bytes are a value.
-        unsafe {
-            if f.family == 4 { key4(&mut self.v4, f) } else { key6(&mut self.v6, f) }
-        }
+        unsafe { if f.family == 4 { key4(&mut self.v4, f) } else { key6(&mut self.v6, f) } }
     }
     /// The flow, if it is in the table.
     #[inline(always)]
     pub fn find(&self, family: u8) -> Option<*mut Flow> {
         // SAFETY: `set` wrote the member of this family.
         unsafe {
-            if family == 4 {
-                FLOWS4.get_ptr_mut(&self.v4)
-            } else {
-                FLOWS6.get_ptr_mut(&self.v6)
-            }
+            if family == 4 { FLOWS4.get_ptr_mut(&self.v4) } else { FLOWS6.get_ptr_mut(&self.v6) }
         }
     }
     /// Enters a flow; the error is the kernel's (-EEXIST: another CPU was faster).
@@ -69,13 +63,8 @@ impl Key {
     #[inline(always)]
     fn remove(&self, family: u8) {
         // SAFETY: `set` wrote the member of this family.
-        let _ = unsafe {
-            if family == 4 {
-                FLOWS4.remove(&self.v4)
-            } else {
-                FLOWS6.remove(&self.v6)
-            }
-        };
+        let _ =
+            unsafe { if family == 4 { FLOWS4.remove(&self.v4) } else { FLOWS6.remove(&self.v6) } };
     }
 }
 
@@ -93,11 +82,7 @@ pub enum Entered {
 /// first, ingress; one that meets only egress is counted there.
 #[inline(always)]
 fn counts_here(flow: *mut Flow, flow_bits: u64, reply: bool, direction: Direction) -> bool {
-    let at_ingress = if reply {
-        bits::REPLY_AT_INGRESS
-    } else {
-        bits::ORIG_AT_INGRESS
-    };
+    let at_ingress = if reply { bits::REPLY_AT_INGRESS } else { bits::ORIG_AT_INGRESS };
     match direction {
         Direction::In => {
             if flow_bits & at_ingress == 0 {
@@ -150,11 +135,7 @@ pub fn advance(flow: *mut Flow, reply: bool, slot: u16, work: &Work) {
             // SAFETY: see above.
             unsafe { (*flow).tcp_state = after as u8 };
             if after.is_over() && !before.is_over() {
-                let reason = if after == TcpState::Reset {
-                    Reason::Reset
-                } else {
-                    Reason::Closed
-                };
+                let reason = if after == TcpState::Reset { Reason::Reset } else { Reason::Closed };
                 tell_closed(flow, reply, reason, slot, work);
             }
         }
@@ -173,12 +154,7 @@ pub fn advance(flow: *mut Flow, reply: bool, slot: u16, work: &Work) {
 #[inline(always)]
 fn tell_closed(flow: *mut Flow, reply: bool, reason: Reason, slot: u16, work: &Work) {
     if events::first_to(flow, bits::TOLD_CLOSED) {
-        let told = Told {
-            class: Class::FlowClosed,
-            verdict: Verdict::Allow,
-            reason,
-            reply,
-        };
+        let told = Told { class: Class::FlowClosed, verdict: Verdict::Allow, reason, reply };
         events::emit(work, told, slot, flow);
     }
 }

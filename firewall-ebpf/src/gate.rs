@@ -42,11 +42,7 @@ struct Decision {
 impl Decision {
     #[inline(always)]
     fn new(verdict: Verdict, reason: Reason) -> Self {
-        Self {
-            verdict,
-            reason,
-            slot: SLOT_NONE,
-        }
+        Self { verdict, reason, slot: SLOT_NONE }
     }
 }
 
@@ -66,17 +62,8 @@ pub fn run<P: Packet>(pkt: &P, direction: Direction) -> Outcome {
         None => 0,
     };
     if generation == 0 || iface == 0 {
-        let reason = if generation == 0 {
-            Reason::NoPolicy
-        } else {
-            Reason::UnknownInterface
-        };
-        counters::reason(
-            Verdict::Allow,
-            reason,
-            segments,
-            u64::from(pkt.frame_len(0)),
-        );
+        let reason = if generation == 0 { Reason::NoPolicy } else { Reason::UnknownInterface };
+        counters::reason(Verdict::Allow, reason, segments, u64::from(pkt.frame_len(0)));
         return Outcome::Pass;
     }
     let Some(table) = TABLES.get_ptr(generation & 1) else {
@@ -243,28 +230,13 @@ fn track(table: &RuleTable, work: &mut Work) -> Decision {
             } else {
                 settled = true;
                 // The hook across: a forwarded reply comes in where the original went out.
-                let across = if matches!(direction, Direction::In) {
-                    judged_out
-                } else {
-                    judged_in
-                };
-                let other = if matches!(direction, Direction::In) {
-                    judged_in
-                } else {
-                    judged_out
-                };
-                slot = if across.is_set() {
-                    across.slot()
-                } else {
-                    other.slot()
-                };
+                let across =
+                    if matches!(direction, Direction::In) { judged_out } else { judged_in };
+                let other = if matches!(direction, Direction::In) { judged_in } else { judged_out };
+                slot = if across.is_set() { across.slot() } else { other.slot() };
             }
         } else {
-            let here = if matches!(direction, Direction::In) {
-                judged_in
-            } else {
-                judged_out
-            };
+            let here = if matches!(direction, Direction::In) { judged_in } else { judged_out };
             settled = here.is_set() && here.generation() == work.generation;
             slot = here.slot();
             if !here.is_set() {
@@ -274,11 +246,7 @@ fn track(table: &RuleTable, work: &mut Work) -> Decision {
         }
         if settled {
             conntrack::advance(found, reply, slot, work);
-            return Decision {
-                verdict: Verdict::Allow,
-                reason: Reason::Established,
-                slot,
-            };
+            return Decision { verdict: Verdict::Allow, reason: Reason::Established, slot };
         }
     } else {
         (state, begins) = fresh(table, f);
@@ -304,11 +272,7 @@ fn track(table: &RuleTable, work: &mut Work) -> Decision {
     let other = flow.is_some();
     let query = Query { direction: judge_at, iface: judge_iface, state, tcp_flags, other };
     let m = Match::unpack(classify::sluice_classify(work.generation, query.pack()));
-    let decision = Decision {
-        verdict: m.verdict,
-        reason: m.reason,
-        slot: m.slot,
-    };
+    let decision = Decision { verdict: m.verdict, reason: m.reason, slot: m.slot };
     let allowed = matches!(m.verdict, Verdict::Allow | Verdict::Continue);
     let judgement = Judgement::new(work.generation, m.slot, Verdict::Allow as u8);
 
@@ -317,10 +281,7 @@ fn track(table: &RuleTable, work: &mut Work) -> Decision {
             renew(found, judge_at, judge_iface, judgement);
             // The rule's packets were counted as the hit; only the flow is left.
             conntrack::advance(found, reply, SLOT_NONE, work);
-            return Decision {
-                reason: Reason::Established,
-                ..decision
-            };
+            return Decision { reason: Reason::Established, ..decision };
         }
         conntrack::end(found, reply, Reason::PolicyChanged, m.slot, work);
         return decision;
@@ -335,11 +296,7 @@ fn track(table: &RuleTable, work: &mut Work) -> Decision {
                 } else {
                     Reason::FlowTableFull
                 };
-                return Decision {
-                    verdict,
-                    reason,
-                    slot: m.slot,
-                };
+                return Decision { verdict, reason, slot: m.slot };
             }
         }
     }
@@ -372,11 +329,7 @@ fn carry_out<P: Packet>(
     decision: Decision,
     work: &mut Work,
 ) -> Outcome {
-    let Decision {
-        mut verdict,
-        mut reason,
-        slot,
-    } = decision;
+    let Decision { mut verdict, mut reason, slot } = decision;
     if verdict == Verdict::Reject {
         if !reject::possible(&work.facts) {
             (verdict, reason) = (Verdict::Drop, Reason::RejectImpossible);
@@ -400,11 +353,6 @@ fn carry_out<P: Packet>(
 
 #[inline(always)]
 fn tell(table: &RuleTable, verdict: Verdict, reason: Reason, slot: u16, work: &Work) {
-    let told = Told {
-        class: Class::Verdict,
-        verdict,
-        reason,
-        reply: false,
-    };
+    let told = Told { class: Class::Verdict, verdict, reason, reply: false };
     events::emit_sampled(work, told, slot, &table.settings);
 }

@@ -5,10 +5,7 @@
 #![no_std]
 #![no_main]
 #![feature(core_intrinsics, adt_const_params)]
-#![allow(
-    internal_features,
-    reason = "the BPF target's atomics are only there as intrinsics"
-)]
+#![allow(internal_features, reason = "the BPF target's atomics are only there as intrinsics")]
 
 mod atomic;
 mod budget;

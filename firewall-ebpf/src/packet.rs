@@ -4,8 +4,9 @@
 use aya_ebpf::{
     EbpfContext as _,
     helpers::generated::{
-        bpf_redirect, bpf_skb_change_tail, bpf_skb_load_bytes, bpf_skb_pull_data, bpf_skb_store_bytes,
-        bpf_xdp_adjust_tail, bpf_xdp_get_buff_len, bpf_xdp_load_bytes, bpf_xdp_store_bytes,
+        bpf_redirect, bpf_skb_change_tail, bpf_skb_load_bytes, bpf_skb_pull_data,
+        bpf_skb_store_bytes, bpf_xdp_adjust_tail, bpf_xdp_get_buff_len, bpf_xdp_load_bytes,
+        bpf_xdp_store_bytes,
     },
     programs::{TcContext, XdpContext},
 };
@@ -87,11 +88,7 @@ impl Packet for Xdp<'_> {
     #[inline(always)]
     fn frame_len(&self, at_least: usize) -> u32 {
         let linear = self.0.data_end() - self.0.data();
-        if linear >= at_least {
-            linear as u32
-        } else {
-            self.len() as u32
-        }
+        if linear >= at_least { linear as u32 } else { self.len() as u32 }
     }
     #[inline(always)]
     fn load<const N: usize>(&self, off: usize, to: &mut [u8; N]) -> bool {
@@ -122,7 +119,12 @@ impl Packet for Xdp<'_> {
             bpf_xdp_load_bytes(self.0.ctx, 6, to.cast(), 6)
                 | bpf_xdp_load_bytes(self.0.ctx, 0, to.add(6).cast(), 6)
                 | bpf_xdp_store_bytes(self.0.ctx, 0, to.cast(), 12)
-                | bpf_xdp_store_bytes(self.0.ctx, l3 as u32, bytes.as_ptr().cast_mut().cast(), N as u32)
+                | bpf_xdp_store_bytes(
+                    self.0.ctx,
+                    l3 as u32,
+                    bytes.as_ptr().cast_mut().cast(),
+                    N as u32,
+                )
         };
         if failed != 0 {
             return Outcome::Drop;
@@ -208,11 +210,7 @@ impl Packet for Skb<'_> {
         // SAFETY: the context is ours.
         unsafe {
             let skb = self.0.skb.skb;
-            if (*skb).vlan_present != 0 {
-                (*skb).vlan_tci as u16 & 0x0fff
-            } else {
-                0
-            }
+            if (*skb).vlan_present != 0 { (*skb).vlan_tci as u16 & 0x0fff } else { 0 }
         }
     }
     #[inline(always)]

@@ -262,10 +262,14 @@ mod tests {
             ("StatusView", fields(&StatusView::default())),
         ] {
             let heading = format!("### {row}\n");
-            let (_, section) = doc.split_once(&heading).unwrap_or_else(|| panic!("no section {row}"));
+            let (_, section) =
+                doc.split_once(&heading).unwrap_or_else(|| panic!("no section {row}"));
             let section = section.split("\n### ").next().unwrap_or("");
             for field in fields {
-                assert!(section.contains(&format!("| `{field}` |")), "{row}.{field} isn't in docs/protocol.md");
+                assert!(
+                    section.contains(&format!("| `{field}` |")),
+                    "{row}.{field} isn't in docs/protocol.md"
+                );
             }
         }
     }

@@ -91,7 +91,9 @@ mod tests {
 
     #[test]
     fn both_directions_meet_and_know_their_side() {
-        for (a, b) in [(([10, 0, 0, 1], 9), ([9, 255, 0, 1], 8)), (([10, 0, 0, 1], 9), ([10, 0, 0, 1], 8))] {
+        for (a, b) in
+            [(([10, 0, 0, 1], 9), ([9, 255, 0, 1], 8)), (([10, 0, 0, 1], 9), ([10, 0, 0, 1], 8))]
+        {
             let (there, one) = made4(&facts(a.0, a.1, b.0, b.1));
             let (back, two) = made4(&facts(b.0, b.1, a.0, a.1));
             assert_eq!(there, back);

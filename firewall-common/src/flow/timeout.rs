@@ -29,7 +29,12 @@ pub const fn of(proto: u8, tcp_state: u8, flow_bits: u64) -> Timeout {
 
 /// Whether the flow has been idle for longer than `timeouts` (ticks) allow at tick `now`.
 #[inline(always)]
-pub fn expired(flow: &Flow, proto: u8, timeouts: &[u32; crate::abi::table::TIMEOUTS], now: u64) -> bool {
+pub fn expired(
+    flow: &Flow,
+    proto: u8,
+    timeouts: &[u32; crate::abi::table::TIMEOUTS],
+    now: u64,
+) -> bool {
     let limit = timeouts[of(proto, flow.tcp_state, flow.bits) as usize] as u64;
     // Another CPU may have written a later tick than ours: then it isn't idle.
     now.saturating_sub(flow.last) > limit

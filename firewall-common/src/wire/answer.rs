@@ -156,11 +156,8 @@ mod tests {
     fn check4(packet: &[u8]) {
         assert_eq!(finish(add(0, &packet[..20])), 0, "header");
         let body = &packet[20..];
-        let pseudo = if packet[9] == 6 {
-            add(0, &packet[12..20]) + 6 + body.len() as u32
-        } else {
-            0
-        };
+        let pseudo =
+            if packet[9] == 6 { add(0, &packet[12..20]) + 6 + body.len() as u32 } else { 0 };
         assert_eq!(finish(add(pseudo, body)), 0, "body");
     }
 

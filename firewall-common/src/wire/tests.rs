@@ -59,8 +59,14 @@ fn link_padding_is_not_part_of_the_packet() {
 #[test]
 fn every_truncation_has_a_reason() {
     for (frame, reasons) in [
-        (ipv4(6, &TCP_SYN), [Reason::TruncatedEthernet, Reason::TruncatedIpv4, Reason::BadIpv4TotalLength]),
-        (ipv6(17, &UDP_EMPTY), [Reason::TruncatedEthernet, Reason::TruncatedIpv6, Reason::BadIpv6PayloadLength]),
+        (
+            ipv4(6, &TCP_SYN),
+            [Reason::TruncatedEthernet, Reason::TruncatedIpv4, Reason::BadIpv4TotalLength],
+        ),
+        (
+            ipv6(17, &UDP_EMPTY),
+            [Reason::TruncatedEthernet, Reason::TruncatedIpv6, Reason::BadIpv6PayloadLength],
+        ),
     ] {
         for len in 0..frame.len() {
             let reason = run(&frame[..len]).unwrap_err();
@@ -169,7 +175,10 @@ fn ipv6_fragments() {
     let atomic = run(&frame(0)).unwrap().1;
     assert_eq!((atomic.fragment, atomic.dport), (Fragment::Whole, [0, 53]));
     let first = run(&frame(1)).unwrap().1;
-    assert_eq!((first.fragment, first.frag_id, first.dport), (Fragment::First, [1, 2, 3, 4], [0, 53]));
+    assert_eq!(
+        (first.fragment, first.frag_id, first.dport),
+        (Fragment::First, [1, 2, 3, 4], [0, 53])
+    );
     let later = run(&frame(0x0101)).unwrap().1;
     assert_eq!((later.fragment, later.proto, later.dport), (Fragment::Later, 17, [0, 0]));
     assert_eq!(run(&frame(0xfff9)).unwrap_err(), Reason::BadFragment);

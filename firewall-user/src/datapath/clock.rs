@@ -29,10 +29,7 @@ pub(super) fn read(
 }
 
 /// Ticks a second, measured between two tick edges and rounded to what Linux can be built with.
-pub(super) fn rate(
-    ebpf: &Ebpf,
-    map: &Array<MapData, ClockReading>,
-) -> Result<u64, DatapathError> {
+pub(super) fn rate(ebpf: &Ebpf, map: &Array<MapData, ClockReading>) -> Result<u64, DatapathError> {
     let edge = || -> Result<ClockReading, DatapathError> {
         let before = read(ebpf, map)?.ticks;
         loop {

@@ -13,7 +13,9 @@ pub enum DatapathError {
     #[error("loading the filter needs CAP_BPF, CAP_NET_ADMIN and CAP_PERFMON; run as root")]
     NotPermitted,
     /// The pin directory can't be made or isn't on bpffs.
-    #[error("{path}: not a bpffs directory ({source}); mount one with `mount -t bpf bpf /sys/fs/bpf`")]
+    #[error(
+        "{path}: not a bpffs directory ({source}); mount one with `mount -t bpf bpf /sys/fs/bpf`"
+    )]
     PinDir {
         /// The directory.
         path: PathBuf,
@@ -51,7 +53,9 @@ pub enum DatapathError {
         existing: String,
     },
     /// The interface doesn't carry Ethernet frames.
-    #[error("`{name}` doesn't carry Ethernet frames (ARPHRD type {arphrd}); Sluice can't filter it")]
+    #[error(
+        "`{name}` doesn't carry Ethernet frames (ARPHRD type {arphrd}); Sluice can't filter it"
+    )]
     NotEthernet {
         /// Interface.
         name: String,

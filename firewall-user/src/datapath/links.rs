@@ -89,7 +89,10 @@ pub(super) fn egress(
     classifier(ebpf, "sluice_tc_out", &path, dev, TcAttachType::Egress)
 }
 
-fn refused<'a>(dev: &'a NetDev, mode: &'a str) -> impl Fn(&dyn std::error::Error) -> DatapathError + 'a {
+fn refused<'a>(
+    dev: &'a NetDev,
+    mode: &'a str,
+) -> impl Fn(&dyn std::error::Error) -> DatapathError + 'a {
     move |e| DatapathError::Attach {
         name: dev.name.clone(),
         mode: mode.to_owned(),
@@ -155,7 +158,11 @@ fn classifier(
 }
 
 /// Before Linux 6.6: a filter on a clsact qdisc. It stays without a pin.
-fn clsact(program: &mut SchedClassifier, dev: &NetDev, at: TcAttachType) -> Result<(), DatapathError> {
+fn clsact(
+    program: &mut SchedClassifier,
+    dev: &NetDev,
+    at: TcAttachType,
+) -> Result<(), DatapathError> {
     let refused = refused(dev, "clsact");
     // Fails if the qdisc is there already, which is as good.
     let _ = tc::qdisc_add_clsact(&dev.name);

@@ -363,7 +363,9 @@ impl Datapath {
         }
         links::egress(&mut self.ebpf, &self.pin_dir, slot, &dev)?;
         if how != mode::Ingress::Tc && !dev.physical && dev.driver == "veth" {
-            why.push_str("; answers to rejected packets need `gro on` at the other end of the pair");
+            why.push_str(
+                "; answers to rejected packets need `gro on` at the other end of the pair",
+            );
         }
         self.interfaces.retain(|i| i.name != name);
         self.interfaces.push(IfaceView {

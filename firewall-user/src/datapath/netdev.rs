@@ -15,8 +15,20 @@ const ETHERNET_LIKE: [u16; 2] = [1, 772];
 /// Drivers whose frames never meet a wire below them: segmentation offload is worth more there than
 /// an early hook.
 const VIRTUAL: [&str; 14] = [
-    "veth", "tun", "tap", "bridge", "bonding", "team", "macvlan", "macvtap", "ipvlan", "vxlan",
-    "geneve", "dummy", "netkit", "802.1Q VLAN Support",
+    "veth",
+    "tun",
+    "tap",
+    "bridge",
+    "bonding",
+    "team",
+    "macvlan",
+    "macvtap",
+    "ipvlan",
+    "vxlan",
+    "geneve",
+    "dummy",
+    "netkit",
+    "802.1Q VLAN Support",
 ];
 
 /// `struct ethtool_drvinfo` (include/uapi/linux/ethtool.h).

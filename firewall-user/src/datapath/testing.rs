@@ -54,8 +54,11 @@ impl Datapath {
         let gone = || DatapathError::Load("the program isn't there".to_owned());
         let result = match hook {
             Hook::Xdp => {
-                let program: &Xdp =
-                    self.ebpf.program("sluice_xdp").and_then(|p| p.try_into().ok()).ok_or_else(gone)?;
+                let program: &Xdp = self
+                    .ebpf
+                    .program("sluice_xdp")
+                    .and_then(|p| p.try_into().ok())
+                    .ok_or_else(gone)?;
                 program.test_run(options)
             }
             Hook::Tc(direction) => {
