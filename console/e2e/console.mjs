@@ -298,6 +298,21 @@ async function checks(browser, line, url, env) {
     await page.locator(".pause").click();
   });
 
+  await check("a feed that was scrolled down stays where it is while lines come", async () => {
+    await until("enough lines", () => page.locator(".table").evaluate((t) => t.scrollHeight > t.clientHeight + 300));
+    await page.locator(".table").evaluate((t) => (t.scrollTop = 240));
+    const top = () =>
+      page.evaluate(() => {
+        const table = document.querySelector(".table");
+        const row = [...table.querySelectorAll(".tr")].find((r) => r.getBoundingClientRect().top >= table.getBoundingClientRect().top + 28);
+        return row.textContent;
+      });
+    await page.waitForTimeout(300);
+    const [line, place] = [await top(), await page.locator(".table").evaluate((t) => t.scrollTop)];
+    await until("new lines above", async () => (await page.locator(".table").evaluate((t) => t.scrollTop)) > place);
+    assert((await top()) === line, "another line is at the top");
+  });
+
   await check("a rule that can't be read comes back with its diagnostic", async () => {
     await open("rules");
     await page.getByRole("button", { name: "Add a rule" }).click();

@@ -80,6 +80,8 @@ export function FeedTable(props: { label: string; items: FeedItem[]; empty: stri
       label={props.label}
       columns={props.brief ? BRIEF : FULL}
       rows={props.items}
+      keyOf={(item) => item.key}
+      growsAtTop
       rowHeight={24}
       banner={(item) => item.gap}
       empty={props.empty}

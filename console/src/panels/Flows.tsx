@@ -129,6 +129,7 @@ export function Flows() {
           sort={sort()}
           onSort={onSort}
           onTerm={(term, not) => apply(narrow(flows.filter(), term, not))}
+          keyOf={(r) => r.v.id}
           rowClass={(r) => (r.v.ended ? "ended" : "")}
           empty={flows.arrived() ? (flows.filter() === "" ? "No flows: nothing is going through." : "No flow matches the filter.") : "Waiting for the daemon."}
         />

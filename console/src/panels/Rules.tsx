@@ -124,6 +124,7 @@ export function Rules() {
           label="Rules"
           columns={columns}
           rows={shown()}
+          keyOf={(r) => r.name}
           rowHeight={30}
           sort={sort()}
           onSort={onSort}

@@ -5,7 +5,7 @@
  * link), Shift+Enter excludes it.
  */
 
-import { createEffect, createMemo, createSignal, For, Index, onCleanup, onMount, Show, type Accessor, type JSX } from "solid-js";
+import { createEffect, createMemo, createSignal, For, Index, on, onCleanup, onMount, Show, type Accessor, type JSX } from "solid-js";
 import type { Term } from "../state/filtertext";
 import { termText } from "../state/filtertext";
 
@@ -38,6 +38,10 @@ interface Props<R> {
   label: string;
   columns: Column<R>[];
   rows: R[];
+  /** What a row is, whatever place it has: the current cell follows it. */
+  keyOf(row: R): unknown;
+  /** Rows are added at the top: whoever has scrolled down goes on reading where they were. */
+  growsAtTop?: boolean;
   rowHeight?: number;
   rowClass?(row: R): string;
   sort?: Sort;
@@ -81,6 +85,29 @@ export function Table<R>(props: Props<R>) {
     if (at < body.scrollTop) body.scrollTop = at;
     else if (at + 2 * h() > body.scrollTop + body.clientHeight) body.scrollTop = at + 2 * h() - body.clientHeight;
   };
+
+  createEffect(
+    on(
+      () => props.rows,
+      (rows, before) => {
+        if (!before) return;
+        const moved = (index: number): number | null => {
+          const row = before[index];
+          if (row === undefined || (rows[index] !== undefined && props.keyOf(rows[index]!) === props.keyOf(row))) return null;
+          const key = props.keyOf(row);
+          const to = rows.findIndex((r) => props.keyOf(r) === key);
+          return to < 0 ? null : to;
+        };
+        const here = active();
+        const to = here && moved(here.row);
+        if (here && typeof to === "number") setActive({ row: to, col: here.col });
+        if (!props.growsAtTop || scroll() < h()) return;
+        const top = Math.floor(scroll() / h());
+        const at = moved(top);
+        if (at !== null) body.scrollTop += (at - top) * h();
+      },
+    ),
+  );
 
   createEffect(() => {
     const mark = props.mark;
