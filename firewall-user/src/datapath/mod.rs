@@ -8,6 +8,7 @@
 mod clock;
 mod error;
 mod flows;
+mod follow;
 mod links;
 mod mode;
 mod names;

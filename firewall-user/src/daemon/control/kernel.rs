@@ -76,6 +76,9 @@ impl Gate for Datapath {
     }
 
     fn sweep(&mut self) -> Result<Vec<FlowRecord>, GateError> {
+        for change in self.follow_interfaces() {
+            log::warn!("{change}");
+        }
         Ok(Datapath::sweep(self)?.0)
     }
 
