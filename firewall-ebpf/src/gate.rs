@@ -283,7 +283,9 @@ fn track(table: &RuleTable, work: &mut Work) -> Decision {
             conntrack::advance(found, reply, SLOT_NONE, work);
             return Decision { reason: Reason::Established, ..decision };
         }
-        conntrack::end(found, reply, Reason::PolicyChanged, m.slot, work);
+        // At its second hook for the first time, or let in by an older policy.
+        let why = if matches!(state, State::New) { m.reason } else { Reason::PolicyChanged };
+        conntrack::end(found, reply, why, m.slot, work);
         return decision;
     }
     if allowed && begins {
