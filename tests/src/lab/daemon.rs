@@ -207,6 +207,17 @@ impl Daemon {
         self.cli(&[&["--json"], args].concat()).json()
     }
 
+    /// Runs a command that lists something with `--json`: a row a line.
+    ///
+    /// # Panics
+    /// Where it fails.
+    pub fn rows(&self, args: &[&str]) -> Vec<serde_json::Value> {
+        let output = self.cli(&[&["--json"], args].concat());
+        assert_eq!(output.code, 0, "the command failed: {output:?}");
+        let parse = |line| serde_json::from_str(line).unwrap_or_else(|error| panic!("not JSON ({error}): {line}"));
+        output.stdout.lines().map(parse).collect()
+    }
+
     /// Flows that match a filter, as the CLI prints them.
     ///
     /// # Panics
@@ -239,8 +250,8 @@ impl Daemon {
     pub fn apply(&self, policy: &str) {
         let file = self.dir.join("next.sluice");
         std::fs::write(&file, policy).expect("writing a policy");
-        // `--yes`/`--force` where the CLI would ask: the tests' policies cut off whom they like.
-        let output = self.cli(&["apply", "--force", &file.display().to_string()]);
+        // The tests' policies cut off whom they like, and nobody is there to ask.
+        let output = self.cli(&["apply", "--yes", "--force", &file.display().to_string()]);
         assert_eq!(output.code, 0, "apply: {output:?}\npolicy:\n{policy}");
     }
 

@@ -67,12 +67,3 @@ pub fn wait_for<T>(what: &str, limit: Duration, mut probe: impl FnMut() -> Optio
         std::thread::sleep(Duration::from_millis(10));
     }
 }
-
-/// The rows of an answer of the CLI: `{"rows": [...]}` or a bare list.
-///
-/// # Panics
-/// Where it is neither.
-pub fn rows(answer: &serde_json::Value) -> Vec<serde_json::Value> {
-    let list = answer.get("rows").unwrap_or(answer);
-    list.as_array().unwrap_or_else(|| panic!("no rows in {answer}")).clone()
-}

@@ -10,7 +10,8 @@ use super::{LabError, NetNs};
 ///                              fd77:2::1                fd77:2::2
 /// ```
 /// The gate forwards both families. No duplicate address detection, no router solicitations, no
-/// generated addresses: the links are silent until a test sends something.
+/// generated addresses: the links are silent until a test sends something. Without link-local
+/// addresses a router can't ask for neighbours on behalf of others, so the gate knows its own.
 #[derive(Debug)]
 pub struct Lab {
     /// Where traffic begins.
@@ -52,6 +53,10 @@ impl Lab {
         lab.client.ip(&["-6", "route", "add", "default", "via", "fd77:1::1"])?;
         lab.server.ip(&["route", "add", "default", "via", "10.77.2.1"])?;
         lab.server.ip(&["-6", "route", "add", "default", "via", "fd77:2::1"])?;
+        for (ns, name, inside, address) in [(&lab.client, "c0", "wan0", Self::CLIENT6), (&lab.server, "s0", "lan0", Self::SERVER6)] {
+            let mac = ns.mac(name)?.map(|byte| format!("{byte:02x}")).join(":");
+            lab.gate.ip(&["-6", "neigh", "replace", address, "lladdr", &mac, "dev", inside, "nud", "permanent"])?;
+        }
         lab.gate.sysctl("ipv4/ip_forward", "1")?;
         lab.gate.sysctl("ipv6/conf/all/forwarding", "1")?;
         Ok(lab)
@@ -91,4 +96,17 @@ fn address(ns: &NetNs, name: &str, addresses: &[&str]) -> Result<(), LabError> {
         let nodad: &[&str] = if address.contains(':') { &["nodad"] } else { &[] };
         ns.ip(&[&["address", "add", address, "dev", name], nodad].concat())
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Lab;
+
+    #[test]
+    fn the_gate_forwards_both_families() {
+        let Some(lab) = Lab::or_skip("lab::the_gate_forwards_both_families") else { return };
+        for address in [Lab::GATE4, Lab::GATE6, Lab::SERVER4, Lab::SERVER6] {
+            assert!(lab.client.ping(address, 1), "{address}");
+        }
+    }
 }
