@@ -95,7 +95,9 @@ const INFO_LEN: usize = 256;
 fn bpf<A>(command: libc::c_long, attr: &mut A) -> Result<i32> {
     // SAFETY: the attribute is a whole structure of this command's kind, and its size is what is
     // said; every pointer in it was taken from a buffer that its caller keeps until we return.
-    let result = unsafe { libc::syscall(libc::SYS_bpf, command, std::ptr::from_mut(attr), std::mem::size_of::<A>()) };
+    let result = unsafe {
+        libc::syscall(libc::SYS_bpf, command, std::ptr::from_mut(attr), std::mem::size_of::<A>())
+    };
     if result < 0 { Err(Error::last_os_error()) } else { Ok(result as i32) }
 }
 
@@ -223,7 +225,8 @@ impl Program {
     /// # Errors
     /// The kernel's; it takes no frame below 14 bytes.
     pub fn run_xdp(&self, frame: &[u8], ifindex: u32) -> Result<Run> {
-        let context = XdpMd { data_end: frame.len() as u32, ingress_ifindex: ifindex, ..XdpMd::default() };
+        let context =
+            XdpMd { data_end: frame.len() as u32, ingress_ifindex: ifindex, ..XdpMd::default() };
         // SAFETY: a plain structure of 24 bytes without padding, read as bytes.
         let mut bytes: [u8; 24] = unsafe { std::mem::transmute(context) };
         self.run(frame, &mut bytes, 1)
@@ -245,7 +248,8 @@ impl Program {
     /// # Errors
     /// The kernel's.
     pub fn time_xdp(&self, frame: &[u8], ifindex: u32, repeat: u32) -> Result<(f64, u32)> {
-        let context = XdpMd { data_end: frame.len() as u32, ingress_ifindex: ifindex, ..XdpMd::default() };
+        let context =
+            XdpMd { data_end: frame.len() as u32, ingress_ifindex: ifindex, ..XdpMd::default() };
         // SAFETY: as in `run_xdp`.
         let mut bytes: [u8; 24] = unsafe { std::mem::transmute(context) };
         let before = thread_cpu_time();
@@ -260,7 +264,8 @@ impl Program {
     /// # Errors
     /// The kernel's.
     pub fn time_live(&self, frame: &[u8], ifindex: u32, repeat: u32) -> Result<f64> {
-        let context = XdpMd { data_end: frame.len() as u32, ingress_ifindex: ifindex, ..XdpMd::default() };
+        let context =
+            XdpMd { data_end: frame.len() as u32, ingress_ifindex: ifindex, ..XdpMd::default() };
         // SAFETY: as in `run_xdp`.
         let bytes: [u8; 24] = unsafe { std::mem::transmute(context) };
         let mut attr = TestRunAttr {

@@ -21,7 +21,8 @@ impl Captured {
         if !matches!(self.linktype, 12 | 14 | 101 | 228 | 229) {
             return self.bytes.clone();
         }
-        let ethertype: [u8; 2] = if self.bytes.first().is_some_and(|b| b >> 4 == 6) { [0x86, 0xdd] } else { [8, 0] };
+        let ethertype: [u8; 2] =
+            if self.bytes.first().is_some_and(|b| b >> 4 == 6) { [0x86, 0xdd] } else { [8, 0] };
         [&crate::packet::DST_MAC[..], &crate::packet::SRC_MAC, &ethertype, &self.bytes].concat()
     }
 }
@@ -36,8 +37,8 @@ pub fn read(path: &Path) -> Result<Vec<Captured>, String> {
     let size = data.len().max(24);
     let mut packets = Vec::new();
     let mut linktype = Linktype(1);
-    let mut reader =
-        create_reader(size * 2, Cursor::new(data)).map_err(|error| format!("{}: {error}", path.display()))?;
+    let mut reader = create_reader(size * 2, Cursor::new(data))
+        .map_err(|error| format!("{}: {error}", path.display()))?;
     loop {
         match reader.next() {
             Ok((offset, block)) => {

@@ -8,6 +8,7 @@ use crate::bpf::{Program, Run};
 use crate::lab::NetNs;
 use aya::maps::{Array, HashMap, MapData, PerCpuArray};
 use aya::{Ebpf, EbpfLoader, Pod};
+use firewall_common::abi::ABI_VERSION;
 use firewall_common::abi::control::Control;
 use firewall_common::abi::counter::{EventCounter, ReasonCounter, RuleCounter};
 use firewall_common::abi::event::{CLASSES, Class};
@@ -15,8 +16,9 @@ use firewall_common::abi::flow::{Flow, Key4, Key6, bits};
 use firewall_common::abi::frag::{FragFirst, FragKey};
 use firewall_common::abi::iface::Iface;
 use firewall_common::abi::reason::{REASONS, Reason};
-use firewall_common::abi::table::{RuleTable, Settings, SLOT_DEFAULT_IN, SLOT_DEFAULT_OUT, Verdict};
-use firewall_common::abi::ABI_VERSION;
+use firewall_common::abi::table::{
+    RuleTable, SLOT_DEFAULT_IN, SLOT_DEFAULT_OUT, Settings, Verdict,
+};
 use firewall_user::policy::{self, Slots};
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -121,7 +123,9 @@ impl Kernel {
             .load(object)
             .unwrap_or_else(|error| panic!("loading the object: {error:?}"));
         let mut program = |name: &str| {
-            let program = ebpf.program_mut(name).unwrap_or_else(|| panic!("the object has no program {name}"));
+            let program = ebpf
+                .program_mut(name)
+                .unwrap_or_else(|| panic!("the object has no program {name}"));
             let loaded = match program {
                 aya::programs::Program::Xdp(program) => program.load(),
                 aya::programs::Program::SchedClassifier(program) => program.load(),
@@ -136,7 +140,8 @@ impl Kernel {
             });
             Program::of(program.fd().expect("a loaded program"))
         };
-        let (xdp, tc_in, tc_out) = (program("sluice_xdp"), program("sluice_tc_in"), program("sluice_tc_out"));
+        let (xdp, tc_in, tc_out) =
+            (program("sluice_xdp"), program("sluice_tc_in"), program("sluice_tc_out"));
         let ifindexes = INTERFACES.map(|name| ns.ifindex(name).expect("an index")).to_vec();
         // Nobody else is to find these maps: the descriptors keep them alive, and a test that is killed
         // leaves nothing behind.
@@ -144,7 +149,8 @@ impl Kernel {
             let _ = std::fs::remove_file(entry.path());
         }
         let _ = std::fs::remove_dir(&pins);
-        let mut kernel = Self { ns, ebpf, xdp, tc_in, tc_out, ifindexes, slots: Slots::new(), generation: 0 };
+        let mut kernel =
+            Self { ns, ebpf, xdp, tc_in, tc_out, ifindexes, slots: Slots::new(), generation: 0 };
         for (i, name) in INTERFACES.iter().enumerate() {
             let slot = kernel.slots.hold_iface(name, 0).expect("a slot for an interface");
             let iface = Iface { slot: u32::from(slot), ..Iface::default() };
@@ -212,9 +218,11 @@ impl Kernel {
     }
 
     fn install_with(&mut self, text: &str, limits: impl FnOnce(&mut Settings)) {
-        let parsed = policy::parse(text, "test").unwrap_or_else(|error| panic!("{}\n{text}", error.render(false)));
+        let parsed = policy::parse(text, "test")
+            .unwrap_or_else(|error| panic!("{}\n{text}", error.render(false)));
         let next = self.generation + 1;
-        let compiled = policy::compile(&parsed, &mut self.slots, next).unwrap_or_else(|error| panic!("{error}\n{text}"));
+        let compiled = policy::compile(&parsed, &mut self.slots, next)
+            .unwrap_or_else(|error| panic!("{error}\n{text}"));
         let mut table: Box<RuleTable> = compiled.table;
         // Milliseconds are taken as ticks: at least as long as meant.
         limits(&mut table.settings);
@@ -238,10 +246,13 @@ impl Kernel {
             Hook::TcIn => self.tc_in.run_tc(frame, index),
             Hook::TcOut => self.tc_out.run_tc(frame, index),
         };
-        if frame.len() < 54 && run.as_ref().is_err_and(|error| error.raw_os_error() == Some(libc::EINVAL)) {
+        if frame.len() < 54
+            && run.as_ref().is_err_and(|error| error.raw_os_error() == Some(libc::EINVAL))
+        {
             return None;
         }
-        let Run { code, data } = run.unwrap_or_else(|error| panic!("{hook:?} of {} bytes: {error}", frame.len()));
+        let Run { code, data } =
+            run.unwrap_or_else(|error| panic!("{hook:?} of {} bytes: {error}", frame.len()));
         let fate = match (hook, code.cast_signed()) {
             // XDP_PASS, XDP_DROP, XDP_TX; TC_ACT_UNSPEC, TC_ACT_SHOT, TC_ACT_REDIRECT.
             (Hook::Xdp, 2) | (_, -1) => Fate::Pass,
@@ -267,10 +278,15 @@ impl Kernel {
         let mut all = Counters::default();
         let rules = self.per_cpu::<RuleCounter>("RULE_COUNTERS");
         let named = self.slots.rules().map(|(slot, owner)| (slot, owner.name.clone()));
-        let defaults = [(SLOT_DEFAULT_IN, "default in".to_owned()), (SLOT_DEFAULT_OUT, "default out".to_owned())];
+        let defaults = [
+            (SLOT_DEFAULT_IN, "default in".to_owned()),
+            (SLOT_DEFAULT_OUT, "default out".to_owned()),
+        ];
         for (slot, name) in named.chain(defaults) {
             let each = rules.get(&u32::from(slot), 0).expect("a counter");
-            let sum = each.iter().fold([0; 3], |sum, c| [sum[0] + c.hits, sum[1] + c.packets, sum[2] + c.bytes]);
+            let sum = each
+                .iter()
+                .fold([0; 3], |sum, c| [sum[0] + c.hits, sum[1] + c.packets, sum[2] + c.bytes]);
             if sum != [0; 3] {
                 all.rules.insert(name, sum);
             }
@@ -280,7 +296,8 @@ impl Kernel {
             let each = reasons.get(&index, 0).expect("a counter");
             let sum = each.iter().fold([0; 2], |sum, c| [sum[0] + c.packets, sum[1] + c.bytes]);
             if sum != [0; 2] {
-                let verdict = Verdict::try_from((index as usize / REASONS) as u8).expect("a verdict");
+                let verdict =
+                    Verdict::try_from((index as usize / REASONS) as u8).expect("a verdict");
                 let reason = Reason::try_from((index as usize % REASONS) as u8).expect("a reason");
                 all.reasons.insert((verdict.name(), reason.name()), sum);
             }
@@ -300,10 +317,20 @@ impl Kernel {
     pub fn flows(&mut self) -> Vec<SeenFlow> {
         let mut all = Vec::new();
         for (key, flow) in self.hash::<Key4, Flow>("FLOWS4").iter().flatten() {
-            all.push(oriented((key.a.into(), key.a_port), (key.b.into(), key.b_port), key.proto, &flow));
+            all.push(oriented(
+                (key.a.into(), key.a_port),
+                (key.b.into(), key.b_port),
+                key.proto,
+                &flow,
+            ));
         }
         for (key, flow) in self.hash::<Key6, Flow>("FLOWS6").iter().flatten() {
-            all.push(oriented((key.a.into(), key.a_port), (key.b.into(), key.b_port), key.proto, &flow));
+            all.push(oriented(
+                (key.a.into(), key.a_port),
+                (key.b.into(), key.b_port),
+                key.proto,
+                &flow,
+            ));
         }
         all.sort();
         all
@@ -339,7 +366,8 @@ impl Kernel {
         let cpus = aya::util::nr_cpus().expect("a number of CPUs");
         for index in indexes {
             let zeros = (0..cpus).map(|_| V::default()).collect::<Vec<_>>();
-            map.set(*index, zeros.try_into().expect("a value for each CPU"), 0).expect("a counter set to zero");
+            map.set(*index, zeros.try_into().expect("a value for each CPU"), 0)
+                .expect("a counter set to zero");
         }
     }
 }

@@ -36,10 +36,14 @@ fn run(kernel: &mut Kernel, case: &Case, way_in: Hook) -> Result<(), String> {
                 let expected = oracle.packet(*way, INTERFACES[*interface], bytes);
                 let same = matches!(
                     (expected, seen),
-                    (gate::Fate::Pass, Fate::Pass) | (gate::Fate::Drop, Fate::Drop) | (gate::Fate::Answer, Fate::Answer)
+                    (gate::Fate::Pass, Fate::Pass)
+                        | (gate::Fate::Drop, Fate::Drop)
+                        | (gate::Fate::Answer, Fate::Answer)
                 );
                 if !same {
-                    return Err(format!("step {i}: the oracle says {expected:?}, the kernel {seen:?}"));
+                    return Err(format!(
+                        "step {i}: the oracle says {expected:?}, the kernel {seen:?}"
+                    ));
                 }
             }
         }
@@ -51,7 +55,11 @@ fn compare(kernel: &mut Kernel, oracle: &Gate) -> Result<(), String> {
     let seen = kernel.counters();
     differ(
         "rule counters",
-        &oracle.rules.iter().map(|(name, c)| (name.clone(), [c.hits, c.packets, c.bytes])).collect(),
+        &oracle
+            .rules
+            .iter()
+            .map(|(name, c)| (name.clone(), [c.hits, c.packets, c.bytes]))
+            .collect(),
         &seen.rules,
     )?;
     differ(
@@ -61,7 +69,11 @@ fn compare(kernel: &mut Kernel, oracle: &Gate) -> Result<(), String> {
     )?;
     // The ring may fill up (nobody drains it here), and budgets hold samples back: what was due is
     // numbered or held back in any case.
-    let events = seen.events.iter().map(|(class, [produced, _, suppressed])| (*class, produced + suppressed)).collect();
+    let events = seen
+        .events
+        .iter()
+        .map(|(class, [produced, _, suppressed])| (*class, produced + suppressed))
+        .collect();
     differ("events", &oracle.events, &events)?;
     let expected: BTreeMap<_, _> = oracle
         .flows
@@ -97,7 +109,8 @@ fn shrink(kernel: &mut Kernel, mut case: Case, way_in: Hook) -> Case {
     let mut tries = 0;
     loop {
         let mut smaller = None;
-        let halves = (1..=3).rev().map(|shift| case.steps.len() >> shift).filter(|n| *n > 1).chain([1]);
+        let halves =
+            (1..=3).rev().map(|shift| case.steps.len() >> shift).filter(|n| *n > 1).chain([1]);
         'search: for size in halves {
             for start in (0..case.steps.len()).step_by(size) {
                 let mut next = case.clone();
@@ -154,7 +167,9 @@ fn kernel_and_oracle_agree() {
             let way_in = if seed % 2 == 0 { Hook::Xdp } else { Hook::TcIn };
             if run(&mut kernel, &case, way_in).is_err() {
                 let small = shrink(&mut kernel, case, way_in);
-                let words = run(&mut kernel, &small, way_in).err().unwrap_or_else(|| "it passes when run again".into());
+                let words = run(&mut kernel, &small, way_in)
+                    .err()
+                    .unwrap_or_else(|| "it passes when run again".into());
                 return Some(report(seed, way_in, &small, &words));
             }
         }
@@ -173,15 +188,20 @@ fn compiler_and_oracle_agree() {
         let mut rng = Rng::new(seed ^ 0xc0de);
         let policy = generate::random_policy(&mut rng, &INTERFACES);
         let text = policy.to_string();
-        let parsed = product::parse(&text, "test").unwrap_or_else(|error| panic!("{}\n{text}", error.render(false)));
+        let parsed = product::parse(&text, "test")
+            .unwrap_or_else(|error| panic!("{}\n{text}", error.render(false)));
         let mut slots = Slots::new();
-        let compiled = product::compile(&parsed, &mut slots, 1).unwrap_or_else(|error| panic!("{error}\n{text}"));
+        let compiled = product::compile(&parsed, &mut slots, 1)
+            .unwrap_or_else(|error| panic!("{error}\n{text}"));
         for _ in 0..60 {
             let question = generate::question(&mut rng, &INTERFACES);
             let (verdict, name, counted) = ask(&policy, &question);
             let seen = classify::classify(&compiled.table, &probe(&question, &slots));
-            let seen_name = slots.rule_name(seen.slot).map_or_else(|| format!("default {}", question.way), str::to_owned);
-            let seen_counted: Vec<_> = seen.counted.iter().filter_map(|slot| slots.rule_name(*slot)).collect();
+            let seen_name = slots
+                .rule_name(seen.slot)
+                .map_or_else(|| format!("default {}", question.way), str::to_owned);
+            let seen_counted: Vec<_> =
+                seen.counted.iter().filter_map(|slot| slots.rule_name(*slot)).collect();
             assert_eq!(
                 (verdict, name.as_str(), counted.iter().map(String::as_str).collect::<Vec<_>>()),
                 (seen.verdict.name(), seen_name.as_str(), seen_counted),

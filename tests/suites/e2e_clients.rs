@@ -56,7 +56,8 @@ impl WsClient {
         let (sender, messages) = channel();
         std::thread::spawn(move || {
             for line in stdout.lines().map_while(Result::ok) {
-                let value = serde_json::from_str(&line).unwrap_or_else(|e| json!({ "not_json": line, "error": e.to_string() }));
+                let value = serde_json::from_str(&line)
+                    .unwrap_or_else(|e| json!({ "not_json": line, "error": e.to_string() }));
                 if sender.send(value).is_err() {
                     return;
                 }
@@ -104,7 +105,9 @@ fn setup(test: &str) -> Option<(Lab, Daemon, &'static str)> {
 type Totals = BTreeMap<u64, (u64, u64, u64)>;
 
 fn totals(rows: &[Value]) -> Totals {
-    let n = |row: &Value, field: &str| row[field].as_u64().unwrap_or_else(|| panic!("no number {field} in {row}"));
+    let n = |row: &Value, field: &str| {
+        row[field].as_u64().unwrap_or_else(|| panic!("no number {field} in {row}"))
+    };
     rows.iter()
         .filter(|row| row["dport"] == 53)
         .map(|row| (n(row, "sport"), (n(row, "packets"), n(row, "bytes"), n(row, "reply_packets"))))
@@ -128,7 +131,11 @@ fn every_client_sees_the_flows_that_were_sent() {
     let mut sent = Totals::new();
     for i in 0..25u16 {
         let port = 20_000 + i;
-        let packet = Packet::new().macs(from, to).ipv4(Lab::CLIENT4, Lab::SERVER4).udp(port, 53).fill(usize::from(i) * 10);
+        let packet = Packet::new()
+            .macs(from, to)
+            .ipv4(Lab::CLIENT4, Lab::SERVER4)
+            .udp(port, 53)
+            .fill(usize::from(i) * 10);
         let (count, bytes) = (u64::from(1 + i % 4), packet.ip_packet().len() as u64);
         for _ in 0..count {
             raw.send(&packet.build());
@@ -176,9 +183,19 @@ fn drops_are_told_with_their_reason_and_rule() {
     let Some((lab, daemon, python)) = setup(test) else { return };
     let mut client = WsClient::start(&lab, python, &daemon.token());
     client.wait("hello", |message| message["type"] == "hello");
-    client.send(&json!({ "type": "subscribe", "id": "e", "stream": "events", "filter": "verdict=drop" }).to_string());
+    client.send(
+        &json!({ "type": "subscribe", "id": "e", "stream": "events", "filter": "verdict=drop" })
+            .to_string(),
+    );
     client.wait("snapshot", |message| message["type"] == "snapshot");
-    udp_exchange(&lab.client, 31_000, &format!("{}:99", Lab::SERVER4), b"x", Duration::from_millis(100)).unwrap_err();
+    udp_exchange(
+        &lab.client,
+        31_000,
+        &format!("{}:99", Lab::SERVER4),
+        b"x",
+        Duration::from_millis(100),
+    )
+    .unwrap_err();
     let mut found = Value::Null;
     client.wait("the drop", |message| {
         let events = message["events"].as_array().cloned().unwrap_or_default();
@@ -213,14 +230,23 @@ fn a_rule_added_by_the_command_line_reaches_subscribers() {
     };
     let first = client.wait("snapshot", |message| message["type"] == "snapshot");
     assert_eq!(names(&first), ["dns", "web", "default in", "default out"]);
-    let added = daemon.cli(&["rule", "add", "rule late allow in on wan0 tcp to port 2222", "--before", "web"]);
+    let added = daemon.cli(&[
+        "rule",
+        "add",
+        "rule late allow in on wan0 tcp to port 2222",
+        "--before",
+        "web",
+    ]);
     assert_eq!(added.code, 0, "{added:?}");
     let second = client.wait("another snapshot", |message| message["type"] == "snapshot");
     assert_eq!(names(&second), ["dns", "late", "web", "default in", "default out"]);
     let file = std::fs::read_to_string(daemon.dir.join("policy.sluice")).unwrap();
     assert!(file.contains("rule late allow"), "written back: {file}");
     // The client changes something itself.
-    client.send(&json!({ "type": "command", "id": 9, "verb": "rule.delete", "args": { "name": "late" } }).to_string());
+    client.send(
+        &json!({ "type": "command", "id": 9, "verb": "rule.delete", "args": { "name": "late" } })
+            .to_string(),
+    );
     let result = client.wait("result", |message| message["type"] == "result");
     assert_eq!((&result["id"], &result["ok"]), (&json!(9), &json!(true)), "{result}");
     assert_eq!(daemon.json(&["status"])["rules"], 2);
@@ -258,7 +284,10 @@ fn broken_websocket_clients_are_told_and_the_daemon_lives() {
         ("an unknown type", "{\"type\": \"dance\"}"),
         ("no stream", "{\"type\": \"subscribe\", \"id\": 1}"),
         ("an unknown stream", "{\"type\": \"subscribe\", \"id\": 1, \"stream\": \"stars\"}"),
-        ("a bad filter", "{\"type\": \"subscribe\", \"id\": 1, \"stream\": \"flows\", \"filter\": \"proto==(\"}"),
+        (
+            "a bad filter",
+            "{\"type\": \"subscribe\", \"id\": 1, \"stream\": \"flows\", \"filter\": \"proto==(\"}",
+        ),
     ] {
         client.send(line);
         let error = client.wait(what, |message| message["type"] == "error");

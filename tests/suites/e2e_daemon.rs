@@ -26,7 +26,9 @@ fn number(row: &Value, field: &str) -> u64 {
 fn a_killed_daemon_loses_nothing_and_the_next_one_adopts() {
     let test = "e2e_daemon::a_killed_daemon_loses_nothing_and_the_next_one_adopts";
     let Some(lab) = Lab::or_skip(test) else { return };
-    let Some(mut daemon) = Daemon::or_skip(test, &lab.gate, DaemonOptions::gate(POLICY)) else { return };
+    let Some(mut daemon) = Daemon::or_skip(test, &lab.gate, DaemonOptions::gate(POLICY)) else {
+        return;
+    };
     assert_eq!(daemon.json(&["status"])["adopted"], false);
     let transfer = Transfer::start(&lab.client, &lab.server, Lab::SERVER4, 9000).unwrap();
     transfer.advance(1_000_000, SOON).unwrap();
@@ -44,7 +46,10 @@ fn a_killed_daemon_loses_nothing_and_the_next_one_adopts() {
     let after = daemon.rule("bulk");
     assert_eq!(after["id"], before["id"], "a rule keeps its counters' slot");
     assert_eq!(after["hits"], before["hits"], "the flow wasn't judged as a new one");
-    assert!(number(&after, "packets") > number(&before, "packets"), "counters go on: {before} then {after}");
+    assert!(
+        number(&after, "packets") > number(&before, "packets"),
+        "counters go on: {before} then {after}"
+    );
     let same = daemon.flows("dport=9000")[0].clone();
     assert_eq!(same["id"], flow["id"], "the same flow");
     transfer.advance(1_000_000, SOON).unwrap();
@@ -59,7 +64,9 @@ fn a_killed_daemon_loses_nothing_and_the_next_one_adopts() {
         let refused = number(&daemon.rule("default in"), "hits");
         (number(&flow, "packets") + refused == sent()).then_some(())
     })
-    .unwrap_or_else(|late| panic!("{late}: sent {}, rule {seen}, flows {:?}", sent(), daemon.flows("dport=9000")));
+    .unwrap_or_else(|late| {
+        panic!("{late}: sent {}, rule {seen}, flows {:?}", sent(), daemon.flows("dport=9000"))
+    });
 }
 
 #[test]
@@ -67,7 +74,9 @@ fn a_stopped_daemon_leaves_the_filter_and_unload_takes_it_down() {
     let test = "e2e_daemon::a_stopped_daemon_leaves_the_filter_and_unload_takes_it_down";
     let Some(lab) = Lab::or_skip(test) else { return };
     let _echo = TcpEcho::start(&lab.server, &format!("{}:81", Lab::SERVER4)).unwrap();
-    let Some(mut daemon) = Daemon::or_skip(test, &lab.gate, DaemonOptions::gate(POLICY)) else { return };
+    let Some(mut daemon) = Daemon::or_skip(test, &lab.gate, DaemonOptions::gate(POLICY)) else {
+        return;
+    };
     assert_eq!(daemon.terminate(), 0, "SIGTERM is a clean end; log:\n{}", daemon.log());
     assert!(daemon.pin_dir.exists());
     let denied = format!("{}:81", Lab::SERVER4);
@@ -96,10 +105,13 @@ fn every_hook_mode_filters() {
         let wan = ifaces.iter().find(|row| row["name"] == "wan0").cloned().unwrap_or_default();
         assert_eq!(wan["mode_asked"], mode, "{status}");
         // A veth is a virtual link: there `auto` takes TC, because XDP would cost segmentation offload.
-        let expected: &[&str] = if matches!(mode, "auto" | "tc") { &["tcx", "clsact"] } else { &[mode] };
+        let expected: &[&str] =
+            if matches!(mode, "auto" | "tc") { &["tcx", "clsact"] } else { &[mode] };
         assert!(expected.iter().any(|hook| wan["ingress"] == *hook), "{mode}: {wan}");
         assert_ne!(wan["why"], "", "{mode}: what was chosen has a reason");
-        lab.client.tcp_exchange(&format!("{}:80", Lab::SERVER4), &[3; 40_000], SOON).unwrap_or_else(|e| panic!("{mode}: {e}"));
+        lab.client
+            .tcp_exchange(&format!("{}:80", Lab::SERVER4), &[3; 40_000], SOON)
+            .unwrap_or_else(|e| panic!("{mode}: {e}"));
         let denied = lab.client.connect(&format!("{}:81", Lab::SERVER4), SILENCE).unwrap_err();
         assert_eq!(denied.kind(), ErrorKind::TimedOut, "{mode}");
         assert_eq!(daemon.rule("web")["hits"], 1, "{mode}");
@@ -114,9 +126,11 @@ fn every_hook_mode_filters() {
 
 /// One HTTP/1.1 request over TCP from inside the gate: status and body.
 fn http(lab: &Lab, head: &str, body: &str) -> (u16, String) {
-    let mut stream = lab.gate.connect(&format!("127.0.0.1:{}", Daemon::PORT), SOON).expect("the daemon's port");
+    let mut stream =
+        lab.gate.connect(&format!("127.0.0.1:{}", Daemon::PORT), SOON).expect("the daemon's port");
     stream.set_read_timeout(Some(SOON)).expect("a time-out");
-    let request = format!("{head}\r\nConnection: close\r\nContent-Length: {}\r\n\r\n{body}", body.len());
+    let request =
+        format!("{head}\r\nConnection: close\r\nContent-Length: {}\r\n\r\n{body}", body.len());
     stream.write_all(request.as_bytes()).expect("a request sent");
     let mut answer = Vec::new();
     let _ = stream.read_to_end(&mut answer);
@@ -129,48 +143,83 @@ fn http(lab: &Lab, head: &str, body: &str) -> (u16, String) {
 fn bad_requests_get_clear_errors_and_the_daemon_lives() {
     let test = "e2e_daemon::bad_requests_get_clear_errors_and_the_daemon_lives";
     let Some(lab) = Lab::or_skip(test) else { return };
-    let Some(mut daemon) = Daemon::or_skip(test, &lab.gate, DaemonOptions::gate(POLICY)) else { return };
+    let Some(mut daemon) = Daemon::or_skip(test, &lab.gate, DaemonOptions::gate(POLICY)) else {
+        return;
+    };
     let host = format!("Host: 127.0.0.1:{}", Daemon::PORT);
     let token = daemon.token();
     let auth = format!("Authorization: Bearer {token}");
     let good = http(&lab, &format!("GET /api/v1/status HTTP/1.1\r\n{host}\r\n{auth}"), "");
     assert_eq!(good.0, 200, "{good:?}");
     let code = |body: &str| {
-        let value: Value = serde_json::from_str(body).unwrap_or_else(|e| panic!("not JSON ({e}): {body}"));
+        let value: Value =
+            serde_json::from_str(body).unwrap_or_else(|e| panic!("not JSON ({e}): {body}"));
         let words = value["error"]["message"].as_str().unwrap_or_default();
         assert!(words.len() > 5, "an error says what is wrong: {body}");
         value["error"]["code"].as_str().unwrap_or_default().to_owned()
     };
     for (what, head, body, status, expected) in [
         ("no token", format!("GET /api/v1/status HTTP/1.1\r\n{host}"), "", 401, "unauthorized"),
-        ("a wrong token", format!("GET /api/v1/status HTTP/1.1\r\n{host}\r\nAuthorization: Bearer 0123"), "", 401, "unauthorized"),
-        ("a foreign host", format!("GET /api/v1/status HTTP/1.1\r\nHost: evil.example\r\n{auth}"), "", 403, "bad-host"),
+        (
+            "a wrong token",
+            format!("GET /api/v1/status HTTP/1.1\r\n{host}\r\nAuthorization: Bearer 0123"),
+            "",
+            401,
+            "unauthorized",
+        ),
+        (
+            "a foreign host",
+            format!("GET /api/v1/status HTTP/1.1\r\nHost: evil.example\r\n{auth}"),
+            "",
+            403,
+            "bad-host",
+        ),
         (
             "a foreign origin",
-            format!("GET /api/v1/status HTTP/1.1\r\n{host}\r\n{auth}\r\nOrigin: http://evil.example"),
+            format!(
+                "GET /api/v1/status HTTP/1.1\r\n{host}\r\n{auth}\r\nOrigin: http://evil.example"
+            ),
             "",
             403,
             "bad-origin",
         ),
-        ("an unknown path", format!("GET /api/v1/nothing HTTP/1.1\r\n{host}\r\n{auth}"), "", 404, "not-found"),
-        ("a bad filter", format!("GET /api/v1/flows?filter=proto%3D%3D%28 HTTP/1.1\r\n{host}\r\n{auth}"), "", 400, "bad-filter"),
+        (
+            "an unknown path",
+            format!("GET /api/v1/nothing HTTP/1.1\r\n{host}\r\n{auth}"),
+            "",
+            404,
+            "not-found",
+        ),
+        (
+            "a bad filter",
+            format!("GET /api/v1/flows?filter=proto%3D%3D%28 HTTP/1.1\r\n{host}\r\n{auth}"),
+            "",
+            400,
+            "bad-filter",
+        ),
         (
             "broken JSON",
-            format!("POST /api/v1/policy/apply HTTP/1.1\r\n{host}\r\n{auth}\r\nContent-Type: application/json"),
+            format!(
+                "POST /api/v1/policy/apply HTTP/1.1\r\n{host}\r\n{auth}\r\nContent-Type: application/json"
+            ),
             "{\"text\": ",
             400,
             "bad-request",
         ),
         (
             "a bad policy",
-            format!("POST /api/v1/policy/apply HTTP/1.1\r\n{host}\r\n{auth}\r\nContent-Type: application/json"),
+            format!(
+                "POST /api/v1/policy/apply HTTP/1.1\r\n{host}\r\n{auth}\r\nContent-Type: application/json"
+            ),
             "{\"text\": \"rule x allow in tpc\"}",
             422,
             "policy-invalid",
         ),
         (
             "an edit of an old policy",
-            format!("POST /api/v1/policy/apply HTTP/1.1\r\n{host}\r\n{auth}\r\nContent-Type: application/json"),
+            format!(
+                "POST /api/v1/policy/apply HTTP/1.1\r\n{host}\r\n{auth}\r\nContent-Type: application/json"
+            ),
             "{\"text\": \"default in allow\", \"base_generation\": 77}",
             409,
             "generation-conflict",
@@ -189,7 +238,8 @@ fn refusal(lab: &Lab, daemon: &Daemon, args: &[String]) -> (i32, String) {
     let bin = sluice_bin().expect("checked by the caller");
     let child = lab.gate.command(bin).args(args).output().expect("running the binary");
     let _ = daemon;
-    let words = String::from_utf8_lossy(&child.stderr).into_owned() + &String::from_utf8_lossy(&child.stdout);
+    let words = String::from_utf8_lossy(&child.stderr).into_owned()
+        + &String::from_utf8_lossy(&child.stdout);
     (child.status.code().unwrap_or(-1), words)
 }
 
@@ -197,8 +247,11 @@ fn refusal(lab: &Lab, daemon: &Daemon, args: &[String]) -> (i32, String) {
 fn an_unknown_interface_is_named() {
     let test = "e2e_daemon::an_unknown_interface_is_named";
     let Some(lab) = Lab::or_skip(test) else { return };
-    let Some(bin) = sluice_bin() else { return skip(test, "SLUICE_BIN isn't set (run `cargo xtask test`)") };
-    let daemon = Daemon::prepare(&lab.gate, &bin, DaemonOptions::on(POLICY, &[("nope0", "auto")])).unwrap();
+    let Some(bin) = sluice_bin() else {
+        return skip(test, "SLUICE_BIN isn't set (run `cargo xtask test`)");
+    };
+    let daemon =
+        Daemon::prepare(&lab.gate, &bin, DaemonOptions::on(POLICY, &[("nope0", "auto")])).unwrap();
     let (code, words) = refusal(&lab, &daemon, &daemon.args());
     assert!(code > 0, "{words}");
     assert!(words.contains("nope0"), "{words}");
@@ -209,9 +262,15 @@ fn an_unknown_interface_is_named() {
 fn a_policy_with_mistakes_is_refused_with_its_lines() {
     let test = "e2e_daemon::a_policy_with_mistakes_is_refused_with_its_lines";
     let Some(lab) = Lab::or_skip(test) else { return };
-    let Some(daemon) = Daemon::or_skip(test, &lab.gate, DaemonOptions::gate(POLICY)) else { return };
+    let Some(daemon) = Daemon::or_skip(test, &lab.gate, DaemonOptions::gate(POLICY)) else {
+        return;
+    };
     let file = daemon.dir.join("bad.sluice");
-    std::fs::write(&file, "default in drop\nrule x allow in tpc to port 22\nrule y allow in tcp to port 99999\n").unwrap();
+    std::fs::write(
+        &file,
+        "default in drop\nrule x allow in tpc to port 22\nrule y allow in tcp to port 99999\n",
+    )
+    .unwrap();
     for verb in ["check", "apply"] {
         let output = daemon.cli(&[verb, &file.display().to_string()]);
         assert!(output.code > 0, "{verb}: {output:?}");
@@ -227,13 +286,19 @@ fn a_policy_with_mistakes_is_refused_with_its_lines() {
 fn another_abi_is_refused_with_both_numbers() {
     let test = "e2e_daemon::another_abi_is_refused_with_both_numbers";
     let Some(lab) = Lab::or_skip(test) else { return };
-    let Some(mut daemon) = Daemon::or_skip(test, &lab.gate, DaemonOptions::gate(POLICY)) else { return };
+    let Some(mut daemon) = Daemon::or_skip(test, &lab.gate, DaemonOptions::gate(POLICY)) else {
+        return;
+    };
     daemon.kill9();
     let control = daemon.pin_dir.join("CONTROL");
-    let old = sluice_tests::bpf::Map::pinned(&control).unwrap().lookup(&0u32.to_ne_bytes(), 8).unwrap();
+    let old =
+        sluice_tests::bpf::Map::pinned(&control).unwrap().lookup(&0u32.to_ne_bytes(), 8).unwrap();
     let mut changed = old.clone();
     changed[..4].copy_from_slice(&4711u32.to_ne_bytes());
-    sluice_tests::bpf::Map::pinned(&control).unwrap().update(&0u32.to_ne_bytes(), &changed).unwrap();
+    sluice_tests::bpf::Map::pinned(&control)
+        .unwrap()
+        .update(&0u32.to_ne_bytes(), &changed)
+        .unwrap();
     let (code, words) = refusal(&lab, &daemon, &daemon.args());
     assert!(code > 0, "{words}");
     let ours = u32::from_ne_bytes(old[..4].try_into().unwrap()).to_string();

@@ -9,7 +9,8 @@ use std::time::Duration;
 
 const SOON: Duration = Duration::from_secs(5);
 
-const OPEN: &str = "default in drop\ndefault out allow\nrule bulk allow in on wan0 tcp to port 9000\n";
+const OPEN: &str =
+    "default in drop\ndefault out allow\nrule bulk allow in on wan0 tcp to port 9000\n";
 
 fn lab_and_daemon(test: &str, policy: &str) -> Option<(Lab, Daemon)> {
     let lab = Lab::or_skip(test)?;
@@ -33,7 +34,12 @@ fn a_transfer_outlives_a_policy_that_still_allows_it() {
         transfer.advance(1_000_000, SOON).unwrap();
         transfer.finish().unwrap();
     }
-    assert_eq!(daemon.json(&["stats"])["dropped_packets"], 0, "no packet was lost on the way: {}", daemon.json(&["stats"]));
+    assert_eq!(
+        daemon.json(&["stats"])["dropped_packets"],
+        0,
+        "no packet was lost on the way: {}",
+        daemon.json(&["stats"])
+    );
 }
 
 #[test]
@@ -45,10 +51,17 @@ fn a_transfer_is_cut_by_a_policy_that_forbids_it() {
     daemon.apply("default in drop\ndefault out allow\nrule cut drop in on wan0 tcp to port 9000\n");
     // What was on its way may still arrive.
     std::thread::sleep(Duration::from_millis(100));
-    assert!(transfer.stalls_for(Duration::from_millis(1500)), "the transfer goes on under a policy that forbids it");
+    assert!(
+        transfer.stalls_for(Duration::from_millis(1500)),
+        "the transfer goes on under a policy that forbids it"
+    );
     assert!(daemon.rule("cut")["hits"].as_u64() > Some(0));
     // The CLI tells of it while it remembers ended flows; the flow isn't a live one in any case.
-    let live = daemon.flows("proto=tcp and dport=9000").into_iter().filter(|row| row["ended"].is_null()).count();
+    let live = daemon
+        .flows("proto=tcp and dport=9000")
+        .into_iter()
+        .filter(|row| row["ended"].is_null())
+        .count();
     assert_eq!(live, 0);
     // Allowed again: the retransmissions take the connection up in mid-stream.
     daemon.apply(OPEN);
@@ -68,7 +81,11 @@ fn twins() -> (String, String) {
     a.push_str("rule yes allow in on wan0 udp to port 53\n");
     b.push_str("rule well allow in on wan0 udp from 10.77.1.0/24 port 1024-65535 to 10.77.2.2 port { 50-55 }\n");
     for i in 0..90 {
-        let _ = writeln!(b, "rule b{i} drop in tcp from 198.51.{i}.0/25 port {} flags syn/syn,ack", 2000 + i);
+        let _ = writeln!(
+            b,
+            "rule b{i} drop in tcp from 198.51.{i}.0/25 port {} flags syn/syn,ack",
+            2000 + i
+        );
     }
     b.push_str("rule no drop in on wan0 udp\n");
     (a, b)

@@ -1,7 +1,9 @@
 //! Real traffic through a real gate: what the policy allows arrives, what it denies doesn't, and the
 //! flows' totals are what was sent.
 
-use sluice_tests::lab::{Daemon, DaemonOptions, Lab, NetNs, RawSocket, TcpEcho, UdpEcho, udp_exchange, wait_for};
+use sluice_tests::lab::{
+    Daemon, DaemonOptions, Lab, NetNs, RawSocket, TcpEcho, UdpEcho, udp_exchange, wait_for,
+};
 use sluice_tests::packet::Packet;
 use std::io::{ErrorKind, Read, Write};
 use std::time::{Duration, Instant};
@@ -39,15 +41,24 @@ fn tcp_is_allowed_dropped_and_rejected_in_both_families() {
     };
     let _servers: Vec<_> = SERVERS
         .iter()
-        .flat_map(|server| [80, 81, 23].map(|port| TcpEcho::start(&lab.server, &format!("{server}:{port}")).unwrap()))
+        .flat_map(|server| {
+            [80, 81, 23]
+                .map(|port| TcpEcho::start(&lab.server, &format!("{server}:{port}")).unwrap())
+        })
         .collect();
     for server in SERVERS {
-        lab.client.tcp_exchange(&format!("{server}:80"), &[7; 50_000], SOON).unwrap_or_else(|e| panic!("{server}: {e}"));
+        lab.client
+            .tcp_exchange(&format!("{server}:80"), &[7; 50_000], SOON)
+            .unwrap_or_else(|e| panic!("{server}: {e}"));
         let dropped = lab.client.connect(&format!("{server}:81"), SILENCE).unwrap_err();
         assert_eq!(dropped.kind(), ErrorKind::TimedOut, "{server}: a dropped SYN is silence");
         let start = Instant::now();
         let rejected = lab.client.connect(&format!("{server}:23"), SOON).unwrap_err();
-        assert_eq!(rejected.kind(), ErrorKind::ConnectionRefused, "{server}: a rejected SYN gets a RST");
+        assert_eq!(
+            rejected.kind(),
+            ErrorKind::ConnectionRefused,
+            "{server}: a rejected SYN gets a RST"
+        );
         assert!(start.elapsed() < Duration::from_secs(1), "{server}: and at once");
     }
     assert_eq!(daemon.rule("web")["hits"], 2, "one hit a connection: {}", daemon.rule("web"));
@@ -64,15 +75,26 @@ fn udp_is_allowed_dropped_and_rejected_in_both_families() {
     };
     let _servers: Vec<_> = SERVERS
         .iter()
-        .flat_map(|server| [53, 54, 7].map(|port| UdpEcho::start(&lab.server, &format!("{server}:{port}")).unwrap()))
+        .flat_map(|server| {
+            [53, 54, 7]
+                .map(|port| UdpEcho::start(&lab.server, &format!("{server}:{port}")).unwrap())
+        })
         .collect();
-    let timed_out = |error: &std::io::Error| matches!(error.kind(), ErrorKind::TimedOut | ErrorKind::WouldBlock);
+    let timed_out = |error: &std::io::Error| {
+        matches!(error.kind(), ErrorKind::TimedOut | ErrorKind::WouldBlock)
+    };
     for server in SERVERS {
-        udp_exchange(&lab.client, 0, &format!("{server}:53"), b"query", SOON).unwrap_or_else(|e| panic!("{server}: {e}"));
-        let dropped = udp_exchange(&lab.client, 0, &format!("{server}:54"), b"query", SILENCE).unwrap_err();
+        udp_exchange(&lab.client, 0, &format!("{server}:53"), b"query", SOON)
+            .unwrap_or_else(|e| panic!("{server}: {e}"));
+        let dropped =
+            udp_exchange(&lab.client, 0, &format!("{server}:54"), b"query", SILENCE).unwrap_err();
         assert!(timed_out(&dropped), "{server}: a dropped datagram is silence, not {dropped}");
-        let rejected = udp_exchange(&lab.client, 0, &format!("{server}:7"), b"query", SOON).unwrap_err();
-        assert!(!timed_out(&rejected), "{server}: a rejected datagram is answered with an ICMP error");
+        let rejected =
+            udp_exchange(&lab.client, 0, &format!("{server}:7"), b"query", SOON).unwrap_err();
+        assert!(
+            !timed_out(&rejected),
+            "{server}: a rejected datagram is answered with an ICMP error"
+        );
     }
     assert_eq!(daemon.rule("dns")["hits"], 2);
     assert_eq!(daemon.rule("echo")["hits"], 2);
@@ -80,7 +102,8 @@ fn udp_is_allowed_dropped_and_rejected_in_both_families() {
 
 #[test]
 fn pings_are_allowed_and_dropped_in_both_families() {
-    let Some((lab, daemon)) = lab_and_daemon("e2e_traffic::pings_are_allowed_and_dropped_in_both_families", POLICY)
+    let Some((lab, daemon)) =
+        lab_and_daemon("e2e_traffic::pings_are_allowed_and_dropped_in_both_families", POLICY)
     else {
         return;
     };
@@ -115,9 +138,15 @@ fn tagged_frames_are_judged_by_what_they_carry() {
         raw.send(&frame(&[5], 4003, 99));
     }
     let flow = |sport: u16| daemon.flows(&format!("sport={sport}"));
-    wait_for("the tagged flows", SOON, || (flow(4001).len() + flow(4002).len() == 2).then_some(())).unwrap();
+    wait_for("the tagged flows", SOON, || (flow(4001).len() + flow(4002).len() == 2).then_some(()))
+        .unwrap();
     wait_for("their packets", SOON, || (flow(4002)[0]["packets"] == 3).then_some(())).unwrap();
-    assert_eq!((&flow(4001)[0]["vlan"], &flow(4001)[0]["bytes"]), (&5.into(), &(3 * 48).into()), "{:?}", flow(4001));
+    assert_eq!(
+        (&flow(4001)[0]["vlan"], &flow(4001)[0]["bytes"]),
+        (&5.into(), &(3 * 48).into()),
+        "{:?}",
+        flow(4001)
+    );
     assert_eq!(flow(4002)[0]["vlan"], 6, "the outer tag: {:?}", flow(4002));
     assert!(flow(4003).is_empty(), "a denied packet makes no flow");
     assert_eq!(daemon.rule("default in")["hits"], 3);
@@ -129,20 +158,32 @@ fn fragmented_datagrams_follow_their_first_fragment() {
     let Some((lab, daemon)) = lab_and_daemon(test, POLICY) else { return };
     let _servers: Vec<_> = SERVERS
         .iter()
-        .flat_map(|server| [53, 54].map(|port| UdpEcho::start(&lab.server, &format!("{server}:{port}")).unwrap()))
+        .flat_map(|server| {
+            [53, 54].map(|port| UdpEcho::start(&lab.server, &format!("{server}:{port}")).unwrap())
+        })
         .collect();
     for server in SERVERS {
-        udp_exchange(&lab.client, 0, &format!("{server}:53"), &[9; 9000], SOON).unwrap_or_else(|e| panic!("{server}: {e}"));
-        udp_exchange(&lab.client, 0, &format!("{server}:54"), &[9; 9000], SILENCE).expect_err("denied in fragments too");
+        udp_exchange(&lab.client, 0, &format!("{server}:53"), &[9; 9000], SOON)
+            .unwrap_or_else(|e| panic!("{server}: {e}"));
+        udp_exchange(&lab.client, 0, &format!("{server}:54"), &[9; 9000], SILENCE)
+            .expect_err("denied in fragments too");
     }
     assert_eq!(daemon.reason("fragment-without-first"), 0);
     assert_eq!(daemon.reason("bad-fragment"), 0);
     // A later fragment alone.
     let raw = RawSocket::open(&lab.client, "c0").unwrap();
     let (from, to) = (lab.client.mac("c0").unwrap(), lab.gate.mac("wan0").unwrap());
-    let lone = Packet::new().macs(from, to).ipv4(Lab::CLIENT4, Lab::SERVER4).udp(1, 53).fill(64).fragments(32, 77);
+    let lone = Packet::new()
+        .macs(from, to)
+        .ipv4(Lab::CLIENT4, Lab::SERVER4)
+        .udp(1, 53)
+        .fill(64)
+        .fragments(32, 77);
     raw.send(&lone[1].build());
-    wait_for("the lone fragment", SOON, || (daemon.reason("fragment-without-first") == 1).then_some(())).unwrap();
+    wait_for("the lone fragment", SOON, || {
+        (daemon.reason("fragment-without-first") == 1).then_some(())
+    })
+    .unwrap();
 }
 
 #[test]
@@ -179,7 +220,9 @@ fn totals_of_crafted_flows_are_what_was_sent() {
             {
                 None
             }
-            other => Some(format!("port {port}: {packets} packets and {bytes} bytes each way; seen {other:?}")),
+            other => Some(format!(
+                "port {port}: {packets} packets and {bytes} bytes each way; seen {other:?}"
+            )),
         })
     };
     let mut wrong = None;
@@ -210,7 +253,8 @@ fn totals_of_tcp_are_the_segments_the_kernel_sent() {
     let settled = wait_for("the flow's totals", SOON, || {
         seen = daemon.flows("proto=tcp and dport=80");
         let row = seen.first()?;
-        (row["packets"] == sent(&lab.client) && row["reply_packets"] == sent(&lab.server)).then_some(())
+        (row["packets"] == sent(&lab.client) && row["reply_packets"] == sent(&lab.server))
+            .then_some(())
     });
     let (there, back) = (sent(&lab.client), sent(&lab.server));
     assert!(settled.is_ok(), "the kernels sent {there} and {back} segments; flows: {seen:?}");
@@ -231,11 +275,15 @@ fn events_add_up() {
     let mut seen = serde_json::Value::Null;
     let settled = wait_for("the account of events", Duration::from_secs(10), || {
         seen = daemon.json(&["stats"]);
-        let class = |name: &str| seen["events"].as_array()?.iter().find(|row| row["class"] == name).cloned();
+        let class = |name: &str| {
+            seen["events"].as_array()?.iter().find(|row| row["class"] == name).cloned()
+        };
         let n = |row: &serde_json::Value, field: &str| row[field].as_u64().unwrap_or(0);
         let (new, verdict) = (class("new")?, class("verdict")?);
-        let adds_up = |row: &serde_json::Value| n(row, "produced") == n(row, "delivered") + n(row, "lost");
-        let all = n(&new, "produced") == FLOWS && n(&verdict, "produced") + n(&verdict, "suppressed") == FLOWS;
+        let adds_up =
+            |row: &serde_json::Value| n(row, "produced") == n(row, "delivered") + n(row, "lost");
+        let all = n(&new, "produced") == FLOWS
+            && n(&verdict, "produced") + n(&verdict, "suppressed") == FLOWS;
         (all && adds_up(&new) && adds_up(&verdict)).then_some(())
     });
     assert!(settled.is_ok(), "{FLOWS} flows and as many refusals: {}", seen["events"]);

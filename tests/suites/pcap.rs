@@ -12,7 +12,8 @@ fn corpus(test: &str) -> Option<Vec<(String, Vec<Vec<u8>>)>> {
         skip::skip(test, "no capture corpus at ../shared/data/pcap");
         return None;
     };
-    let mut files: Vec<_> = std::fs::read_dir(folder).expect("a readable folder").flatten().map(|e| e.path()).collect();
+    let mut files: Vec<_> =
+        std::fs::read_dir(folder).expect("a readable folder").flatten().map(|e| e.path()).collect();
     files.sort();
     let all: Vec<_> = files
         .iter()
@@ -68,7 +69,12 @@ fn parser_and_oracle_agree_on_every_capture() {
             let cuts = if i < 2 { 0..=frame.len().min(200) } else { frame.len()..=frame.len() };
             for cut in cuts.chain([frame.len()]) {
                 let bytes = &frame[..cut];
-                assert_eq!(parsed(bytes), oracle(bytes), "{name}, packet {i}, {cut} bytes: {}", packet::hex(bytes));
+                assert_eq!(
+                    parsed(bytes),
+                    oracle(bytes),
+                    "{name}, packet {i}, {cut} bytes: {}",
+                    packet::hex(bytes)
+                );
                 count += 1;
             }
         }
@@ -82,7 +88,9 @@ fn the_kernel_survives_every_capture_and_agrees_with_the_parser() {
     let Some(corpus) = corpus(test) else { return };
     let Some(mut kernel) = Kernel::or_skip(test) else { return };
     // Everything passes, whatever it is, so that only the reason tells what the kernel made of it.
-    kernel.install("default in allow\ndefault out allow\noption malformed allow\noption fragments allow\n");
+    kernel.install(
+        "default in allow\ndefault out allow\noption malformed allow\noption fragments allow\n",
+    );
     let ns = kernel.namespace().clone();
     let mut count = 0;
     ns.run(|| {
@@ -97,8 +105,16 @@ fn the_kernel_survives_every_capture_and_agrees_with_the_parser() {
                     let Some((fate, data)) = kernel.run(hook, 0, frame) else { continue };
                     assert_eq!((fate, &data), (Fate::Pass, frame), "{name}, packet {i}, {hook:?}");
                     let now = kernel.counters().reasons;
-                    let counted: Vec<_> = now.iter().filter(|(key, n)| before.get(*key) != Some(*n)).map(|(key, _)| key.1).collect();
-                    assert_eq!(counted.len(), 1, "{name}, packet {i}, {hook:?}: one reason, not {counted:?}");
+                    let counted: Vec<_> = now
+                        .iter()
+                        .filter(|(key, n)| before.get(*key) != Some(*n))
+                        .map(|(key, _)| key.1)
+                        .collect();
+                    assert_eq!(
+                        counted.len(),
+                        1,
+                        "{name}, packet {i}, {hook:?}: one reason, not {counted:?}"
+                    );
                     check(counted[0], frame, &format!("{name}, packet {i}, {hook:?}"));
                     before = now;
                     count += 1;
@@ -119,5 +135,8 @@ fn check(reason: &str, frame: &[u8], context: &str) {
         Ok(Parsed::Ip) if facts.is_neighbour_discovery() => &["neighbour-discovery"],
         Ok(Parsed::Ip) => &["default", "established", "related", "fragment-without-first"],
     };
-    assert!(expected.contains(&reason), "{context}: the kernel says {reason}, the parser {expected:?}");
+    assert!(
+        expected.contains(&reason),
+        "{context}: the kernel says {reason}, the parser {expected:?}"
+    );
 }

@@ -80,7 +80,9 @@ impl Bench {
 
     /// Whether a frame can be run at a hook at all.
     fn takes(&self, hook: Hook, frame: &[u8]) -> bool {
-        self.kernel.namespace().run(|| hook == Hook::Xdp || self.kernel.run(hook, 1, frame).is_some())
+        self.kernel
+            .namespace()
+            .run(|| hook == Hook::Xdp || self.kernel.run(hook, 1, frame).is_some())
     }
 
     /// Begins a case: its policy, and nothing remembered.
@@ -115,7 +117,10 @@ impl Bench {
         assert_eq!(counted.len(), 1, "one reason a packet, not {counted:?}; {context}");
         let ((verdict, reason), packets, bytes) = counted[0];
         assert_eq!((packets, bytes), (1, frame.len() as u64), "{context}");
-        let same = matches!((verdict, fate), ("allow", Fate::Pass) | ("drop", Fate::Drop) | ("reject", Fate::Answer));
+        let same = matches!(
+            (verdict, fate),
+            ("allow", Fate::Pass) | ("drop", Fate::Drop) | ("reject", Fate::Answer)
+        );
         assert!(same, "counted as {verdict}, but {fate:?}; {context}");
         if fate == Fate::Pass {
             assert_eq!(data, frame, "what passes is left as it was; {context}");

@@ -20,7 +20,8 @@ use std::collections::BTreeMap;
 pub const ROUNDS: usize = 9;
 
 /// The cases by name, in the order they are printed.
-pub const CASES: [&str; 6] = ["1 rule", "10 rules", "100 rules", "1000 rules", "established", "drop"];
+pub const CASES: [&str; 6] =
+    ["1 rule", "10 rules", "100 rules", "1000 rules", "established", "drop"];
 
 /// Number of rules of a case, where it is about rules.
 fn rules_of(case: &str) -> Option<usize> {
@@ -36,7 +37,12 @@ const PORTS: (u16, u16) = (4000, 5353);
 
 /// The packet that everybody gets: UDP, 64 bytes on the wire.
 fn packet(src_mac: [u8; 6], dst_mac: [u8; 6]) -> Vec<u8> {
-    crate::packet::Packet::new().macs(src_mac, dst_mac).ipv4(SRC, DST).udp(PORTS.0, PORTS.1).fill(18).build()
+    crate::packet::Packet::new()
+        .macs(src_mac, dst_mac)
+        .ipv4(SRC, DST)
+        .udp(PORTS.0, PORTS.1)
+        .fill(18)
+        .build()
 }
 
 /// Addresses (with prefix) and port ranges of rule number `i` of `n`: the last one matches the packet,

@@ -23,7 +23,12 @@ pub struct Sample {
 }
 
 impl Sample {
-    pub(super) fn new(subject: &'static str, case: &'static str, unit: &'static str, runs: &[f64]) -> Self {
+    pub(super) fn new(
+        subject: &'static str,
+        case: &'static str,
+        unit: &'static str,
+        runs: &[f64],
+    ) -> Self {
         let mut sorted = runs.to_vec();
         sorted.sort_by(f64::total_cmp);
         let at = |i: usize| sorted.get(i).copied().unwrap_or(f64::NAN);
@@ -32,7 +37,15 @@ impl Sample {
         } else {
             (at(sorted.len() / 2) + at((sorted.len() / 2).wrapping_sub(1))) / 2.0
         };
-        Self { subject, case, unit, runs: sorted.len(), min: at(0), median, max: at(sorted.len().wrapping_sub(1)) }
+        Self {
+            subject,
+            case,
+            unit,
+            runs: sorted.len(),
+            min: at(0),
+            median,
+            max: at(sorted.len().wrapping_sub(1)),
+        }
     }
 }
 
@@ -61,14 +74,17 @@ pub fn print_table(samples: &[Sample]) {
             columns.push((s.subject, s.unit));
         }
     }
-    let title = |column: &(&str, &str)| if column.0 == "ratio" { column.1.to_owned() } else { column.0.to_owned() };
+    let title = |column: &(&str, &str)| {
+        if column.0 == "ratio" { column.1.to_owned() } else { column.0.to_owned() }
+    };
     print!("{:<12}", "");
     columns.iter().for_each(|column| print!("{:>24}", title(column)));
     println!();
     for case in CASES {
         print!("{case:<12}");
         for (subject, unit) in &columns {
-            let found = samples.iter().find(|s| (s.subject, s.unit, s.case) == (*subject, *unit, case));
+            let found =
+                samples.iter().find(|s| (s.subject, s.unit, s.case) == (*subject, *unit, case));
             let cell = match found {
                 Some(s) if s.subject == "ratio" => format!("{:.2}x", s.median),
                 Some(s) => format!("{:.1} ({:.0}-{:.0})", s.median, s.min, s.max),
@@ -78,7 +94,9 @@ pub fn print_table(samples: &[Sample]) {
         }
         println!();
     }
-    println!("ns a packet over an empty program: median (least-most) of the rounds; x: Sluice's median over the peer's");
+    println!(
+        "ns a packet over an empty program: median (least-most) of the rounds; x: Sluice's median over the peer's"
+    );
 }
 
 #[cfg(test)]

@@ -65,14 +65,21 @@ impl XdpFilter {
         }
         let pair = Pair::new()?;
         let words = |error: std::io::Error| error.to_string();
-        let run = |args: &[&str]| pair.near.exec("xdp-filter", args).map_err(|error| error.to_string());
+        let run =
+            |args: &[&str]| pair.near.exec("xdp-filter", args).map_err(|error| error.to_string());
         // All its features, as it loads by default: the program that can match what ours can (addresses
         // and ports of both families).
         run(&["load", "b0", "-m", "skb", "-p", "allow"])?;
         run(&["ip", DST, "-m", "dst"])?;
-        let links = pair.near.exec("ip", &["-j", "-d", "link", "show", "dev", "b0"]).map_err(|error| error.to_string())?;
-        let links: serde_json::Value = serde_json::from_str(&links).map_err(|error| error.to_string())?;
-        let id = links[0]["xdp"]["prog"]["id"].as_u64().ok_or_else(|| format!("no program on b0: {links}"))?;
+        let links = pair
+            .near
+            .exec("ip", &["-j", "-d", "link", "show", "dev", "b0"])
+            .map_err(|error| error.to_string())?;
+        let links: serde_json::Value =
+            serde_json::from_str(&links).map_err(|error| error.to_string())?;
+        let id = links[0]["xdp"]["prog"]["id"]
+            .as_u64()
+            .ok_or_else(|| format!("no program on b0: {links}"))?;
         let addresses = Map::pinned(&Path::new(PINS).join("filter_ipv4")).map_err(words)?;
         let key: Ipv4Addr = DST.parse().map_err(|_| "an address")?;
         let cpus = aya::util::nr_cpus().map_err(|(_, error)| error.to_string())?;
@@ -91,7 +98,9 @@ impl XdpFilter {
         for i in 0..1000u32 {
             let key = (u32::from(Ipv4Addr::new(203, 0, 0, 0)) + i).to_be_bytes();
             if (i as usize) + 1 < count {
-                self.addresses.update(&key, &self.flags).expect("xdp-filter's map takes an address");
+                self.addresses
+                    .update(&key, &self.flags)
+                    .expect("xdp-filter's map takes an address");
             } else {
                 // Absent already, where it was never written.
                 let _ = self.addresses.delete(&key);
@@ -115,7 +124,9 @@ impl Subject for XdpFilter {
         self.fill(count);
         self.pair.near.run(|| {
             bpf::pin_to_cpu(0);
-            let time = |program: &Program| program.time_xdp(&self.pair.frame, self.pair.index, REPEAT).expect("a test run");
+            let time = |program: &Program| {
+                program.time_xdp(&self.pair.frame, self.pair.index, REPEAT).expect("a test run")
+            };
             let ((empty, _), (theirs, code)) = (time(&self.empty), time(&self.program));
             assert_eq!(code, 1, "xdp-filter drops the packet");
             Some(theirs - empty)
@@ -154,10 +165,14 @@ impl Nftables {
     }
 
     fn ruleset(case: &str) -> String {
-        let mut text = String::from("flush ruleset\ntable ip bench {\n chain pre {\n  type filter hook prerouting priority 0;");
+        let mut text = String::from(
+            "flush ruleset\ntable ip bench {\n chain pre {\n  type filter hook prerouting priority 0;",
+        );
         match case {
             "drop" => text.push_str(" policy drop;\n"),
-            "established" => text.push_str(" policy accept;\n  ct state established counter drop\n"),
+            "established" => {
+                text.push_str(" policy accept;\n  ct state established counter drop\n")
+            }
             _ => {
                 text.push_str(" policy accept;\n");
                 let n = rules_of(case).unwrap_or(1);
@@ -188,15 +203,29 @@ impl Nftables {
     }
 
     fn nft(&self, text: &str) {
-        let mut child = self.pair.near.command("nft").args(["-f", "-"]).stdin(Stdio::piped()).spawn().expect("nft");
-        child.stdin.take().expect("its input").write_all(text.as_bytes()).expect("a rule set written");
+        let mut child = self
+            .pair
+            .near
+            .command("nft")
+            .args(["-f", "-"])
+            .stdin(Stdio::piped())
+            .spawn()
+            .expect("nft");
+        child
+            .stdin
+            .take()
+            .expect("its input")
+            .write_all(text.as_bytes())
+            .expect("a rule set written");
         assert!(child.wait().expect("nft's end").success(), "nft refuses:\n{text}");
     }
 
     /// A real exchange with the packet's own addresses and ports, so that conntrack calls it established.
     fn talk(&self) {
-        let server = self.pair.near.run(|| UdpSocket::bind((DST, PORTS.1))).expect("the server's port");
-        let client = self.pair.far.run(|| UdpSocket::bind((SRC, PORTS.0))).expect("the client's port");
+        let server =
+            self.pair.near.run(|| UdpSocket::bind((DST, PORTS.1))).expect("the server's port");
+        let client =
+            self.pair.far.run(|| UdpSocket::bind((SRC, PORTS.0))).expect("the client's port");
         for socket in [&server, &client] {
             socket.set_read_timeout(Some(Duration::from_secs(2))).expect("a time-out");
         }
@@ -224,11 +253,17 @@ impl Subject for Nftables {
         let before = unseen();
         let cost = self.pair.near.run(|| {
             bpf::pin_to_cpu(0);
-            let time = |program: &Program| program.time_live(&self.pair.frame, self.pair.index, repeat).expect("a live run");
+            let time = |program: &Program| {
+                program.time_live(&self.pair.frame, self.pair.index, repeat).expect("a live run")
+            };
             let (dropped, passed) = (time(&self.drop), time(&self.pass));
             passed - dropped
         });
-        assert_eq!(unseen(), before, "{case}: every frame was dropped by the rules, none reached UDP");
+        assert_eq!(
+            unseen(),
+            before,
+            "{case}: every frame was dropped by the rules, none reached UDP"
+        );
         Some(cost)
     }
 }

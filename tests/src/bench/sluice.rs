@@ -23,7 +23,11 @@ impl Sluice {
             .ok_or("SLUICE_BPF_OBJECT isn't set: run `cargo xtask bench packet`")?;
         let object = std::fs::read(object).map_err(|error| error.to_string())?;
         let empty = Program::returning(2).map_err(|error| format!("the empty program: {error}"))?;
-        Ok(Self { kernel: Kernel::load(&object), empty, frame: packet([2, 0, 0, 0, 0, 1], [2, 0, 0, 0, 0, 2]) })
+        Ok(Self {
+            kernel: Kernel::load(&object),
+            empty,
+            frame: packet([2, 0, 0, 0, 0, 1], [2, 0, 0, 0, 0, 2]),
+        })
     }
 
     /// Policy of a case, and what becomes of the packet.
@@ -36,7 +40,10 @@ impl Sluice {
                 let mut text = String::from("default in allow\n");
                 for i in 0..n {
                     let (src, dst, (low, high)) = rule(i, n);
-                    let _ = writeln!(text, "rule r{i} drop in udp from {src} port 1024-65535 to {dst} port {low}-{high}");
+                    let _ = writeln!(
+                        text,
+                        "rule r{i} drop in udp from {src} port 1024-65535 to {dst} port {low}-{high}"
+                    );
                 }
                 (text, Fate::Drop)
             }
@@ -60,7 +67,9 @@ impl Subject for Sluice {
             let (seen, _) = self.kernel.run(Hook::Xdp, 0, &self.frame).expect("a whole frame");
             assert_eq!(seen, fate, "{case}: the packet must meet what is measured");
             let (_, xdp) = self.kernel.programs()[0];
-            let time = |program: &Program| program.time_xdp(&self.frame, index, REPEAT).expect("a test run").0;
+            let time = |program: &Program| {
+                program.time_xdp(&self.frame, index, REPEAT).expect("a test run").0
+            };
             let (empty, ours) = (time(&self.empty), time(xdp));
             Some(ours - empty)
         })

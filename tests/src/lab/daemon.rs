@@ -27,7 +27,10 @@ impl DaemonOptions {
     pub fn on(policy: &str, ifaces: &[(&str, &str)]) -> Self {
         Self {
             policy: policy.to_owned(),
-            ifaces: ifaces.iter().map(|(name, mode)| ((*name).to_owned(), (*mode).to_owned())).collect(),
+            ifaces: ifaces
+                .iter()
+                .map(|(name, mode)| ((*name).to_owned(), (*mode).to_owned()))
+                .collect(),
             extra: Vec::new(),
         }
     }
@@ -65,7 +68,8 @@ impl CliOutput {
     /// Where it isn't, or the command failed.
     pub fn json(&self) -> serde_json::Value {
         assert_eq!(self.code, 0, "the command failed: {self:?}");
-        serde_json::from_str(&self.stdout).unwrap_or_else(|error| panic!("not JSON ({error}): {self:?}"))
+        serde_json::from_str(&self.stdout)
+            .unwrap_or_else(|error| panic!("not JSON ({error}): {self:?}"))
     }
 }
 
@@ -76,7 +80,9 @@ impl CliOutput {
     /// Where a line isn't, or the command failed.
     pub fn json_lines(&self) -> Vec<serde_json::Value> {
         assert_eq!(self.code, 0, "the command failed: {self:?}");
-        let value = |line| serde_json::from_str(line).unwrap_or_else(|error| panic!("not JSON ({error}): {line}"));
+        let value = |line| {
+            serde_json::from_str(line).unwrap_or_else(|error| panic!("not JSON ({error}): {line}"))
+        };
         self.stdout.lines().map(value).collect()
     }
 }
@@ -102,7 +108,8 @@ impl Daemon {
             crate::skip::skip(test, "SLUICE_BIN isn't set (run `cargo xtask test`)");
             return None;
         };
-        let mut daemon = Self::prepare(ns, &bin, options).unwrap_or_else(|error| panic!("preparing a daemon: {error}"));
+        let mut daemon = Self::prepare(ns, &bin, options)
+            .unwrap_or_else(|error| panic!("preparing a daemon: {error}"));
         daemon.start();
         Some(daemon)
     }
@@ -115,10 +122,13 @@ impl Daemon {
         sweep_leftovers();
         let unique = format!("{}-{}", std::process::id(), COUNT.fetch_add(1, SeqCst));
         let dir = std::env::temp_dir().join(format!("sluice-test-{unique}"));
-        std::fs::create_dir_all(dir.join("state")).map_err(LabError::system("making a daemon's folder"))?;
-        std::fs::write(dir.join("policy.sluice"), &options.policy).map_err(LabError::system("writing a policy"))?;
+        std::fs::create_dir_all(dir.join("state"))
+            .map_err(LabError::system("making a daemon's folder"))?;
+        std::fs::write(dir.join("policy.sluice"), &options.policy)
+            .map_err(LabError::system("writing a policy"))?;
         // An empty configuration: the machine's own must play no part.
-        std::fs::write(dir.join("sluice.toml"), "").map_err(LabError::system("writing a configuration"))?;
+        std::fs::write(dir.join("sluice.toml"), "")
+            .map_err(LabError::system("writing a configuration"))?;
         let pin_dir = PathBuf::from(format!("/sys/fs/bpf/sluice-test-{unique}"));
         Ok(Self { ns: ns.clone(), bin: bin.to_owned(), options, dir, pin_dir, child: None })
     }
@@ -148,7 +158,11 @@ impl Daemon {
     /// # Panics
     /// Where it doesn't within 20 s, or ends, with its log.
     pub fn start(&mut self) {
-        let log = std::fs::File::options().create(true).append(true).open(self.dir.join("log")).expect("a log file");
+        let log = std::fs::File::options()
+            .create(true)
+            .append(true)
+            .open(self.dir.join("log"))
+            .expect("a log file");
         let child = self
             .ns
             .command(&self.bin)
@@ -163,12 +177,18 @@ impl Daemon {
         let mut ended = None;
         let up = wait_for("the daemon answering", Duration::from_secs(20), || {
             ended = self.child.as_mut().and_then(|child| child.try_wait().ok().flatten());
-            if ended.is_some() { Some(false) } else { (self.cli(&["status"]).code == 0).then_some(true) }
+            if ended.is_some() {
+                Some(false)
+            } else {
+                (self.cli(&["status"]).code == 0).then_some(true)
+            }
         });
         match up {
             Ok(true) => {}
             Ok(false) => panic!("the daemon ended ({ended:?}); its log:\n{}", self.log()),
-            Err(late) => panic!("{late}; last answer {:?}; its log:\n{}", self.cli(&["status"]), self.log()),
+            Err(late) => {
+                panic!("{late}; last answer {:?}; its log:\n{}", self.cli(&["status"]), self.log())
+            }
         }
     }
 
@@ -214,7 +234,9 @@ impl Daemon {
     pub fn rows(&self, args: &[&str]) -> Vec<serde_json::Value> {
         let output = self.cli(&[&["--json"], args].concat());
         assert_eq!(output.code, 0, "the command failed: {output:?}");
-        let parse = |line| serde_json::from_str(line).unwrap_or_else(|error| panic!("not JSON ({error}): {line}"));
+        let parse = |line| {
+            serde_json::from_str(line).unwrap_or_else(|error| panic!("not JSON ({error}): {line}"))
+        };
         output.stdout.lines().map(parse).collect()
     }
 
@@ -240,7 +262,11 @@ impl Daemon {
     pub fn reason(&self, name: &str) -> u64 {
         let stats = self.json(&["stats"]);
         let reasons = stats["reasons"].as_array().cloned().unwrap_or_default();
-        reasons.iter().filter(|row| row["reason"] == name).filter_map(|row| row["packets"].as_u64()).sum()
+        reasons
+            .iter()
+            .filter(|row| row["reason"] == name)
+            .filter_map(|row| row["packets"].as_u64())
+            .sum()
     }
 
     /// Applies another policy through the CLI.
@@ -260,7 +286,10 @@ impl Daemon {
     /// # Panics
     /// Where the daemon made none.
     pub fn token(&self) -> String {
-        std::fs::read_to_string(self.dir.join("state/token")).expect("a token file").trim().to_owned()
+        std::fs::read_to_string(self.dir.join("state/token"))
+            .expect("a token file")
+            .trim()
+            .to_owned()
     }
 
     /// Process id.
@@ -289,7 +318,9 @@ impl Daemon {
         let Some(mut child) = self.child.take() else { return 0 };
         // SAFETY: kill takes numbers; the process is a child that hasn't been waited for.
         unsafe { libc::kill(child.id() as i32, libc::SIGTERM) };
-        let status = wait_for("the daemon ending on SIGTERM", Duration::from_secs(10), || child.try_wait().ok().flatten());
+        let status = wait_for("the daemon ending on SIGTERM", Duration::from_secs(10), || {
+            child.try_wait().ok().flatten()
+        });
         match status {
             Ok(status) => status.code().unwrap_or(-1),
             Err(late) => {

@@ -55,7 +55,11 @@ impl LabError {
 ///
 /// # Errors
 /// [`LabError::Late`] after `limit`.
-pub fn wait_for<T>(what: &str, limit: Duration, mut probe: impl FnMut() -> Option<T>) -> Result<T, LabError> {
+pub fn wait_for<T>(
+    what: &str,
+    limit: Duration,
+    mut probe: impl FnMut() -> Option<T>,
+) -> Result<T, LabError> {
     let start = Instant::now();
     loop {
         if let Some(value) = probe() {

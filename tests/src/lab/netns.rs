@@ -42,7 +42,8 @@ impl NetNs {
     /// # Errors
     /// Where /proc is missing.
     pub fn own() -> Result<Self, LabError> {
-        let fd = File::open("/proc/self/ns/net").map_err(LabError::system("opening /proc/self/ns/net"))?;
+        let fd = File::open("/proc/self/ns/net")
+            .map_err(LabError::system("opening /proc/self/ns/net"))?;
         Ok(Self { fd: Arc::new(fd.into()), label: "own" })
     }
 
@@ -57,7 +58,8 @@ impl NetNs {
         std::thread::scope(|scope| {
             scope
                 .spawn(|| {
-                    enter(self.fd.as_raw_fd()).expect("entering a namespace this process holds open");
+                    enter(self.fd.as_raw_fd())
+                        .expect("entering a namespace this process holds open");
                     f()
                 })
                 .join()
@@ -121,7 +123,9 @@ impl NetNs {
     /// # Panics
     /// Where there is no such counter.
     pub fn snmp(&self, protocol: &str, counter: &str) -> u64 {
-        let text = self.run(|| std::fs::read_to_string("/proc/thread-self/net/snmp")).expect("/proc/net/snmp");
+        let text = self
+            .run(|| std::fs::read_to_string("/proc/thread-self/net/snmp"))
+            .expect("/proc/net/snmp");
         let mut lines = text.lines().filter(|line| line.starts_with(&format!("{protocol}:")));
         let (names, values) = (lines.next().unwrap_or_default(), lines.next().unwrap_or_default());
         names
@@ -157,7 +161,9 @@ impl NetNs {
             .split(':')
             .filter_map(|part| u8::from_str_radix(part, 16).ok())
             .collect();
-        bytes.try_into().map_err(|_| LabError::Late(format!("[{}] no MAC address in: {text}", self.label)))
+        bytes
+            .try_into()
+            .map_err(|_| LabError::Late(format!("[{}] no MAC address in: {text}", self.label)))
     }
 }
 

@@ -22,7 +22,11 @@ impl RawSocket {
             let every = (libc::ETH_P_ALL as u16).to_be();
             // SAFETY: socket takes numbers; the descriptor it returns is owned by nobody else.
             let fd = unsafe {
-                let fd = libc::socket(libc::AF_PACKET, libc::SOCK_RAW | libc::SOCK_CLOEXEC, i32::from(every));
+                let fd = libc::socket(
+                    libc::AF_PACKET,
+                    libc::SOCK_RAW | libc::SOCK_CLOEXEC,
+                    i32::from(every),
+                );
                 if fd < 0 {
                     return Err(std::io::Error::last_os_error());
                 }
@@ -67,12 +71,22 @@ impl RawSocket {
     /// Where the kernel doesn't take it.
     pub fn send(&self, frame: &[u8]) {
         // SAFETY: the buffer is as long as said and outlives the call.
-        let sent = unsafe { libc::send(self.fd.as_raw_fd(), frame.as_ptr().cast(), frame.len(), 0) };
-        assert_eq!(sent, frame.len() as isize, "sending a frame: {}", std::io::Error::last_os_error());
+        let sent =
+            unsafe { libc::send(self.fd.as_raw_fd(), frame.as_ptr().cast(), frame.len(), 0) };
+        assert_eq!(
+            sent,
+            frame.len() as isize,
+            "sending a frame: {}",
+            std::io::Error::last_os_error()
+        );
     }
 
     /// The next frame that `wanted` accepts, or `None` after `limit`.
-    pub fn receive(&self, limit: Duration, mut wanted: impl FnMut(&[u8]) -> bool) -> Option<Vec<u8>> {
+    pub fn receive(
+        &self,
+        limit: Duration,
+        mut wanted: impl FnMut(&[u8]) -> bool,
+    ) -> Option<Vec<u8>> {
         let end = Instant::now() + limit;
         let mut buffer = vec![0u8; 65_536];
         loop {
@@ -80,14 +94,20 @@ impl RawSocket {
             if left.is_zero() {
                 return None;
             }
-            let mut poll = libc::pollfd { fd: self.fd.as_raw_fd(), events: libc::POLLIN, revents: 0 };
+            let mut poll =
+                libc::pollfd { fd: self.fd.as_raw_fd(), events: libc::POLLIN, revents: 0 };
             // SAFETY: one pollfd, as said.
             if unsafe { libc::poll(&raw mut poll, 1, left.as_millis().max(1) as i32) } <= 0 {
                 continue;
             }
             // SAFETY: the buffer is as long as said and outlives the call.
             let n = unsafe {
-                libc::recv(self.fd.as_raw_fd(), buffer.as_mut_ptr().cast(), buffer.len(), libc::MSG_DONTWAIT)
+                libc::recv(
+                    self.fd.as_raw_fd(),
+                    buffer.as_mut_ptr().cast(),
+                    buffer.len(),
+                    libc::MSG_DONTWAIT,
+                )
             };
             if n > 0 && wanted(&buffer[..n as usize]) {
                 return Some(buffer[..n as usize].to_vec());

@@ -42,7 +42,11 @@ impl Lab {
     /// # Errors
     /// Where the kernel or `ip` refuses.
     pub fn new() -> Result<Self, LabError> {
-        let lab = Self { client: NetNs::new("client")?, gate: NetNs::new("gate")?, server: NetNs::new("server")? };
+        let lab = Self {
+            client: NetNs::new("client")?,
+            gate: NetNs::new("gate")?,
+            server: NetNs::new("server")?,
+        };
         link(&lab.gate, "wan0", &lab.client, "c0")?;
         link(&lab.gate, "lan0", &lab.server, "s0")?;
         address(&lab.client, "c0", &["10.77.1.2/24", "fd77:1::2/64"])?;
@@ -53,9 +57,22 @@ impl Lab {
         lab.client.ip(&["-6", "route", "add", "default", "via", "fd77:1::1"])?;
         lab.server.ip(&["route", "add", "default", "via", "10.77.2.1"])?;
         lab.server.ip(&["-6", "route", "add", "default", "via", "fd77:2::1"])?;
-        for (ns, name, inside, address) in [(&lab.client, "c0", "wan0", Self::CLIENT6), (&lab.server, "s0", "lan0", Self::SERVER6)] {
+        for (ns, name, inside, address) in
+            [(&lab.client, "c0", "wan0", Self::CLIENT6), (&lab.server, "s0", "lan0", Self::SERVER6)]
+        {
             let mac = ns.mac(name)?.map(|byte| format!("{byte:02x}")).join(":");
-            lab.gate.ip(&["-6", "neigh", "replace", address, "lladdr", &mac, "dev", inside, "nud", "permanent"])?;
+            lab.gate.ip(&[
+                "-6",
+                "neigh",
+                "replace",
+                address,
+                "lladdr",
+                &mac,
+                "dev",
+                inside,
+                "nud",
+                "permanent",
+            ])?;
         }
         lab.gate.sysctl("ipv4/ip_forward", "1")?;
         lab.gate.sysctl("ipv6/conf/all/forwarding", "1")?;
@@ -81,7 +98,8 @@ fn link(a: &NetNs, a_name: &str, b: &NetNs, b_name: &str) -> Result<(), LabError
     let b_path = b_path.to_str().expect("a path this file made");
     a.ip(&["link", "add", a_name, "type", "veth", "peer", "name", b_name, "netns", b_path])?;
     for (ns, name) in [(a, a_name), (b, b_name)] {
-        for (key, value) in [("accept_dad", "0"), ("router_solicitations", "0"), ("accept_ra", "0")] {
+        for (key, value) in [("accept_dad", "0"), ("router_solicitations", "0"), ("accept_ra", "0")]
+        {
             ns.sysctl(&format!("ipv6/conf/{name}/{key}"), value)?;
         }
         ns.ip(&["link", "set", name, "addrgenmode", "none"])?;

@@ -61,7 +61,9 @@ impl TcpEcho {
 }
 
 fn listen(ns: &NetNs, address: &str) -> Result<TcpListener, LabError> {
-    let listener = ns.run(|| TcpListener::bind(address)).map_err(LabError::system(format!("listening on {address}")))?;
+    let listener = ns
+        .run(|| TcpListener::bind(address))
+        .map_err(LabError::system(format!("listening on {address}")))?;
     listener.set_nonblocking(true).map_err(LabError::system("a listener without blocking"))?;
     Ok(listener)
 }
@@ -90,8 +92,12 @@ impl UdpEcho {
     /// # Errors
     /// Where the address can't be bound.
     pub fn start(ns: &NetNs, address: &str) -> Result<Self, LabError> {
-        let socket = ns.run(|| UdpSocket::bind(address)).map_err(LabError::system(format!("binding {address}")))?;
-        socket.set_read_timeout(Some(TICK)).map_err(LabError::system("a socket with a time-out"))?;
+        let socket = ns
+            .run(|| UdpSocket::bind(address))
+            .map_err(LabError::system(format!("binding {address}")))?;
+        socket
+            .set_read_timeout(Some(TICK))
+            .map_err(LabError::system("a socket with a time-out"))?;
         Ok(Self {
             _server: Server::start(move |stop| {
                 let mut buffer = [0; 65_536];
@@ -159,7 +165,10 @@ impl NetNs {
         self.command("ping")
             .args(["-q", "-n", "-i", "0.1", "-W", "1", "-c", &count, to])
             .output()
-            .is_ok_and(|output| output.status.success() && String::from_utf8_lossy(&output.stdout).contains(" 0% packet loss"))
+            .is_ok_and(|output| {
+                output.status.success()
+                    && String::from_utf8_lossy(&output.stdout).contains(" 0% packet loss")
+            })
     }
 }
 
@@ -196,7 +205,10 @@ impl Transfer {
         let stream = from
             .connect(&address.to_string(), Duration::from_secs(5))
             .map_err(LabError::system(format!("connecting to {address}")))?;
-        let incoming = super::wait_for("accepting the transfer", Duration::from_secs(5), || listener.accept().ok())?.0;
+        let incoming = super::wait_for("accepting the transfer", Duration::from_secs(5), || {
+            listener.accept().ok()
+        })?
+        .0;
         let stop = Arc::new(AtomicBool::new(false));
         let received = Arc::new(AtomicU64::new(0));
         let (their_stop, counter) = (stop.clone(), received.clone());
@@ -235,10 +247,16 @@ impl Transfer {
     /// In words, where a byte was wrong, missing, or the connection broke.
     pub fn finish(mut self) -> Result<u64, String> {
         self.stop.store(true, SeqCst);
-        let sent = self.sender.take().expect("joined once").join().expect("the sender doesn't panic");
-        let received = self.receiver.take().expect("joined once").join().expect("the receiver doesn't panic");
+        let sent =
+            self.sender.take().expect("joined once").join().expect("the sender doesn't panic");
+        let received =
+            self.receiver.take().expect("joined once").join().expect("the receiver doesn't panic");
         let (sent, received) = (sent.map_err(|error| format!("sending: {error}"))?, received?);
-        if sent == received { Ok(received) } else { Err(format!("{sent} bytes sent, {received} received")) }
+        if sent == received {
+            Ok(received)
+        } else {
+            Err(format!("{sent} bytes sent, {received} received"))
+        }
     }
 }
 
@@ -262,7 +280,9 @@ fn send(mut stream: TcpStream, stop: &AtomicBool) -> std::io::Result<u64> {
             match stream.write(&chunk[done..]) {
                 Ok(n) => done += n,
                 // A full window is no error: a policy may have cut the other end off.
-                Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) => {
+                Err(error)
+                    if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) =>
+                {
                     if stop.load(SeqCst) {
                         return Ok(at + done as u64);
                     }
@@ -287,7 +307,9 @@ fn receive(mut stream: TcpStream, counter: &AtomicU64) -> Result<u64, String> {
         if n == 0 {
             return Ok(at);
         }
-        if let Some(i) = buffer[..n].iter().enumerate().position(|(i, byte)| *byte != pattern(at + i as u64)) {
+        if let Some(i) =
+            buffer[..n].iter().enumerate().position(|(i, byte)| *byte != pattern(at + i as u64))
+        {
             return Err(format!("byte {} is wrong", at + i as u64));
         }
         at += n as u64;

@@ -86,7 +86,6 @@ impl Tcp {
     }
 }
 
-
 /// A flow.
 #[derive(Clone, Debug)]
 pub struct Flow {
@@ -175,7 +174,9 @@ impl Gate {
     pub fn packet(&mut self, way: Way, interface: &str, frame: &[u8]) -> Fate {
         let (decision, ip) = self.judge(way, interface, frame);
         let (verdict, reason) = match (&ip, decision) {
-            (Some(ip), (Action::Reject, _)) if !answerable(ip, frame) => (Action::Drop, "reject-impossible"),
+            (Some(ip), (Action::Reject, _)) if !answerable(ip, frame) => {
+                (Action::Drop, "reject-impossible")
+            }
             _ => decision,
         };
         let word = match verdict {
@@ -208,7 +209,9 @@ impl Gate {
         let mut ip = match parse::read(frame) {
             Err(reason) => return ((verdict(self.policy.malformed_passes), reason), None),
             Ok(Frame::Arp) => return ((Action::Allow, "arp"), None),
-            Ok(Frame::Other) => return ((verdict(self.policy.ethertypes_pass), "unknown-ethertype"), None),
+            Ok(Frame::Other) => {
+                return ((verdict(self.policy.ethertypes_pass), "unknown-ethertype"), None);
+            }
             Ok(Frame::Ip(ip)) => ip,
         };
         if ip.ends.src.is_ipv6()
@@ -218,8 +221,12 @@ impl Gate {
         {
             return ((Action::Allow, "neighbour-discovery"), Some(ip));
         }
-        let fragment_key =
-            (ip.ends.src, ip.ends.dst, ip.id, if ip.ends.src.is_ipv4() { ip.ends.proto } else { 0 });
+        let fragment_key = (
+            ip.ends.src,
+            ip.ends.dst,
+            ip.id,
+            if ip.ends.src.is_ipv4() { ip.ends.proto } else { 0 },
+        );
         match ip.part {
             Part::Whole => {}
             Part::First => {
@@ -233,7 +240,10 @@ impl Gate {
                         (first.ends.clone(), first.flags, first.icmp, first.role);
                 }
                 None => {
-                    return ((verdict(self.policy.fragments_pass), "fragment-without-first"), Some(ip));
+                    return (
+                        (verdict(self.policy.fragments_pass), "fragment-without-first"),
+                        Some(ip),
+                    );
                 }
             },
         }
@@ -313,7 +323,14 @@ impl Gate {
     }
 
     /// A packet of a flow, which was taken out of the table and is put back if it lives on.
-    fn known(&mut self, name: (String, Key), mut flow: Flow, way: Way, interface: &str, ip: &Ip) -> Decision {
+    fn known(
+        &mut self,
+        name: (String, Key),
+        mut flow: Flow,
+        way: Way,
+        interface: &str,
+        ip: &Ip,
+    ) -> Decision {
         let reply = (ip.ends.src, ip.ends.sport) != (flow.ends.src, flow.ends.sport);
         let generation = self.generation;
         let stale = |way: Way| flow.judged.get(&way).is_some_and(|judged| judged.0 != generation);
@@ -336,7 +353,8 @@ impl Gate {
             // forwarded reply's for that of the hook across, where the original went the other way.
             let across = if way == Way::In { Way::Out } else { Way::In };
             let order = if reply { [across, way] } else { [way, across] };
-            let rule = order.iter().find_map(|way| flow.judged.get(way)).map(|judged| judged.1.clone());
+            let rule =
+                order.iter().find_map(|way| flow.judged.get(way)).map(|judged| judged.1.clone());
             let count = self.rules.entry(rule.unwrap_or_default()).or_default();
             count.packets += 1;
             count.bytes += ip.len as u64;
@@ -417,7 +435,11 @@ impl Gate {
         }
         let decision = decision.unwrap_or_else(|| {
             met.push(format!("default {}", question.way));
-            let default = if question.way == Way::In { self.policy.default_in } else { self.policy.default_out };
+            let default = if question.way == Way::In {
+                self.policy.default_in
+            } else {
+                self.policy.default_out
+            };
             (default, "default")
         });
         for name in &met {

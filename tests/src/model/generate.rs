@@ -31,8 +31,10 @@ pub struct Case {
     pub steps: Vec<Step>,
 }
 
-const HOSTS4: [&str; 6] = ["10.0.0.1", "10.0.0.2", "10.0.1.1", "192.0.2.7", "203.0.113.255", "10.255.255.255"];
-const HOSTS6: [&str; 5] = ["2001:db8::1", "2001:db8::2", "2001:db8:0:1::1", "fd00::7", "ffff:ffff::ffff"];
+const HOSTS4: [&str; 6] =
+    ["10.0.0.1", "10.0.0.2", "10.0.1.1", "192.0.2.7", "203.0.113.255", "10.255.255.255"];
+const HOSTS6: [&str; 5] =
+    ["2001:db8::1", "2001:db8::2", "2001:db8:0:1::1", "fd00::7", "ffff:ffff::ffff"];
 const PORTS: [u16; 9] = [0, 22, 53, 80, 443, 1023, 1024, 8080, 65_535];
 const FLAGS: [u8; 9] = [
     tcp::SYN,
@@ -50,7 +52,8 @@ const FLAGS: [u8; 9] = [
 pub fn case(seed: u64, interfaces: &[&str]) -> Case {
     let mut rng = Rng::new(seed);
     let policy = random_policy(&mut rng, interfaces);
-    let mut talks: Vec<Talk> = (0..rng.between(2, 5)).map(|_| Talk::random(&mut rng, interfaces.len())).collect();
+    let mut talks: Vec<Talk> =
+        (0..rng.between(2, 5)).map(|_| Talk::random(&mut rng, interfaces.len())).collect();
     let mut steps = Vec::new();
     for _ in 0..rng.between(8, 24) {
         if rng.one_in(12) {
@@ -61,7 +64,11 @@ pub fn case(seed: u64, interfaces: &[&str]) -> Case {
                 .find_map(|step| if let Step::Swap(policy) = step { Some(policy) } else { None })
                 .unwrap_or(&policy)
                 .clone();
-            let next = if rng.one_in(3) { random_policy(&mut rng, interfaces) } else { edited(&mut rng, current, interfaces) };
+            let next = if rng.one_in(3) {
+                random_policy(&mut rng, interfaces)
+            } else {
+                edited(&mut rng, current, interfaces)
+            };
             steps.push(Step::Swap(next));
         } else if rng.one_in(8) {
             talks.push(Talk::random(&mut rng, interfaces.len()));
@@ -134,12 +141,15 @@ fn random_rule(rng: &mut Rng, name: String, interfaces: &[&str]) -> Rule {
     };
     let ports = matches!(proto, Some(Proto::Tcp | Proto::Udp));
     let icmp = match proto {
-        Some(Proto::Icmp) if rng.one_in(2) => Some((*rng.pick(&[0, 3, 8]), rng.one_in(3).then(|| rng.below(4) as u8))),
+        Some(Proto::Icmp) if rng.one_in(2) => {
+            Some((*rng.pick(&[0, 3, 8]), rng.one_in(3).then(|| rng.below(4) as u8)))
+        }
         Some(Proto::Icmpv6) if rng.one_in(2) => Some((*rng.pick(&[1, 128, 129]), None)),
         _ => None,
     };
     let flags = (proto == Some(Proto::Tcp) && rng.one_in(4)).then(|| {
-        let mask = *rng.pick(&[tcp::SYN | tcp::ACK, tcp::SYN, tcp::RST | tcp::SYN | tcp::ACK | tcp::FIN]);
+        let mask =
+            *rng.pick(&[tcp::SYN | tcp::ACK, tcp::SYN, tcp::RST | tcp::SYN | tcp::ACK | tcp::FIN]);
         (*rng.pick(&[tcp::SYN, tcp::ACK, tcp::SYN | tcp::ACK]) & mask, mask)
     });
     let mut states = Vec::new();
@@ -153,9 +163,20 @@ fn random_rule(rng: &mut Rng, name: String, interfaces: &[&str]) -> Rule {
     Rule {
         name,
         enabled: !rng.one_in(10),
-        action: *rng.pick(&[Action::Allow, Action::Allow, Action::Drop, Action::Drop, Action::Reject, Action::Count]),
+        action: *rng.pick(&[
+            Action::Allow,
+            Action::Allow,
+            Action::Drop,
+            Action::Drop,
+            Action::Reject,
+            Action::Count,
+        ]),
         way: *rng.pick(&[None, Some(Way::In), Some(Way::In), Some(Way::Out)]),
-        interfaces: if rng.one_in(5) { vec![(*rng.pick(interfaces)).to_owned()] } else { Vec::new() },
+        interfaces: if rng.one_in(5) {
+            vec![(*rng.pick(interfaces)).to_owned()]
+        } else {
+            Vec::new()
+        },
         proto,
         from: random_end(rng, family, ports),
         to: random_end(rng, family, ports),
@@ -250,8 +271,12 @@ impl Talk {
         let forth = rng.below(5) < 3;
         let packet = if rng.one_in(14) { self.error(rng, forth) } else { self.packet(rng, forth) };
         let mut frames: Vec<Vec<u8>> = if packet_can_fragment(self.proto) && rng.one_in(14) {
-            let mut frames: Vec<_> =
-                packet.fill(64).fragments(24, rng.below(3) as u32).iter().map(Packet::build).collect();
+            let mut frames: Vec<_> = packet
+                .fill(64)
+                .fragments(24, rng.below(3) as u32)
+                .iter()
+                .map(Packet::build)
+                .collect();
             if rng.one_in(4) {
                 frames.remove(0);
             }
@@ -297,7 +322,8 @@ impl Talk {
                 packet.hop_by_hop().destination_options()
             };
         }
-        let (sport, dport) = if forth { (self.a_port, self.b_port) } else { (self.b_port, self.a_port) };
+        let (sport, dport) =
+            if forth { (self.a_port, self.b_port) } else { (self.b_port, self.a_port) };
         let packet = match self.proto {
             6 => {
                 let flags = *rng.pick(&FLAGS);
@@ -326,7 +352,8 @@ impl Talk {
         if rng.one_in(4) {
             about.truncate(rng.between(0, 40));
         }
-        let kind = if self.a.is_ipv4() { *rng.pick(&[3, 11, 12]) } else { *rng.pick(&[1, 2, 3, 4]) };
+        let kind =
+            if self.a.is_ipv4() { *rng.pick(&[3, 11, 12]) } else { *rng.pick(&[1, 2, 3, 4]) };
         self.header(forth).icmp(kind, 1, [0; 4]).payload(&about)
     }
 }
@@ -358,7 +385,8 @@ pub fn question<'a>(rng: &mut Rng, interfaces: &[&'a str]) -> Question<'a> {
         proto,
         ports: matches!(proto, 6 | 17 | 132).then(|| (*rng.pick(&PORTS), *rng.pick(&PORTS))),
         flags: (proto == 6).then(|| rng.next() as u8),
-        icmp: matches!(proto, 1 | 58).then(|| (*rng.pick(&[0, 1, 3, 8, 128, 129]), rng.below(4) as u8)),
+        icmp: matches!(proto, 1 | 58)
+            .then(|| (*rng.pick(&[0, 1, 3, 8, 128, 129]), rng.below(4) as u8)),
         state: *rng.pick(&[State::New, State::Established, State::Related, State::Invalid]),
     }
 }

@@ -130,7 +130,8 @@ fn v4(data: &[u8]) -> Result<Ip, Bad> {
     if total < header || total > data.len() {
         return Err("bad-ipv4-total-length");
     }
-    let v4_at = |at: usize| IpAddr::V4(Ipv4Addr::new(data[at], data[at + 1], data[at + 2], data[at + 3]));
+    let v4_at =
+        |at: usize| IpAddr::V4(Ipv4Addr::new(data[at], data[at + 1], data[at + 2], data[at + 3]));
     let (more, offset) = (data[6] & 0x20 != 0, usize::from(be16(data, 6) & 0x1fff) * 8);
     let part = match (offset, more) {
         (0, false) => Part::Whole,
@@ -319,7 +320,9 @@ fn quoted(data: &[u8], v6: bool) -> Option<Ends> {
     }
     let (sport, dport) = match proto {
         6 | 17 | 132 | 136 => (be16(rest, 0), be16(rest, 2)),
-        1 | 58 if matches!(role(v6, rest[0]), Role::Query | Role::Answer) => (be16(rest, 4), be16(rest, 4)),
+        1 | 58 if matches!(role(v6, rest[0]), Role::Query | Role::Answer) => {
+            (be16(rest, 4), be16(rest, 4))
+        }
         // Other ICMP messages belong to no flow.
         1 | 58 if v6 == (proto == 58) => return None,
         _ => (0, 0),

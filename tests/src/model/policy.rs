@@ -96,9 +96,12 @@ pub struct End {
 
 impl End {
     fn matches(&self, address: IpAddr, port: Option<u16>) -> bool {
-        let address_ok = self.addresses.is_empty() || self.addresses.iter().any(|range| range.holds(address));
+        let address_ok =
+            self.addresses.is_empty() || self.addresses.iter().any(|range| range.holds(address));
         let port_ok = self.ports.is_empty()
-            || port.is_some_and(|port| self.ports.iter().any(|(low, high)| (*low..=*high).contains(&port)));
+            || port.is_some_and(|port| {
+                self.ports.iter().any(|(low, high)| (*low..=*high).contains(&port))
+            });
         address_ok && port_ok
     }
 
@@ -109,12 +112,18 @@ impl End {
         let _ = write!(out, " {word}");
         if !self.addresses.is_empty() {
             let each = self.addresses.iter().map(|range| {
-                if range.low == range.high { range.low.to_string() } else { format!("{}-{}", range.low, range.high) }
+                if range.low == range.high {
+                    range.low.to_string()
+                } else {
+                    format!("{}-{}", range.low, range.high)
+                }
             });
             let _ = write!(out, " {}", braces(each));
         }
         if !self.ports.is_empty() {
-            let each = self.ports.iter().map(|(low, high)| if low == high { low.to_string() } else { format!("{low}-{high}") });
+            let each = self.ports.iter().map(|(low, high)| {
+                if low == high { low.to_string() } else { format!("{low}-{high}") }
+            });
             let _ = write!(out, " port {}", braces(each));
         }
     }
@@ -210,7 +219,8 @@ impl Rule {
     pub fn matches(&self, q: &Question<'_>) -> bool {
         self.enabled
             && self.way.is_none_or(|way| way == q.way)
-            && (self.interfaces.is_empty() || self.interfaces.iter().any(|name| name == q.interface))
+            && (self.interfaces.is_empty()
+                || self.interfaces.iter().any(|name| name == q.interface))
             && self.proto.is_none_or(|proto| proto.number() == q.proto)
             && self.from.matches(q.src, q.ports.map(|ports| ports.0))
             && self.to.matches(q.dst, q.ports.map(|ports| ports.1))

@@ -89,7 +89,9 @@ pub fn verify_checksums(frame: &[u8]) -> Result<(), String> {
     let wrong = match (answer.family, answer.proto) {
         (4, 1) => checksum::internet(&answer.segment) != 0,
         (4, 17) if answer.u16(6) == 0 => false,
-        (_, 6 | 17 | 58) => checksum::transport(&answer.src, &answer.dst, answer.proto, &answer.segment) != 0,
+        (_, 6 | 17 | 58) => {
+            checksum::transport(&answer.src, &answer.dst, answer.proto, &answer.segment) != 0
+        }
         _ => false,
     };
     if wrong { Err(format!("the checksum of protocol {} is wrong", answer.proto)) } else { Ok(()) }

@@ -77,10 +77,29 @@ struct V6 {
 enum Transport {
     /// The payload alone, under this protocol number.
     Raw(u8),
-    Tcp { sport: u16, dport: u16, seq: u32, ack: u32, flags: u8, window: u16, offset: Option<u8>, options: Vec<u8> },
-    Udp { sport: u16, dport: u16, len: Option<u16>, no_checksum: bool },
+    Tcp {
+        sport: u16,
+        dport: u16,
+        seq: u32,
+        ack: u32,
+        flags: u8,
+        window: u16,
+        offset: Option<u8>,
+        options: Vec<u8>,
+    },
+    Udp {
+        sport: u16,
+        dport: u16,
+        len: Option<u16>,
+        no_checksum: bool,
+    },
     /// ICMP and ICMPv6: type, code, the four bytes after the checksum.
-    Icmp { proto: u8, kind: u8, code: u8, rest: [u8; 4] },
+    Icmp {
+        proto: u8,
+        kind: u8,
+        code: u8,
+        rest: [u8; 4],
+    },
 }
 
 /// A frame under construction.
@@ -529,7 +548,8 @@ impl V4 {
     fn bytes(&self, proto: u8, segment: &[u8]) -> Vec<u8> {
         let header_len = 20 + self.options.len();
         let total = (header_len + segment.len()).min(0xffff) as u16;
-        let mut out = vec![self.version << 4 | self.ihl.unwrap_or((header_len / 4) as u8), self.tos];
+        let mut out =
+            vec![self.version << 4 | self.ihl.unwrap_or((header_len / 4) as u8), self.tos];
         out.extend(self.total_len.unwrap_or(total).to_be_bytes());
         out.extend(self.id.to_be_bytes());
         out.extend(self.frag.to_be_bytes());
@@ -582,7 +602,8 @@ mod tests {
     fn a_tcp_frame_byte_by_byte() {
         let frame = Packet::new().ipv4("10.0.0.1", "10.0.0.2").tcp(0x1234, 80).seq(1, 0).build();
         let expected = "020000000002020000000001080045000028123440004006149a0a0000010a000002\
-                        12340050000000010000000050 02fde8".replace(' ', "");
+                        12340050000000010000000050 02fde8"
+            .replace(' ', "");
         assert!(hex(&frame).starts_with(&expected), "{}", hex(&frame));
         assert_eq!(verify_checksums(&frame), Ok(()));
     }
@@ -604,7 +625,8 @@ mod tests {
 
     #[test]
     fn a_wrong_checksum_is_seen() {
-        let frame = Packet::new().ipv4("10.0.0.1", "10.0.0.2").udp(1, 2).lie_checksum(0x1111).build();
+        let frame =
+            Packet::new().ipv4("10.0.0.1", "10.0.0.2").udp(1, 2).lie_checksum(0x1111).build();
         assert!(verify_checksums(&frame).is_err());
         let frame = Packet::new().ipv4("10.0.0.1", "10.0.0.2").udp(1, 2).lie_ip_checksum(1).build();
         assert!(verify_checksums(&frame).is_err());
@@ -612,8 +634,14 @@ mod tests {
 
     #[test]
     fn extension_headers_are_chained() {
-        let frame =
-            Packet::new().ipv6("::1", "::2").hop_by_hop().routing().fragment6(9, 0, true).udp(1, 2).fill(8).build();
+        let frame = Packet::new()
+            .ipv6("::1", "::2")
+            .hop_by_hop()
+            .routing()
+            .fragment6(9, 0, true)
+            .udp(1, 2)
+            .fill(8)
+            .build();
         assert_eq!((frame[20], frame[54], frame[62], frame[70]), (0, 43, 44, 17));
         assert_eq!(u16::from_be_bytes([frame[18], frame[19]]), 8 * 3 + 8 + 8);
     }

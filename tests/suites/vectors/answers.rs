@@ -26,13 +26,21 @@ fn answer(bench: &mut Bench, hook: Hook, packet: &Packet, from: &str, to: &str) 
     assert_eq!((&seen.src, &seen.dst), (&octets(from), &octets(to)));
     assert!(seen.ttl >= 64, "a hop limit of its own");
     let header = 14 + 4 * seen.vlans.len() + if seen.family == 4 { 20 } else { 40 };
-    assert_eq!(seen.frame_len, header + seen.segment.len(), "nothing of the original is left behind the answer");
+    assert_eq!(
+        seen.frame_len,
+        header + seen.segment.len(),
+        "nothing of the original is left behind the answer"
+    );
     seen
 }
 
 #[test]
 fn resets_have_the_numbers_the_rfc_asks_for() {
-    let Some(mut bench) = Bench::or_skip("vectors::answers::resets_have_the_numbers_the_rfc_asks_for") else { return };
+    let Some(mut bench) =
+        Bench::or_skip("vectors::answers::resets_have_the_numbers_the_rfc_asks_for")
+    else {
+        return;
+    };
     const SEQ: u32 = 0xffff_fff0;
     const ACK: u32 = 0x1234_5678;
     // Flags and payload of the rejected segment; sequence, acknowledgement and flags of the RST.
@@ -58,8 +66,16 @@ fn resets_have_the_numbers_the_rfc_asks_for() {
                 let rst = answer(&mut bench, hook, &packet, from, to);
                 assert_eq!((rst.proto, rst.segment.len()), (6, 20), "{label}: a bare header");
                 assert_eq!((rst.u16(0), rst.u16(2)), (23, 4000), "{label}: ports turned round");
-                assert_eq!((rst.u32(4), rst.u32(8), rst.segment[13]), expected, "{label} ({hook:?})");
-                assert_eq!((rst.segment[12], rst.u16(18)), (0x50, 0), "{label}: five words, nothing urgent");
+                assert_eq!(
+                    (rst.u32(4), rst.u32(8), rst.segment[13]),
+                    expected,
+                    "{label} ({hook:?})"
+                );
+                assert_eq!(
+                    (rst.segment[12], rst.u16(18)),
+                    (0x50, 0),
+                    "{label}: five words, nothing urgent"
+                );
                 assert!(bench.flows().is_empty(), "{label}");
             }
         }
@@ -68,17 +84,33 @@ fn resets_have_the_numbers_the_rfc_asks_for() {
 
 #[test]
 fn resets_fit_whatever_they_answer() {
-    let Some(mut bench) = Bench::or_skip("vectors::answers::resets_fit_whatever_they_answer") else { return };
+    let Some(mut bench) = Bench::or_skip("vectors::answers::resets_fit_whatever_they_answer")
+    else {
+        return;
+    };
     let mss: [u8; 4] = [2, 4, 5, 180];
     for hook in HOOKS {
         bench.case("TCP options aren't payload", REJECT);
-        let rst = answer(&mut bench, hook, &forth().tcp(4000, 23).seq(7, 0).tcp_options(&mss), S, C);
+        let rst =
+            answer(&mut bench, hook, &forth().tcp(4000, 23).seq(7, 0).tcp_options(&mss), S, C);
         assert_eq!(rst.u32(8), 8);
         bench.case("nor are IPv4 options", REJECT);
-        let rst = answer(&mut bench, hook, &forth().options(&[1; 8]).tcp(4000, 23).seq(7, 0).fill(3), S, C);
+        let rst = answer(
+            &mut bench,
+            hook,
+            &forth().options(&[1; 8]).tcp(4000, 23).seq(7, 0).fill(3),
+            S,
+            C,
+        );
         assert_eq!(rst.u32(8), 11);
         bench.case("nor IPv6 extension headers", REJECT);
-        let rst = answer(&mut bench, hook, &forth6().destination_options().tcp(4000, 23).seq(7, 0).fill(3), S6, C6);
+        let rst = answer(
+            &mut bench,
+            hook,
+            &forth6().destination_options().tcp(4000, 23).seq(7, 0).fill(3),
+            S6,
+            C6,
+        );
         assert_eq!(rst.u32(8), 11);
         bench.case("nor link padding", REJECT);
         let rst = answer(&mut bench, hook, &forth().tcp(4000, 23).seq(7, 0).trailer(6), S, C);
@@ -90,7 +122,13 @@ fn resets_fit_whatever_they_answer() {
         let rst = answer(&mut bench, hook, &Packet::new().vlan(42).ipv4(C, S).tcp(4000, 23), S, C);
         assert_eq!(rst.vlans, [42]);
         bench.case("two tags", REJECT);
-        let rst = answer(&mut bench, hook, &Packet::new().tag(0x88a8, 9).vlan(42).ipv6(C6, S6).tcp(4000, 23), S6, C6);
+        let rst = answer(
+            &mut bench,
+            hook,
+            &Packet::new().tag(0x88a8, 9).vlan(42).ipv6(C6, S6).tcp(4000, 23),
+            S6,
+            C6,
+        );
         assert_eq!(rst.vlans, [9, 42]);
     }
 }
@@ -114,21 +152,36 @@ fn everything_else_gets_an_unreachable_that_quotes_it() {
             let icmp = answer(&mut bench, hook, &packet, from, to);
             let original = packet.ip_packet();
             let (proto, kind) = if icmp.family == 4 { (1, 3) } else { (58, 1) };
-            assert_eq!((icmp.proto, icmp.segment[0]), (proto, kind), "{label}: destination unreachable");
+            assert_eq!(
+                (icmp.proto, icmp.segment[0]),
+                (proto, kind),
+                "{label}: destination unreachable"
+            );
             let port_unreachable = if icmp.family == 4 { 3 } else { 4 };
             assert_eq!(icmp.segment[1], port_unreachable, "{label}");
             assert_eq!(icmp.u32(4), 0, "{label}: unused, zero");
             let quote = &icmp.segment[8..];
             let least = if icmp.family == 4 { 28 } else { 48 };
-            assert!(quote.len() >= least.min(original.len()), "{label}: {} bytes quoted", quote.len());
-            assert_eq!(quote, &original[..quote.len()], "{label} ({hook:?}): the packet as it came");
+            assert!(
+                quote.len() >= least.min(original.len()),
+                "{label}: {} bytes quoted",
+                quote.len()
+            );
+            assert_eq!(
+                quote,
+                &original[..quote.len()],
+                "{label} ({hook:?}): the packet as it came"
+            );
         }
     }
 }
 
 #[test]
 fn some_packets_are_never_answered() {
-    let Some(mut bench) = Bench::or_skip("vectors::answers::some_packets_are_never_answered") else { return };
+    let Some(mut bench) = Bench::or_skip("vectors::answers::some_packets_are_never_answered")
+    else {
+        return;
+    };
     let group = [1, 0, 0x5e, 0, 0, 1];
     let unknown_error = forth().icmp(3, 1, [0; 4]).payload(&forth().udp(1, 2).ip_packet());
     for (label, packet) in [
@@ -139,7 +192,10 @@ fn some_packets_are_never_answered() {
         ("a frame to a group", forth().macs(SRC_MAC, group).udp(1, 2)),
         ("a broadcast frame", forth().macs(SRC_MAC, [0xff; 6]).tcp(1, 2)),
         ("a packet to a multicast address", Packet::new().ipv4(C, "224.0.0.251").udp(5353, 5353)),
-        ("a packet to the limited broadcast address", Packet::new().ipv4(C, "255.255.255.255").udp(68, 67)),
+        (
+            "a packet to the limited broadcast address",
+            Packet::new().ipv4(C, "255.255.255.255").udp(68, 67),
+        ),
         ("a packet from nobody", Packet::new().ipv4("0.0.0.0", S).udp(68, 67)),
         ("a packet from a group", Packet::new().ipv4("239.1.2.3", S).udp(1, 2)),
         ("a packet to an IPv6 group", Packet::new().ipv6(C6, "ff02::fb").udp(5353, 5353)),

@@ -18,7 +18,10 @@ fn tcp_from_syn_to_close() {
     let Some(mut bench) = Bench::or_skip("vectors::flows::tcp_from_syn_to_close") else { return };
     bench.case("a whole connection", ONE_WAY);
     handshake(&mut bench);
-    assert_eq!((bench.events("new"), bench.events("established"), bench.events("closed")), (1, 1, 0));
+    assert_eq!(
+        (bench.events("new"), bench.events("established"), bench.events("closed")),
+        (1, 1, 0)
+    );
     bench.xdp(&forth().tcp(4000, 80).flags(tcp::PSH | tcp::ACK).fill(100)).passes("established");
     bench.out(&back().tcp(80, 4000).flags(tcp::ACK).fill(200)).passes("established");
     assert_eq!(bench.only_flow(), [3, 40 + 40 + 140, 2, 40 + 240]);
@@ -56,7 +59,8 @@ fn tcp_from_syn_to_close() {
 #[test]
 fn picked_up_in_mid_stream() {
     let Some(mut bench) = Bench::or_skip("vectors::flows::picked_up_in_mid_stream") else { return };
-    let loose = "default in drop\ndefault out drop\noption tcp-pickup on\nrule a allow in tcp to port 80\n";
+    let loose =
+        "default in drop\ndefault out drop\noption tcp-pickup on\nrule a allow in tcp to port 80\n";
     bench.case("an ACK begins a flow", loose);
     bench.xdp(&forth().tcp(4000, 80).flags(tcp::ACK)).passes("rule");
     bench.out(&back().tcp(80, 4000).flags(tcp::ACK)).passes("established");
@@ -70,7 +74,9 @@ fn picked_up_in_mid_stream() {
 
 #[test]
 fn udp_and_icmp_have_replies_too() {
-    let Some(mut bench) = Bench::or_skip("vectors::flows::udp_and_icmp_have_replies_too") else { return };
+    let Some(mut bench) = Bench::or_skip("vectors::flows::udp_and_icmp_have_replies_too") else {
+        return;
+    };
     bench.case("UDP", ONE_WAY);
     bench.xdp(&forth().udp(4000, 53).fill(10)).passes("rule");
     assert_eq!(bench.events("established"), 0);
@@ -93,9 +99,14 @@ fn udp_and_icmp_have_replies_too() {
 
 #[test]
 fn errors_about_known_flows_are_related() {
-    let Some(mut bench) = Bench::or_skip("vectors::flows::errors_about_known_flows_are_related") else { return };
+    let Some(mut bench) = Bench::or_skip("vectors::flows::errors_about_known_flows_are_related")
+    else {
+        return;
+    };
     let router = "203.0.113.1";
-    let error = |kind, about: &Packet| Packet::new().ipv4(router, C).icmp(kind, 4, [0; 4]).payload(&about.ip_packet());
+    let error = |kind, about: &Packet| {
+        Packet::new().ipv4(router, C).icmp(kind, 4, [0; 4]).payload(&about.ip_packet())
+    };
     let packet = forth().udp(4000, 53).fill(30);
     for kind in [3, 11, 12] {
         bench.case("an ICMP error from a router", ONE_WAY);
@@ -105,13 +116,22 @@ fn errors_about_known_flows_are_related() {
     }
     bench.case("about a reply", ONE_WAY);
     bench.xdp(&packet).passes("rule");
-    bench.xdp(&Packet::new().ipv4(router, S).icmp(3, 4, [0; 4]).payload(&back().udp(53, 4000).ip_packet())).passes("related");
+    bench
+        .xdp(
+            &Packet::new()
+                .ipv4(router, S)
+                .icmp(3, 4, [0; 4])
+                .payload(&back().udp(53, 4000).ip_packet()),
+        )
+        .passes("related");
     bench.case("about another flow", ONE_WAY);
     bench.xdp(&packet).passes("rule");
     bench.out(&error(3, &forth().udp(4001, 53))).drops("default");
     bench.case("quoting too little", ONE_WAY);
     bench.xdp(&packet).passes("rule");
-    bench.out(&Packet::new().ipv4(router, C).icmp(3, 4, [0; 4]).payload(&packet.ip_packet()[..27])).drops("default");
+    bench
+        .out(&Packet::new().ipv4(router, C).icmp(3, 4, [0; 4]).payload(&packet.ip_packet()[..27]))
+        .drops("default");
     bench.case("an echo request isn't an error", ONE_WAY);
     bench.xdp(&packet).passes("rule");
     bench.out(&error(8, &packet)).drops("default");
@@ -119,7 +139,14 @@ fn errors_about_known_flows_are_related() {
     let packet = forth6().udp(4000, 53).fill(30);
     bench.xdp(&packet).passes("rule");
     for kind in 1..=4 {
-        bench.out(&Packet::new().ipv6("2001:db8:9::9", super::C6).icmp(kind, 0, [0; 4]).payload(&packet.ip_packet())).passes("related");
+        bench
+            .out(
+                &Packet::new()
+                    .ipv6("2001:db8:9::9", super::C6)
+                    .icmp(kind, 0, [0; 4])
+                    .payload(&packet.ip_packet()),
+            )
+            .passes("related");
     }
 }
 
@@ -128,7 +155,8 @@ fn forwarded_packets_are_judged_at_both_hooks_and_counted_once() {
     let test = "vectors::flows::forwarded_packets_are_judged_at_both_hooks_and_counted_once";
     let Some(mut bench) = Bench::or_skip(test) else { return };
     let policy = "default in drop\ndefault out drop\nrule i allow in on wan0 udp to port 53\nrule o allow out on lan0 udp to port 53\n";
-    let (there, here) = (forth().udp(4000, 53).fill(12).build(), back().udp(53, 4000).fill(22).build());
+    let (there, here) =
+        (forth().udp(4000, 53).fill(12).build(), back().udp(53, 4000).fill(22).build());
     bench.case("there and back", policy);
     bench.at(Hook::TcIn, 0, &there).passes("rule");
     bench.at(Hook::TcOut, 1, &there).passes("established");
@@ -144,7 +172,10 @@ fn forwarded_packets_are_judged_at_both_hooks_and_counted_once() {
     bench.at(Hook::TcIn, 0, &there).passes("default");
     bench.at(Hook::TcOut, 1, &there).drops("default");
     assert!(bench.flows().is_empty(), "a flow that can't leave isn't one");
-    bench.case("to a rule at the second hook it is new", "default in allow\ndefault out drop\nrule o allow out udp state new\n");
+    bench.case(
+        "to a rule at the second hook it is new",
+        "default in allow\ndefault out drop\nrule o allow out udp state new\n",
+    );
     bench.at(Hook::TcIn, 0, &there).passes("default");
     bench.at(Hook::TcOut, 1, &there).passes("established");
     assert_eq!(bench.rule("o")[0], 1);
@@ -152,14 +183,20 @@ fn forwarded_packets_are_judged_at_both_hooks_and_counted_once() {
 
 #[test]
 fn a_new_policy_reaches_live_flows() {
-    let Some(mut bench) = Bench::or_skip("vectors::flows::a_new_policy_reaches_live_flows") else { return };
+    let Some(mut bench) = Bench::or_skip("vectors::flows::a_new_policy_reaches_live_flows") else {
+        return;
+    };
     bench.case("still allowed, by another rule", ONE_WAY);
     handshake(&mut bench);
     bench.swap("default in drop\ndefault out drop\nrule other allow in tcp to port 79-81\n");
     bench.xdp(&forth().tcp(4000, 80).flags(tcp::ACK).fill(60)).passes("established");
     assert_eq!(bench.rule("other"), [1, 1, 100]);
     bench.out(&back().tcp(80, 4000).flags(tcp::ACK)).passes("established");
-    assert_eq!(bench.rule("other"), [1, 2, 140], "the flow counts for the rule that judged it last");
+    assert_eq!(
+        bench.rule("other"),
+        [1, 2, 140],
+        "the flow counts for the rule that judged it last"
+    );
     assert_eq!(bench.only_flow(), [3, 40 + 40 + 100, 2, 80]);
     assert_eq!((bench.events("new"), bench.events("closed")), (1, 0), "the same flow");
 
@@ -181,9 +218,14 @@ fn a_new_policy_reaches_live_flows() {
         assert!(bench.flows().is_empty(), "{label}");
         assert_eq!((bench.rule("cut")[0], bench.events("closed")), (1, 1), "{label}");
     }
-    bench.case("a rule for the SYN speaks for the connection", "default in drop\ndefault out drop\nrule a allow in tcp flags syn/syn,ack\n");
+    bench.case(
+        "a rule for the SYN speaks for the connection",
+        "default in drop\ndefault out drop\nrule a allow in tcp flags syn/syn,ack\n",
+    );
     handshake(&mut bench);
-    bench.swap("default in drop\ndefault out drop\nrule b allow in tcp to port 80 flags syn/syn,ack\n");
+    bench.swap(
+        "default in drop\ndefault out drop\nrule b allow in tcp to port 80 flags syn/syn,ack\n",
+    );
     bench.xdp(&forth().tcp(4000, 80).flags(tcp::ACK)).passes("established");
     bench.case("live connections, but no new ones", ONE_WAY);
     handshake(&mut bench);
@@ -199,7 +241,9 @@ fn a_new_policy_reaches_live_flows() {
 
 #[test]
 fn a_later_fragment_begins_no_flow() {
-    let Some(mut bench) = Bench::or_skip("vectors::flows::a_later_fragment_begins_no_flow") else { return };
+    let Some(mut bench) = Bench::or_skip("vectors::flows::a_later_fragment_begins_no_flow") else {
+        return;
+    };
     bench.case("its first was refused, the rules changed", "default in drop\n");
     let parts = forth().udp(4000, 53).fill(64).fragments(24, 5);
     bench.xdp(&parts[0]).drops("default");

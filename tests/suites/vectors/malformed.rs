@@ -15,11 +15,27 @@ fn cases() -> Vec<(&'static str, Packet, &'static str)> {
     }
     vec![
         ("a VLAN tag cut short", Packet::new().vlan(5).ipv4(C, S).truncate(16), "truncated-vlan"),
-        ("a second tag cut short", Packet::new().vlan(5).vlan(6).ipv4(C, S).truncate(21), "truncated-vlan"),
-        ("three tags", Packet::new().vlan(1).vlan(2).vlan(3).ipv4(C, S).udp(1, 2), "too-many-vlans"),
-        ("three tags, service tag outside", Packet::new().tag(0x88a8, 1).vlan(2).vlan(3).ipv4(C, S).udp(1, 2), "too-many-vlans"),
+        (
+            "a second tag cut short",
+            Packet::new().vlan(5).vlan(6).ipv4(C, S).truncate(21),
+            "truncated-vlan",
+        ),
+        (
+            "three tags",
+            Packet::new().vlan(1).vlan(2).vlan(3).ipv4(C, S).udp(1, 2),
+            "too-many-vlans",
+        ),
+        (
+            "three tags, service tag outside",
+            Packet::new().tag(0x88a8, 1).vlan(2).vlan(3).ipv4(C, S).udp(1, 2),
+            "too-many-vlans",
+        ),
         ("an IPv4 header cut short", udp().truncate(33), "truncated-ipv4"),
-        ("IPv4 options cut short", forth().options(&[1; 12]).udp(1, 2).truncate(40), "truncated-ipv4"),
+        (
+            "IPv4 options cut short",
+            forth().options(&[1; 12]).udp(1, 2).truncate(40),
+            "truncated-ipv4",
+        ),
         ("version 5 as IPv4", udp().lie_version(5), "bad-ipv4-version"),
         ("version 6 as IPv4", udp().lie_version(6), "bad-ipv4-version"),
         ("an IPv4 header of 16 bytes", udp().lie_ihl(4), "bad-ipv4-header-length"),
@@ -31,8 +47,16 @@ fn cases() -> Vec<(&'static str, Packet, &'static str)> {
         ("an IPv6 header cut in its first word", udp6().truncate(20), "truncated-ipv6"),
         ("version 4 as IPv6", udp6().lie_version(4), "bad-ipv6-version"),
         ("an IPv6 payload past the frame", udp6().lie_payload_len(41), "bad-ipv6-payload-length"),
-        ("an IPv6 extension past the payload", forth6().extension(60, &[17, 9, 0, 0, 0, 0, 0, 0]).proto(17), "truncated-ipv6"),
-        ("an IPv6 extension without room", forth6().hop_by_hop().lie_payload_len(4).proto(59), "truncated-ipv6"),
+        (
+            "an IPv6 extension past the payload",
+            forth6().extension(60, &[17, 9, 0, 0, 0, 0, 0, 0]).proto(17),
+            "truncated-ipv6",
+        ),
+        (
+            "an IPv6 extension without room",
+            forth6().hop_by_hop().lie_payload_len(4).proto(59),
+            "truncated-ipv6",
+        ),
         ("nine IPv6 extensions", long_chain.udp(1, 2), "too-many-extension-headers"),
         ("a TCP header cut short", forth().proto(6).payload(&[0; 19]), "truncated-tcp"),
         ("a TCP header cut by the total length", tcp().lie_total_len(39), "truncated-tcp"),
@@ -44,8 +68,16 @@ fn cases() -> Vec<(&'static str, Packet, &'static str)> {
         ("an SCTP header cut short", forth().proto(132).payload(&[0; 7]), "truncated-transport"),
         ("an ICMP header cut short", forth().proto(1).payload(&[8, 0, 0]), "truncated-icmp"),
         ("an ICMPv6 header cut short", forth6().proto(58).payload(&[128, 0, 0]), "truncated-icmp"),
-        ("a fragment past 65,535 bytes", forth().udp(1, 2).fill(100).fragment(0x1fff, false), "bad-fragment"),
-        ("an IPv6 fragment past 65,535 bytes", forth6().fragment6(7, 0x1fff, false).proto(17).payload(&[0; 40]), "bad-fragment"),
+        (
+            "a fragment past 65,535 bytes",
+            forth().udp(1, 2).fill(100).fragment(0x1fff, false),
+            "bad-fragment",
+        ),
+        (
+            "an IPv6 fragment past 65,535 bytes",
+            forth6().fragment6(7, 0x1fff, false).proto(17).payload(&[0; 40]),
+            "bad-fragment",
+        ),
     ]
 }
 
@@ -64,7 +96,11 @@ fn every_malformed_frame_has_a_reason_and_the_policys_verdict() {
                 }
                 bench.case(label, &policy);
                 let met = bench.at(hook, 0, &frame);
-                assert_eq!((met.fate, met.reason), (fate, reason), "{label} ({hook:?}, malformed {option})");
+                assert_eq!(
+                    (met.fate, met.reason),
+                    (fate, reason),
+                    "{label} ({hook:?}, malformed {option})"
+                );
                 assert!(bench.flows().is_empty(), "{label}: no flow comes of it");
                 assert_eq!(bench.rule("default in"), [0; 3], "{label}: no default is asked");
                 assert_eq!(bench.events("verdict"), u64::from(fate == Fate::Drop), "{label}");
@@ -75,14 +111,20 @@ fn every_malformed_frame_has_a_reason_and_the_policys_verdict() {
 
 #[test]
 fn what_only_looks_odd_is_understood() {
-    let Some(mut bench) = Bench::or_skip("vectors::malformed::what_only_looks_odd_is_understood") else { return };
+    let Some(mut bench) = Bench::or_skip("vectors::malformed::what_only_looks_odd_is_understood")
+    else {
+        return;
+    };
     let policy = "default in drop\nrule odd allow in udp to port 53\n";
     let options6 = || forth6().hop_by_hop().destination_options().routing().destination_options();
     for (label, packet) in [
         ("link padding behind the packet", forth().udp(1000, 53).trailer(18)),
         ("IPv4 options", forth().options(&[7, 11, 4, 0, 0, 0, 0, 0, 0, 0, 0]).udp(1000, 53)),
         ("IPv4 options to the full", forth().options(&[1; 40]).udp(1000, 53)),
-        ("a wrong IPv4 checksum, which the stack looks at", forth().lie_ip_checksum(1).udp(1000, 53)),
+        (
+            "a wrong IPv4 checksum, which the stack looks at",
+            forth().lie_ip_checksum(1).udp(1000, 53),
+        ),
         ("a UDP checksum of zero", forth().udp(1000, 53).no_udp_checksum()),
         ("a UDP length below the packet's", forth().udp(1000, 53).fill(20).lie_udp_len(10)),
         ("four IPv6 extension headers", options6().udp(1000, 53)),
@@ -104,7 +146,11 @@ fn what_only_looks_odd_is_understood() {
 
 #[test]
 fn what_isnt_ip_has_verdicts_of_its_own() {
-    let Some(mut bench) = Bench::or_skip("vectors::malformed::what_isnt_ip_has_verdicts_of_its_own") else { return };
+    let Some(mut bench) =
+        Bench::or_skip("vectors::malformed::what_isnt_ip_has_verdicts_of_its_own")
+    else {
+        return;
+    };
     let closed = "default in drop\ndefault out drop\noption ethertypes drop\n";
     let lldp = Packet::new().ethertype(0x88cc).payload(&[2, 7, 4, 0]);
     let llc = Packet::new().ethertype(38).payload(&[0x42; 38]);
@@ -125,7 +171,10 @@ fn what_isnt_ip_has_verdicts_of_its_own() {
         for packet in [&lldp, &llc] {
             bench.case("another EtherType, dropped", closed);
             bench.at(hook, 0, &packet.build()).drops("unknown-ethertype");
-            bench.case("another EtherType, allowed", "default in drop\ndefault out drop\noption ethertypes allow\n");
+            bench.case(
+                "another EtherType, allowed",
+                "default in drop\ndefault out drop\noption ethertypes allow\n",
+            );
             bench.at(hook, 0, &packet.build()).passes("unknown-ethertype");
         }
     }
@@ -133,9 +182,13 @@ fn what_isnt_ip_has_verdicts_of_its_own() {
 
 #[test]
 fn fragments_follow_their_first() {
-    let Some(mut bench) = Bench::or_skip("vectors::malformed::fragments_follow_their_first") else { return };
+    let Some(mut bench) = Bench::or_skip("vectors::malformed::fragments_follow_their_first") else {
+        return;
+    };
     let policy = "default in drop\nrule dns allow in udp to port 53\n";
-    for (label, whole) in [("IPv4", forth().udp(1000, 53).fill(100)), ("IPv6", forth6().udp(1000, 53).fill(100))] {
+    for (label, whole) in
+        [("IPv4", forth().udp(1000, 53).fill(100)), ("IPv6", forth6().udp(1000, 53).fill(100))]
+    {
         let parts = whole.fragments(48, 99);
         for hook in [Hook::Xdp, Hook::TcIn] {
             bench.case(label, policy);
@@ -148,7 +201,10 @@ fn fragments_follow_their_first() {
 
             bench.case("later fragments first", policy);
             bench.at(hook, 0, &parts[1].build()).drops("fragment-without-first");
-            bench.case("later fragments first, allowed", &format!("{policy}option fragments allow\n"));
+            bench.case(
+                "later fragments first, allowed",
+                &format!("{policy}option fragments allow\n"),
+            );
             bench.at(hook, 0, &parts[1].build()).passes("fragment-without-first");
             assert!(bench.flows().is_empty());
 
@@ -185,5 +241,8 @@ fn without_a_policy_or_on_a_foreign_interface_everything_passes() {
     // Index 1 is the loopback, which nobody attached.
     let (_, xdp) = bench.kernel.programs()[0];
     assert_eq!(ns.run(|| xdp.run_xdp(&frame, 1)).unwrap().code, 2);
-    assert_eq!(bench.kernel.counters().reasons[&("allow", "unknown-interface")], [1, frame.len() as u64]);
+    assert_eq!(
+        bench.kernel.counters().reasons[&("allow", "unknown-interface")],
+        [1, frame.len() as u64]
+    );
 }

@@ -7,10 +7,16 @@ use sluice_tests::packet::{Packet, tcp};
 #[test]
 fn the_first_match_decides() {
     let Some(mut bench) = Bench::or_skip("vectors::rules::the_first_match_decides") else { return };
-    bench.case("drop before allow", "default in allow\nrule a drop in udp to port 53\nrule b allow in udp to port 53\n");
+    bench.case(
+        "drop before allow",
+        "default in allow\nrule a drop in udp to port 53\nrule b allow in udp to port 53\n",
+    );
     bench.xdp(&forth().udp(1, 53)).drops("rule");
     assert_eq!((bench.rule("a")[0], bench.rule("b")[0]), (1, 0));
-    bench.case("allow before drop", "default in drop\nrule a allow in udp to port 53\nrule b drop in udp\n");
+    bench.case(
+        "allow before drop",
+        "default in drop\nrule a allow in udp to port 53\nrule b drop in udp\n",
+    );
     bench.xdp(&forth().udp(1, 53)).passes("rule");
     bench.xdp(&forth().udp(1, 54)).drops("rule");
     bench.case("a disabled rule isn't there", "default in drop\ndisabled rule a allow in udp\n");
@@ -22,14 +28,21 @@ fn the_first_match_decides() {
     );
     bench.xdp(&forth().udp(1, 53).fill(2)).passes("rule");
     bench.xdp(&forth().udp(1, 54).fill(2)).drops("default");
-    assert_eq!((bench.rule("seen"), bench.rule("a"), bench.rule("later")), ([2, 2, 60], [1, 1, 30], [1, 1, 30]));
+    assert_eq!(
+        (bench.rule("seen"), bench.rule("a"), bench.rule("later")),
+        ([2, 2, 60], [1, 1, 30], [1, 1, 30])
+    );
     bench.case("a rule that logs", "default in allow\nrule a allow in udp log\n");
     bench.xdp(&forth().udp(1, 53)).passes("rule");
     bench.xdp(&forth().udp(1, 53)).passes("established");
     assert_eq!(bench.events("log"), 1, "told when met, not for each packet of the flow");
     let mut many = String::from("default in drop\n");
     for i in 0..1000 {
-        many.push_str(&format!("rule r{i} drop in udp from 203.0.113.{} to port {}\n", i % 256, 1 + i));
+        many.push_str(&format!(
+            "rule r{i} drop in udp from 203.0.113.{} to port {}\n",
+            i % 256,
+            1 + i
+        ));
     }
     many.push_str("rule last allow in udp to port 9999\n");
     bench.case("the last of a thousand and one", &many);
@@ -40,7 +53,9 @@ fn the_first_match_decides() {
 
 #[test]
 fn defaults_go_by_direction() {
-    let Some(mut bench) = Bench::or_skip("vectors::rules::defaults_go_by_direction") else { return };
+    let Some(mut bench) = Bench::or_skip("vectors::rules::defaults_go_by_direction") else {
+        return;
+    };
     bench.case("closed in, open out", "default in drop\ndefault out allow\n");
     bench.xdp(&forth().udp(1, 53)).drops("default");
     bench.tc_in(&forth().udp(1, 53)).drops("default");
@@ -60,25 +75,37 @@ fn direction_and_interface() {
     let Some(mut bench) = Bench::or_skip("vectors::rules::direction_and_interface") else { return };
     let policy = "default in drop\ndefault out drop\nrule a allow in on wan0 udp\nrule b allow out on lan0 udp\nrule c allow tcp\n";
     let frame = forth().udp(1, 53).build();
-    for (hook, interface, passes) in
-        [(Hook::Xdp, 0, true), (Hook::Xdp, 1, false), (Hook::TcOut, 0, false), (Hook::TcOut, 1, true)]
-    {
+    for (hook, interface, passes) in [
+        (Hook::Xdp, 0, true),
+        (Hook::Xdp, 1, false),
+        (Hook::TcOut, 0, false),
+        (Hook::TcOut, 1, true),
+    ] {
         bench.case("rules on interfaces", policy);
         let met = bench.at(hook, interface, &frame);
-        if passes { met.passes("rule") } else { met.drops("default") };
+        if passes {
+            met.passes("rule")
+        } else {
+            met.drops("default")
+        };
     }
     for hook in super::HOOKS {
         bench.case("a rule without direction", policy);
         bench.at(hook, 1, &forth().tcp(1, 2).build()).passes("rule");
     }
-    bench.case("a group of interfaces", "interface both = { wan0, lan0 }\ndefault in drop\nrule a allow in on both udp\n");
+    bench.case(
+        "a group of interfaces",
+        "interface both = { wan0, lan0 }\ndefault in drop\nrule a allow in on both udp\n",
+    );
     bench.at(Hook::TcIn, 0, &frame).passes("rule");
     bench.at(Hook::TcIn, 1, &forth().udp(2, 53).build()).passes("rule");
 }
 
 #[test]
 fn addresses_match_to_the_last_bit() {
-    let Some(mut bench) = Bench::or_skip("vectors::rules::addresses_match_to_the_last_bit") else { return };
+    let Some(mut bench) = Bench::or_skip("vectors::rules::addresses_match_to_the_last_bit") else {
+        return;
+    };
     let policy = "
 set nets = { 10.1.0.0/16, 192.0.2.128/25, 198.51.100.7, 203.0.113.10-203.0.113.20, 2001:db8:5::/48, fd00::1-fd00::ff }
 default in drop
@@ -110,25 +137,42 @@ rule a allow in from @nets
         ("fd00::100", false),
     ] {
         bench.case(source, policy);
-        let met = bench.xdp(&Packet::new().ip(source, if source.contains(':') { S6 } else { S }).udp(1, 2));
-        if passes { met.passes("rule") } else { met.drops("default") };
+        let met = bench
+            .xdp(&Packet::new().ip(source, if source.contains(':') { S6 } else { S }).udp(1, 2));
+        if passes {
+            met.passes("rule")
+        } else {
+            met.drops("default")
+        };
     }
     let policy = "default in drop\nrule a allow in to { 0.0.0.0/1, 8000::/1 }\n";
-    for (to, passes) in [("127.255.255.255", true), ("128.0.0.0", false), ("7fff::1", false), ("8000::", true)] {
+    for (to, passes) in
+        [("127.255.255.255", true), ("128.0.0.0", false), ("7fff::1", false), ("8000::", true)]
+    {
         bench.case(to, policy);
         let met = bench.xdp(&Packet::new().ip(if to.contains(':') { C6 } else { C }, to).tcp(1, 2));
-        if passes { met.passes("rule") } else { met.drops("default") };
+        if passes {
+            met.passes("rule")
+        } else {
+            met.drops("default")
+        };
     }
     bench.case("both ends", "default in drop\nrule a allow in from 192.0.2.10 to 198.51.100.20\n");
     bench.xdp(&forth().udp(1, 2)).passes("rule");
-    bench.case("both ends, turned round", "default in drop\nrule a allow in from 192.0.2.10 to 198.51.100.20\n");
+    bench.case(
+        "both ends, turned round",
+        "default in drop\nrule a allow in from 192.0.2.10 to 198.51.100.20\n",
+    );
     bench.xdp(&back().udp(1, 2)).drops("default");
 }
 
 #[test]
 fn ports_protocols_flags_and_icmp() {
-    let Some(mut bench) = Bench::or_skip("vectors::rules::ports_protocols_flags_and_icmp") else { return };
-    let ports = "default in drop\nrule a allow in tcp from port 1024-65535 to port { 22, 8000-8100 }\n";
+    let Some(mut bench) = Bench::or_skip("vectors::rules::ports_protocols_flags_and_icmp") else {
+        return;
+    };
+    let ports =
+        "default in drop\nrule a allow in tcp from port 1024-65535 to port { 22, 8000-8100 }\n";
     for (sport, dport, passes) in [
         (1024, 22, true),
         (65_535, 8000, true),
@@ -141,11 +185,18 @@ fn ports_protocols_flags_and_icmp() {
     ] {
         bench.case(&format!("ports {sport} to {dport}"), ports);
         let met = bench.xdp(&forth6().tcp(sport, dport));
-        if passes { met.passes("rule") } else { met.drops("default") };
+        if passes {
+            met.passes("rule")
+        } else {
+            met.drops("default")
+        };
         bench.case("another protocol's ports don't count", ports);
         bench.xdp(&forth6().udp(sport, dport)).drops("default");
     }
-    bench.case("protocols by number", "default in drop\nrule gre allow in proto 47\nrule sctp allow in proto 132\n");
+    bench.case(
+        "protocols by number",
+        "default in drop\nrule gre allow in proto 47\nrule sctp allow in proto 132\n",
+    );
     bench.xdp(&forth().proto(47).payload(&[0; 8])).passes("rule");
     bench.xdp(&forth().proto(132).payload(&[0; 12])).passes("rule");
     bench.xdp(&forth().proto(50).payload(&[0; 8])).drops("default");
@@ -161,7 +212,11 @@ fn ports_protocols_flags_and_icmp() {
     ] {
         bench.case(&format!("flags {set:#x}"), flags);
         let met = bench.xdp(&forth().tcp(1, 2).flags(set));
-        if passes { met.passes("rule") } else { met.drops("default") };
+        if passes {
+            met.passes("rule")
+        } else {
+            met.drops("default")
+        };
     }
     let icmp = "default in drop\nrule a allow in icmp type echo-request\nrule b allow in icmp type 3 code 4\nrule c allow in icmpv6 type echo-request\n";
     for (packet, passes) in [
@@ -178,7 +233,11 @@ fn ports_protocols_flags_and_icmp() {
     ] {
         bench.case("ICMP types and codes", icmp);
         let met = bench.xdp(&packet);
-        if passes { met.passes("rule") } else { met.drops("default") };
+        if passes {
+            met.passes("rule")
+        } else {
+            met.drops("default")
+        };
     }
 }
 
@@ -198,12 +257,20 @@ fn states() {
         ("an echo request", forth().ping(1), false),
         ("an echo reply out of nowhere", forth().pong(1), true),
         ("an ICMPv6 echo reply out of nowhere", forth6().pong(1), true),
-        ("an ICMP error about nothing known", forth().icmp(3, 1, [0; 4]).payload(&back().udp(5, 6).ip_packet()), true),
+        (
+            "an ICMP error about nothing known",
+            forth().icmp(3, 1, [0; 4]).payload(&back().udp(5, 6).ip_packet()),
+            true,
+        ),
         ("GRE", forth().proto(47).payload(&[0; 8]), false),
     ] {
         bench.case(label, policy);
         let met = bench.xdp(&packet);
-        if invalid { met.drops("rule") } else { met.passes("default") };
+        if invalid {
+            met.drops("rule")
+        } else {
+            met.passes("default")
+        };
         assert_eq!(bench.rule("b")[0], u64::from(!invalid), "{label}");
     }
     let loose = "default in allow\noption tcp-pickup on\nrule a drop in state invalid\n";
@@ -215,6 +282,10 @@ fn states() {
     ] {
         bench.case(label, loose);
         let met = bench.xdp(&forth().tcp(1, 2).flags(flags));
-        if invalid { met.drops("rule") } else { met.passes("default") };
+        if invalid {
+            met.drops("rule")
+        } else {
+            met.passes("default")
+        };
     }
 }
