@@ -327,7 +327,7 @@ impl Talk {
         let packet = match self.proto {
             6 => {
                 let flags = *rng.pick(&FLAGS);
-                packet.tcp(sport, dport).flags(flags).seq(rng.next() as u32, rng.next() as u32)
+                packet.tcp(sport, dport).flags(flags).seq(rng.bits() as u32, rng.bits() as u32)
             }
             17 => packet.udp(sport, dport),
             1 | 58 => match rng.below(8) {
@@ -368,7 +368,7 @@ fn mangled(rng: &mut Rng, mut frame: Vec<u8>) -> Vec<u8> {
         frame.truncate(rng.between(14, frame.len()));
     } else {
         let at = rng.between(12, frame.len().min(70) - 1);
-        frame[at] = rng.next() as u8;
+        frame[at] = rng.bits() as u8;
     }
     frame
 }
@@ -384,7 +384,7 @@ pub fn question<'a>(rng: &mut Rng, interfaces: &[&'a str]) -> Question<'a> {
         dst: host(rng, family),
         proto,
         ports: matches!(proto, 6 | 17 | 132).then(|| (*rng.pick(&PORTS), *rng.pick(&PORTS))),
-        flags: (proto == 6).then(|| rng.next() as u8),
+        flags: (proto == 6).then(|| rng.bits() as u8),
         icmp: matches!(proto, 1 | 58)
             .then(|| (*rng.pick(&[0, 1, 3, 8, 128, 129]), rng.below(4) as u8)),
         state: *rng.pick(&[State::New, State::Established, State::Related, State::Invalid]),
