@@ -136,7 +136,7 @@ pub fn advance(flow: *mut Flow, reply: bool, slot: u16, work: &Work) {
             unsafe { (*flow).tcp_state = after as u8 };
             if after.is_over() && !before.is_over() {
                 let reason = if after == TcpState::Reset { Reason::Reset } else { Reason::Closed };
-                tell_closed(flow, reply, reason, slot, work);
+                tell_closed(flow, reply, (Verdict::Allow, reason, slot), work);
             }
         }
     }
@@ -152,17 +152,22 @@ pub fn advance(flow: *mut Flow, reply: bool, slot: u16, work: &Work) {
 }
 
 #[inline(always)]
-fn tell_closed(flow: *mut Flow, reply: bool, reason: Reason, slot: u16, work: &Work) {
+fn tell_closed(
+    flow: *mut Flow,
+    reply: bool,
+    (verdict, reason, slot): (Verdict, Reason, u16),
+    work: &Work,
+) {
     if events::first_to(flow, bits::TOLD_CLOSED) {
-        let told = Told { class: Class::FlowClosed, verdict: Verdict::Allow, reason, reply };
+        let told = Told { class: Class::FlowClosed, verdict, reason, reply };
         events::emit(work, told, slot, flow);
     }
 }
 
 /// Takes a flow out of the table and tells why.
 #[inline(always)]
-pub fn end(flow: *mut Flow, reply: bool, reason: Reason, slot: u16, work: &Work) {
-    tell_closed(flow, reply, reason, slot, work);
+pub fn end(flow: *mut Flow, reply: bool, why: (Verdict, Reason, u16), work: &Work) {
+    tell_closed(flow, reply, why, work);
     work.key.remove(work.facts.family);
 }
 

@@ -79,6 +79,12 @@ pub fn run<P: Packet>(pkt: &P, direction: Direction) -> Outcome {
     let work = unsafe { &mut *work };
     clear(&mut work.facts);
     work.facts.vlan = pkt.stripped_vlan();
+    work.direction = direction;
+    work.iface = iface;
+    work.ifindex = ifindex;
+    work.generation = generation;
+    work.packets = segments;
+    work.now = budget::now();
     let parsed = wire::parse(pkt, &mut work.facts);
     let early = match parsed {
         Err(reason) => Some(Decision::new(refusal(table.settings.malformed), reason)),
@@ -90,15 +96,16 @@ pub fn run<P: Packet>(pkt: &P, direction: Direction) -> Outcome {
         Ok(Parsed::Ip) => in_pieces(table, work),
     };
     let f = &work.facts;
-    let header = u64::from(f.l4 + u16::from(f.l4_len) - f.l3);
-    work.direction = direction;
-    work.iface = iface;
-    work.ifindex = ifindex;
-    work.generation = generation;
-    work.frame_len = pkt.frame_len(f.l3 as usize + f.ip_len as usize);
-    work.packets = segments;
-    work.bytes = u64::from(f.ip_len) + (segments - 1) * header;
-    work.now = budget::now();
+    // What the parser learnt of these on its way is of no use any more: read anew, they look the same
+    // to the verifier whichever way was taken, and it walks the rest once and not once a way.
+    let (l3, l4, ip_len, segments) = (
+        u64::from(volatile(&f.l3)),
+        u64::from(volatile(&f.l4)) + u64::from(volatile(&f.l4_len)),
+        volatile(&f.ip_len),
+        volatile(&work.packets),
+    );
+    work.frame_len = pkt.frame_len(l3 as usize + ip_len as usize);
+    work.bytes = u64::from(ip_len) + (segments - 1) * (l4 - l3);
     let decision = match early {
         Some(decision) => decision,
         None if work.facts.icmp == IcmpKind::Error && is_related(pkt, work) => {
@@ -107,6 +114,13 @@ pub fn run<P: Packet>(pkt: &P, direction: Direction) -> Outcome {
         None => track(table, work),
     };
     carry_out(pkt, table, decision, work)
+}
+
+/// Reads a value from memory, whatever the compiler knows of it.
+#[inline(always)]
+fn volatile<T: Copy>(value: &T) -> T {
+    // SAFETY: a reference is valid for reads.
+    unsafe { core::ptr::read_volatile(value) }
 }
 
 /// Sets all facts to nothing, in place: a value of that size would pass over the stack.
@@ -190,10 +204,10 @@ fn track(table: &RuleTable, work: &mut Work) -> Decision {
             && f.tcp_flags & (transport::SYN | transport::ACK) == transport::SYN
             && TcpState::from_raw(view.tcp_state).is_over();
         if again {
-            conntrack::end(found, reply, Reason::Reused, SLOT_NONE, work);
+            conntrack::end(found, reply, (Verdict::Allow, Reason::Reused, SLOT_NONE), work);
             flow = None;
         } else if timeout::expired(view, f.proto, timeouts, work.now) {
-            conntrack::end(found, reply, Reason::TimedOut, SLOT_NONE, work);
+            conntrack::end(found, reply, (Verdict::Allow, Reason::TimedOut, SLOT_NONE), work);
             flow = None;
         }
     }
@@ -285,7 +299,7 @@ fn track(table: &RuleTable, work: &mut Work) -> Decision {
         }
         // At its second hook for the first time, or let in by an older policy.
         let why = if matches!(state, State::New) { m.reason } else { Reason::PolicyChanged };
-        conntrack::end(found, reply, why, m.slot, work);
+        conntrack::end(found, reply, (m.verdict, why, m.slot), work);
         return decision;
     }
     if allowed && begins {

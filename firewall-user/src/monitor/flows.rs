@@ -106,7 +106,7 @@ impl FlowTable {
             Class::FlowClosed => {
                 flow.bits |= bits::TOLD_CLOSED;
                 let why = Reason::try_from(event.reason).unwrap_or(Reason::Closed);
-                if why == Reason::PolicyChanged {
+                if matches!(why, Reason::PolicyChanged | Reason::Rule | Reason::Default) {
                     live.cut = Some(Judgement::new(event.generation, event.rule, event.verdict));
                 }
                 reason = Some(why.name());
