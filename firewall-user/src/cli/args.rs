@@ -7,6 +7,9 @@ use crate::daemon::{
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use std::{net::SocketAddr, path::PathBuf};
 
+/// Options that every command takes are listed apart.
+const GENERAL: &str = "Options of every command";
+
 const EXIT_CODES: &str = "Exit codes:
   0  done
   1  failed
@@ -23,16 +26,16 @@ Files:
 
 /// Decides what flows through this machine, and shows it flowing.
 #[derive(Debug, Parser)]
-#[command(name = "sluice", version, about, after_help = EXIT_CODES, subcommand_required = true, arg_required_else_help = true)]
+#[command(name = "sluice", version, after_help = EXIT_CODES, subcommand_required = true, arg_required_else_help = true)]
 pub struct Cli {
     /// The daemon's control socket
-    #[arg(long, global = true, env = "SLUICE_SOCKET", default_value = DEFAULT_SOCKET, value_name = "PATH")]
+    #[arg(long, global = true, help_heading = GENERAL, env = "SLUICE_SOCKET", hide_env_values = true, default_value = DEFAULT_SOCKET, value_name = "PATH")]
     pub socket: PathBuf,
     /// Print JSON: one object, or one a line for lists
-    #[arg(long, global = true)]
+    #[arg(long, global = true, help_heading = GENERAL)]
     pub json: bool,
     /// When to colour; NO_COLOR is honoured
-    #[arg(long, global = true, value_enum, default_value_t = Colour::Auto, value_name = "WHEN")]
+    #[arg(long, global = true, help_heading = GENERAL, value_enum, default_value_t = Colour::Auto, value_name = "WHEN")]
     pub color: Colour,
     /// What to do
     #[command(subcommand)]

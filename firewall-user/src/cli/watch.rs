@@ -2,7 +2,7 @@
 
 use super::{
     format,
-    list::print_event,
+    list::print_events,
     out::{CliError, Out, Tone},
 };
 use crate::{
@@ -161,15 +161,10 @@ impl Watch<'_> {
     }
 
     fn print(&mut self, events: &[EventView]) -> Result<bool, CliError> {
-        let today: String = format!("{:.3}", jiff::Timestamp::now()).chars().take(10).collect();
-        for event in events {
-            if let Some(left) = &mut self.left {
-                if *left == 0 {
-                    return Ok(false);
-                }
-                *left -= 1;
-            }
-            print_event(self.out, event, &today)?;
+        let take = self.left.map_or(events.len() as u64, |left| left.min(events.len() as u64));
+        print_events(self.out, &events[..take as usize])?;
+        if let Some(left) = &mut self.left {
+            *left -= take;
         }
         Ok(self.left != Some(0))
     }

@@ -27,6 +27,30 @@ pub struct FlowChanges {
     pub remove: Vec<String>,
 }
 
+/// What flows can be put in order by as they are, before they are made into rows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum FlowOrder {
+    /// Packets, both directions.
+    Packets,
+    /// Bytes, both directions.
+    Bytes,
+    /// First packet.
+    First,
+    /// Last packet.
+    Last,
+}
+
+impl FlowOrder {
+    fn key(self, flow: &Flow) -> u64 {
+        match self {
+            Self::Packets => flow.packets + flow.reply_packets,
+            Self::Bytes => flow.bytes + flow.reply_bytes,
+            Self::First => flow.first,
+            Self::Last => flow.last,
+        }
+    }
+}
+
 /// Why a flow ended, where nobody said: its closing event was lost and the table has it no more.
 const GONE: &str = "gone";
 
@@ -242,6 +266,28 @@ impl FlowTable {
         clock: &'a Clock,
     ) -> impl Iterator<Item = FlowView> + 'a {
         self.flows.values().map(|live| live.render(names, timeouts, clock))
+    }
+
+    /// The `limit` first flows by `order` (largest or latest first, or the other way round), ties by
+    /// id; and how many there are. Only these are made into rows.
+    pub(super) fn top(
+        &self,
+        (order, turned): (FlowOrder, bool),
+        limit: usize,
+        (names, timeouts, clock): (&Names, &[u32; TIMEOUTS], &Clock),
+    ) -> (usize, Vec<FlowView>) {
+        let key = |live: &&Live| {
+            let key = order.key(&live.record.flow);
+            (if turned { key } else { u64::MAX - key }, live.record.flow.id)
+        };
+        let mut all: Vec<&Live> = self.flows.values().collect();
+        let total = all.len();
+        if limit < total {
+            all.select_nth_unstable_by_key(limit, key);
+            all.truncate(limit);
+        }
+        all.sort_unstable_by_key(key);
+        (total, all.into_iter().map(|live| live.render(names, timeouts, clock)).collect())
     }
 
     pub(super) fn render(

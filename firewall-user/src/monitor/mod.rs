@@ -21,7 +21,7 @@ pub use account::Loss;
 pub use clock::{Clock, Steady};
 pub use counters::{CounterInput, RuleInfo};
 pub use events::EventLog;
-pub use flows::{FlowChanges, FlowTable};
+pub use flows::{FlowChanges, FlowOrder, FlowTable};
 pub use names::Names;
 pub use record::FlowRecord;
 
@@ -217,6 +217,17 @@ impl Monitor {
     /// Every visible flow (ended ones included), in no order.
     pub fn flows(&self) -> impl Iterator<Item = FlowView> + '_ {
         self.flows.rows(&self.names, &self.timeouts, &self.clock)
+    }
+
+    /// The `limit` first of all visible flows in this order (largest or latest first, unless `turned`),
+    /// and how many there are. Cheaper than [`Self::flows`] where the table is large.
+    pub fn top_flows(
+        &self,
+        order: FlowOrder,
+        turned: bool,
+        limit: usize,
+    ) -> (usize, Vec<FlowView>) {
+        self.flows.top((order, turned), limit, (&self.names, &self.timeouts, &self.clock))
     }
 
     /// What changed in the flow table after version `version`; `None` where that is too long ago to

@@ -256,3 +256,27 @@ fn counters_move_rules_and_split_by_verdict() {
     assert_eq!(stats.reasons.len(), 2);
     assert!(turn(&mut monitor, 2_000, |m| m.counters(&input)).rules.is_none());
 }
+
+#[test]
+fn the_first_flows_of_an_order() {
+    let mut monitor = model();
+    let flow = |id: u64, packets: u64| {
+        let mut record = record(packets, 0, 3, 100 + id * 4);
+        record.flow.id = id;
+        record
+    };
+    turn(&mut monitor, 1_000, |m| m.scan(&[flow(1, 5), flow(2, 9), flow(3, 5), flow(4, 1)]));
+    let ids = |order, turned, limit| {
+        let (total, rows) = monitor.top_flows(order, turned, limit);
+        assert_eq!(total, 4);
+        rows.iter()
+            .map(|row| row.id.trim_start_matches('0').to_owned())
+            .collect::<Vec<_>>()
+            .join("")
+    };
+    assert_eq!(ids(FlowOrder::Packets, false, 10), "2134");
+    assert_eq!(ids(FlowOrder::Packets, false, 2), "21");
+    assert_eq!(ids(FlowOrder::Bytes, true, 3), "413");
+    assert_eq!(ids(FlowOrder::Last, false, 1), "4");
+    assert_eq!(ids(FlowOrder::First, false, 0), "");
+}

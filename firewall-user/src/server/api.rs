@@ -216,6 +216,12 @@ impl Api {
 
     fn flows(&self, query: &Query) -> Result<Value, ApiError> {
         let filter = query::filter::<FlowView>(query.filter.as_deref().unwrap_or(""))?;
+        if filter.is_none()
+            && let Some((order, turned)) = query::quick_order(query.sort.as_deref())
+        {
+            let (total, rows) = self.model().top_flows(order, turned, query.limit());
+            return Ok(json!({"total": total, "rows": rows}));
+        }
         let mut rows: Vec<FlowView> = {
             let model = self.model();
             model

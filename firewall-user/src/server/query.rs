@@ -3,6 +3,7 @@
 use super::error::ApiError;
 use crate::{
     filter::{self, Filter, Subject},
+    monitor::FlowOrder,
     view::FlowView,
 };
 use axum::http::StatusCode;
@@ -96,6 +97,21 @@ pub fn sort_flows(rows: &mut [FlowView], by: Option<&str>) -> Result<(), ApiErro
         if turned { compare(b, a) } else { compare(a, b) }.then_with(|| a.id.cmp(&b.id))
     });
     Ok(())
+}
+
+/// The order that `by` asks for (and whether it is turned round), if flows can be put in it before
+/// they are made into rows.
+pub fn quick_order(by: Option<&str>) -> Option<(FlowOrder, bool)> {
+    let by = by.unwrap_or("last");
+    let (name, turned) = by.strip_prefix('-').map_or((by, false), |name| (name, true));
+    let order = match name {
+        "packets" => FlowOrder::Packets,
+        "bytes" => FlowOrder::Bytes,
+        "first" => FlowOrder::First,
+        "last" => FlowOrder::Last,
+        _ => return None,
+    };
+    Some((order, turned))
 }
 
 #[cfg(test)]

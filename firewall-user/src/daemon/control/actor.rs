@@ -171,6 +171,10 @@ impl Actor {
             monitor.event(event);
         }
         if let Some((swept, flows, counters)) = read {
+            // An interface that went and came back has another index.
+            for iface in self.gate.interfaces() {
+                monitor.names_mut().set_iface_index(iface.ifindex, &iface.name);
+            }
             match swept {
                 Ok(expired) => monitor.swept(&expired),
                 Err(error) => trouble = Some(error.to_string()),
