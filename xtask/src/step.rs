@@ -246,9 +246,13 @@ pub fn say(text: &str) {
     eprintln!("{text}");
 }
 
-/// The last `lines` lines of a text.
+/// The last `lines` lines of a text, without cargo's own progress.
 pub fn tail(text: &str, lines: usize) -> String {
-    let all: Vec<&str> = text.lines().collect();
+    const PROGRESS: [&str; 4] = ["Compiling ", "Checking ", "Downloaded ", "Downloading "];
+    let is_progress = |line: &str| {
+        line.starts_with("  ") && PROGRESS.iter().any(|p| line.trim_start().starts_with(p))
+    };
+    let all: Vec<&str> = text.lines().filter(|line| !is_progress(line)).collect();
     all[all.len().saturating_sub(lines)..].join("\n")
 }
 
@@ -400,6 +404,12 @@ mod tests {
         let error = Step::new(&ctx, "x", 1, "no-such-program-here").run().unwrap_err().to_string();
         assert!(error.contains("no-such-program-here"), "{error}");
         std::fs::remove_dir_all(&ctx.root).unwrap();
+    }
+
+    #[test]
+    fn a_tail_has_no_progress_in_it() {
+        let text = "first\n   Compiling a v1\nerror: b\n    Checking c v1\nlast\n";
+        assert_eq!(tail(text, 2), "error: b\nlast");
     }
 
     #[test]
