@@ -44,7 +44,8 @@ fn examples_are_policies_without_warnings() {
 
 #[test]
 fn example_filters_are_filters() {
-    let lines: Vec<String> = blocks("filter").iter().flat_map(|b| b.lines()).map(str::to_owned).collect();
+    let lines: Vec<String> =
+        blocks("filter").iter().flat_map(|b| b.lines()).map(str::to_owned).collect();
     assert!(lines.len() >= 4);
     for line in lines {
         filter::parse_for::<FlowView>(&line).unwrap_or_else(|e| panic!("{}", e.render()));
@@ -73,7 +74,11 @@ fn every_field_is_in_the_table_of_its_rows() {
 #[test]
 fn time_outs_are_the_built_in_ones() {
     for timeout in Timeout::ALL {
-        let row = format!("| `{}` | {} |", timeout.name(), show_ms(Options::default_timeout(*timeout).into()));
+        let row = format!(
+            "| `{}` | {} |",
+            timeout.name(),
+            show_ms(Options::default_timeout(*timeout).into())
+        );
         assert!(DOCS.contains(&row), "{row}");
     }
     let options = Options::default();
