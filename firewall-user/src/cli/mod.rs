@@ -13,7 +13,7 @@ mod watch;
 use args::{Cli, Command, CountersCommand};
 use clap::Parser;
 use out::{CliError, Out};
-use std::process::ExitCode;
+use std::{io::Write, process::ExitCode};
 
 use crate::{daemon, server::client::Client};
 
@@ -72,9 +72,7 @@ fn ask(out: &Out, client: &Client, command: Command) -> Result<ExitCode, CliErro
 }
 
 fn run_daemon(args: args::DaemonArgs, socket: std::path::PathBuf) -> ExitCode {
-    env_logger::Builder::from_env(env_logger::Env::default().default_filter_or("info"))
-        .format_target(false)
-        .init();
+    start_log();
     let unload = args.unload;
     // The configuration names a socket too: the default on the command line mustn't hide it.
     let socket = (socket.as_os_str() != daemon::config::DEFAULT_SOCKET).then_some(socket);
@@ -87,6 +85,29 @@ fn run_daemon(args: args::DaemonArgs, socket: std::path::PathBuf) -> ExitCode {
             ExitCode::from(if error.is_policy() { 3 } else { 1 })
         }
     }
+}
+
+/// Logs to standard error; RUST_LOG says how much. For systemd's journal, which has its own clock, a
+/// priority stands in front of each line instead of the time (sd-daemon(3)).
+fn start_log() {
+    let mut builder =
+        env_logger::Builder::from_env(env_logger::Env::default().default_filter_or("info"));
+    builder.format_target(false);
+    if std::env::var_os("JOURNAL_STREAM").is_some() {
+        builder.format(|out, record| {
+            let priority = match record.level() {
+                log::Level::Error => 3,
+                log::Level::Warn => 4,
+                log::Level::Info => 6,
+                log::Level::Debug | log::Level::Trace => 7,
+            };
+            for line in record.args().to_string().lines() {
+                writeln!(out, "<{priority}>{line}")?;
+            }
+            Ok(())
+        });
+    }
+    builder.init();
 }
 
 /// Errors go to standard error: for programs as JSON, if they asked for JSON.
