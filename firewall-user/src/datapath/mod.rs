@@ -273,7 +273,8 @@ impl Datapath {
         ours.index_actions()
             .map_err(|seen| DatapathError::TooManyContinues { seen, limit: MAX_CONTINUES })?;
         let idle = next & 1;
-        self.tables.set(idle, &*ours, 0).map_err(DatapathError::map("TABLES"))?;
+        // By reference: the table is larger than a stack should carry.
+        self.tables.set(idle, ours.as_ref(), 0).map_err(DatapathError::map("TABLES"))?;
         let known = self.slot_names()?;
         for (slot, name, at) in &names.rules {
             if known.rules.iter().any(|(s, n, _)| s == slot && n != name) {
