@@ -16,6 +16,7 @@ pub struct Program {
 
 /// `enum bpf_cmd`, include/uapi/linux/bpf.h.
 const PROG_LOAD: libc::c_long = 5;
+const OBJ_PIN: libc::c_long = 6;
 const OBJ_GET: libc::c_long = 7;
 const PROG_TEST_RUN: libc::c_long = 10;
 const PROG_GET_FD_BY_ID: libc::c_long = 13;
@@ -162,6 +163,18 @@ impl Program {
     /// The kernel's.
     pub fn returning(code: u32) -> Result<Self> {
         Self::load_xdp(&[0xb7 | u64::from(code) << 32, 0x95])
+    }
+
+    /// Pins the program at `path`, below a bpffs.
+    ///
+    /// # Errors
+    /// The kernel's.
+    pub fn pin(&self, path: &Path) -> Result<()> {
+        use std::os::unix::ffi::OsStrExt;
+        let path = CString::new(path.as_os_str().as_bytes()).map_err(Error::other)?;
+        let fd = self.fd.as_raw_fd() as u32;
+        let mut attr = ObjAttr { pathname: path.as_ptr() as u64, fd, ..ObjAttr::default() };
+        bpf(OBJ_PIN, &mut attr).map(drop)
     }
 
     /// A pinned program.

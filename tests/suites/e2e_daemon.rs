@@ -2,6 +2,7 @@
 //! input.
 
 use serde_json::Value;
+use sluice_tests::bpf::Program;
 use sluice_tests::lab::{Daemon, DaemonOptions, Lab, TcpEcho, Transfer, sluice_bin, wait_for};
 use sluice_tests::skip::skip;
 use std::io::{ErrorKind, Read, Write};
@@ -115,12 +116,17 @@ fn every_hook_mode_filters() {
         let denied = lab.client.connect(&format!("{}:81", Lab::SERVER4), SILENCE).unwrap_err();
         assert_eq!(denied.kind(), ErrorKind::TimedOut, "{mode}");
         assert_eq!(daemon.rule("web")["hits"], 1, "{mode}");
-        // A native XDP answer leaves through the peer's NAPI, which a bare veth peer doesn't run: it
-        // is only tried where the answer can arrive.
-        if mode != "xdp" {
-            let rejected = lab.client.connect(&format!("{}:23", Lab::SERVER4), SOON).unwrap_err();
-            assert_eq!(rejected.kind(), ErrorKind::ConnectionRefused, "{mode}");
+        if mode == "xdp" {
+            // What XDP sends back on a veth waits in the peer's ring, and the peer is only woken if it
+            // runs an XDP program itself. A wire has no such needs; here the client gets one.
+            let pin = daemon.pin_dir.join("client_pass");
+            Program::returning(2).unwrap().pin(&pin).unwrap();
+            lab.client
+                .ip(&["link", "set", "c0", "xdp", "pinned", &pin.display().to_string()])
+                .unwrap();
         }
+        let rejected = lab.client.connect(&format!("{}:23", Lab::SERVER4), SOON).unwrap_err();
+        assert_eq!(rejected.kind(), ErrorKind::ConnectionRefused, "{mode}");
     }
 }
 
