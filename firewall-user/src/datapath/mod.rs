@@ -366,7 +366,8 @@ impl Datapath {
         links::egress(&mut self.ebpf, &self.pin_dir, slot, &dev)?;
         if how != mode::Ingress::Tc && !dev.physical && dev.driver == "veth" {
             why.push_str(
-                "; answers to rejected packets need `gro on` at the other end of the pair",
+                "; answers to rejected packets arrive only where the other end of the pair runs an \
+                 XDP program too",
             );
         }
         self.interfaces.retain(|i| i.name != name);
