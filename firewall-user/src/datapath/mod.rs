@@ -18,7 +18,7 @@ mod raw;
 pub mod testing;
 
 pub use error::DatapathError;
-pub use mode::HookMode;
+pub use mode::{HookMode, outlook as interface_outlook};
 pub use names::SlotNames;
 pub use netdev::names as interface_names;
 

@@ -73,6 +73,17 @@ pub fn plan(mode: HookMode, dev: &NetDev) -> (Vec<Ingress>, String) {
     }
 }
 
+/// What hook mode `auto` would choose for an interface of this network namespace, in a few words.
+///
+/// # Errors
+/// There is no such interface, or it carries no Ethernet frames.
+pub fn outlook(name: &str) -> Result<String, DatapathError> {
+    let dev = super::netdev::find(name)?;
+    let driver = if dev.driver.is_empty() { "virtual" } else { &dev.driver };
+    let hook = if dev.physical { "XDP" } else { "TC" };
+    Ok(format!("{driver}, auto would take {hook}"))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -1,14 +1,17 @@
-//! What /proc and /sys tell.
+//! What the machine tells: /proc, /sys, and the interfaces of this network namespace.
 
 use super::Finding;
-use crate::server::client::{Client, ClientError};
+use crate::{
+    datapath,
+    server::client::{Client, ClientError},
+};
 use std::{fs, path::Path};
 
 fn read(path: &str) -> String {
     fs::read_to_string(path).map(|text| text.trim().to_owned()).unwrap_or_default()
 }
 
-/// Atomics with a result need 5.12, TCX 6.6.
+/// `xdp.frags` and the XDP byte helpers need 5.18, TCX 6.6.
 pub fn kernel() -> Finding {
     let release = read("/proc/sys/kernel/osrelease");
     let mut numbers =
@@ -18,10 +21,10 @@ pub fn kernel() -> Finding {
         (0, 0) => Finding::warn(
             "kernel",
             format!("release `{release}`"),
-            "can't tell how old it is; 5.12 or later is needed",
+            "can't tell how old it is; 5.18 or later is needed",
         ),
-        version if version < (5, 12) => {
-            Finding::fail("kernel", release, "too old: 5.12 or later is needed")
+        version if version < (5, 18) => {
+            Finding::fail("kernel", release, "too old: 5.18 or later is needed")
         }
         version if version < (6, 6) => {
             Finding::ok("kernel", format!("{release} (6.6 or later has TCX)"))
@@ -155,32 +158,19 @@ pub fn cgroup2() -> Finding {
     }
 }
 
-/// Each interface, and what `auto` has to work with.
+/// Each interface, and what hook mode `auto` would choose.
 pub fn interfaces() -> Vec<Finding> {
-    let mut names: Vec<String> = fs::read_dir("/sys/class/net")
-        .into_iter()
-        .flatten()
-        .flatten()
-        .map(|entry| entry.file_name().to_string_lossy().into_owned())
-        .filter(|name| name != "bonding_masters")
-        .collect();
+    let mut names = datapath::interface_names();
     names.sort();
     if names.is_empty() {
-        return vec![Finding::warn("interfaces", "none can be seen", "mount /sys")];
+        let advice = "look for the network namespace that you are in: `ip netns identify`";
+        return vec![Finding::warn("interfaces", "none can be seen", advice)];
     }
     let shown: Vec<String> = names
         .iter()
-        .map(|name| {
-            let driver = fs::read_link(format!("/sys/class/net/{name}/device/driver")).ok();
-            let driver = driver
-                .as_deref()
-                .and_then(Path::file_name)
-                .map(|name| name.to_string_lossy().into_owned());
-            let state = read(&format!("/sys/class/net/{name}/operstate"));
-            match driver {
-                Some(driver) => format!("{name} (driver {driver}, {state})"),
-                None => format!("{name} (virtual, {state})"),
-            }
+        .map(|name| match datapath::interface_outlook(name) {
+            Ok(outlook) => format!("{name} ({outlook})"),
+            Err(_) => format!("{name} (carries no Ethernet frames: can't be filtered)"),
         })
         .collect();
     vec![Finding::ok("interfaces", shown.join(", "))]
