@@ -78,7 +78,7 @@ fn twins() -> (String, String) {
     for i in 0..150 {
         let _ = writeln!(a, "rule a{i} drop in udp from 192.0.{i}.0/24 to port {}", 1 + i);
     }
-    a.push_str("rule yes allow in on wan0 udp to port 53\n");
+    a.push_str("rule yes allow in on wan0 udp to port 53\nrule nope drop in on wan0 udp\n");
     b.push_str("rule well allow in on wan0 udp from 10.77.1.0/24 port 1024-65535 to 10.77.2.2 port { 50-55 }\n");
     for i in 0..90 {
         let _ = writeln!(
@@ -148,6 +148,11 @@ fn no_packet_sees_a_mix_of_two_policies() {
     assert_eq!(leaked, 0, "of {sent} denied packets");
     let dropped_by_socket = lab.server.snmp("Udp", "RcvbufErrors");
     assert_eq!(received + dropped_by_socket, sent, "every allowed packet arrives");
-    let rules = wait_for("counters", SOON, || Some(daemon.json(&["stats"]))).unwrap();
-    assert_eq!(rules["dropped_packets"], sent, "exactly the denied ones were refused");
+    // Each policy's own rule refused its share, and counters outlive the policies: both shares are
+    // there to read. (What the links themselves send, such as MLD, meets the default, not these.)
+    let refused = |policy: &str, rule: &str| {
+        daemon.apply(policy);
+        daemon.rule(rule)["packets"].as_u64().unwrap()
+    };
+    assert_eq!(refused(&a, "nope") + refused(&b, "no"), sent, "exactly the denied ones");
 }
