@@ -1,6 +1,6 @@
 //! A new policy under traffic: live flows meet it, no packet is lost, none sees a mix.
 
-use sluice_tests::lab::{Daemon, DaemonOptions, Lab, RawSocket, Transfer, wait_for};
+use sluice_tests::lab::{Daemon, DaemonOptions, Lab, RawSocket, Transfer};
 use sluice_tests::packet::Packet;
 use std::fmt::Write as _;
 use std::net::UdpSocket;

@@ -98,8 +98,15 @@ fn link(a: &NetNs, a_name: &str, b: &NetNs, b_name: &str) -> Result<(), LabError
     let b_path = b_path.to_str().expect("a path this file made");
     a.ip(&["link", "add", a_name, "type", "veth", "peer", "name", b_name, "netns", b_path])?;
     for (ns, name) in [(a, a_name), (b, b_name)] {
-        for (key, value) in [("accept_dad", "0"), ("router_solicitations", "0"), ("accept_ra", "0")]
-        {
+        // Group memberships are reported at once, not at random within seconds: whoever counts packets
+        // then doesn't meet them.
+        for (key, value) in [
+            ("accept_dad", "0"),
+            ("router_solicitations", "0"),
+            ("accept_ra", "0"),
+            ("mldv1_unsolicited_report_interval", "1"),
+            ("mldv2_unsolicited_report_interval", "1"),
+        ] {
             ns.sysctl(&format!("ipv6/conf/{name}/{key}"), value)?;
         }
         ns.ip(&["link", "set", name, "addrgenmode", "none"])?;
