@@ -130,6 +130,35 @@ fn every_hook_mode_filters() {
     }
 }
 
+/// What kernels before 6.6 have: filters on a clsact qdisc, which no link holds.
+#[test]
+fn clsact_filters_outlive_the_daemon_are_adopted_and_unloaded() {
+    let test = "e2e_daemon::clsact_filters_outlive_the_daemon_are_adopted_and_unloaded";
+    let Some(lab) = Lab::or_skip(test) else { return };
+    let _echo = TcpEcho::start(&lab.server, &format!("{}:80", Lab::SERVER4)).unwrap();
+    let options = DaemonOptions { clsact: true, ..DaemonOptions::gate(POLICY) };
+    let Some(mut daemon) = Daemon::or_skip(test, &lab.gate, options) else { return };
+    let wan = daemon.json(&["status"])["interfaces"][0].clone();
+    assert_eq!((&wan["ingress"], &wan["egress"]), (&"clsact".into(), &"clsact".into()), "{wan}");
+    let judges = || {
+        lab.client.tcp_exchange(&format!("{}:80", Lab::SERVER4), &[3; 4000], SOON).unwrap();
+        let refused = lab.client.connect(&format!("{}:23", Lab::SERVER4), SOON).unwrap_err();
+        assert_eq!(refused.kind(), ErrorKind::ConnectionRefused);
+    };
+    judges();
+    daemon.kill9();
+    judges();
+    daemon.start();
+    assert_eq!(daemon.json(&["status"])["adopted"], true);
+    judges();
+    assert_eq!(daemon.rule("web")["hits"], 3, "one filter a hook, before and after");
+    let gone = daemon.unload();
+    assert_eq!(gone.code, 0, "{}", gone.stderr);
+    // Nobody refuses port 23 any more but the server, which has nothing there; port 81 is as open.
+    let refused = lab.client.connect(&format!("{}:81", Lab::SERVER4), SOON).unwrap_err();
+    assert_eq!(refused.kind(), ErrorKind::ConnectionRefused, "nothing is filtered any more");
+}
+
 /// One HTTP/1.1 request over TCP from inside the gate: status and body.
 fn http(lab: &Lab, head: &str, body: &str) -> (u16, String) {
     let mut stream =

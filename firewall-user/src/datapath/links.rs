@@ -22,9 +22,11 @@ use std::path::{Path, PathBuf};
 const CLSACT_PRIORITY: u16 = 1;
 const CLSACT_HANDLE: TcHandle = TcHandle::new(0, 0x51);
 
-/// Whether the kernel has TCX (6.6).
+/// Whether TC programs go to TCX: the kernel has it (6.6), and `SLUICE_CLSACT` isn't set. The variable is
+/// for tests of the way that older kernels take.
 pub(super) fn has_tcx() -> bool {
-    KernelVersion::current().is_ok_and(|v| v >= KernelVersion::new(6, 6, 0))
+    std::env::var_os("SLUICE_CLSACT").is_none()
+        && KernelVersion::current().is_ok_and(|v| v >= KernelVersion::new(6, 6, 0))
 }
 
 /// Name of the TC flavour here.

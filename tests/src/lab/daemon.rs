@@ -15,6 +15,8 @@ pub struct DaemonOptions {
     pub ifaces: Vec<(String, String)>,
     /// Further arguments of `sluice daemon`.
     pub extra: Vec<String>,
+    /// Take the way of kernels without TCX (`SLUICE_CLSACT`).
+    pub clsact: bool,
 }
 
 impl DaemonOptions {
@@ -32,6 +34,7 @@ impl DaemonOptions {
                 .map(|(name, mode)| ((*name).to_owned(), (*mode).to_owned()))
                 .collect(),
             extra: Vec::new(),
+            clsact: false,
         }
     }
 }
@@ -167,6 +170,7 @@ impl Daemon {
             .ns
             .command(&self.bin)
             .args(self.args())
+            .envs(self.env())
             .env("RUST_LOG", "info")
             .stdin(Stdio::null())
             .stdout(log.try_clone().expect("a second handle on the log"))
@@ -195,6 +199,10 @@ impl Daemon {
     /// What the daemon logged so far.
     pub fn log(&self) -> String {
         std::fs::read_to_string(self.dir.join("log")).unwrap_or_default()
+    }
+
+    fn env(&self) -> Option<(&'static str, &'static str)> {
+        self.options.clsact.then_some(("SLUICE_CLSACT", "1"))
     }
 
     /// Runs `sluice --socket … ARGS`.
@@ -336,7 +344,8 @@ impl Daemon {
         self.terminate();
         let mut args = self.args();
         args.push("--unload".into());
-        let output = self.ns.command(&self.bin).args(args).output().expect("running --unload");
+        let mut command = self.ns.command(&self.bin);
+        let output = command.args(args).envs(self.env()).output().expect("running --unload");
         CliOutput {
             code: output.status.code().unwrap_or(-1),
             stdout: String::from_utf8_lossy(&output.stdout).into_owned(),
