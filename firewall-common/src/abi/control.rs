@@ -13,6 +13,16 @@ pub struct Control {
     /// Number of the live policy, from 1. Its table is `TABLES[generation & 1]`. 0: no policy was
     /// ever installed, and every packet passes, uncounted by rules.
     pub generation: u32,
+    /// Secret of the hash tables; drawn once, when the maps are made.
+    pub seed: u64,
+    /// Buckets of the IPv4 flow table.
+    pub buckets4: u32,
+    /// Buckets of the IPv6 flow table.
+    pub buckets6: u32,
+    /// Buckets of the aliases' table.
+    pub alias_buckets: u32,
+    /// Explicit padding.
+    pub _pad: u32,
 }
 
-plain_bytes!(Control => 8);
+plain_bytes!(Control => 32);

@@ -16,8 +16,18 @@ pub const IFINDEX_LIMIT: usize = 65_536;
 pub struct Iface {
     /// 1..[`IFACE_SLOTS`], or 0.
     pub slot: u32,
-    /// Explicit padding.
-    pub _pad: u32,
+    /// `IFACE_*`.
+    pub flags: u32,
+    /// First IPv4 address, as on the wire: what masquerade and redirect use; zero if there is none.
+    pub address: [u8; 4],
+    /// MTU, bytes from the IP header on.
+    pub mtu: u32,
 }
 
-plain_bytes!(Iface => 8);
+/// [`Iface::flags`]: frames come off a wire with whole checksums, so that an XDP program may rewrite
+/// them. Those of a veth may not: they carry partial checksums, which XDP can't see.
+pub const IFACE_WIRE: u32 = 1;
+/// [`Iface::flags`]: established forwarded flows may skip the stack.
+pub const IFACE_FAST: u32 = 2;
+
+plain_bytes!(Iface => 16);

@@ -7,6 +7,7 @@
 //!
 //! `docs/abi.md` describes every map and is hash-locked to this folder by `cargo xtask tidy`.
 
+pub mod bucket;
 pub mod clock;
 pub mod control;
 pub mod counter;
@@ -15,12 +16,13 @@ pub mod flow;
 pub mod frag;
 pub mod iface;
 pub mod names;
+pub mod nat;
 pub mod reason;
 pub mod table;
 
 /// Raised whenever a pinned map's layout or meaning changes. Compared with [`control::Control`] at
 /// every adoption: a mismatch is an error that names both numbers.
-pub const ABI_VERSION: u32 = 1;
+pub const ABI_VERSION: u32 = 2;
 
 /// Marks a plain-bytes ABI type: `bytemuck` everywhere, `aya::Pod` in user space.
 macro_rules! plain_bytes {

@@ -86,5 +86,31 @@ numbers! {
         Killed = 37 => "killed",
         /// Ends within an SCTP or UDP-Lite header.
         TruncatedTransport = 38 => "truncated-transport",
+        /// A TCP segment of a known flow whose numbers don't fit what both ends have sent and allowed
+        /// (RFC 9293 section 3.10.7.4, RFC 5961 for RST).
+        OutOfWindow = 39 => "out-of-window",
+        /// No public port was left for a new mapping: dropped.
+        NatExhausted = 40 => "nat-exhausted",
+        /// A packet that has to be translated can't be: its protocol's checksum covers what would
+        /// change (SCTP ports), or the interface has no address.
+        NatImpossible = 41 => "nat-impossible",
+        /// A source has as many flows as the policy grants it.
+        SourceLimit = 42 => "source-limit",
+        /// A flow ended: unanswered, it made room for a newer one.
+        Evicted = 43 => "evicted",
+        /// A SYN was answered with a cookie.
+        CookieSent = 44 => "syn-cookie-sent",
+        /// An ACK carried a good cookie; the flow begins.
+        CookieGood = 45 => "syn-cookie-good",
+        /// An ACK carried no good cookie while cookies are asked for.
+        CookieBad = 46 => "syn-cookie-bad",
+        /// Handed to an AF_XDP socket.
+        Bypassed = 47 => "bypassed",
+        /// Forwarded past the stack.
+        FastPath = 48 => "fast-path",
+        /// Let by without tracking, because a rule says so.
+        NoTrack = 49 => "no-track",
+        /// Two CPUs wanted one lock of the flow table for too long: judged, not tracked.
+        TableBusy = 50 => "flow-table-busy",
     }
 }

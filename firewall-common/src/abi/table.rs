@@ -5,7 +5,11 @@
 //! match; its first bit is the verdict. Rows are shared (equal sets are stored once), so that
 //! thousands of prefixes need few.
 
-use super::{iface::IFACE_SLOTS, numbers, plain_bytes};
+use super::{
+    iface::IFACE_SLOTS,
+    nat::{MAX_NAT_RULES, NatRule},
+    numbers, plain_bytes,
+};
 use bytemuck::{Pod, Zeroable};
 
 /// Most rules a policy may have.
@@ -68,11 +72,14 @@ numbers! {
         Related = 2 => "related",
         /// Can't begin a flow and belongs to none.
         Invalid = 3 => "invalid",
+        /// Neither begins a flow nor belongs to one, and nothing is wrong with it: ICMP messages that
+        /// neither ask nor answer, whatever a `no-track` rule let by.
+        Untracked = 4 => "untracked",
     }
 }
 
-/// Number of [`State`]s.
-pub const STATES: usize = 4;
+/// Number of [`State`]s, rounded up to a power of two.
+pub const STATES: usize = 8;
 
 /// Most rules that only count or log ([`Verdict::Continue`]): the kernel tests each of them, and its
 /// verifier wants the walk short.
@@ -80,6 +87,12 @@ pub const MAX_CONTINUES: usize = 64;
 
 /// [`RuleAction::flags`]: tell of each match through a `log` event (sampled).
 pub const ACTION_LOG: u8 = 1;
+/// [`RuleAction::flags`]: what the rule lets by enters no flow.
+pub const ACTION_NO_TRACK: u8 = 2;
+/// [`RuleAction::flags`]: SYNs that the rule lets by are answered with a cookie.
+pub const ACTION_COOKIES: u8 = 4;
+/// [`RuleAction::flags`]: packets of the flow go to the AF_XDP socket of the queue they came in at.
+pub const ACTION_BYPASS: u8 = 8;
 
 /// What rule number *i* does.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Pod, Zeroable)]
@@ -114,16 +127,32 @@ numbers! {
         Other = 7 => "other",
         /// How long a first fragment is remembered for the rest (Linux: 30 s).
         Fragment = 8 => "fragment",
+        /// UDP that goes both ways beyond a first exchange (netfilter's `udp_timeout_stream`).
+        UdpStream = 9 => "udp-stream",
+        /// SCTP (netfilter: 3.5 days).
+        Sctp = 10 => "sctp",
+        /// GRE.
+        Gre = 11 => "gre",
     }
 }
 
 /// Number of [`Timeout`]s.
-pub const TIMEOUTS: usize = 9;
+pub const TIMEOUTS: usize = 12;
 
 /// [`Settings::flags`]: a TCP segment without SYN may begin a flow (netfilter's `tcp_loose`).
 pub const SETTING_TCP_PICKUP: u32 = 1;
 /// [`Settings::flags`]: some rule only counts or logs.
 pub const SETTING_HAS_CONTINUE: u32 = 2;
+/// [`Settings::flags`]: TCP segments outside the window are dropped; else they only count under their
+/// reason.
+pub const SETTING_WINDOW_STRICT: u32 = 4;
+/// [`Settings::flags`]: windows are not looked at.
+pub const SETTING_WINDOW_OFF: u32 = 8;
+/// [`Settings::flags`]: where new flows find no room, the oldest unanswered one makes it; else the new
+/// one is refused.
+pub const SETTING_EVICT_HALF_OPEN: u32 = 16;
+/// [`Settings::flags`]: established forwarded flows may skip the stack.
+pub const SETTING_FAST_PATH: u32 = 32;
 
 /// The policy's settings.
 #[derive(Clone, Copy, Debug, Default, Pod, Zeroable)]
@@ -134,7 +163,7 @@ pub struct Settings {
     pub timeouts: [u32; TIMEOUTS],
     /// `SETTING_*`.
     pub flags: u32,
-    /// 64-bit words of a row that are in use.
+    /// 64-bit words of a row that are in use for rules (not for translation rules).
     pub words: u32,
     /// Verdict by [`Direction`] where no rule matches.
     pub defaults: [u8; 2],
@@ -155,6 +184,22 @@ pub struct Settings {
     pub reject_budget: u32,
     /// Sampled events (verdict, log) a window and CPU; as `reject_budget`.
     pub sample_budget: u32,
+    /// First word of a row that speaks of translation rules.
+    pub nat_word: u32,
+    /// Most flows of one source address (IPv6: of one /64); 0: no limit.
+    pub source_flows: u32,
+    /// SYNs a window and CPU from which on each is answered with a cookie; 0: never by rate. As
+    /// `reject_budget`.
+    pub cookie_rate: u32,
+    /// Events of new flows a window and CPU; more are held back (and counted), so that a flood of first
+    /// packets can't drown the ring. As `reject_budget`.
+    pub new_budget: u32,
+    /// Explicit padding.
+    pub _pad2: u32,
+    /// Translation rules (bits of word `nat_word`) that change destinations, at ingress.
+    pub nat_in: u64,
+    /// Translation rules that change sources, at egress.
+    pub nat_out: u64,
 }
 
 /// IPv4 address to row. `top[high 16 bits]` is a row (bit 31 clear), or `1<<31 | k<<24 | base`: then
@@ -215,6 +260,8 @@ pub struct RuleTable {
     pub tcp_flags: [u16; 256],
     /// Row by [`State`].
     pub state: [u16; STATES],
+    /// Translation rules, in order: rule `i` is bit `i` of word `nat_word`.
+    pub nat: [NatRule; MAX_NAT_RULES],
     /// Row by source port (host-endian); protocols without ports use entry 0 of `no_port`.
     pub sport: [u16; 65_536],
     /// Row by destination port (host-endian); ICMP and ICMPv6: `type << 8 | code`.
@@ -260,6 +307,6 @@ impl RuleTable {
 }
 
 const _: () = assert!(core::mem::size_of::<RuleAction>() == 4);
-const _: () = assert!(core::mem::size_of::<Settings>() == 64);
-plain_bytes!(RuleTable => 64 + 4096 + 128 + 128 + 8 + 256 + 512 + 512 + 8 + 131_072 * 2 + 8
+const _: () = assert!(core::mem::size_of::<Settings>() == 112);
+plain_bytes!(RuleTable => 112 + 4096 + 128 + 128 + 8 + 256 + 512 + 512 + 16 + 64 * 44 + 131_072 * 2 + 8
     + 2 * (262_144 + 131_072) + 2 * (8192 * 18 + 8) + 1_048_576);

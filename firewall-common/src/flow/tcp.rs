@@ -10,7 +10,7 @@ pub enum TcpState {
     None = 0,
     /// SYN from the originator.
     SynSent = 1,
-    /// SYN-ACK from the responder (or its own SYN: simultaneous open).
+    /// SYN-ACK from the responder.
     SynReceived = 2,
     /// Handshake done, or taken up in mid-stream.
     Established = 3,
@@ -22,6 +22,10 @@ pub enum TcpState {
     Closed = 6,
     /// RST seen.
     Reset = 7,
+    /// SYN from both ends: simultaneous open (RFC 9293 section 3.5, figure 8).
+    SynBoth = 8,
+    /// Simultaneous open, and one end has acknowledged the other's SYN.
+    SynBothAcked = 9,
 }
 
 impl TcpState {
@@ -36,6 +40,8 @@ impl TcpState {
             5 => Self::FinReply,
             6 => Self::Closed,
             7 => Self::Reset,
+            8 => Self::SynBoth,
+            9 => Self::SynBothAcked,
             _ => Self::None,
         }
     }
@@ -50,7 +56,17 @@ impl TcpState {
             Self::FinReply => "close-wait",
             Self::Closed => "closed",
             Self::Reset => "reset",
+            Self::SynBoth => "syn-both",
+            Self::SynBothAcked => "syn-both-acked",
         }
+    }
+    /// Whether the handshake is still going on.
+    #[inline(always)]
+    pub const fn is_handshake(self) -> bool {
+        matches!(
+            self,
+            Self::None | Self::SynSent | Self::SynReceived | Self::SynBoth | Self::SynBothAcked
+        )
     }
     /// Whether a SYN may begin a new flow in this one's place.
     #[inline(always)]
@@ -103,17 +119,22 @@ pub const fn next(state: TcpState, reply: bool, flags: u8) -> TcpState {
             (_, true) => FinReply,
         };
     }
+    let ack = flags & ACK != 0;
     if flags & SYN != 0 {
         return match (state, reply) {
             (None, _) => SynSent,
-            (SynSent, true) => SynReceived,
+            (SynSent, true) if ack => SynReceived,
+            (SynSent, true) => SynBoth,
+            (SynBoth, _) if ack => SynBothAcked,
+            (SynBothAcked, _) if ack => Established,
             _ => state,
         };
     }
     match (state, reply) {
         // The third segment of the handshake, or, where it got lost, any ACK of the originator.
-        (SynReceived, false) if flags & ACK != 0 => Established,
-        // Simultaneous open ends with the responder's ACK as well.
+        (SynReceived, false) if ack => Established,
+        // Simultaneous open ends with an ACK of either.
+        (SynBoth | SynBothAcked, _) if ack => Established,
         (None, _) => Established,
         _ => state,
     }
@@ -145,8 +166,18 @@ mod tests {
     }
 
     #[test]
+    fn both_may_open_at_once() {
+        assert_eq!(walk(&[(false, SYN), (true, SYN)]), SynBoth);
+        let crossed = [(false, SYN), (true, SYN), (false, SYN | ACK), (true, SYN | ACK)];
+        assert_eq!(walk(&crossed), Established);
+        assert_eq!(walk(&[(false, SYN), (true, SYN), (true, ACK)]), Established);
+    }
+
+    #[test]
     fn rst_ends_it_from_any_state() {
-        for s in [SynSent, SynReceived, Established, FinOrig, FinReply, Closed] {
+        for s in
+            [SynSent, SynReceived, Established, FinOrig, FinReply, Closed, SynBoth, SynBothAcked]
+        {
             assert_eq!(next(s, true, RST), Reset);
         }
     }

@@ -10,19 +10,27 @@ use crate::wire::{icmp, transport};
 pub const fn of(proto: u8, tcp_state: u8, flow_bits: u64) -> Timeout {
     match proto {
         transport::TCP => match TcpState::from_raw(tcp_state) {
-            TcpState::None | TcpState::SynSent | TcpState::SynReceived => Timeout::TcpHandshake,
+            TcpState::None
+            | TcpState::SynSent
+            | TcpState::SynReceived
+            | TcpState::SynBoth
+            | TcpState::SynBothAcked => Timeout::TcpHandshake,
             TcpState::Established => Timeout::TcpEstablished,
             TcpState::FinOrig | TcpState::FinReply => Timeout::TcpHalfClosed,
             TcpState::Closed | TcpState::Reset => Timeout::TcpClosed,
         },
         transport::UDP | transport::UDPLITE => {
-            if flow_bits & bits::SEEN_REPLY != 0 {
+            if flow_bits & bits::STREAM != 0 {
+                Timeout::UdpStream
+            } else if flow_bits & bits::SEEN_REPLY != 0 {
                 Timeout::UdpEstablished
             } else {
                 Timeout::UdpNew
             }
         }
         icmp::PROTO_ICMP | icmp::PROTO_ICMPV6 => Timeout::Icmp,
+        transport::SCTP => Timeout::Sctp,
+        transport::GRE => Timeout::Gre,
         _ => Timeout::Other,
     }
 }
@@ -36,8 +44,7 @@ pub fn expired(
     now: u64,
 ) -> bool {
     let limit = timeouts[of(proto, flow.tcp_state, flow.bits) as usize] as u64;
-    // Another CPU may have written a later tick than ours: then it isn't idle.
-    now.saturating_sub(flow.last) > limit
+    u64::from(flow.idle(now)) > limit
 }
 
 #[cfg(test)]
@@ -49,6 +56,7 @@ mod tests {
     fn udp_lives_longer_once_answered() {
         assert_eq!(of(17, 0, 0), Timeout::UdpNew);
         assert_eq!(of(17, 0, bits::SEEN_REPLY), Timeout::UdpEstablished);
+        assert_eq!(of(17, 0, bits::SEEN_REPLY | bits::STREAM), Timeout::UdpStream);
     }
 
     #[test]
@@ -59,5 +67,9 @@ mod tests {
         assert!(!expired(&flow, 17, &limits, 1030));
         assert!(expired(&flow, 17, &limits, 1031));
         assert!(!expired(&flow, 17, &limits, 999));
+        // The 32 bits that are kept come round.
+        let flow = Flow { last: u32::MAX - 5, ..Flow::default() };
+        assert!(!expired(&flow, 17, &limits, (7 << 32) + 10));
+        assert!(expired(&flow, 17, &limits, (7 << 32) + 40));
     }
 }

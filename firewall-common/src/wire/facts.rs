@@ -61,8 +61,14 @@ pub struct Facts {
     pub l4: u16,
     /// Length from the IP header on to the end of the packet (not of link padding), bytes.
     pub ip_len: u32,
+    /// TCP sequence number.
+    pub seq: u32,
+    /// TCP acknowledgement number.
+    pub ack: u32,
     /// Fragment identification (IPv4: first two bytes).
     pub frag_id: [u8; 4],
+    /// TCP window, as written (not scaled).
+    pub window: u16,
     /// 4, 6, or 0 if not IP.
     pub family: u8,
     /// IP protocol; for IPv6 the one behind the extension headers.
@@ -82,6 +88,16 @@ pub struct Facts {
 }
 
 impl Facts {
+    /// Sequence numbers that a TCP segment takes up: payload, and one each for SYN and FIN (RFC 9293
+    /// section 3.4).
+    #[inline(always)]
+    pub fn segment_len(&self) -> u32 {
+        let head = u32::from(self.l4 - self.l3) + u32::from(self.l4_len);
+        let flags = self.tcp_flags;
+        self.ip_len.wrapping_sub(head)
+            + u32::from(flags & super::transport::SYN != 0)
+            + u32::from(flags & super::transport::FIN != 0)
+    }
     /// Whether the classifier may ask for ports.
     #[inline(always)]
     pub fn has_ports(&self) -> bool {

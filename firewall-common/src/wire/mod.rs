@@ -14,6 +14,7 @@ pub mod facts;
 pub mod icmp;
 pub mod ipv4;
 pub mod ipv6;
+pub mod options;
 pub mod transport;
 
 pub use cursor::{Cursor, Slice};

@@ -7,10 +7,15 @@ use crate::abi::reason::Reason;
 pub const TCP: u8 = 6;
 /// IP protocol number of UDP.
 pub const UDP: u8 = 17;
+/// IP protocol number of GRE.
+pub const GRE: u8 = 47;
 /// IP protocol number of SCTP.
 pub const SCTP: u8 = 132;
 /// IP protocol number of UDP-Lite.
 pub const UDPLITE: u8 = 136;
+
+/// Length of a TCP header without options.
+pub const TCP_HEADER: usize = 20;
 
 /// TCP flag.
 pub const FIN: u8 = 0x01;
@@ -18,6 +23,8 @@ pub const FIN: u8 = 0x01;
 pub const SYN: u8 = 0x02;
 /// TCP flag.
 pub const RST: u8 = 0x04;
+/// TCP flag.
+pub const PSH: u8 = 0x08;
 /// TCP flag.
 pub const ACK: u8 = 0x10;
 
@@ -34,18 +41,19 @@ pub fn parse<C: Cursor>(c: &C, facts: &mut Facts) -> Result<(), Reason> {
     let end = facts.l3 as usize + facts.ip_len as usize;
     match facts.proto {
         TCP => {
-            if l4 + 20 > end {
+            if l4 + TCP_HEADER > end {
                 return Err(Reason::TruncatedTcp);
             }
-            let (Some(ports), Some(tail)) = (c.bytes::<4>(l4), c.bytes::<2>(l4 + 12)) else {
-                return Err(Reason::TruncatedTcp);
-            };
-            let header = (tail[0] >> 4) as usize * 4;
+            let Some(h) = c.bytes::<16>(l4) else { return Err(Reason::TruncatedTcp) };
+            let header = (h[12] >> 4) as usize * 4;
             if header < 20 || l4 + header > end {
                 return Err(Reason::BadTcpDataOffset);
             }
-            set_ports(facts, ports);
-            facts.tcp_flags = tail[1];
+            set_ports(facts, [h[0], h[1], h[2], h[3]]);
+            facts.seq = u32::from_be_bytes([h[4], h[5], h[6], h[7]]);
+            facts.ack = u32::from_be_bytes([h[8], h[9], h[10], h[11]]);
+            facts.window = u16::from_be_bytes([h[14], h[15]]);
+            facts.tcp_flags = h[13];
             facts.l4_len = header as u8;
         }
         UDP => {
