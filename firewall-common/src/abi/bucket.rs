@@ -16,9 +16,9 @@ use bytemuck::{Pod, Zeroable};
 /// Tags in a bucket.
 pub const SLOTS: usize = 8;
 
-/// Slots of a bucket that a table of a given capacity is planned to fill: two choices fill up evenly to
-/// about 80 % before both buckets of some key are full.
-pub const PLANNED: u32 = 6;
+/// Slots of two buckets that a table of a given capacity is planned to fill: two choices fill up evenly
+/// to about 70 % before both buckets of some key are full.
+pub const PLANNED: u32 = 11;
 
 /// Of a bucket's slots, so many may hold flows that nobody has answered yet: the rest is there for
 /// those that were. A flood of first packets can't fill the table.
@@ -91,7 +91,7 @@ pub mod tag {
 
 /// Buckets for `capacity` keys.
 pub fn buckets_for(capacity: u32) -> u32 {
-    (capacity / PLANNED + 1).max(2)
+    (capacity.div_ceil(PLANNED) * 2).max(2)
 }
 
 /// First bucket of a hash, of `n`.
