@@ -13,7 +13,7 @@ use firewall_common::{
 
 use crate::{
     atomic,
-    maps::{PORTS, WORK},
+    maps::PORTS,
     nat::{BUSY, EXHAUSTED, sluice_reserve},
     work::Work,
 };
@@ -49,6 +49,12 @@ fn mask(word: u32, low: u32, high: u32) -> u64 {
         m &= u64::MAX >> (last - high);
     }
     m
+}
+
+/// A number below `n`.
+#[inline(always)]
+fn below(random: u32, n: u32) -> u32 {
+    (u64::from(random) * u64::from(n) >> 32) as u32
 }
 
 /// Reserves a port of `range` for `work.mapping`; 0, or why not.
@@ -120,7 +126,7 @@ pub extern "C" fn sluice_take_port(pool: u32, bounds: u32, own: u32, random: u32
         }
     }
     let (low_word, high_word) = (low >> 6, high >> 6);
-    let start = low_word + random % (high_word - low_word + 1);
+    let start = low_word + below(random, high_word - low_word + 1);
     let mut tries = 0;
     let mut step = 0;
     while step <= 16 && tries < TRIES {
@@ -159,7 +165,7 @@ pub extern "C" fn sluice_take_port(pool: u32, bounds: u32, own: u32, random: u32
         step += 1;
     }
     let count = high - low + 1;
-    let mut at = random % count;
+    let mut at = below(random, count);
     let mut tries = 0;
     while tries < SHARES {
         tries += 1;
@@ -181,8 +187,5 @@ pub extern "C" fn sluice_take_port(pool: u32, bounds: u32, own: u32, random: u32
     }
     // SAFETY: a live map value, an aligned word.
     unsafe { atomic::add(&raw mut (*map).failures, 1) };
-    if WORK.get_ptr(0).is_none() {
-        return u64::from(BUSY);
-    }
     u64::from(EXHAUSTED)
 }

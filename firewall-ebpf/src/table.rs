@@ -386,17 +386,6 @@ pub fn publish<T: Table>(slot: u32, hash: u64, terms: Terms) {
     unlock(hash);
 }
 
-/// Gives a claimed slot up again, and the lock back.
-#[inline(always)]
-pub fn give_up<T: Table>(slot: u32, hash: u64, terms: Terms) {
-    if let Some(bucket) = T::bucket(slot / SLOTS as u32) {
-        let claimed = tag::new(CLAIMED, terms.now, hash);
-        // SAFETY: an aligned word of a live map value.
-        unsafe { atomic::swap_if(word(bucket, slot), claimed, tag::new(DEAD, terms.now, 0)) };
-    }
-    unlock(hash);
-}
-
 /// Notes that somebody has answered: from now on the slot isn't given to anybody else.
 #[inline(always)]
 pub fn confirm<T: Table>(slot: u32) {
