@@ -52,7 +52,7 @@ const _: () = assert!(core::mem::size_of::<Bucket>() == 64);
 unsafe impl aya::Pod for Bucket {}
 plain_bytes!(Locks => 8 * STRIPES);
 
-/// A tag: state (bits 63..60), tick of its last change of state (47..32), fingerprint (31..0).
+/// A tag: state (bits 63..59), tick of its last change of state (47..32), fingerprint (31..0).
 pub mod tag {
     /// The record may be read.
     pub const LIVE: u64 = 1 << 63;
@@ -62,6 +62,10 @@ pub mod tag {
     pub const DEAD: u64 = 1 << 61;
     /// Beside `LIVE`: nobody has answered yet.
     pub const HALF: u64 = 1 << 60;
+    /// Beside `CLAIMED`: by the sweep, which waits for a grace period before it reads the last totals. It
+    /// has no fingerprint, so that nobody takes it for a key that is being entered; and a daemon that finds
+    /// one when it starts knows that another died at it.
+    pub const SWEPT: u64 = 1 << 59;
     /// What a look-up compares.
     pub const MATCH: u64 = LIVE | 0xffff_ffff;
     /// Fingerprint's bits.

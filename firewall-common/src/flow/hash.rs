@@ -79,4 +79,18 @@ mod tests {
         }
         assert!(low.len() > 65_000 && high.len() > 65_000, "{} {}", low.len(), high.len());
     }
+
+    #[test]
+    fn a_source_is_an_address_or_a_64() {
+        let seed = 0x1234_5678_9abc_def0;
+        let all: HashSet<usize> = (0..=255).map(|host| source4([10, 0, 0, host], seed)).collect();
+        assert!(all.len() > 240 && all.iter().all(|at| *at < 65_536), "{}", all.len());
+        assert_ne!(source4([10, 0, 0, 1], seed), source4([10, 0, 0, 1], seed + 1));
+        let mut address = [0x20; 16];
+        let one = source6(&address, seed);
+        address[8..].fill(9);
+        assert_eq!(source6(&address, seed), one);
+        address[7] = 9;
+        assert_ne!(source6(&address, seed), one);
+    }
 }

@@ -120,6 +120,9 @@ pub enum DatapathError {
         /// What the kernel said.
         message: String,
     },
+    /// The system has no random numbers for us.
+    #[error("no random numbers for the tables' secret: {0}")]
+    Random(String),
     /// A system call failed.
     #[error("{what}: {source}")]
     Io {

@@ -7,7 +7,6 @@
 
 mod clock;
 mod error;
-mod flows;
 mod follow;
 mod links;
 mod mode;
@@ -15,6 +14,7 @@ mod names;
 mod netdev;
 mod object;
 mod raw;
+mod table;
 pub mod testing;
 
 pub use error::DatapathError;
@@ -49,9 +49,13 @@ use std::{
     os::fd::{AsFd as _, AsRawFd as _, OwnedFd},
     path::{Path, PathBuf},
 };
+use table::{Going, Part, Sizes, TableMaps, Which};
 
 /// Budget windows a second (see `Settings::budget_window`).
 const WINDOWS: u64 = 8;
+
+/// Seconds after which a flow that goes both ways is a stream (netfilter: 2 s).
+const STREAM_AFTER: u64 = 2;
 
 /// How to open the datapath.
 #[derive(Clone, Debug)]
@@ -87,7 +91,7 @@ pub struct Datapath {
     rate: u64,
     timeouts: [u32; TIMEOUTS],
     interfaces: Vec<IfaceView>,
-    flows: flows::FlowMaps,
+    flows: TableMaps,
     events: RingBuf<MapData>,
     control: Array<MapData, Control>,
     tables: Array<MapData, RuleTable>,
@@ -177,17 +181,15 @@ impl Datapath {
                 expected: ABI_VERSION,
             });
         }
-        let mut ebpf = EbpfLoader::new()
+        let mut loader = EbpfLoader::new();
+        loader
             .default_map_pin_directory(&options.pin_dir)
-            .map_max_entries("FLOWS4", options.max_flows)
-            .map_max_entries("FLOWS6", options.max_flows)
-            .map_max_entries("EVENTS", options.ring_bytes)
-            .load(object)
-            .map_err(|e| load_error(&e))?;
+            .map_max_entries("EVENTS", options.ring_bytes);
+        Sizes::of(options.max_flows).apply(&mut loader);
+        let mut ebpf = loader.load(object).map_err(|e| load_error(&e))?;
         load_programs(&mut ebpf)?;
-        let missing = || DatapathError::Load("the object has no flow tables".to_owned());
         let mut this = Self {
-            flows: flows::FlowMaps::take(&mut ebpf).ok_or_else(missing)?,
+            flows: TableMaps::of(&ebpf)?,
             events: take(&mut ebpf, "EVENTS")?,
             control: take(&mut ebpf, "CONTROL")?,
             tables_fd: descriptor(&ebpf, "TABLES")?,
@@ -207,9 +209,9 @@ impl Datapath {
             interfaces: Vec::new(),
             ebpf,
         };
-        let generation = this.generation();
-        let control =
-            Control { abi_version: ABI_VERSION, generation, ..pinned.unwrap_or_default() };
+        let mut control = pinned.unwrap_or_default();
+        control.abi_version = ABI_VERSION;
+        this.flows.complete(&mut control)?;
         this.control.set(0, control, 0).map_err(DatapathError::map("CONTROL"))?;
         this.rate = clock::rate(&this.ebpf, &this.clock)?;
         if this.adopted {
@@ -291,6 +293,10 @@ impl Datapath {
         }
         let mut control = self.control.get(&0, 0).map_err(DatapathError::map("CONTROL"))?;
         control.generation = next;
+        if ours.settings.nat_in | ours.settings.nat_out != 0 {
+            // For good: flows outlive the policy that translated them.
+            control.nat = 1;
+        }
         self.control.set(0, control, 0).map_err(DatapathError::map("CONTROL"))?;
         self.timeouts = ours.settings.timeouts;
         // From here on nobody begins with the old table; wait for those who have.
@@ -312,6 +318,9 @@ impl Datapath {
         settings.budget_window = (self.rate / WINDOWS).max(1) as u32;
         settings.reject_budget = share(settings.reject_budget);
         settings.sample_budget = share(settings.sample_budget);
+        settings.cookie_rate = share(settings.cookie_rate);
+        settings.new_budget = share(settings.new_budget);
+        settings.stream_after = (STREAM_AFTER * self.rate) as u32;
     }
 
     /// Slot of an interface's name, taking a free one if it has none.
@@ -410,24 +419,61 @@ impl Datapath {
         self.interfaces.clone()
     }
 
+    fn ticks(&self) -> Result<u64, DatapathError> {
+        Ok(clock::read(&self.ebpf, &self.clock)?.ticks)
+    }
+
     /// The whole flow table.
     ///
     /// # Errors
-    /// The kernel refused to read it.
+    /// The kernel's clock couldn't be read.
     pub fn flows(&self) -> Result<Vec<FlowRecord>, DatapathError> {
-        self.flows.all()
+        Ok(self.flows.flows(Which::All, self.ticks()?))
     }
 
-    /// Removes flows past their time-out; those, and how many live on.
+    /// The flows with a packet at or after tick `since`.
     ///
     /// # Errors
-    /// The kernel refused to read or change the table.
+    /// The kernel's clock couldn't be read.
+    pub fn flows_since(&self, since: u64) -> Result<Vec<FlowRecord>, DatapathError> {
+        Ok(self.flows.flows(Which::Since(since), self.ticks()?))
+    }
+
+    /// Takes out flows past their time-out; those, and how many live on.
+    ///
+    /// # Errors
+    /// The kernel refused to wait for a grace period.
     pub fn sweep(&mut self) -> Result<(Vec<FlowRecord>, u64), DatapathError> {
         if self.generation() == 0 {
             return Ok((Vec::new(), 0));
         }
-        let now = clock::read(&self.ebpf, &self.clock)?.ticks;
-        self.flows.sweep(&self.timeouts, now)
+        let now = self.ticks()?;
+        let swept = self.flows.sweep(&self.timeouts, now)?;
+        Ok((swept.ended, swept.live))
+    }
+
+    /// As [`Self::sweep`], in the next of `parts` parts of the tables: as many calls see all of them.
+    ///
+    /// # Errors
+    /// The kernel refused to wait for a grace period.
+    pub fn sweep_on(&mut self, parts: usize) -> Result<Vec<FlowRecord>, DatapathError> {
+        if self.generation() == 0 {
+            return Ok(Vec::new());
+        }
+        let now = self.ticks()?;
+        Ok(self.flows.sweep_on(&self.timeouts, parts, now)?.ended)
+    }
+
+    /// Takes out the flows that `choose` says; those, with their last totals.
+    ///
+    /// # Errors
+    /// The kernel refused to wait for a grace period.
+    pub fn kill(
+        &mut self,
+        choose: &mut dyn FnMut(&FlowRecord) -> bool,
+    ) -> Result<Vec<FlowRecord>, DatapathError> {
+        let now = self.ticks()?;
+        Ok(self.flows.take_out(Going::Chosen(choose), Part::WHOLE, now)?.ended)
     }
 
     /// The live policy's time-outs, in ticks.

@@ -381,6 +381,7 @@ fn from_event(event: &Event, clock: &Clock) -> FlowRecord {
         sport: u16::from_be_bytes(event.sport),
         dport: if icmp { 0 } else { u16::from_be_bytes(event.dport) },
         ifindex: event.ifindex,
+        nat: None,
         flow,
     }
 }

@@ -2,6 +2,21 @@
 
 use firewall_common::abi::flow::Flow;
 
+/// Under which tuple a translated flow goes out: see [`firewall_common::abi::nat`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct NatTuple {
+    /// Originator's address as the other side sees it.
+    pub src: [u8; 4],
+    /// Responder's address as it is reached.
+    pub dst: [u8; 4],
+    /// Originator's port, host-endian (ICMP: identifier).
+    pub sport: u16,
+    /// Responder's port, host-endian (ICMP: 0).
+    pub dport: u16,
+    /// Slot of the rule that translates.
+    pub rule: u16,
+}
+
 /// One entry of the flow table. Oriented: `src` began the flow.
 #[derive(Clone, Copy, Debug)]
 pub struct FlowRecord {
@@ -19,6 +34,8 @@ pub struct FlowRecord {
     pub dport: u16,
     /// Interface at which an event saw it; 0 where only the table did, which knows slots.
     pub ifindex: u32,
+    /// Its translated tuple, where it has one.
+    pub nat: Option<NatTuple>,
     /// The record.
     pub flow: Flow,
 }

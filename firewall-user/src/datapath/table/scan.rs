@@ -1,0 +1,55 @@
+//! Reading the tables.
+
+use super::{FlowEntry, Table, Tables, entry};
+use crate::monitor::FlowRecord;
+use firewall_common::abi::{bucket::tag::LIVE, flow::Flow};
+
+/// Which flows to read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Which {
+    /// Every flow.
+    All,
+    /// Those with a packet at or after this tick.
+    Since(u64),
+}
+
+impl Tables<'_> {
+    /// The flows, IPv4 first, each with its translated tuple.
+    pub fn flows(&self, which: Which, now: u64) -> Vec<FlowRecord> {
+        let mut found = Vec::new();
+        walk(&self.v4, which, now, |slot, record| {
+            found.push(self.translated(record.oriented(), slot));
+        });
+        walk(&self.v6, which, now, |_, record| found.push(record.oriented()));
+        found
+    }
+
+    /// The flow in `slot` with its translated tuple.
+    pub(super) fn translated(&self, flow: FlowRecord, slot: usize) -> FlowRecord {
+        let alias = entry::alias_of(&self.aliases, &flow.flow, slot);
+        FlowRecord { nat: alias.map(|alias| entry::tuple(&alias)), ..flow }
+    }
+}
+
+fn walk<R: FlowEntry>(
+    table: &Table<'_, R>,
+    which: Which,
+    now: u64,
+    mut each: impl FnMut(usize, R),
+) {
+    for slot in 0..table.slots() {
+        if table.tag(slot) & LIVE == 0 {
+            continue;
+        }
+        if let Which::Since(tick) = which {
+            // One word: the rest of most records isn't touched.
+            let idle = Flow { last: table.last(slot), ..Flow::default() }.idle(now);
+            if u64::from(idle) > now.saturating_sub(tick) {
+                continue;
+            }
+        }
+        if let Some((_, record)) = table.live(slot) {
+            each(slot, record);
+        }
+    }
+}

@@ -1,0 +1,349 @@
+//! The walks on tables in ordinary memory, with a kernel's part played by the test.
+
+use super::{
+    entry::{Entry, FlowEntry},
+    ports::Suspects,
+    *,
+};
+use firewall_common::{
+    abi::{
+        bucket::{
+            SLOTS, first, second,
+            tag::{self, CLAIMED, DEAD, HALF, LIVE, SWEPT},
+        },
+        flow::{Flow, Key4, Key6, bits},
+        nat::{ALIAS_INNER, ALIAS_ORIG_IS_A, NAT_HOSTS, NatTotals, Ports},
+        source::SOURCES,
+        table::{RULE_SLOTS, TIMEOUTS, Timeout},
+    },
+    flow::hash::source4,
+};
+use std::{cell::Cell, io, mem::offset_of, sync::atomic::Ordering::Relaxed};
+
+const BUCKETS: usize = 16;
+const SEED: u64 = 0x5eed;
+const ROW: usize = size_of::<NatTotals>() / 8;
+const INSIDE: [u8; 4] = [10, 0, 0, 1];
+const FAR: [u8; 4] = [198, 51, 100, 2];
+const PUBLIC: [u8; 4] = [203, 0, 113, 5];
+
+struct Memory {
+    tags: [Vec<AtomicU64>; 3],
+    records: [Vec<AtomicU64>; 3],
+    ports: Vec<AtomicU64>,
+    rules: Vec<AtomicU64>,
+    hosts: Vec<AtomicU64>,
+    sources: Vec<AtomicU64>,
+}
+
+fn words(n: usize) -> Vec<AtomicU64> {
+    (0..n).map(|_| AtomicU64::new(0)).collect()
+}
+
+impl Memory {
+    fn new() -> Self {
+        let slots = BUCKETS * SLOTS;
+        Self {
+            tags: [(); 3].map(|()| words(slots)),
+            records: [128, 152, 32].map(|size| words(slots * size / 8)),
+            ports: words(6 * size_of::<Ports>() / 8),
+            rules: words(RULE_SLOTS * ROW),
+            hosts: words((NAT_HOSTS + 1) * ROW),
+            sources: words(SOURCES),
+        }
+    }
+
+    fn tables(&self) -> Tables<'_> {
+        Tables {
+            v4: Table::new(&self.tags[0], &self.records[0]),
+            v6: Table::new(&self.tags[1], &self.records[1]),
+            aliases: Table::new(&self.tags[2], &self.records[2]),
+            ports: &self.ports,
+            rules: &self.rules,
+            hosts: &self.hosts,
+            sources: &self.sources,
+            seed: SEED,
+        }
+    }
+
+    /// Enters a record as a program does; returns its slot.
+    fn enter<R: Entry>(&self, which: usize, record: &R, state: u64) -> usize {
+        let hash = record.hash(SEED);
+        let one = first(hash, BUCKETS as u32);
+        let two = second(hash, one, BUCKETS as u32);
+        let slot = [one, two]
+            .iter()
+            .flat_map(|b| (0..SLOTS).map(move |i| *b as usize * SLOTS + i))
+            .find(|slot| self.tags[which][*slot].load(Relaxed) == 0)
+            .expect("room");
+        self.write(which, slot, record);
+        self.tags[which][slot].store(tag::new(state, 7, hash), Relaxed);
+        slot
+    }
+
+    fn write<R: Entry>(&self, which: usize, slot: usize, record: &R) {
+        let size = size_of::<R>() / 8;
+        let bytes = bytemuck::bytes_of(record).chunks_exact(8);
+        for (to, from) in self.records[which][slot * size..].iter().zip(bytes) {
+            to.store(u64::from_ne_bytes(from.try_into().expect("eight")), Relaxed);
+        }
+    }
+
+    fn tag(&self, which: usize, slot: usize) -> u64 {
+        self.tags[which][slot].load(Relaxed)
+    }
+}
+
+fn key(a: ([u8; 4], u16), b: ([u8; 4], u16)) -> (Key4, bool) {
+    let (low, high) = if a <= b { (a, b) } else { (b, a) };
+    let (pa, pb) = (low.1.to_be_bytes(), high.1.to_be_bytes());
+    let key = Key4 { a: low.0, b: high.0, a_port: pa, b_port: pb, proto: 17, ..Key4::default() };
+    (key, a <= b)
+}
+
+/// A datagram flow from inside.
+fn flow(sport: u16, last: u32, more_bits: u64) -> Flow4 {
+    let (key, orig_is_a) = key((INSIDE, sport), (FAR, 53));
+    let orientation = if orig_is_a { bits::ORIG_IS_A } else { 0 };
+    let flow = Flow {
+        id: u64::from(sport),
+        packets: 2,
+        bytes: 100,
+        reply_packets: 1,
+        reply_bytes: 50,
+        last,
+        bits: orientation | more_bits,
+        ..Flow::default()
+    };
+    Flow4 { flow, key }
+}
+
+fn timeouts(ticks: u32) -> [u32; TIMEOUTS] {
+    let mut all = [u32::MAX; TIMEOUTS];
+    all[Timeout::UdpNew as usize] = ticks;
+    all
+}
+
+fn no_grace() -> io::Result<()> {
+    panic!("nothing to wait for")
+}
+
+#[test]
+fn only_live_records_are_seen_the_right_way_round() {
+    let memory = Memory::new();
+    memory.enter(0, &flow(9, 100, 0), LIVE | HALF);
+    memory.enter(0, &flow(10, 100, 0), CLAIMED);
+    memory.enter(0, &flow(11, 100, 0), DEAD);
+    let six = Key6 { a: [1; 16], b: [2; 16], b_port: [0, 9], proto: 6, ..Key6::default() };
+    memory.enter(1, &Flow6 { flow: Flow { last: 50, ..Flow::default() }, key: six }, LIVE);
+    let tables = memory.tables();
+    let found = tables.flows(Which::All, 100);
+    let ends: Vec<_> = found.iter().map(|f| (f.family, f.src[0], f.sport, f.dport)).collect();
+    assert_eq!(ends, [(4, 10, 9, 53), (6, 2, 9, 0)]);
+    // Another CPU's clock may be ahead of ours.
+    let count = |which, now| tables.flows(which, now).len();
+    assert_eq!(count(Which::Since(60), 99), 1);
+    assert_eq!(count(Which::Since(50), 99), 2);
+    assert_eq!(count(Which::Since(101), 150), 0);
+}
+
+#[test]
+fn idle_flows_go_with_what_they_counted_until_the_grace_period() {
+    let memory = Memory::new();
+    let busy = memory.enter(0, &flow(1, 95, 0), LIVE);
+    let idle = memory.enter(0, &flow(2, 10, bits::SOURCE_COUNTED), LIVE | HALF);
+    let source = &memory.sources[source4(INSIDE, SEED)];
+    source.store(2, Relaxed);
+    let tables = memory.tables();
+    let waited = Cell::new(0);
+    let grace = || {
+        waited.set(waited.get() + 1);
+        assert_eq!(tables.flows(Which::All, 100).len(), 1, "nobody finds it any more");
+        assert!(!tag::vacant(memory.tag(0, idle), 1000), "and nobody takes its place yet");
+        // A program that had found it counts its packet now.
+        memory.records[0][idle * 16].fetch_add(5, Relaxed);
+        Ok(())
+    };
+    let swept = tables.take_out(Going::Idle(&timeouts(30)), Part::WHOLE, 100, grace);
+    let swept = swept.expect("no trouble");
+    let ended: Vec<_> = swept.ended.iter().map(|f| (f.sport, f.flow.packets)).collect();
+    assert_eq!((ended, swept.live, waited.get()), (vec![(2, 7)], 1, 1));
+    assert_eq!(source.load(Relaxed), 1);
+    assert_ne!(memory.tag(0, busy) & LIVE, 0);
+    assert_ne!(memory.tag(0, idle) & DEAD, 0);
+    assert!(!tag::vacant(memory.tag(0, idle), 101) && tag::vacant(memory.tag(0, idle), 103));
+    let again = tables.take_out(Going::Idle(&timeouts(30)), Part::WHOLE, 100, no_grace);
+    assert!(again.expect("no trouble").ended.is_empty());
+}
+
+#[test]
+fn parts_make_up_the_whole() {
+    let memory = Memory::new();
+    for port in 0..40 {
+        memory.enter(0, &flow(port, 10, 0), LIVE);
+    }
+    let tables = memory.tables();
+    let mut seen = 0;
+    for part in 0..7 {
+        let part = Part { part, parts: 7 };
+        let swept = tables.take_out(Going::Idle(&timeouts(30)), part, 100, || Ok(()));
+        let swept = swept.expect("no trouble");
+        assert!(swept.ended.len() < 40);
+        seen += swept.ended.len();
+    }
+    assert_eq!(seen, 40);
+}
+
+#[test]
+fn a_packet_at_the_last_moment_saves_a_flow_unless_it_was_begun_anew() {
+    // The packet comes between the look and the claim: a walk whose predicate writes the record stands
+    // in for the other CPU.
+    for begun_anew in [false, true] {
+        let memory = Memory::new();
+        let record = flow(3, 10, 0);
+        let slot = memory.enter(0, &record, LIVE);
+        let table = memory.tables().v4;
+        let (seen, old) = table.live(slot).expect("live");
+        let ours = table.claim(slot, seen, 100).expect("ours");
+        memory.write(0, slot, &flow(3, 99, 0));
+        if begun_anew {
+            memory.enter(0, &record, LIVE | HALF);
+        }
+        assert_ne!(table.last(slot), old.flow().last);
+        assert_eq!(table.has_twin(&old, slot, SEED), begun_anew);
+        assert!(table.swap(slot, ours, seen));
+        assert!(table.live(slot).is_some());
+    }
+}
+
+#[test]
+fn what_a_dead_daemon_had_claimed_is_ended_by_the_next() {
+    let memory = Memory::new();
+    let slot = memory.enter(0, &flow(4, 99, 0), CLAIMED | SWEPT);
+    // A program's own claim is left alone.
+    let theirs = memory.enter(0, &flow(5, 99, 0), CLAIMED);
+    let tables = memory.tables();
+    let failed = tables.take_out(Going::Idle(&timeouts(30)), Part::WHOLE, 100, || {
+        Err(io::Error::other("no grace"))
+    });
+    assert!(failed.is_err());
+    let swept = tables.take_out(Going::Idle(&timeouts(30)), Part::WHOLE, 100, || Ok(()));
+    let ended: Vec<_> = swept.expect("no trouble").ended.iter().map(|f| f.sport).collect();
+    assert_eq!(ended, [4]);
+    assert_ne!(memory.tag(0, slot) & DEAD, 0);
+    assert_eq!(memory.tag(0, theirs) >> 60, CLAIMED >> 60);
+}
+
+#[test]
+fn a_chosen_flow_goes_though_it_is_busy() {
+    let memory = Memory::new();
+    for port in [1, 2, 3] {
+        memory.enter(0, &flow(port, 100, 0), LIVE);
+    }
+    let tables = memory.tables();
+    let mut choose = |f: &crate::monitor::FlowRecord| f.sport == 2;
+    let swept = tables.take_out(Going::Chosen(&mut choose), Part::WHOLE, 100, || Ok(()));
+    let swept = swept.expect("no trouble");
+    assert_eq!(swept.ended.iter().map(|f| f.sport).collect::<Vec<_>>(), [2]);
+    assert_eq!((swept.live, tables.flows(Which::All, 100).len()), (2, 2));
+}
+
+/// Gives the flow in `slot` a public source port, and with `inner` another destination too.
+fn translate(memory: &Memory, slot: usize, sport: u16, port: u16, inner: bool) -> (usize, usize) {
+    let mut record = memory.tables().v4.record(slot);
+    let alias = |from: ([u8; 4], u16), flags: u32, inner: u32| {
+        let (key, orig_is_a) = key(from, (FAR, 53));
+        let flags = flags | if orig_is_a { ALIAS_ORIG_IS_A } else { 0 };
+        let pool = if flags & ALIAS_INNER == 0 { 2 } else { 0 };
+        Alias4 { key, flow: slot as u32, rule: 20, pool, flags, inner }
+    };
+    let inner = if inner {
+        memory.enter(2, &alias((INSIDE, sport), ALIAS_INNER, 0), LIVE) as u32 + 1
+    } else {
+        0
+    };
+    let outer = memory.enter(2, &alias((PUBLIC, port), 0, inner), LIVE);
+    record.flow.nat = outer as u32 + 1;
+    record.flow.bits |= bits::NAT_SOURCE;
+    memory.write(0, slot, &record);
+    (outer, inner.wrapping_sub(1) as usize)
+}
+
+#[test]
+fn a_translated_flow_shows_its_tuple_and_leaves_its_totals() {
+    let memory = Memory::new();
+    let slot = memory.enter(0, &flow(1000, 10, 0), LIVE);
+    let (outer, inner) = translate(&memory, slot, 1000, 40_000, true);
+    let tables = memory.tables();
+    let nat = tables.flows(Which::All, 100)[0].nat.expect("translated");
+    assert_eq!((nat.src, nat.sport, nat.dst, nat.dport, nat.rule), (PUBLIC, 40_000, FAR, 53, 20));
+    let swept = tables.take_out(Going::Idle(&timeouts(30)), Part::WHOLE, 100, || Ok(()));
+    assert_eq!(swept.expect("no trouble").ended[0].nat.map(|nat| nat.sport), Some(40_000));
+    for alias in [outer, inner] {
+        assert_ne!(memory.tag(2, alias) & DEAD, 0);
+    }
+    let host = totals::host_row(&memory.hosts, INSIDE, SEED).expect("a row");
+    for row in [&memory.rules[20 * ROW..21 * ROW], host] {
+        let row: Vec<u64> = row[1..].iter().map(|n| n.load(Relaxed)).collect();
+        assert_eq!(row, [0, 1, 0, 2, 100, 1, 50]);
+    }
+    assert_eq!(host[0].load(Relaxed), 1 << 32 | u64::from(u32::from_be_bytes(INSIDE)));
+}
+
+#[test]
+fn hosts_without_a_row_share_the_last() {
+    let memory = Memory::new();
+    for row in 0..NAT_HOSTS {
+        memory.hosts[row * ROW].store(u64::MAX, Relaxed);
+    }
+    let row = totals::host_row(&memory.hosts, INSIDE, SEED).expect("a row");
+    assert!(std::ptr::eq(row, &raw const memory.hosts[NAT_HOSTS * ROW..]));
+}
+
+#[test]
+fn ports_are_counted_anew_and_what_came_meanwhile_stays() {
+    let memory = Memory::new();
+    let entry = size_of::<Ports>() / 8;
+    let at = |offset: usize| &memory.ports[entry + offset / 8];
+    at(offset_of!(Ports, made)).store(3, Relaxed);
+    for (port, sport) in [(40_000, 1), (40_001, 2), (40_001, 3)] {
+        let slot = memory.enter(0, &flow(sport, 10, 0), LIVE);
+        translate(&memory, slot, sport, port, false);
+    }
+    // A port that nobody uses any more, in a word called full; one that a program forgot to mark.
+    let stale = &memory.ports[entry + 3];
+    stale.store(u64::MAX, Relaxed);
+    at(offset_of!(Ports, full)).store(1 << 3, Relaxed);
+    at(offset_of!(Ports, shared)).store(9, Relaxed);
+    memory.tables().count_ports(&mut Suspects::new(), 100);
+    assert_eq!(stale.load(Relaxed), 0);
+    assert_eq!(at(offset_of!(Ports, full)).load(Relaxed), 0);
+    assert_eq!(memory.ports[entry + 40_000 / 64].load(Relaxed), 3 << (40_000 % 64));
+    let figures = [offset_of!(Ports, shared), offset_of!(Ports, in_use), offset_of!(Ports, peak)];
+    assert_eq!(figures.map(|offset| at(offset).load(Relaxed)), [1, 2, 2]);
+    assert!(memory.ports[..entry].iter().all(|word| word.load(Relaxed) == 0));
+    // All gone: so are the ports, but not the peak.
+    let tables = memory.tables();
+    let all = Going::Chosen(&mut |_| true);
+    tables.take_out(all, Part::WHOLE, 100, || Ok(())).expect("no trouble");
+    tables.count_ports(&mut Suspects::new(), 100);
+    assert_eq!(figures.map(|offset| at(offset).load(Relaxed)), [0, 0, 2]);
+    assert_eq!(memory.ports[entry + 40_000 / 64].load(Relaxed), 0);
+}
+
+#[test]
+fn an_alias_without_a_flow_goes_at_the_second_look() {
+    let memory = Memory::new();
+    let slot = memory.enter(0, &flow(1, 10, 0), LIVE);
+    let (kept, inner) = translate(&memory, slot, 1, 40_000, true);
+    let (key, _) = key((PUBLIC, 5), (FAR, 53));
+    let stray = memory.enter(2, &Alias4 { key, flow: 3, ..Alias4::default() }, LIVE);
+    let mut suspects = Suspects::new();
+    let tables = memory.tables();
+    tables.count_ports(&mut suspects, 100);
+    assert_ne!(memory.tag(2, stray) & LIVE, 0);
+    tables.count_ports(&mut suspects, 101);
+    assert_eq!(memory.tag(2, stray) & LIVE, 0);
+    assert_ne!(memory.tag(2, kept) & memory.tag(2, inner) & LIVE, 0);
+    assert!(suspects.is_empty());
+}
