@@ -133,7 +133,7 @@ impl Kernel {
             };
             loaded.unwrap_or_else(|error| {
                 // The end of the verifier's log says what was wrong; all of it may be megabytes.
-                let words = format!("{error:#?}"); let _ = std::fs::write("/tmp/full.log", &words);
+                let words = format!("{error:#?}");
                 let end: Vec<&str> = words.lines().rev().take(40).collect();
                 let end: Vec<&str> = end.into_iter().rev().collect();
                 panic!("the verifier refuses {name}:\n{}", end.join("\n"))
