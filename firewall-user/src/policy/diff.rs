@@ -336,6 +336,22 @@ rule four drop\nrule one   drop to port @a # same\nrule five allow\ndisabled rul
     }
 
     #[test]
+    fn translations_are_told_apart_from_rules() {
+        let old = "nat a masquerade on wan\nnat b redirect on lan udp to port 53 => port 5353\nnat c masquerade on w2";
+        let new = "nat c masquerade on w2\nnat a masquerade on wan tcp # now\nrule b allow udp\noption fast-path on";
+        assert_eq!(
+            lines(old, new),
+            [
+                "~ option fast-path off -> on",
+                "- nat a masquerade on wan\n+ nat a masquerade on wan tcp",
+                "- 2: nat b redirect on lan udp to port 53 => port 5353",
+                "~ nat c: place 3 -> 1",
+                "+ 1: rule b allow udp",
+            ]
+        );
+    }
+
+    #[test]
     fn the_fewest_rules_move() {
         let text =
             |names: &str| names.chars().map(|c| format!("rule {c} drop\n")).collect::<String>();

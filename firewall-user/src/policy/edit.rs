@@ -392,6 +392,51 @@ rule rest drop in log
     }
 
     #[test]
+    fn translations_are_edited_like_rules_and_count_their_own_places() {
+        let text = "\
+rule a allow
+# out
+nat all masquerade on wan   # keep!
+
+rule b drop
+# forwards
+nat web destination on wan tcp to port {
+    80, 443   # both
+} => 10.0.0.5
+";
+        let p = policy(text);
+        let nats =
+            |p: &Policy| -> Vec<String> { p.nats.iter().map(|n| n.name.value.clone()).collect() };
+        let dns = "nat dns redirect on lan udp to port 53 => port 5353";
+        for (place, order) in [
+            (Place::Last, ["all", "web", "dns"]),
+            (Place::At(1), ["dns", "all", "web"]),
+            (Place::Before("web".into()), ["all", "dns", "web"]),
+            (Place::After("a".into()), ["dns", "all", "web"]),
+        ] {
+            let edited = add(&p, dns, &place).unwrap();
+            assert_eq!(
+                (nats(&edited), names(&edited)),
+                (order.map(String::from).into(), vec!["a", "b"])
+            );
+            assert_eq!(edited.source.replace(&format!("{dns}\n"), ""), text, "{place:?}");
+        }
+        assert!(matches!(add(&p, dns, &Place::At(4)), Err(EditError::NoSuchPlace { last: 3, .. })));
+        assert!(matches!(add(&p, "rule web drop", &Place::Last), Err(EditError::Broken(_))));
+        let two = format!("{dns}\nrule c drop");
+        assert!(matches!(add(&p, &two, &Place::Last), Err(EditError::NotOneRule { .. })));
+        let off = disable(&p, "all").unwrap();
+        assert!(off.source.contains("disabled nat all masquerade on wan   # keep!"));
+        assert_eq!(enable(&off, "all").unwrap().source, text);
+        let moved = move_to(&p, "web", &Place::At(1)).unwrap();
+        assert_eq!(nats(&moved), ["web", "all"]);
+        assert!(moved.source.starts_with("rule a allow\n# forwards\nnat web"), "{}", moved.source);
+        let gone = delete(&p, "web").unwrap();
+        assert_eq!(nats(&gone), ["all"]);
+        assert!(gone.source.ends_with("rule b drop\n# forwards\n"));
+    }
+
+    #[test]
     fn disabling_and_enabling_come_back_to_the_same_text() {
         let p = policy(TEXT);
         let off = disable(&p, "web").unwrap();

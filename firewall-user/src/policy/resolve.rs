@@ -71,7 +71,11 @@ fn once<'d>(
         if let Some((before, at)) = first.get(name.value.as_str()) {
             let hint = (faults.len() < MANY).then(|| {
                 let line = text[..at.start].bytes().filter(|b| *b == b'\n').count() + 1;
-                format!("the first is on line {line}; each {what} needs a name of its own")
+                if before == &what {
+                    format!("the first is on line {line}; each {what} needs a name of its own")
+                } else {
+                    format!("it is on line {line}; counters are kept by name, of rules and of nats")
+                }
             });
             let message = format!("there is a {before} `{}` already", name.value);
             faults.push(Fault::new("duplicate-name", name.span, message).hint(hint));

@@ -1,7 +1,8 @@
 //! Translations that can never be made, that nobody lets in, or that hide packets from rules.
 
-use super::super::ast::{Action, AddrRange, Half, Nat, Translation};
+use super::super::ast::{Action, AddrRange, Conditions, Half, Nat, PortItem, Translation};
 use super::super::resolved::Resolved;
+use super::super::span::Spanned;
 use super::shadow::{STEPS, covered};
 use super::space::{Boxes, Budget, Space};
 use super::{Report, contradiction, words};
@@ -29,7 +30,14 @@ pub fn check(resolved: &Resolved, report: &mut Report<'_>) {
         for (half, space) in &halves {
             let name = &nat.name.value;
             if space.0.is_empty() && space.1.is_empty() {
-                let why = contradiction(&half.when, resolved);
+                // The family is the kind's: nobody wrote it.
+                let asked = Conditions { family: None, ..half.when.clone() };
+                let of_other = boxes.of(&asked);
+                let why = if of_other.0.is_empty() && of_other.1.is_empty() {
+                    contradiction(&asked, resolved)
+                } else {
+                    format!("`{}` translates IPv4 only", nat.translation.name())
+                };
                 let message = format!("nat `{name}` can never match: {why}");
                 report.warn("never-matches", nat.name.span, message, None);
                 continue;
@@ -42,13 +50,12 @@ pub fn check(resolved: &Resolved, report: &mut Report<'_>) {
                     NatKind::StaticIn | NatKind::PrefixIn => "never translates what comes in",
                     _ => "can never match",
                 };
-                let (take, which) =
-                    if takers.len() > 1 { ("take", "them") } else { ("takes", "it") };
+                let take = if takers.len() > 1 { "take" } else { "takes" };
                 let message = format!(
                     "nat `{name}` {what}: {} above {take} all its packets",
                     words::one_of(&all)
                 );
-                let hint = format!("move it above {which}, or delete it");
+                let hint = format!("move it above {}, or delete it", all[0]);
                 report.warn("shadowed-nat", nat.name.span, message, hint);
             }
             if matches!(half.kind, NatKind::Destination | NatKind::Redirect) {
@@ -112,12 +119,12 @@ fn let_in(
         Translation::Destination { to, .. } => format!(" {to}"),
         _ => String::new(),
     };
-    let port = match &nat.translation {
-        Translation::Destination { ports: Some(p), .. }
-        | Translation::Redirect { ports: Some(p) } => match p.ports {
-            (a, b) if a == b => format!(" port {a}"),
-            (a, b) => format!(" port {a}-{b}"),
-        },
+    let port = match seen.dst.ports.as_ref().map(|list| (list.negated, list.items.as_slice())) {
+        Some((false, [Spanned { value: PortItem::Range(a, b), .. }])) if a == b => {
+            format!(" port {a}")
+        }
+        Some((false, [Spanned { value: PortItem::Range(a, b), .. }])) => format!(" port {a}-{b}"),
+        Some((false, [Spanned { value: PortItem::Set(set), .. }])) => format!(" port @{set}"),
         _ => String::new(),
     };
     let end =
@@ -126,7 +133,7 @@ fn let_in(
         "nat-not-let-in",
         nat.name.span,
         format!("no rule lets in what nat `{name}` translates"),
-        format!("rules see where it goes to then: `rule {name}-in allow in{proto}{end}`"),
+        format!("rules see where it goes to then: `rule NAME allow in{proto}{end}`"),
     );
 }
 

@@ -22,8 +22,11 @@ pub fn rule(input: &mut Input<'_, '_>, draft: &mut Draft, text: &str) -> Parsed<
     let action_span = peek(input).span;
     let (action, log) = action(input)?;
     let mut said = Said::default();
-    while !at_line_end(input) && peek(input).kind != Kind::Arrow {
+    while !(at_line_end(input) || matches!(peek(input).kind, Kind::Arrow | Kind::BothWays)) {
         said.read(input, words::CLAUSES);
+    }
+    if peek(input).kind == Kind::BothWays {
+        return Err(Fault::unexpected(input).expect("a clause or the end of the line"));
     }
     let xsk = peek(input).kind == Kind::Arrow;
     if xsk {

@@ -200,7 +200,10 @@ fn option(input: &mut Input<'_, '_>, draft: &mut Draft) -> Parsed<()> {
                 ("always", Some(SynCookies::Always)),
                 ("above", None),
             ];
-            options.syn_cookies = match choice(input, &values, "a value")?.value {
+            let token = peek(input);
+            let rate = token.text.ends_with("/s").then(|| format!("write `above {}`", token.text));
+            let value = choice(input, &values, "a value").map_err(|fault| fault.hint(rate))?;
+            options.syn_cookies = match value.value {
                 Some(value) => value,
                 None => SynCookies::Above(value::rate(input)?),
             };

@@ -99,6 +99,11 @@ pub fn nat(input: &mut Input<'_, '_>, draft: &mut Draft, text: &str) -> Parsed<(
             input.state.0.push(fault);
             bump_arrow(input);
             skip_clause(input);
+            // Around a pair nothing else stands that would make sense without it.
+            while what.value.both_ways() && !at_line_end(input) {
+                bump_arrow(input);
+                skip_clause(input);
+            }
         }
     }
     let span = start.to(last_span(input, start));
