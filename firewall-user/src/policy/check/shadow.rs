@@ -41,7 +41,8 @@ pub fn check(resolved: &Resolved, report: &mut Report<'_>) {
                 [one] => {
                     let other = earlier[*one].0;
                     let (name, line) = (&names[0], line(other));
-                    if other.action == rule.action {
+                    let does = |r: &Rule| (r.action, r.no_track, r.syn_cookies);
+                    if does(other) == does(rule) {
                         format!("delete it: {name} on line {line} does the same")
                     } else {
                         format!("move it above {name} on line {line}, or delete it")
