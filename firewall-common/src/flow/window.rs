@@ -4,8 +4,8 @@
 //! netfilter does them (`tcp_in_window` in net/netfilter/nf_conntrack_proto_tcp.c). With S the sender, R
 //! the receiver:
 //!
-//! 1. `seq <= S.max_end`: not above what R allowed (without data also `seq <= S.end`);
-//! 2. `seq + len >= S.end - R.max_window`: not below what R may still ask for again;
+//! 1. `seq <= S.max_end`: not above what R allowed (without data, one more);
+//! 2. `seq + len >= S.end - R.max_window - 1`: not below what R may still ask for again;
 //! 3. `ack <= R.end`: nothing is acknowledged that was never sent;
 //! 4. `ack >= R.end - max(S.max_window, 66,000)`: no ancient ACK;
 //!
@@ -194,11 +194,13 @@ pub fn fits(windows: &mut Windows, from: usize, s: &Segment, known: Known) -> bo
         // section 3.10.7.3).
         has_ack && s.ack == receiver.end
     } else {
-        // A probe of a closed window or a FIN may take one number more than was allowed, and an ACK that
-        // follows stands behind it.
-        let above = s.len == 0 && !after(seq, sender.end);
+        // A FIN or a probe of a closed window may take one number more than was allowed. An ACK stands
+        // behind it, also where the FIN itself was lost on its way here; and what is sent again may be
+        // that much further below.
+        let above =
+            s.len == 0 && (!after(seq, sender.end) || !after(seq, sender.max_end.wrapping_add(1)));
         (above || !after(seq, sender.max_end))
-            && after(end, sender.end.wrapping_sub(reach_r).wrapping_sub(1))
+            && after(end, sender.end.wrapping_sub(reach_r).wrapping_sub(2))
             && !after(ack, receiver.end)
             && after(ack, receiver.end.wrapping_sub(floor).wrapping_sub(1))
             && !(rst && receiver.max_ack != 0 && after(receiver.max_ack, seq))
@@ -220,6 +222,7 @@ pub fn fits(windows: &mut Windows, from: usize, s: &Segment, known: Known) -> bo
         if sender.max_ack == 0 || after(ack, sender.max_ack) {
             sender.max_ack = ack;
         }
+        // A closed window may be probed with a byte (netfilter does so, too).
         let allowed = ack.wrapping_add(if window == 0 { 1 } else { window });
         if after(allowed, receiver.max_end) {
             receiver.max_end = allowed;

@@ -67,7 +67,9 @@ pub struct Endpoint {
     /// Next number expected; none: no SYN came yet.
     pub rcv: Option<u32>,
     /// Right edge of what was ever offered.
-    edge: u32,
+    pub edge: u32,
+    /// Largest window that was ever offered.
+    pub widest: u32,
     unread: u32,
     pub got: u32,
     peer_scale: Option<u8>,
@@ -91,6 +93,7 @@ impl Endpoint {
             wl: (0, 0),
             rcv: None,
             edge: 0,
+            widest: 0,
             unread: 0,
             got: 0,
             peer_scale: None,
@@ -135,6 +138,7 @@ impl Endpoint {
         let free = self.is.buffer - self.unread;
         let kept = self.rcv.map_or(0, |rcv| ahead(self.edge, rcv).max(0) as u32);
         let offers = (free.max(kept) >> shift).min(65_535);
+        self.widest = self.widest.max(offers << shift);
         let mut flags = flags;
         if let Some(rcv) = self.rcv {
             flags |= ACK;

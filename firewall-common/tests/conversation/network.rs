@@ -107,7 +107,7 @@ pub struct Network {
     /// Newest ACK of each end that passed the gate.
     acked: [Option<u32>; 2],
     pub chance: Chance,
-    /// Refused although not useless: overtaken by more than a window.
+    /// Refused although not useless: overtaken by a newer ACK, and more than a window sent since.
     pub overtaken: u32,
     pub passed: u32,
 }
@@ -177,8 +177,11 @@ impl Network {
             return Ok(());
         }
         let peer = &self.ends[from ^ 1];
-        let nothing_new = peer.rcv.is_some_and(|rcv| ahead(p.end(), rcv) <= 0)
-            && (!p.has(ACK) || ahead(p.ack, peer.una) <= 0);
+        // All of it was received (then the RFC has it dropped, ACK included), or just so, and its ACK too.
+        let nothing_new = peer.rcv.is_some_and(|rcv| {
+            ahead(p.end(), rcv) < 0
+                || (p.end() == rcv && (!p.has(ACK) || ahead(p.ack, peer.una) <= 0))
+        });
         let no_reset = p.has(RST) && peer.rcv.is_none_or(|rcv| ahead(p.seq, rcv) < 0);
         if peer.was_reset
             || peer.aborted
@@ -189,7 +192,7 @@ impl Network {
             return Ok(());
         }
         // It says something, but its sender has acknowledged more in what came before it.
-        if self.acked[from].is_some_and(|newest| ahead(newest, p.ack) > 66_000) {
+        if self.acked[from].is_some_and(|newest| ahead(newest, p.ack) > 0) {
             self.overtaken += 1;
             return Ok(());
         }

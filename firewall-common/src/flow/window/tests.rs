@@ -104,7 +104,7 @@ fn what_does_not_fit() {
         ("acknowledges what was never sent", 0, seg(ACK, 1000, 5001, 10, 500)),
         ("an ancient ACK", 0, seg(ACK, 1000, 5000u32.wrapping_sub(70_000), 10, 500)),
         ("the responder above the window", 1, seg(ACK, 5000 + reach + 1, 1000, 10, 500)),
-        ("a RST above the window", 1, seg(RST, 5000 + reach + 1, 0, 0, 0)),
+        ("a RST above the window", 1, seg(RST, 5000 + reach + 2, 0, 0, 0)),
         ("a RST below what was acknowledged", 1, seg(RST, 4999, 0, 0, 0)),
         ("a RST with a wrong ACK", 1, seg(RST | ACK, 5000, 1001, 0, 0)),
         ("a FIN from nowhere", 1, seg(FIN | ACK, 9_000_000, 1000, 0, 500)),
@@ -246,7 +246,8 @@ fn a_fin_behind_a_full_window_is_followed_by_acks() {
     let mut w = Wire::syn(999, None);
     assert!(w.syn_ack(seg(SYN | ACK, 4999, 1000, 0, 100), None));
     assert!(w.send(0, seg(ACK, 1000, 5000, 100, 500)));
-    assert!(!w.clone_fits(0, seg(ACK, 1101, 5000, 0, 500)));
+    assert!(w.clone_fits(0, seg(ACK, 1101, 5000, 0, 500)), "the FIN got lost before");
+    assert!(!w.clone_fits(0, seg(ACK, 1102, 5000, 0, 500)));
     assert!(w.send(0, seg(FIN | ACK, 1100, 5000, 0, 500)));
     assert!(w.send(0, seg(ACK, 1101, 5000, 0, 500)));
     assert!(!w.send(0, seg(ACK, 1101, 5000, 1, 500)), "data is data");
