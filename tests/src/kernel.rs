@@ -228,7 +228,7 @@ impl Kernel {
         limits(&mut table.settings);
         table.index_actions().unwrap_or_else(|n| panic!("{n} rules that only count"));
         self.array::<RuleTable>("TABLES").set(next & 1, table.as_ref(), 0).expect("writing TABLES");
-        let control = Control { abi_version: ABI_VERSION, generation: next };
+        let control = Control { abi_version: ABI_VERSION, generation: next, ..Control::default() };
         self.array::<Control>("CONTROL").set(0, control, 0).expect("writing CONTROL");
         self.generation = next;
     }
@@ -269,7 +269,7 @@ impl Kernel {
     /// # Panics
     /// Where the map can't be written.
     pub fn forget_policy(&mut self) {
-        let control = Control { abi_version: ABI_VERSION, generation: 0 };
+        let control = Control { abi_version: ABI_VERSION, generation: 0, ..Control::default() };
         self.array::<Control>("CONTROL").set(0, control, 0).expect("writing CONTROL");
     }
 

@@ -104,6 +104,7 @@ impl Kernel {
             dst: [10, 0, 0, 2, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0],
             sport: id as u16,
             dport: 80,
+            ifindex: 0,
             flow: Flow {
                 id,
                 packets,

@@ -32,7 +32,7 @@ fn oriented(
     if matches!(proto, icmp::PROTO_ICMP | icmp::PROTO_ICMPV6) {
         dport = 0;
     }
-    FlowRecord { family, proto, src, dst, sport, dport, flow }
+    FlowRecord { family, proto, src, dst, sport, dport, ifindex: 0, flow }
 }
 
 fn widen(v4: [u8; 4]) -> [u8; 16] {

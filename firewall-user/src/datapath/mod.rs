@@ -208,7 +208,8 @@ impl Datapath {
             ebpf,
         };
         let generation = this.generation();
-        let control = Control { abi_version: ABI_VERSION, generation };
+        let control =
+            Control { abi_version: ABI_VERSION, generation, ..pinned.unwrap_or_default() };
         this.control.set(0, control, 0).map_err(DatapathError::map("CONTROL"))?;
         this.rate = clock::rate(&this.ebpf, &this.clock)?;
         if this.adopted {
@@ -288,7 +289,8 @@ impl Datapath {
             let what = "IFACE_NAMES";
             names::store(&mut self.iface_names, what, u32::from(*slot), name, *at)?;
         }
-        let control = Control { abi_version: ABI_VERSION, generation: next };
+        let mut control = self.control.get(&0, 0).map_err(DatapathError::map("CONTROL"))?;
+        control.generation = next;
         self.control.set(0, control, 0).map_err(DatapathError::map("CONTROL"))?;
         self.timeouts = ours.settings.timeouts;
         // From here on nobody begins with the old table; wait for those who have.
@@ -340,7 +342,7 @@ impl Datapath {
             return Err(DatapathError::IfindexTooHigh { name, ifindex, limit: IFINDEX_LIMIT });
         }
         let slot = self.iface_slot(name)?;
-        let entry = Iface { slot: u32::from(slot), _pad: 0 };
+        let entry = Iface { slot: u32::from(slot), ..Iface::default() };
         self.ifaces.set(dev.ifindex, entry, 0).map_err(DatapathError::map("IFACES"))?;
         let (order, mut why) = mode::plan(mode, &dev);
         let mut chosen = None;

@@ -101,7 +101,7 @@ impl Datapath {
     /// # Errors
     /// The kernel refused to change the map.
     pub fn set_iface_slot(&mut self, ifindex: u32, slot: u8) -> Result<(), DatapathError> {
-        let entry = Iface { slot: u32::from(slot), _pad: 0 };
+        let entry = Iface { slot: u32::from(slot), ..Iface::default() };
         self.ifaces.set(ifindex, entry, 0).map_err(DatapathError::map("IFACES"))
     }
 }

@@ -41,12 +41,12 @@ pub enum FlowOrder {
 }
 
 impl FlowOrder {
-    fn key(self, flow: &Flow) -> u64 {
+    fn key(self, flow: &Flow, now: u64) -> u64 {
         match self {
             Self::Packets => flow.packets + flow.reply_packets,
             Self::Bytes => flow.bytes + flow.reply_bytes,
-            Self::First => flow.first,
-            Self::Last => flow.last,
+            Self::First => flow.first_tick(),
+            Self::Last => flow.last_tick(now),
         }
     }
 }
@@ -122,7 +122,10 @@ impl FlowTable {
         flow.bytes = flow.bytes.max(event.bytes);
         flow.reply_packets = flow.reply_packets.max(event.reply_packets);
         flow.reply_bytes = flow.reply_bytes.max(event.reply_bytes);
-        flow.last = flow.last.max(clock.monotonic_to_tick(event.time_ns));
+        let tick = clock.monotonic_to_tick(event.time_ns);
+        if flow.last_tick(clock.ticks) < tick {
+            flow.last = tick as u32;
+        }
         flow.tcp_state = flow.tcp_state.max(event.tcp_state);
         let mut reason = None;
         match class {
@@ -157,7 +160,7 @@ impl FlowTable {
                 Some(live) => {
                     live.missed = 0;
                     if differs(&live.record.flow, &record.flow) {
-                        live.record = *record;
+                        live.record = FlowRecord { ifindex: live.record.ifindex, ..*record };
                         self.touch(id);
                     }
                     if told_closed {
@@ -192,7 +195,7 @@ impl FlowTable {
             return !told_closed;
         };
         if differs(&live.record.flow, &record.flow) {
-            live.record = *record;
+            live.record = FlowRecord { ifindex: live.record.ifindex, ..*record };
             self.touch(id);
         }
         let news = self.flows.get(&id).is_some_and(|live| live.ended.is_none()) && !told_closed;
@@ -277,7 +280,7 @@ impl FlowTable {
         (names, timeouts, clock): (&Names, &[u32; TIMEOUTS], &Clock),
     ) -> (usize, Vec<FlowView>) {
         let key = |live: &&Live| {
-            let key = order.key(&live.record.flow);
+            let key = order.key(&live.record.flow, clock.ticks);
             (if turned { key } else { u64::MAX - key }, live.record.flow.id)
         };
         let mut all: Vec<&Live> = self.flows.values().collect();
@@ -357,12 +360,12 @@ fn from_event(event: &Event, clock: &Clock) -> FlowRecord {
     let tick = clock.monotonic_to_tick(event.time_ns);
     let mut flow = Flow {
         id: event.flow_id,
-        first: tick,
-        last: tick,
+        first: tick as u32,
+        first_high: (tick >> 32) as u8,
+        last: tick as u32,
         tcp_state: event.tcp_state,
         first_flags: event.tcp_flags,
         vlan: event.vlan,
-        ifindex: event.ifindex,
         ..Flow::default()
     };
     match Direction::try_from(event.direction) {
@@ -377,6 +380,7 @@ fn from_event(event: &Event, clock: &Clock) -> FlowRecord {
         dst: event.dst,
         sport: u16::from_be_bytes(event.sport),
         dport: if icmp { 0 } else { u16::from_be_bytes(event.dport) },
+        ifindex: event.ifindex,
         flow,
     }
 }
@@ -391,14 +395,15 @@ impl Live {
         let seen_at = |slot: u8, judged: Judgement| {
             names.iface_slot(slot).or_else(|| {
                 (judged.is_set() && flow.if_in == 0 && flow.if_out == 0)
-                    .then(|| names.iface_index(flow.ifindex))
+                    .then(|| names.iface_index(record.ifindex))
             })
         };
         let in_iface = seen_at(flow.if_in, judged_in);
         let out_iface = seen_at(flow.if_out, judged_out);
         let timeout =
             timeouts[usize::from(timeout::of(record.proto, flow.tcp_state, flow.bits).raw())];
-        let idle_ms = clock.ms_since_tick(flow.last);
+        let (first, last) = (flow.first_tick(), flow.last_tick(clock.ticks));
+        let idle_ms = clock.ms_since_tick(last);
         FlowView {
             id: text::flow_id(flow.id),
             proto: text::proto(record.proto),
@@ -435,9 +440,9 @@ impl Live {
             bytes: flow.bytes,
             reply_packets: flow.reply_packets,
             reply_bytes: flow.reply_bytes,
-            first: clock.tick_to_unix(flow.first).map(text::time),
-            last: clock.tick_to_unix(flow.last).map(text::time),
-            age_ms: clock.ms_since_tick(flow.first),
+            first: clock.tick_to_unix(first).map(text::time),
+            last: clock.tick_to_unix(last).map(text::time),
+            age_ms: clock.ms_since_tick(first),
             idle_ms,
             timeout_ms: u64::from(timeout).saturating_sub(idle_ms),
             ended: self.ended.map(str::to_owned),

@@ -17,6 +17,8 @@ pub struct FlowRecord {
     pub sport: u16,
     /// Responder's port, host-endian (ICMP: 0).
     pub dport: u16,
+    /// Interface at which an event saw it; 0 where only the table did, which knows slots.
+    pub ifindex: u32,
     /// The record.
     pub flow: Flow,
 }

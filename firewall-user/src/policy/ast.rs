@@ -304,6 +304,10 @@ impl Options {
             Timeout::Icmp => 60_000,
             Timeout::Other => 600_000,
             Timeout::Fragment => 30_000,
+            Timeout::UdpStream => 180_000,
+            // As netfilter's: an association outlives long silences by design.
+            Timeout::Sctp => 302_400_000,
+            Timeout::Gre => 180_000,
         }
     }
 }
