@@ -13,6 +13,8 @@ pub struct Budget {
     window: u64,
     samples: u32,
     answers: u32,
+    new: u32,
+    syns: u32,
 }
 
 /// `jiffies64`; the verifier turns the call into a plain load.
@@ -33,6 +35,8 @@ fn current(settings: &Settings) -> Option<&'static mut Budget> {
         budget.window = window;
         budget.samples = 0;
         budget.answers = 0;
+        budget.new = 0;
+        budget.syns = 0;
     }
     Some(budget)
 }
@@ -52,5 +56,14 @@ pub fn take_answer(settings: &Settings) -> bool {
     let Some(b) = current(settings) else { return false };
     let left = b.answers < settings.reject_budget;
     b.answers += left as u32;
+    left
+}
+
+/// Takes one event of a new flow, if one is left.
+#[inline(always)]
+pub fn take_new(settings: &Settings) -> bool {
+    let Some(b) = current(settings) else { return false };
+    let left = b.new < settings.new_budget;
+    b.new += left as u32;
     left
 }

@@ -12,7 +12,7 @@ use firewall_common::{
         reason::Reason,
         table::{
             ACTION_LOG, Direction, MAX_CONTINUES, MAX_ROWS, MAX_RULES, RuleAction, RuleTable,
-            SLOT_DEFAULT_IN, SLOT_DEFAULT_OUT, State, V4_LEAVES, V4_POINTER, V4Map, V6_BOUNDS,
+            SLOT_DEFAULT_IN, SLOT_DEFAULT_OUT, STATES, State, V4_LEAVES, V4_POINTER, V4Map, V6_BOUNDS,
             V6Map, Verdict, WORDS,
         },
     },
@@ -56,11 +56,12 @@ impl Query {
         Self {
             direction: if raw & 1 == 0 { Direction::In } else { Direction::Out },
             iface: (raw >> 8) as u8,
-            state: match raw >> 16 & 3 {
+            state: match raw >> 16 & 7 {
                 0 => State::New,
                 1 => State::Established,
                 2 => State::Related,
-                _ => State::Invalid,
+                3 => State::Invalid,
+                _ => State::Untracked,
             },
             tcp_flags: (raw >> 24) as u8,
             other: raw >> 32 & 1 != 0,
@@ -77,6 +78,8 @@ pub struct Match {
     pub reason: Reason,
     /// Slot of the rule.
     pub slot: u16,
+    /// `ACTION_*` of the rule.
+    pub flags: u8,
 }
 
 impl Match {
@@ -85,6 +88,7 @@ impl Match {
         self.verdict as u64
             | (matches!(self.reason, Reason::Rule) as u64) << 8
             | (self.slot as u64) << 16
+            | (self.flags as u64) << 32
     }
     /// From what [`classify`] returned.
     #[inline(always)]
@@ -93,6 +97,7 @@ impl Match {
             verdict: refusal(raw as u8),
             reason: if raw >> 8 & 1 != 0 { Reason::Rule } else { Reason::Default },
             slot: (raw >> 16) as u16,
+            flags: (raw >> 32) as u8,
         }
     }
 }
@@ -254,7 +259,7 @@ fn look_up(table: &RuleTable, query: Query, work: &mut Work) {
         flags,
         proto,
         at!(table.meta, meta, 2 * IFACE_SLOTS),
-        at!(table.state, query.state as u8, 4),
+        at!(table.state, query.state as u8, STATES),
     ];
 }
 
@@ -266,7 +271,7 @@ fn look_up(table: &RuleTable, query: Query, work: &mut Work) {
 #[inline(never)]
 pub extern "C" fn sluice_classify(generation: u32, query: u64) -> u64 {
     let (Some(table), Some(work)) = (TABLES.get_ptr(generation & 1), WORK.get_ptr_mut(0)) else {
-        return Match { verdict: Verdict::Allow, reason: Reason::Default, slot: 0 }.pack();
+        return Match { verdict: Verdict::Allow, reason: Reason::Default, slot: 0, flags: 0 }.pack();
     };
     // SAFETY: live map values; the table isn't written while its generation is live, the work is this
     // CPU's own.
@@ -293,14 +298,38 @@ pub extern "C" fn sluice_classify(generation: u32, query: u64) -> u64 {
     }
     if first < MAX_RULES {
         let action = meet(table, first, work);
-        return Match { verdict: decided(action), reason: Reason::Rule, slot: action.slot }.pack();
+        let (verdict, slot, flags) = (decided(action), action.slot, action.flags);
+        return Match { verdict, reason: Reason::Rule, slot, flags }.pack();
     }
     let (raw, slot) = match query.direction {
         Direction::In => (table.settings.defaults[0], SLOT_DEFAULT_IN),
         Direction::Out => (table.settings.defaults[1], SLOT_DEFAULT_OUT),
     };
     counters::rule_hit(slot, work.packets, work.bytes, work.now);
-    Match { verdict: refusal(raw), reason: Reason::Default, slot }.pack()
+    Match { verdict: refusal(raw), reason: Reason::Default, slot, flags: 0 }.pack()
+}
+
+/// The first of the translation rules in `mask` that the packet at hand meets, plus 1; 0: none. As
+/// [`sluice_classify`], a global function.
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub extern "C" fn sluice_nat_rule(generation: u32, query: u64, mask: u64) -> u64 {
+    let (Some(table), Some(work)) = (TABLES.get_ptr(generation & 1), WORK.get_ptr_mut(0)) else {
+        return 0;
+    };
+    // SAFETY: as in `sluice_classify`.
+    let (table, work) = unsafe { (&*table, &mut *work) };
+    look_up(table, Query::unpack(query), work);
+    let w = table.settings.nat_word as usize & (WORDS - 1);
+    let set = word(table, &work.rows, w) & mask;
+    if set == 0 { 0 } else { u64::from(set.trailing_zeros()) + 1 }
+}
+
+/// As [`sluice_nat_rule`], of the rows that the last look-up left.
+#[inline(always)]
+pub fn nat_match(table: &RuleTable, work: &Work, mask: u64) -> u32 {
+    let set = word(table, &work.rows, table.settings.nat_word as usize & (WORDS - 1)) & mask;
+    if set == 0 { 0 } else { set.trailing_zeros() + 1 }
 }
 
 /// A verdict from the settings, where everything but drop and reject means allow.

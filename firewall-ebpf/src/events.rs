@@ -102,7 +102,7 @@ fn write(work: &Work, told: u32, slot: u16, flow: *const Flow) {
             (*e).tcp_state = (*flow).tcp_state;
             if matches!(f.proto, icmp::PROTO_ICMP | icmp::PROTO_ICMPV6) {
                 (*e).sport = f.sport;
-                (*e).dport = (*flow).icmp;
+                (*e).dport = (*flow).icmp();
             }
         }
     }
@@ -114,6 +114,18 @@ fn write(work: &Work, told: u32, slot: u16, flow: *const Flow) {
 pub fn emit_sampled(work: &Work, told: Told, slot: u16, settings: &Settings) {
     if budget::take_sample(settings) {
         emit(work, told, slot, core::ptr::null());
+    } else if let Some(counter) = EVENT_COUNTERS.get_ptr_mut(told.class as u32) {
+        // SAFETY: a live map value; the field is an aligned word.
+        unsafe { atomic::add(&raw mut (*counter).suppressed, 1) };
+    }
+}
+
+/// As [`emit`] for a new flow, `work.flow`, unless the budget for those is spent: the next look at the
+/// table shows what wasn't told.
+#[inline(always)]
+pub fn emit_new(work: &Work, told: Told, slot: u16, settings: &Settings) {
+    if budget::take_new(settings) {
+        emit(work, told, slot, &raw const work.flow);
     } else if let Some(counter) = EVENT_COUNTERS.get_ptr_mut(told.class as u32) {
         // SAFETY: a live map value; the field is an aligned word.
         unsafe { atomic::add(&raw mut (*counter).suppressed, 1) };

@@ -16,8 +16,12 @@ mod events;
 mod fragments;
 mod gate;
 mod maps;
+mod nat;
 mod packet;
+mod ports;
 mod reject;
+mod table;
+mod translate;
 mod verdict;
 mod work;
 

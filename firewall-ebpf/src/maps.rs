@@ -4,18 +4,21 @@
 
 use aya_ebpf::{
     macros::map,
-    maps::{Array, HashMap, LruHashMap, PerCpuArray, RingBuf},
+    maps::{Array, LruHashMap, PerCpuArray, RingBuf},
 };
 use firewall_common::abi::{
+    bucket::{Bucket, Locks, PLANNED, SLOTS},
     clock::ClockReading,
     control::Control,
-    counter::{EventCounter, ReasonCounter, RuleCounter},
+    counter::{EventCounter, ReasonCounter, RuleCounter, TableCounter},
     event::CLASSES,
-    flow::{Flow, Key4, Key6},
+    flow::{Flow4, Flow6},
     frag::{FragFirst, FragKey},
     iface::{IFACE_SLOTS, IFINDEX_LIMIT, Iface},
     names::Name,
+    nat::{Alias4, NAT_HOSTS as HOSTS, NatTotals, POOL_ADDRESSES, Ports},
     reason::REASONS,
+    source::Sources,
     table::{RULE_SLOTS, RuleTable},
 };
 
@@ -34,14 +37,61 @@ pub static TABLES: Array<RuleTable> = Array::pinned(2, 0);
 #[map]
 pub static IFACES: Array<Iface> = Array::pinned(IFINDEX_LIMIT as u32, 0);
 
-/// IPv4 flows. Inserted by programs (NOEXIST: one winner), deleted by programs (a flow is cut or
-/// reused) and by the daemon's sweep. A packet that races with a delete makes the flow anew.
+/// BPF_F_MMAPABLE: user space reads the array in place.
+const MMAPABLE: u32 = 1 << 10;
+
+/// Buckets of a table of 131,072 keys; the daemon sets what the configuration says.
+const BUCKETS: u32 = 131_072u32.div_ceil(PLANNED) * 2;
+
+/// Tags of the IPv4 flows. Changed by compare-and-swap alone (see `firewall_common::abi::bucket`), by
+/// programs and by the daemon's sweep.
 #[map]
-pub static FLOWS4: HashMap<Key4, Flow> = HashMap::pinned(131_072, 0);
+pub static BUCKETS4: Array<Bucket> = Array::pinned(BUCKETS, MMAPABLE);
+
+/// IPv4 flows. An entry is written by whoever claimed its tag, then changed as `Flow` says.
+#[map]
+pub static FLOWS4: Array<Flow4> = Array::pinned(BUCKETS * SLOTS as u32, MMAPABLE);
+
+/// Tags of the IPv6 flows; as `BUCKETS4`.
+#[map]
+pub static BUCKETS6: Array<Bucket> = Array::pinned(BUCKETS, MMAPABLE);
 
 /// IPv6 flows; as `FLOWS4`.
 #[map]
-pub static FLOWS6: HashMap<Key6, Flow> = HashMap::pinned(131_072, 0);
+pub static FLOWS6: Array<Flow6> = Array::pinned(BUCKETS * SLOTS as u32, MMAPABLE);
+
+/// Tags of the aliases; as `BUCKETS4`.
+#[map]
+pub static ALIAS_BUCKETS: Array<Bucket> = Array::pinned(BUCKETS, MMAPABLE);
+
+/// Other tuples of translated flows; as `FLOWS4`, and never changed while live but for its flags.
+#[map]
+pub static ALIASES: Array<Alias4> = Array::pinned(BUCKETS * SLOTS as u32, MMAPABLE);
+
+/// Locks of those who enter keys, by stripe of the key's hash. Programs only.
+#[map]
+pub static LOCKS: Array<Locks> = Array::pinned(1, 0);
+
+/// Ports in use by public address and protocol: a hint (see `Ports`). Bits are set by programs, cleared
+/// by the sweep; a lost race costs a probe.
+#[map]
+pub static PORTS: Array<Ports> = Array::pinned(3 * POOL_ADDRESSES as u32, MMAPABLE);
+
+/// Totals of ended translated flows by rule slot; atomic adds of whoever ended the flow.
+#[map]
+pub static NAT_RULES: Array<NatTotals> = Array::pinned(RULE_SLOTS as u32, MMAPABLE);
+
+/// The same by inside host; the last row is for those that found none.
+#[map]
+pub static NAT_HOSTS: Array<NatTotals> = Array::pinned(HOSTS as u32 + 1, MMAPABLE);
+
+/// Flows by source; atomic adds.
+#[map]
+pub static SOURCES: Array<Sources> = Array::pinned(1, MMAPABLE);
+
+/// What became of the tables' entries; atomic adds.
+#[map]
+pub static TABLE_COUNTERS: Array<TableCounter> = Array::pinned(1, 0);
 
 /// First fragments, for their followers. Written by programs; the LRU bounds it, and a datagram
 /// whose entry was pushed out counts as `fragment-without-first`.

@@ -12,7 +12,7 @@ use aya_ebpf::{
 };
 use firewall_common::{abi::table::Direction, wire::Cursor};
 
-use crate::verdict::Outcome;
+use crate::{translate, verdict::Outcome, work::Work};
 
 /// Parsed offsets stay below this; tells the verifier how far a variable offset can reach.
 const MAX_OFFSET: usize = 0x3fff;
@@ -32,10 +32,14 @@ pub trait Packet: Cursor {
     fn frame_len(&self, at_least: usize) -> u32;
     /// Copies `to.len()` bytes at `off` out of the packet; whether it has that many.
     fn load<const N: usize>(&self, off: usize, to: &mut [u8; N]) -> bool;
+    /// Copies `len` bytes, 1 to 40, at `off` out of the packet; whether it has that many.
+    fn load_part(&self, off: usize, to: &mut [u8; 40], len: u32) -> bool;
     /// Segments the buffer stands for, at least 1.
     fn segments(&self) -> u32;
     /// VLAN id that the driver took off, 0 if none.
     fn stripped_vlan(&self) -> u16;
+    /// Rewrites the packet as `work.rewrite` says, with its checksums; `false`: it can't be.
+    fn translate(&self, work: &Work) -> bool;
     /// Cuts (or stretches) the packet to `l3 + N` bytes, swaps the Ethernet addresses, writes `bytes`
     /// at `l3` and sends it back to where it came from.
     fn answer<const N: usize>(&self, l3: usize, bytes: &[u8; N], direction: Direction) -> Outcome;
@@ -97,12 +101,23 @@ impl Packet for Xdp<'_> {
         unsafe { bpf_xdp_load_bytes(self.0.ctx, off as u32, to, N as u32) == 0 }
     }
     #[inline(always)]
+    fn load_part(&self, off: usize, to: &mut [u8; 40], len: u32) -> bool {
+        let to = to.as_mut_ptr().cast();
+        // SAFETY: the helper fills `len` bytes, at most 40, or fails.
+        unsafe { bpf_xdp_load_bytes(self.0.ctx, off as u32, to, len) == 0 }
+    }
+    #[inline(always)]
     fn segments(&self) -> u32 {
         1
     }
     #[inline(always)]
     fn stripped_vlan(&self) -> u16 {
         0
+    }
+    #[inline(always)]
+    fn translate(&self, _: &Work) -> bool {
+        // The TC program behind this one does it, which sees partial checksums.
+        true
     }
     #[inline(always)]
     fn answer<const N: usize>(&self, l3: usize, bytes: &[u8; N], _: Direction) -> Outcome {
@@ -200,6 +215,12 @@ impl Packet for Skb<'_> {
         unsafe { bpf_skb_load_bytes(self.0.as_ptr().cast(), off as u32, to, N as u32) == 0 }
     }
     #[inline(always)]
+    fn load_part(&self, off: usize, to: &mut [u8; 40], len: u32) -> bool {
+        let to = to.as_mut_ptr().cast();
+        // SAFETY: the helper fills `len` bytes, at most 40, or fails.
+        unsafe { bpf_skb_load_bytes(self.0.as_ptr().cast(), off as u32, to, len) == 0 }
+    }
+    #[inline(always)]
     fn segments(&self) -> u32 {
         // SAFETY: the context is ours.
         let n = unsafe { (*self.0.skb.skb).gso_segs };
@@ -212,6 +233,10 @@ impl Packet for Skb<'_> {
             let skb = self.0.skb.skb;
             if (*skb).vlan_present != 0 { (*skb).vlan_tci as u16 & 0x0fff } else { 0 }
         }
+    }
+    #[inline(always)]
+    fn translate(&self, work: &Work) -> bool {
+        translate::skb(self.0.skb.skb, work)
     }
     #[inline(always)]
     fn answer<const N: usize>(&self, l3: usize, bytes: &[u8; N], direction: Direction) -> Outcome {

@@ -7,10 +7,10 @@ use firewall_common::{
         frag::{FragFirst, FragKey},
         table::Direction,
     },
-    wire::Facts,
+    wire::{Facts, options::Options},
 };
 
-use crate::{classify::Rows, conntrack::Key};
+use crate::{classify::Rows, conntrack::Key, nat::{Mapping, Rewrite}, table::Scan};
 
 /// The packet at hand. Keys live here too: the verifier wants every access to the stack aligned, and
 /// the fields of a key aren't.
@@ -30,6 +30,16 @@ pub struct Work {
     pub frag_first: FragFirst,
     /// A flow on its way into the table.
     pub flow: Flow,
+    /// What is known of the room in its buckets.
+    pub scan: Scan,
+    /// TCP options of a SYN.
+    pub options: Options,
+    /// Their bytes.
+    pub option_bytes: [u8; 40],
+    /// How the packet has to be translated here.
+    pub rewrite: Rewrite,
+    /// The mapping that is being made.
+    pub mapping: Mapping,
     /// The classifier's rows.
     pub rows: Rows,
     /// An answer on its way into the packet.
@@ -40,6 +50,12 @@ pub struct Work {
     pub packets: u64,
     /// Bytes from the IP header on, of all segments.
     pub bytes: u64,
+    /// Secret of the tables.
+    pub seed: u64,
+    /// Hash of `key`.
+    pub hash: u64,
+    /// Slot of the flow that was entered; `u32::MAX`: another CPU was faster.
+    pub slot: u32,
     /// Generation that judges.
     pub generation: u32,
     /// Interface.

@@ -21,8 +21,9 @@ pub struct Control {
     pub buckets6: u32,
     /// Buckets of the aliases' table.
     pub alias_buckets: u32,
-    /// Explicit padding.
-    pub _pad: u32,
+    /// 1 once any policy had translation rules: then packets without a flow are looked for among the
+    /// aliases.
+    pub nat: u32,
 }
 
 plain_bytes!(Control => 32);

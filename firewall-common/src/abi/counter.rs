@@ -42,4 +42,22 @@ pub struct EventCounter {
     pub suppressed: u64,
 }
 
-plain_bytes!(RuleCounter => 32, ReasonCounter => 16, EventCounter => 24);
+/// The one entry of map `TABLE_COUNTERS`: what befell entries of the flow tables beside being counted as
+/// packets. Atomic adds by every CPU.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Pod, Zeroable)]
+#[repr(C)]
+pub struct TableCounter {
+    /// Unanswered flows that made room for newer ones.
+    pub evicted: u64,
+    /// Their packets, both directions.
+    pub evicted_packets: u64,
+    /// Their bytes.
+    pub evicted_bytes: u64,
+    /// Packets that found a lock held for too long.
+    pub busy: u64,
+    /// Events of new flows held back since the budget was spent are in `EVENT_COUNTERS`; these are first
+    /// packets refused because their source had its share.
+    pub source_limited: u64,
+}
+
+plain_bytes!(TableCounter => 40, RuleCounter => 32, ReasonCounter => 16, EventCounter => 24);

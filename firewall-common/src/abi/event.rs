@@ -16,11 +16,14 @@ numbers! {
         Verdict = 3 => "verdict",
         /// A rule with `log` was met, sampled.
         Log = 4 => "log",
+        /// A translation came into force. The event's addresses and ports are the original ones; bytes 4
+        /// to 7 of `src` and `dst` are the translated address, 8 and 9 the translated port.
+        NatNew = 5 => "nat",
     }
 }
 
 /// How many classes there are: the size of map `EVENT_COUNTERS`.
-pub const CLASSES: usize = 5;
+pub const CLASSES: usize = 6;
 
 /// One event. 128 bytes, host-endian unless said otherwise.
 #[derive(Clone, Copy, Debug, Default, Pod, Zeroable)]

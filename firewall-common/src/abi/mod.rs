@@ -18,6 +18,7 @@ pub mod iface;
 pub mod names;
 pub mod nat;
 pub mod reason;
+pub mod source;
 pub mod table;
 
 /// Raised whenever a pinned map's layout or meaning changes. Compared with [`control::Control`] at

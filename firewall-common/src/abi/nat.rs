@@ -111,14 +111,17 @@ pub struct Alias4 {
     pub pool: u16,
     /// `ALIAS_*`.
     pub flags: u32,
-    /// Explicit padding.
-    pub _pad: u32,
+    /// Slot of the flow's inner alias, plus 1; 0: there is none.
+    pub inner: u32,
 }
 
 /// [`Alias4::flags`]: the original direction's source is end `a` of this key.
 pub const ALIAS_ORIG_IS_A: u32 = 1;
 /// [`Alias4::flags`]: the tuple between the two hooks; else it is the translated tuple.
 pub const ALIAS_INNER: u32 = 2;
+
+/// [`Alias4::flags`]: the destination rule asks for a hairpin.
+pub const ALIAS_HAIRPIN: u32 = 4;
 
 /// Ports of one public address and protocol, an entry of map `PORTS`, `3 * address + class` (TCP, UDP,
 /// ICMP identifiers). A set bit says that some mapping uses the port. It is a hint that makes the search
@@ -128,6 +131,10 @@ pub const ALIAS_INNER: u32 = 2;
 pub struct Ports {
     /// A bit a port.
     pub used: [u64; 1024],
+    /// A bit a word of `used` in which every bit is set.
+    pub full: [u64; 16],
+    /// Mappings made on ports that were in use towards other destinations, since the sweep last counted.
+    pub shared: u64,
     /// Mappings that could not be made because no port was left.
     pub failures: u64,
     /// Mappings made.
@@ -162,4 +169,4 @@ pub struct NatTotals {
     pub reply_bytes: u64,
 }
 
-plain_bytes!(NatRule => 44, Alias4 => 32, Ports => 8192 + 32, NatTotals => 64);
+plain_bytes!(NatRule => 44, Alias4 => 32, Ports => 8192 + 128 + 40, NatTotals => 64);

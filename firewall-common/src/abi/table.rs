@@ -194,8 +194,9 @@ pub struct Settings {
     /// Events of new flows a window and CPU; more are held back (and counted), so that a flood of first
     /// packets can't drown the ring. As `reject_budget`.
     pub new_budget: u32,
-    /// Explicit padding.
-    pub _pad2: u32,
+    /// UDP and others that go both ways for longer than this after their first packet are streams, ticks
+    /// (netfilter: 2 s); written by `datapath`.
+    pub stream_after: u32,
     /// Translation rules (bits of word `nat_word`) that change destinations, at ingress.
     pub nat_in: u64,
     /// Translation rules that change sources, at egress.

@@ -42,6 +42,18 @@ pub fn hash6(key: &Key6, seed: u64) -> u64 {
     finish(mix(mix(mix(mix(mix(seed, w[0]), w[1]), w[2]), w[3]), w[4]))
 }
 
+/// Index of an IPv4 source in map `SOURCES`.
+#[inline(always)]
+pub const fn source4(address: [u8; 4], seed: u64) -> usize {
+    (finish(mix(seed ^ 0x50, u32::from_be_bytes(address) as u64)) & 0xffff) as usize
+}
+
+/// Index of an IPv6 source in map `SOURCES`: of its /64, which one host can use up alone.
+#[inline(always)]
+pub const fn source6(address: &[u8; 16], seed: u64) -> usize {
+    (finish(mix(seed ^ 0x50, word(address, 0))) & 0xffff) as usize
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

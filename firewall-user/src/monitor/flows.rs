@@ -108,7 +108,7 @@ impl FlowTable {
     }
 
     pub(super) fn event(&mut self, class: Class, event: &Event, clock: &Clock) {
-        if event.flow_id == 0 || matches!(class, Class::Verdict | Class::Log) {
+        if event.flow_id == 0 || matches!(class, Class::Verdict | Class::Log | Class::NatNew) {
             return;
         }
         let id = event.flow_id;
@@ -138,7 +138,7 @@ impl FlowTable {
                 }
                 reason = Some(why.name());
             }
-            Class::FlowNew | Class::Verdict | Class::Log => {}
+            Class::FlowNew | Class::Verdict | Class::Log | Class::NatNew => {}
         }
         self.touch(id);
         if let Some(reason) = reason {

@@ -1,0 +1,606 @@
+//! Translation: which rule, which mapping, and how the packet at hand has to be rewritten here.
+//! `firewall_common::abi::nat` says which tuples there are; `ports` finds public ports.
+
+use firewall_common::{
+    abi::{
+        control::Control,
+        event::Class,
+        flow::{Flow, Flow4, Key4, bits},
+        nat::{
+            ALIAS_HAIRPIN, ALIAS_INNER, ALIAS_ORIG_IS_A, Alias4, MAX_NAT_RULES, NAT_BLOCKS,
+            NAT_HAIRPIN, NAT_HOSTS as HOSTS, NAT_TO_PORT, NatKind, NatRule, NatTotals,
+        },
+        reason::Reason,
+        table::{Direction, RuleTable, Verdict},
+    },
+    flow::hash::{hash4, source4},
+    wire::{icmp, transport},
+};
+
+use crate::{
+    atomic, classify,
+    conntrack::{Hit, Key},
+    events::{self, Told},
+    maps::{ALIASES, FLOWS4, IFACES, NAT_HOSTS, NAT_RULES, PORTS, WORK},
+    ports,
+    table::{self, Aliases, Claim, Terms, V4},
+    work::Work,
+};
+
+/// Which end of a packet is rewritten.
+#[derive(Clone, Copy, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Side {
+    /// Neither.
+    Nothing = 0,
+    /// Destination, at ingress.
+    Destination = 1,
+    /// Source, at egress.
+    Source = 2,
+}
+
+/// How the packet at hand is rewritten at this hook.
+#[derive(Clone, Copy)]
+#[repr(C)]
+pub struct Rewrite {
+    /// New address.
+    pub address: [u8; 4],
+    /// New port; ICMP: identifier.
+    pub port: [u8; 2],
+    /// Which end.
+    pub side: Side,
+}
+
+/// The mapping that is being made, and its alias on the way into the table.
+#[derive(Clone, Copy)]
+#[repr(C)]
+pub struct Mapping {
+    /// Real source.
+    pub src: [u8; 4],
+    /// Real destination.
+    pub dst: [u8; 4],
+    /// Real source port.
+    pub sport: [u8; 2],
+    /// Real destination port.
+    pub dport: [u8; 2],
+    /// Public source, or the real one.
+    pub to: [u8; 4],
+    /// IP protocol.
+    pub proto: u8,
+    /// Flags of the alias.
+    pub flags: u8,
+    /// Stable slot of the rule.
+    pub rule: u16,
+    /// Index in `PORTS` of the public address, plus 1.
+    pub pool: u16,
+    /// Slot of the flow.
+    pub flow: u32,
+    /// Slot of the alias, once it is there.
+    pub alias: u32,
+    /// Key of the alias.
+    pub key: Key,
+    /// Room in its buckets.
+    pub scan: table::Scan,
+}
+
+/// Why a mapping couldn't be made; 0 is success.
+pub const EXHAUSTED: u32 = 1;
+/// The packet can't be translated at all.
+pub const IMPOSSIBLE: u32 = 2;
+/// Another CPU is at it.
+pub const BUSY: u32 = 3;
+
+/// Reason of a refusal.
+#[inline(always)]
+pub fn refusal(why: u32) -> Reason {
+    match why {
+        EXHAUSTED => Reason::NatExhausted,
+        IMPOSSIBLE => Reason::NatImpossible,
+        _ => Reason::TableBusy,
+    }
+}
+
+/// One end of a tuple.
+type End = ([u8; 4], [u8; 2]);
+
+/// Originator's and responder's end of a key.
+#[inline(always)]
+fn ends(key: &Key4, orig_is_a: bool) -> (End, End) {
+    let (a, b) = ((key.a, key.a_port), (key.b, key.b_port));
+    if orig_is_a { (a, b) } else { (b, a) }
+}
+
+/// The flow that a packet belongs to by one of its other tuples; whether the originator is end `a`
+/// of that tuple.
+#[inline(always)]
+pub fn find(control: &Control, key: &Key, hash: u64) -> Option<(Hit, bool)> {
+    // SAFETY: only IPv4 keys come here.
+    let found = table::find::<Aliases>(control, unsafe { &key.v4 }, hash)?;
+    // SAFETY: a live map value; an alias changes only in its flags and its inner alias.
+    let (slot, flags) = unsafe { ((*found.record).flow, (*found.record).flags) };
+    if !table::is_live::<V4>(slot) {
+        return None;
+    }
+    let flow = FLOWS4.get_ptr_mut(slot)?;
+    Some((Hit { slot, flow: flow.cast() }, flags & ALIAS_ORIG_IS_A != 0))
+}
+
+/// Sets how the packet at hand, `reply` or not, of a translated flow is rewritten at this hook.
+#[inline(never)]
+pub fn plan(hit: Hit, reply: bool, work: &mut Work) {
+    let Some(record) = FLOWS4.get_ptr(hit.slot) else { return };
+    // SAFETY: a live map value; its key doesn't change while it lives.
+    let record = unsafe { &*record };
+    let flow_bits = record.flow.bits;
+    let at_ingress = matches!(work.direction, Direction::In);
+    let wanted = if at_ingress == reply { bits::NAT_SOURCE } else { bits::NAT_DESTINATION };
+    if flow_bits & wanted == 0 {
+        return;
+    }
+    let (address, port) = if reply {
+        // Back to what the originator wrote.
+        let (src, dst) = ends(&record.key, flow_bits & bits::ORIG_IS_A != 0);
+        if at_ingress { src } else { dst }
+    } else {
+        let Some(alias) = ALIASES.get_ptr(record.flow.nat.wrapping_sub(1)) else { return };
+        // SAFETY: as above.
+        let alias = unsafe { &*alias };
+        let (src, dst) = ends(&alias.key, alias.flags & ALIAS_ORIG_IS_A != 0);
+        if at_ingress { dst } else { src }
+    };
+    work.rewrite.address = address;
+    work.rewrite.port = port;
+    work.rewrite.side = if at_ingress { Side::Destination } else { Side::Source };
+}
+
+/// Makes `work.other` the flow's real ends: the originator's own, and the destination inside.
+#[inline(never)]
+pub fn real_ends(hit: Hit, work: &mut Work) {
+    let Some(record) = FLOWS4.get_ptr(hit.slot) else { return };
+    // SAFETY: a live map value.
+    let record = unsafe { &*record };
+    let (src, mut dst) = ends(&record.key, record.flow.bits & bits::ORIG_IS_A != 0);
+    if record.flow.bits & bits::NAT_DESTINATION != 0
+        && let Some(alias) = ALIASES.get_ptr(record.flow.nat.wrapping_sub(1))
+    {
+        // SAFETY: a live map value.
+        let alias = unsafe { &*alias };
+        dst = ends(&alias.key, alias.flags & ALIAS_ORIG_IS_A != 0).1;
+    }
+    let asked = &mut work.other;
+    set_address(&mut asked.src, src.0);
+    set_address(&mut asked.dst, dst.0);
+    if asked.has_ports() {
+        asked.sport = src.1;
+        asked.dport = dst.1;
+    }
+}
+
+#[inline(always)]
+fn set_address(wide: &mut [u8; 16], address: [u8; 4]) {
+    wide[0] = address[0];
+    wide[1] = address[1];
+    wide[2] = address[2];
+    wide[3] = address[3];
+}
+
+#[inline(always)]
+fn narrow(wide: &[u8; 16]) -> [u8; 4] {
+    [wide[0], wide[1], wide[2], wide[3]]
+}
+
+/// Rule number `index` of the table.
+#[inline(always)]
+fn rule(table: &RuleTable, index: u32) -> &NatRule {
+    // SAFETY: the masked index is below the array's length.
+    unsafe { table.nat.get_unchecked(index as usize & (MAX_NAT_RULES - 1)) }
+}
+
+/// First IPv4 address of the interface at hand.
+#[inline(always)]
+fn own_address(work: &Work) -> [u8; 4] {
+    IFACES.get(work.ifindex).map_or([0; 4], |iface| iface.address)
+}
+
+/// `base` plus the distance of `address` from `from`.
+#[inline(always)]
+fn shifted(address: [u8; 4], from: [u8; 4], base: [u8; 4]) -> [u8; 4] {
+    u32::from_be_bytes(base)
+        .wrapping_add(u32::from_be_bytes(address).wrapping_sub(u32::from_be_bytes(from)))
+        .to_be_bytes()
+}
+
+/// Whether ports of the protocol may change: those of SCTP are under a checksum over the whole packet
+/// (RFC 9260 section 6.8).
+#[inline(always)]
+pub fn has_own_ports(proto: u8) -> bool {
+    matches!(proto, transport::TCP | transport::UDP | transport::UDPLITE | icmp::PROTO_ICMP)
+}
+
+/// Puts the destination inside into `work.other`; `false` where there is none.
+#[inline(never)]
+pub fn new_destination(table: &RuleTable, index: u32, work: &mut Work) -> bool {
+    let rule = rule(table, index);
+    let dst = narrow(&work.facts.dst);
+    let to = if rule.kind == NatKind::Redirect as u8 {
+        own_address(work)
+    } else if rule.kind == NatKind::StaticIn as u8 {
+        shifted(dst, rule.to, rule.inside)
+    } else if rule.addresses > 1 {
+        // One client keeps to one of them.
+        let pick = (source4(narrow(&work.facts.src), work.seed) as u32) % u32::from(rule.addresses);
+        u32::from_be_bytes(rule.to).wrapping_add(pick).to_be_bytes()
+    } else {
+        rule.to
+    };
+    if to == [0; 4] {
+        return false;
+    }
+    set_address(&mut work.other.dst, to);
+    if rule.flags & NAT_TO_PORT != 0 {
+        if work.facts.proto == transport::SCTP || !work.facts.has_ports() {
+            return false;
+        }
+        let mut port = rule.ports[0];
+        if rule.from_port != 0 {
+            port = port
+                .wrapping_add(u16::from_be_bytes(work.facts.dport).wrapping_sub(rule.from_port));
+        }
+        work.other.dport = port.to_be_bytes();
+    }
+    true
+}
+
+/// Begins the mapping of the flow in `slot` whose real ends are given by `facts`.
+#[inline(always)]
+fn begin(slot: u32, other: bool, work: &mut Work) {
+    let f = if other { &work.other } else { &work.facts };
+    let is_icmp = f.proto == icmp::PROTO_ICMP;
+    let m = &mut work.mapping;
+    m.src = narrow(&f.src);
+    m.dst = narrow(&f.dst);
+    let ported = f.has_ports() || is_icmp;
+    m.sport = if ported { f.sport } else { [0; 2] };
+    m.dport = if is_icmp {
+        f.sport
+    } else if ported {
+        f.dport
+    } else {
+        [0; 2]
+    };
+    m.to = m.src;
+    m.proto = f.proto;
+    m.flags = 0;
+    m.pool = 0;
+    m.flow = slot;
+}
+
+/// Enters the alias of `work.mapping` with public source port `port`, host-endian. 0: done; 1: the tuple
+/// is somebody's already; 2: no room; 3: locked for too long. A global function: verified once.
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub extern "C" fn sluice_reserve(port: u32) -> u64 {
+    let (Some(control), Some(work)) = (crate::gate::control(), WORK.get_ptr_mut(0)) else {
+        return 3;
+    };
+    // SAFETY: this CPU's own entry; programs of one CPU don't nest.
+    let work = unsafe { &mut *work };
+    let m = &mut work.mapping;
+    let sport = (port as u16).to_be_bytes();
+    // The responder's port of an ICMP query is its identifier, too.
+    let dport = if m.proto == icmp::PROTO_ICMP { sport } else { m.dport };
+    let (s, d) = (u32::from_be_bytes(m.to), u32::from_be_bytes(m.dst));
+    let orig_is_a =
+        s < d || (s == d && u16::from_be_bytes(sport) <= u16::from_be_bytes(dport));
+    let (a, b, a_port, b_port) =
+        if orig_is_a { (m.to, m.dst, sport, dport) } else { (m.dst, m.to, dport, sport) };
+    m.key.v4 = Key4 { a, b, a_port, b_port, proto: m.proto, _pad: [0; 3] };
+    // SAFETY: written a moment ago.
+    let key = unsafe { &*(&raw const m.key.v4) };
+    let hash = hash4(key, control.seed);
+    if table::find::<Aliases>(control, key, hash).is_some()
+        || table::find::<V4>(control, key, hash).is_some()
+    {
+        return 1;
+    }
+    let terms = Terms { half: false, evict: false, now: work.now as u32 };
+    let found = match table::claim::<Aliases>(control, key, hash, terms, &mut m.scan) {
+        Claim::Fresh(found) | Claim::Evicted(found) => found,
+        Claim::Taken(_) => return 1,
+        Claim::Full => return 2,
+        Claim::Busy => return 3,
+    };
+    let orientation = if orig_is_a { ALIAS_ORIG_IS_A } else { 0 };
+    // SAFETY: the slot is ours until it is published.
+    unsafe {
+        *found.record = Alias4 {
+            key: m.key.v4,
+            flow: m.flow,
+            rule: m.rule,
+            pool: m.pool,
+            flags: u32::from(m.flags) | orientation,
+            inner: 0,
+        };
+    }
+    table::publish::<Aliases>(found.slot, hash, terms);
+    m.alias = found.slot;
+    0
+}
+
+/// Gives the flow that was just entered its destination inside (see [`new_destination`]); 0, or why not:
+/// then the flow is gone again.
+#[inline(never)]
+pub fn enter_destination(table: &RuleTable, index: u32, work: &mut Work) -> u32 {
+    let rule = rule(table, index);
+    let slot = work.slot;
+    begin(slot, true, work);
+    work.mapping.rule = rule.slot;
+    if rule.flags & NAT_HAIRPIN != 0 {
+        work.mapping.flags = ALIAS_HAIRPIN as u8;
+    }
+    let port = u16::from_be_bytes(work.mapping.sport);
+    if sluice_reserve(u32::from(port)) != 0 {
+        forget(slot, work);
+        return EXHAUSTED;
+    }
+    settle(bits::NAT_DESTINATION, work);
+    0
+}
+
+/// Takes a flow that came to nothing out again.
+#[inline(always)]
+fn forget(slot: u32, work: &Work) {
+    table::remove::<V4>(slot, work.now as u32);
+}
+
+/// Ties the alias that was entered to its flow, counts the mapping, tells of it, and plans the packet.
+#[inline(always)]
+fn settle(bit: u64, work: &mut Work) {
+    let m = &work.mapping;
+    let (slot, alias) = (m.flow, m.alias);
+    let Some(record) = FLOWS4.get_ptr_mut(slot) else { return };
+    // SAFETY: a live map value. The alias first, then the bit that asks for it.
+    unsafe {
+        let before = (*record).flow.nat;
+        if before != 0
+            && let Some(entry) = ALIASES.get_ptr_mut(alias)
+            && let Some(inner) = ALIASES.get_ptr_mut(before - 1)
+        {
+            // The destination was translated at ingress: that tuple is now the one between the hooks.
+            (*entry).inner = before;
+            (*entry).flags |= (*inner).flags & ALIAS_HAIRPIN;
+            (*inner).flags |= ALIAS_INNER;
+        }
+        (&raw mut (*record).flow.nat).write_volatile(alias + 1);
+        atomic::fetch_or(&raw mut (*record).flow.bits, bit);
+    }
+    if let Some(totals) = NAT_RULES.get_ptr_mut(u32::from(m.rule)) {
+        // SAFETY: a live map value, an aligned word.
+        unsafe { atomic::add(&raw mut (*totals).mappings, 1) };
+    }
+    let host = if bit == bits::NAT_SOURCE { m.src } else { m.dst };
+    if let Some(totals) = host_row(host, work.seed) {
+        // SAFETY: as above.
+        unsafe { atomic::add(&raw mut (*totals).mappings, 1) };
+    }
+    tell_mapping(record, work);
+    // SAFETY: a live map value.
+    plan(Hit { slot, flow: unsafe { &raw mut (*record).flow } }, false, work);
+}
+
+/// Tells of a mapping: see [`Class::NatNew`].
+#[inline(always)]
+fn tell_mapping(record: *mut Flow4, work: &mut Work) {
+    let m = &work.mapping;
+    let Some(alias) = ALIASES.get_ptr(m.alias) else { return };
+    // SAFETY: live map values.
+    let (key, flow_bits, alias) = unsafe { (&(*record).key, (*record).flow.bits, &*alias) };
+    let (src, dst) = ends(key, flow_bits & bits::ORIG_IS_A != 0);
+    let (to_src, to_dst) = ends(&alias.key, alias.flags & ALIAS_ORIG_IS_A != 0);
+    let rule = m.rule;
+    // The facts are the event's ends; they are put back below.
+    let before = (work.facts.src, work.facts.dst, work.facts.sport, work.facts.dport);
+    for (wide, from, to) in
+        [(&mut work.facts.src, src, to_src), (&mut work.facts.dst, dst, to_dst)]
+    {
+        set_address(wide, from.0);
+        wide[4] = to.0[0];
+        wide[5] = to.0[1];
+        wide[6] = to.0[2];
+        wide[7] = to.0[3];
+        wide[8] = to.1[0];
+        wide[9] = to.1[1];
+    }
+    work.facts.sport = src.1;
+    work.facts.dport = dst.1;
+    let told = Told {
+        class: Class::NatNew,
+        verdict: Verdict::Allow,
+        reason: Reason::Rule,
+        reply: false,
+    };
+    // SAFETY: a live map value.
+    events::emit(work, told, rule, unsafe { &raw const (*record).flow });
+    (work.facts.src, work.facts.dst, work.facts.sport, work.facts.dport) = before;
+}
+
+/// Gives a known flow at its first egress its public source, where a rule asks for one. 0, or why not.
+#[inline(always)]
+pub fn at_egress(table: &RuleTable, hit: Hit, work: &mut Work) -> u32 {
+    source(table, hit.slot, 1, work)
+}
+
+/// The same for the flow that was just entered at egress; where it can't be done, the flow is gone again.
+#[inline(always)]
+pub fn at_egress_new(table: &RuleTable, work: &mut Work) -> u32 {
+    let slot = work.slot;
+    let why = source(table, slot, 0, work);
+    if why != 0 {
+        forget(slot, work);
+    }
+    why
+}
+
+#[inline(never)]
+fn source(table: &RuleTable, slot: u32, other: u32, work: &mut Work) -> u32 {
+    let Some(record) = FLOWS4.get_ptr_mut(slot) else { return BUSY };
+    let met = classify::nat_match(table, work, table.settings.nat_out);
+    // SAFETY: a live map value.
+    let (nat, if_in) = unsafe { ((*record).flow.nat, (*record).flow.if_in) };
+    let mut kind = NatKind::None as u8;
+    let mut range = [1024, 65_535];
+    begin(slot, other != 0, work);
+    let mut pool = u32::from(work.iface);
+    if met != 0 {
+        let rule = rule(table, met - 1);
+        kind = rule.kind;
+        range = rule.ports;
+        work.mapping.rule = rule.slot;
+        if kind == NatKind::StaticOut as u8 {
+            work.mapping.to = shifted(work.mapping.src, rule.inside, rule.to);
+        } else if kind == NatKind::Source as u8 {
+            let mut pick = 0;
+            if rule.flags & NAT_BLOCKS != 0 && rule.block != 0 {
+                // RFC 7422: address and ports follow from the host's place in its prefix.
+                let host = u32::from_be_bytes(work.mapping.src)
+                    .wrapping_sub(u32::from_be_bytes(rule.inside));
+                let span = u32::from(rule.ports[1]) - u32::from(rule.ports[0]) + 1;
+                let each = (span / u32::from(rule.block)).max(1);
+                pick = host / each;
+                let low = u32::from(rule.ports[0]) + (host % each) * u32::from(rule.block);
+                range = [low as u16, (low + u32::from(rule.block) - 1) as u16];
+            } else if rule.addresses > 1 {
+                // RFC 4787 REQ-2: one host keeps to one address.
+                pick = (source4(work.mapping.src, work.seed) as u32) % u32::from(rule.addresses);
+            }
+            if pick >= u32::from(rule.addresses) {
+                return EXHAUSTED;
+            }
+            work.mapping.to = u32::from_be_bytes(rule.to).wrapping_add(pick).to_be_bytes();
+            pool = u32::from(rule.pool) + pick;
+        }
+    } else if nat != 0
+        && if_in == work.iface
+        && let Some(alias) = ALIASES.get_ptr(nat - 1)
+    {
+        // SAFETY: a live map value.
+        let alias = unsafe { &*alias };
+        if alias.flags & ALIAS_HAIRPIN != 0 {
+            kind = NatKind::Masquerade as u8;
+            work.mapping.rule = alias.rule;
+        }
+    }
+    if kind == NatKind::None as u8 {
+        return 0;
+    }
+    if kind == NatKind::Masquerade as u8 {
+        work.mapping.to = own_address(work);
+        if work.mapping.to == [0; 4] {
+            return IMPOSSIBLE;
+        }
+        if work.mapping.to == work.mapping.src && !is_lent(work) {
+            return 0;
+        }
+    }
+    // SAFETY: a live map value.
+    if !events::first_to(unsafe { &raw mut (*record).flow }, bits::NAT_SETTLED) {
+        return BUSY;
+    }
+    let why = if kind == NatKind::StaticOut as u8 || !has_own_ports(work.mapping.proto) {
+        // Nothing to choose: this tuple or none.
+        let port = u16::from_be_bytes(work.mapping.sport);
+        if sluice_reserve(u32::from(port)) == 0 { 0 } else { EXHAUSTED }
+    } else {
+        let pool = pool * 3 + ports::class(work.mapping.proto);
+        work.mapping.pool = pool as u16 + 1;
+        ports::take(pool, range, work)
+    };
+    if why != 0 {
+        if let Some(totals) = NAT_RULES.get_ptr_mut(u32::from(work.mapping.rule)) {
+            // SAFETY: a live map value, an aligned word.
+            unsafe { atomic::add(&raw mut (*totals).failures, 1) };
+        }
+        if let Some(totals) = host_row(work.mapping.src, work.seed) {
+            // SAFETY: as above.
+            unsafe { atomic::add(&raw mut (*totals).failures, 1) };
+        }
+        return why;
+    }
+    settle(bits::NAT_SOURCE, work);
+    0
+}
+
+/// Whether the tuple of a packet of the machine's own was lent to somebody inside.
+#[inline(always)]
+fn is_lent(work: &Work) -> bool {
+    let Some(control) = crate::gate::control() else { return false };
+    // SAFETY: only IPv4 keys come here.
+    let key = unsafe { &work.key.v4 };
+    table::find::<Aliases>(control, key, work.hash).is_some()
+}
+
+/// The row of an inside host, made where it has none.
+#[inline(never)]
+fn host_row(address: [u8; 4], seed: u64) -> Option<*mut NatTotals> {
+    let number = u32::from_be_bytes(address);
+    let owner = u64::from(number) | 1 << 32;
+    let mut at = source4(address, seed) as u32;
+    let mut turns = 0;
+    while turns < 8 {
+        let row = NAT_HOSTS.get_ptr_mut(at & (HOSTS as u32 - 1))?;
+        // SAFETY: a live map value, an aligned word.
+        unsafe {
+            let seen = (&raw const (*row).owner).read_volatile();
+            if seen == owner || (seen == 0 && atomic::swap_if(&raw mut (*row).owner, 0, owner)) {
+                return Some(row);
+            }
+            if (&raw const (*row).owner).read_volatile() == owner {
+                return Some(row);
+            }
+        }
+        at += 1;
+        turns += 1;
+    }
+    NAT_HOSTS.get_ptr_mut(HOSTS as u32)
+}
+
+/// Adds a flow's totals to a row.
+#[inline(always)]
+fn fold(totals: *mut NatTotals, flow: &Flow) {
+    // SAFETY: a live map value, aligned words.
+    unsafe {
+        atomic::add(&raw mut (*totals).ended, 1);
+        atomic::add(&raw mut (*totals).packets, flow.packets);
+        atomic::add(&raw mut (*totals).bytes, flow.bytes);
+        atomic::add(&raw mut (*totals).reply_packets, flow.reply_packets);
+        atomic::add(&raw mut (*totals).reply_bytes, flow.reply_bytes);
+    }
+}
+
+/// Ends the mapping of a flow that was taken out of the table: its totals are kept, its aliases and its
+/// port are free.
+#[inline(always)]
+pub fn let_go(flow: &Flow, source: [u8; 4], seed: u64, now: u32) {
+    let slot = flow.nat.wrapping_sub(1);
+    let Some(alias) = ALIASES.get_ptr(slot) else { return };
+    // SAFETY: a live map value; it is this flow's alone.
+    let alias = unsafe { &*alias };
+    let (rule, pool, inner) = (alias.rule, alias.pool, alias.inner);
+    let (public, inside) = ends(&alias.key, alias.flags & ALIAS_ORIG_IS_A != 0);
+    let host = if flow.bits & bits::NAT_SOURCE != 0 { source } else { inside.0 };
+    if let Some(totals) = NAT_RULES.get_ptr_mut(u32::from(rule)) {
+        fold(totals, flow);
+    }
+    if let Some(totals) = host_row(host, seed) {
+        fold(totals, flow);
+    }
+    table::remove::<Aliases>(slot, now);
+    if inner != 0 {
+        table::remove::<Aliases>(inner - 1, now);
+    }
+    if pool != 0
+        && let Some(map) = PORTS.get_ptr_mut(u32::from(pool) - 1)
+    {
+        ports::free(map, u16::from_be_bytes(public.1));
+    }
+}
