@@ -134,7 +134,11 @@ mod tests {
         assert_eq!(SMALL.of_host(ip(9, 255, 255, 255)), None);
         assert_eq!(SMALL.host_of(ip(203, 0, 113, 254), 1023), None);
         assert_eq!(SMALL.host_of(ip(203, 0, 113, 254), 65023), Some(ip(10, 0, 0, 63)));
-        assert_eq!(SMALL.host_of(ip(203, 0, 113, 254), 65024), None, "the rest that fills no block");
+        assert_eq!(
+            SMALL.host_of(ip(203, 0, 113, 254), 65024),
+            None,
+            "the rest that fills no block"
+        );
         assert_eq!(SMALL.host_of(ip(203, 0, 114, 1), 64023), Some(ip(10, 0, 0, 254)));
         assert_eq!(SMALL.host_of(ip(203, 0, 114, 2), 1024), None, "a block without a host");
         assert_eq!(SMALL.host_of(ip(203, 0, 114, 3), 1024), None);
