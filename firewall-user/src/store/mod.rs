@@ -88,6 +88,7 @@ struct Reader {
 #[derive(Debug)]
 struct Inner {
     path: PathBuf,
+    limits: Limits,
     messages: SyncSender<Message>,
     counters: Arc<Counters>,
     reader: Mutex<Reader>,
@@ -115,6 +116,7 @@ impl History {
             .spawn(move || writer.run(&work))?;
         Ok(Self(Arc::new(Inner {
             path: path.to_owned(),
+            limits,
             messages,
             counters,
             reader: Mutex::default(),
@@ -178,7 +180,7 @@ impl History {
 
     /// How it goes.
     pub fn stats(&self) -> StoreStats {
-        self.0.counters.snapshot(&self.0.path)
+        self.0.counters.snapshot(&self.0.path, &self.0.limits)
     }
 
     /// Writes what is left and stops, for at most `patience`; whether it has stopped. What comes

@@ -1,5 +1,6 @@
 //! What the history counts about itself.
 
+use super::Limits;
 use std::{
     path::{Path, PathBuf},
     sync::{
@@ -15,6 +16,10 @@ pub struct StoreStats {
     pub path: PathBuf,
     /// Bytes of the file.
     pub bytes: u64,
+    /// Bytes that it may have.
+    pub max_bytes: u64,
+    /// How long ago a record may have ended, ms.
+    pub max_age_ms: u64,
     /// Bytes of its write-ahead log beside it.
     pub wal_bytes: u64,
     /// Rows written: begun.
@@ -66,12 +71,14 @@ impl Counters {
         news
     }
 
-    pub(super) fn snapshot(&self, path: &Path) -> StoreStats {
+    pub(super) fn snapshot(&self, path: &Path, limits: &Limits) -> StoreStats {
         let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
         let wal = super::database::beside(path, "-wal");
         StoreStats {
             path: path.to_owned(),
             bytes: read(&self.bytes),
+            max_bytes: limits.max_bytes,
+            max_age_ms: limits.max_age_ms,
             wal_bytes: std::fs::metadata(wal).map_or(0, |file| file.len()),
             written: read(&self.written),
             completed: read(&self.completed),

@@ -32,6 +32,8 @@ pub struct WhoQuery {
 pub struct BlockHit {
     /// The host inside.
     pub host: Ipv4Addr,
+    /// Its public address.
+    pub address: Ipv4Addr,
     /// First and last port of its block.
     pub ports: [u16; 2],
     /// The assignment it follows from.
@@ -142,7 +144,8 @@ fn blocks(connection: &Connection, query: &WhoQuery) -> rusqlite::Result<Vec<Blo
         let blocks = &row.assignment.blocks;
         let Some(host) = blocks.host_of(address.into(), port) else { continue };
         let Some(block) = blocks.of_host(host) else { continue };
-        hits.push(BlockHit { host: host.into(), ports: [block.first, block.last], row });
+        let ports = [block.first, block.last];
+        hits.push(BlockHit { host: host.into(), address, ports, row });
     }
     Ok(hits)
 }
