@@ -104,10 +104,7 @@ pub async fn who(
     }
     // Both are of one form, which sorts as time does.
     if answer.at < answer.since {
-        let note = format!(
-            "before {} the history may have gaps: what is older is forgotten",
-            answer.since
-        );
+        let note = format!("the history is whole from {} on only", answer.since);
         out.line(out.paint(&note, Tone::Odd))?;
     }
     Ok(ExitCode::SUCCESS)

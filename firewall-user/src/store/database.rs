@@ -45,6 +45,8 @@ pub(super) fn open(path: &Path) -> Result<Connection, OpenError> {
     // A crash of the daemon loses nothing that was written; one of the machine may lose what was
     // written last, but leaves the file whole.
     connection.pragma_update(None, "synchronous", "NORMAL")?;
+    // Pages of the indexes come back often: the longer the log, the fewer times each is carried over.
+    connection.pragma_update(None, "wal_autocheckpoint", 4_000)?;
     connection.pragma_update(None, "journal_size_limit", 16 << 20)?;
     connection.pragma_update(None, "temp_store", "MEMORY")?;
     connection.pragma_update(None, "cache_size", -(32 << 10))?;

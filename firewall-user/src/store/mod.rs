@@ -232,7 +232,10 @@ impl Inner {
         Ok(answer)
     }
 
+    /// Waits for the writer. Its connection must be the last one: then the log is carried over to the
+    /// file and removed.
     fn join(&self) {
+        *self.reader.lock().unwrap_or_else(PoisonError::into_inner) = Reader::default();
         let writer = self.writer.lock().unwrap_or_else(PoisonError::into_inner).take();
         if let Some(writer) = writer
             && writer.join().is_err()

@@ -88,15 +88,25 @@ fn at_port(
     port: u16,
     into: &mut Vec<BindingRow>,
 ) -> rusqlite::Result<()> {
+    let end = &index["nat_public_".len()..];
+    let wanted = bytes(query.address);
+    // Most endpoints are on one side alone.
+    let any = connection
+        .prepare_cached(&format!(
+            "SELECT 1 FROM nat_bindings b INDEXED BY {index} \
+             WHERE b.to_{end} IS NOT NULL AND b.{address} = ?1 AND b.{port_column} = ?2 LIMIT 1"
+        ))?
+        .exists(params![wanted, port])?;
+    if !any {
+        return Ok(());
+    }
     let mut statement = connection.prepare_cached(&format!(
         "SELECT {COLUMNS} FROM nat_bindings b INDEXED BY {index} \
          WHERE b.to_{end} IS NOT NULL AND b.{address} = ?1 AND b.{port_column} = ?2 \
          AND b.span = ?3 AND b.start BETWEEN ?4 AND ?5 \
          AND (b.end IS NULL OR b.end >= ?5) AND (?6 IS NULL OR b.proto = ?6) \
-         ORDER BY b.start DESC LIMIT ?7",
-        end = &index["nat_public_".len()..],
+         ORDER BY b.start DESC LIMIT ?7"
     ))?;
-    let wanted = bytes(query.address);
     for span in (0..=LONGEST).chain([LIVE]) {
         let from = reach(span).map_or(i64::MIN, |reach| query.at_ms.saturating_sub(reach));
         let rows = statement.query_map(

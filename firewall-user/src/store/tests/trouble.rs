@@ -239,8 +239,13 @@ fn closing_writes_what_is_left() {
     let history = dir.open(ageless());
     let other = history.clone();
     history.binding_began(masquerade(1, "10.0.0.1:1", "203.0.113.5:1", 1));
-    assert!(history.close(SOON));
+    assert!(history.settle(SOON));
     assert_eq!(who(&other, "203.0.113.5:1", 1), [1]);
+    history.binding_ended(Origin::Sluice, 1, TOTALS, "closed", 1);
+    assert!(history.close(SOON));
+    assert!(!database::beside(&dir.file(), "-wal").exists(), "the file is whole by itself");
+    assert_eq!(who(&other, "203.0.113.5:1", 1), [1]);
+    assert_eq!(other.stats().completed, 1);
     other.binding_began(masquerade(2, "10.0.0.1:1", "203.0.113.5:1", 1));
     assert_eq!(other.stats().lost, 1);
 }
