@@ -187,9 +187,7 @@ impl History {
     /// later is counted as lost.
     pub fn close(&self, patience: Duration) -> bool {
         let settled = self.settle(patience);
-        self.0.counters.stopping.store(true, Ordering::Relaxed);
-        // Where the queue is full the flag alone tells.
-        let _ = self.0.messages.try_send(Message::Stop);
+        self.0.stop();
         if settled {
             self.0.join();
         }
@@ -232,10 +230,16 @@ impl Inner {
         Ok(answer)
     }
 
-    /// Waits for the writer. Its connection must be the last one: then the log is carried over to the
-    /// file and removed.
-    fn join(&self) {
+    /// Tells the writer to stop. Its connection must be the last one to go: then the log is carried
+    /// over to the file and removed.
+    fn stop(&self) {
         *self.reader.lock().unwrap_or_else(PoisonError::into_inner) = Reader::default();
+        self.counters.stopping.store(true, Ordering::Relaxed);
+        // Where the queue is full the flag alone tells.
+        let _ = self.messages.try_send(Message::Stop);
+    }
+
+    fn join(&self) {
         let writer = self.writer.lock().unwrap_or_else(PoisonError::into_inner).take();
         if let Some(writer) = writer
             && writer.join().is_err()
@@ -247,8 +251,7 @@ impl Inner {
 
 impl Drop for Inner {
     fn drop(&mut self) {
-        self.counters.stopping.store(true, Ordering::Relaxed);
-        let _ = self.messages.try_send(Message::Stop);
+        self.stop();
         self.join();
     }
 }
