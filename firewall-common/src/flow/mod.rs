@@ -1,6 +1,6 @@
 //! Pure transitions of a flow; `now` is always an argument.
 
-pub mod blocks;
+pub mod block;
 pub mod hash;
 pub mod key;
 pub mod nptv6;

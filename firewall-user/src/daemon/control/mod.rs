@@ -181,6 +181,8 @@ impl Control {
             interfaces: gate.interfaces,
             limits,
             console: self.0.facts.console.clone(),
+            // The API knows.
+            history: None,
         })
     }
 
