@@ -1,6 +1,7 @@
 //! `/etc/sluice/sluice.toml`, and what the command line says instead.
 
-use serde::Deserialize;
+use crate::netfilter::Follow;
+use serde::{Deserialize, Deserializer, de::Error as _};
 use std::{
     fs, io,
     net::SocketAddr,
@@ -119,6 +120,24 @@ impl Default for Server {
     }
 }
 
+/// `[netfilter]`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Netfilter {
+    /// Whether the kernel's own connection tracking is shown beside ours: `"auto"`, `true`, `false`.
+    #[serde(deserialize_with = "follow")]
+    pub enabled: Follow,
+}
+
+fn follow<'de, D: Deserializer<'de>>(from: D) -> Result<Follow, D::Error> {
+    match toml::Value::deserialize(from)? {
+        toml::Value::Boolean(true) => Ok(Follow::Always),
+        toml::Value::Boolean(false) => Ok(Follow::Never),
+        toml::Value::String(word) if word == "auto" => Ok(Follow::Auto),
+        other => Err(D::Error::custom(format!("{other}, expected \"auto\", true or false"))),
+    }
+}
+
 /// The whole file.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -141,6 +160,8 @@ pub struct Config {
     pub interface: Vec<Interface>,
     /// The console.
     pub server: Server,
+    /// The kernel's own connection tracking.
+    pub netfilter: Netfilter,
 }
 
 impl Default for Config {
@@ -155,6 +176,7 @@ impl Default for Config {
             ring_bytes: 8 << 20,
             interface: Vec::new(),
             server: Server::default(),
+            netfilter: Netfilter::default(),
         }
     }
 }
@@ -216,12 +238,18 @@ mod tests {
             listen = "[::1]:9000"
             hosts = ["gate:9000"]
             origins = ["http://gate:9000"]
+            [netfilter]
+            enabled = false
             "#,
         )
         .expect("valid");
         assert_eq!(config.interface[0].mode, Mode::XdpGeneric);
         assert_eq!(config.interface[1].mode, Mode::Auto);
         assert_eq!(config.server.listen.port(), 9000);
+        assert_eq!(config.netfilter.enabled, Follow::Never);
+        let said = |text: &str| Config::parse(text).expect("valid").netfilter.enabled;
+        assert_eq!(said("netfilter.enabled = true"), Follow::Always);
+        assert_eq!(said("netfilter.enabled = \"auto\""), Follow::Auto);
         assert_eq!(Config::parse("").expect("valid"), Config::default());
     }
 
@@ -231,6 +259,7 @@ mod tests {
             ("polcy = \"/p\"", ["polcy", "policy", "line 1"]),
             ("[server]\nlisten = \"nowhere\"", ["line 2", "listen", "address"]),
             ("[[interface]]\nname = \"a\"\nmode = \"fast\"", ["line 3", "fast", "xdp-generic"]),
+            ("[netfilter]\nenabled = \"maybe\"", ["line 2", "maybe", "true or false"]),
             ("ring_bytes = 5000", ["5000", "power of two", "4096"]),
         ] {
             let error = Config::parse(text).expect_err(text);
