@@ -274,7 +274,3 @@ pub fn dump_request(sequence: u32) -> [u8; HEADER + FAMILY_HEADER] {
     // Port 0: the kernel fills it in. Family 0: any. Version 0, resource 0.
     request
 }
-
-#[cfg(test)]
-#[path = "decode_tests.rs"]
-mod tests;

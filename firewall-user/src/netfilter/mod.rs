@@ -24,3 +24,6 @@ pub use follow::{BindingSink, Follow, Netfilter};
 pub use rows::Shown;
 pub use sysctl::Settings;
 pub use table::NetfilterTable;
+
+#[cfg(test)]
+mod tests;

@@ -269,7 +269,3 @@ fn another(old: &Facts, new: &Facts) -> bool {
     });
     started || fell || old.reply != new.reply
 }
-
-#[cfg(test)]
-#[path = "table_tests.rs"]
-mod tests;
