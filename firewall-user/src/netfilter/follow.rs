@@ -16,7 +16,7 @@ use crate::{
     view::{NetfilterAccountView, NetfilterFlowView, NetfilterStatsView},
 };
 use std::{
-    io, iter,
+    io,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     thread,
     time::{Duration, Instant, SystemTime, UNIX_EPOCH},
@@ -265,17 +265,18 @@ impl Follower {
             "following netfilter's connection tracking: {} entries",
             lock(&self.shared.table).live_count()
         );
+        let mut waiting: Vec<Ask> = Vec::new();
         loop {
             tokio::select! {
                 question = self.questions.recv() => {
-                    let Some(first) = question else { return Ok(()) };
-                    if self.may_dump(next.last) {
-                        next = self.dump(&mut dumps, &events, &mut buffer)?;
-                    }
-                    let waiting = iter::once(first)
-                        .chain(iter::from_fn(|| self.questions.try_recv().ok()));
-                    for ask in waiting {
+                    let Some(ask) = question else { return Ok(()) };
+                    let due = self.earliest(next.last, Duration::ZERO);
+                    if due > Instant::now() + REFRESH {
+                        // Not in time: what there is has to do.
                         let _ = ask.send(());
+                    } else {
+                        waiting.push(ask);
+                        next.at = next.at.min(due);
                     }
                 }
                 ready = events.readable() => {
@@ -289,17 +290,20 @@ impl Follower {
                     }
                 }
                 () = sleep_until(next.at.into()) => {
+                    // Who asks while this dump is read waits for the next.
+                    while let Ok(ask) = self.questions.try_recv() {
+                        waiting.push(ask);
+                    }
                     next = self.dump(&mut dumps, &events, &mut buffer)?;
+                    for ask in waiting.drain(..) {
+                        let _ = ask.send(());
+                    }
                 }
             }
         }
     }
 
-    /// Whether a dump for who asks is due: one that takes long isn't made over and over.
-    fn may_dump(&self, last: Instant) -> bool {
-        self.earliest(last, Duration::ZERO) <= Instant::now()
-    }
-
+    /// When the next dump may be made: one that takes long isn't repeated over and over.
     fn earliest(&self, last: Instant, at_least: Duration) -> Instant {
         last + at_least.max(lock(&self.shared.state).dump_time * BREATH)
     }
