@@ -54,6 +54,7 @@ const ITEMS: &[Item] = &[
     item("iptables", "iptables", "is measured against", Need::Test),
     item("iperf3", "iperf3", "makes bulk traffic", Need::Test),
     item("tcpdump", "tcpdump", "watches the lab", Need::Test),
+    item("conntrack", "conntrack", "lists netfilter's connections to compare with", Need::Test),
     item("python3", "python3", "plays peers in the tests", Need::Test),
     Item {
         sign: Sign::File("/usr/lib/python3/dist-packages/websockets"),
