@@ -50,6 +50,7 @@ const ITEMS: &[Item] = &[
     item("ethtool", "ethtool", "sets offloads in the lab", Need::Lab),
     item("ping", "iputils-ping", "sends pings", Need::Lab),
     item("nft", "nftables", "is measured against", Need::Test),
+    item("conntrack", "conntrack", "is measured against", Need::Test),
     item("xdp-filter", "xdp-tools", "is measured against", Need::Test),
     item("iptables", "iptables", "is measured against", Need::Test),
     item("iperf3", "iperf3", "makes bulk traffic", Need::Test),
