@@ -176,9 +176,8 @@ pub extern "C" fn sluice_fits(slot: u32, reply: u32, family: u32) -> u32 {
     let segment = segment(f);
     let end = reply as usize & 1;
     // SAFETY: a live map value; races as `abi::flow::Flow` allows.
-    let (mut scales, state, mut flow_bits) = unsafe {
-        ((*flow).scales, TcpState::from_raw((*flow).tcp_state), (*flow).bits)
-    };
+    let (mut scales, state, mut flow_bits) =
+        unsafe { ((*flow).scales, TcpState::from_raw((*flow).tcp_state), (*flow).bits) };
     if f.tcp_flags & transport::SYN != 0 && state.is_handshake() {
         let (with, set) = window::note_options(scales, end, &work.options);
         if set & !flow_bits != 0 || with != scales {
@@ -506,12 +505,8 @@ pub extern "C" fn sluice_entered(generation: u32, how: u32, rule: u32) -> u32 {
         }
         return 0;
     }
-    let told = Told {
-        class: Class::FlowNew,
-        verdict: Verdict::Allow,
-        reason: Reason::Rule,
-        reply: false,
-    };
+    let told =
+        Told { class: Class::FlowNew, verdict: Verdict::Allow, reason: Reason::Rule, reply: false };
     events::emit_new(told, rule as u16, &table.settings);
     0
 }

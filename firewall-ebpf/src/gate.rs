@@ -116,16 +116,18 @@ pub fn run<P: Packet>(pkt: &P, direction: Direction) -> Outcome {
     work.now = budget::now();
     work.seed = control.seed;
     work.rewrite.side = Side::Nothing;
-    let parsed = parse(pkt, &mut work.facts);
-    let early = match parsed {
-        Err(reason) => Some(Decision::new(refusal(table.settings.malformed), reason)),
-        Ok(Parsed::Arp) => Some(Decision::new(Verdict::Allow, Reason::Arp)),
+    let early = match parse(pkt, &mut work.facts) {
+        Err(reason) => Decision::new(refusal(table.settings.malformed), reason).pack(),
+        Ok(Parsed::Arp) => Decision::new(Verdict::Allow, Reason::Arp).pack(),
         Ok(Parsed::OtherEthertype) => {
             let verdict = refusal(table.settings.ethertypes);
-            Some(Decision::new(verdict, Reason::UnknownEthertype))
+            Decision::new(verdict, Reason::UnknownEthertype).pack()
         }
-        Ok(Parsed::Ip) => in_pieces(table, work),
+        Ok(Parsed::Ip) => in_pieces(table, work).map_or(JUDGE, Decision::pack),
     };
+    // Through the map's memory, from which the verifier takes any decision for any other: it walks the rest
+    // once, and not once for each way through the parser.
+    put(&mut work.said, early);
     let f = &work.facts;
     // What the parser learnt of these on its way is of no use any more: read anew, they look the same
     // to the verifier whichever way was taken, and it walks the rest once and not once a way.
@@ -137,26 +139,28 @@ pub fn run<P: Packet>(pkt: &P, direction: Direction) -> Outcome {
     );
     work.frame_len = pkt.frame_len(l3 as usize + ip_len as usize);
     work.bytes = u64::from(ip_len) + (segments - 1) * (l4 - l3);
-    let decision = match early {
-        Some(decision) => decision,
-        None if work.facts.icmp == IcmpKind::Error && is_related(pkt, control, work) => {
-            Decision::new(Verdict::Allow, Reason::Related)
-        }
-        None => {
+    if volatile(&work.said) == JUDGE {
+        if work.facts.icmp == IcmpKind::Error && is_related(pkt, control, work) {
+            put(&mut work.said, Decision::new(Verdict::Allow, Reason::Related).pack());
+        } else {
             if work.facts.tcp_flags & transport::SYN != 0 {
                 read_options(pkt, work);
             }
-            let (generation, family) = (work.generation, work.facts.family);
-            let mut said =
-                if family == 4 { sluice_track4(generation) } else { sluice_track6(generation) };
-            if said == JUDGE {
-                said =
-                    if family == 4 { sluice_judge4(generation) } else { sluice_judge6(generation) };
-            }
-            Decision::unpack(said)
+            put(&mut work.said, track_and_judge(volatile(&work.facts.family), generation));
         }
-    };
-    carry_out(pkt, table, decision.pack(), work)
+    }
+    let said = volatile(&work.said);
+    carry_out(pkt, table, said, work)
+}
+
+/// What flow table and rules say.
+#[inline(always)]
+fn track_and_judge(family: u8, generation: u32) -> u64 {
+    let said = if family == 4 { sluice_track4(generation) } else { sluice_track6(generation) };
+    if said != JUDGE {
+        return said;
+    }
+    if family == 4 { sluice_judge4(generation) } else { sluice_judge6(generation) }
 }
 
 /// The parser, with a frame of its own, which is gone when the flow table is asked: the frames of a
@@ -527,7 +531,10 @@ fn judge<F: Family>(table: &RuleTable, work: &mut Work) -> Decision {
         if nat != 0 {
             nat::real_ends(flow);
         }
-    } else if begins && family == 4 && matches!(direction, Direction::In) && table.settings.nat_in != 0
+    } else if begins
+        && family == 4
+        && matches!(direction, Direction::In)
+        && table.settings.nat_in != 0
     {
         let query = Query { direction, iface: work.judge_iface, state, tcp_flags, other: false };
         nat_rule =

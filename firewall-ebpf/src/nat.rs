@@ -240,12 +240,11 @@ fn own_address(work: &Work) -> [u8; 4] {
     IFACES.get(work.ifindex).map_or([0; 4], |iface| iface.address)
 }
 
-/// `base` plus the distance of `address` from `from`.
+/// The target of a one-to-one rule for `address`: the rule's prefix, the address's host.
 #[inline(always)]
-fn shifted(address: [u8; 4], from: [u8; 4], base: [u8; 4]) -> [u8; 4] {
-    u32::from_be_bytes(base)
-        .wrapping_add(u32::from_be_bytes(address).wrapping_sub(u32::from_be_bytes(from)))
-        .to_be_bytes()
+fn one_to_one(rule: &NatRule, address: [u8; 4]) -> [u8; 4] {
+    let hosts = (u64::from(u32::MAX) >> (rule.inside_len & 63)) as u32;
+    (u32::from_be_bytes(rule.to) | u32::from_be_bytes(address) & hosts).to_be_bytes()
 }
 
 /// Whether ports of the protocol may change: those of SCTP are under a checksum over the whole packet
@@ -286,7 +285,7 @@ fn new_destination_in(table: &RuleTable, index: u32, work: &mut Work) -> bool {
     let to = if rule.kind == NatKind::Redirect as u8 {
         own_address(work)
     } else if rule.kind == NatKind::StaticIn as u8 {
-        shifted(dst, rule.to, rule.inside)
+        one_to_one(rule, dst)
     } else if rule.addresses > 1 {
         // One client keeps to one of them.
         let pick = (source4(narrow(&work.facts.src), work.seed) as u32) % u32::from(rule.addresses);
@@ -534,7 +533,7 @@ fn source(table: &RuleTable, slot: u32, other: u32, work: &mut Work) -> u32 {
         range = rule.ports;
         work.mapping.rule = rule.slot;
         if kind == NatKind::StaticOut as u8 {
-            work.mapping.to = shifted(work.mapping.src, rule.inside, rule.to);
+            work.mapping.to = one_to_one(rule, work.mapping.src);
         } else if kind == NatKind::Source as u8 {
             let mut pick = 0;
             if rule.flags & NAT_BLOCKS != 0 && rule.block != 0 {

@@ -82,7 +82,10 @@ pub extern "C" fn sluice_vacant_port(pool: u32, bounds: u32, random: u32) -> u64
     // What the search knows lies in the work: from there the verifier takes any value for any other, and
     // walks each turn once.
     put(&mut search.group, start >> 6);
-    put(&mut search.open, open_words(map, start >> 6, low_word, high_word) & u64::MAX << (start & 63));
+    put(
+        &mut search.open,
+        open_words(map, start >> 6, low_word, high_word) & u64::MAX << (start & 63),
+    );
     let mut groups = 0;
     while groups <= 16 {
         let mut words = 0;
@@ -186,7 +189,9 @@ pub fn free(map: *mut Ports, port: u16) {
 #[inline(always)]
 fn used(map: *mut Ports, word: u32) -> u64 {
     // SAFETY: a live map value; the masked index is below the array's length.
-    unsafe { (&raw const (*map).used).cast::<u64>().add(opaque(word) as usize & 1023).read_volatile() }
+    unsafe {
+        (&raw const (*map).used).cast::<u64>().add(opaque(word) as usize & 1023).read_volatile()
+    }
 }
 
 /// See [`take`]. A global function: verified once, by itself. `own` is the port to keep if it is free,

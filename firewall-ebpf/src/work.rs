@@ -60,6 +60,8 @@ pub struct Work {
     pub packets: u64,
     /// Bytes from the IP header on, of all segments.
     pub bytes: u64,
+    /// What was decided, packed; all ones: nothing yet.
+    pub said: u64,
     /// Secret of the tables.
     pub seed: u64,
     /// Hash of `key`.

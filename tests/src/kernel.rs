@@ -9,13 +9,16 @@ use crate::lab::NetNs;
 use aya::maps::{Array, HashMap, MapData, PerCpuArray};
 use aya::{Ebpf, EbpfLoader, Pod};
 use firewall_common::abi::ABI_VERSION;
+use firewall_common::abi::bucket::{Bucket, SLOTS, buckets_for, tag};
 use firewall_common::abi::control::Control;
-use firewall_common::abi::counter::{EventCounter, ReasonCounter, RuleCounter};
+use firewall_common::abi::counter::{EventCounter, ReasonCounter, RuleCounter, TableCounter};
 use firewall_common::abi::event::{CLASSES, Class};
-use firewall_common::abi::flow::{Flow, Key4, Key6, bits};
+use firewall_common::abi::flow::{Flow, Flow4, Flow6, bits};
 use firewall_common::abi::frag::{FragFirst, FragKey};
 use firewall_common::abi::iface::Iface;
+use firewall_common::abi::nat::{NatTotals, POOL_ADDRESSES, Ports};
 use firewall_common::abi::reason::{REASONS, Reason};
+use firewall_common::abi::source::Sources;
 use firewall_common::abi::table::{
     RuleTable, SLOT_DEFAULT_IN, SLOT_DEFAULT_OUT, Settings, Verdict,
 };
@@ -27,6 +30,11 @@ use std::sync::atomic::{AtomicU32, Ordering::SeqCst};
 
 /// Interfaces of the namespace: both exist, carry nothing, and are only there to have an index.
 pub const INTERFACES: [&str; 2] = ["wan0", "lan0"];
+
+/// Room for flows, per family: enough for any test here, and quickly walked.
+const ROOM: u32 = 2048;
+/// Secret of the hash tables. No secret here: a test that fails fails again.
+const SEED: u64 = 0x5157_1ce5_eed0_0001;
 
 /// A hook that frames can be run through.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -79,7 +87,7 @@ pub struct Kernel {
     tc_out: Program,
     ifindexes: Vec<u32>,
     slots: Slots,
-    generation: u32,
+    control: Control,
 }
 
 static COUNT: AtomicU32 = AtomicU32::new(0);
@@ -118,10 +126,17 @@ impl Kernel {
             COUNT.fetch_add(1, SeqCst)
         ));
         std::fs::create_dir_all(&pins).expect("a folder for pins");
-        let mut ebpf = EbpfLoader::new()
-            .default_map_pin_directory(&pins)
-            .load(object)
-            .unwrap_or_else(|error| panic!("loading the object: {error:?}"));
+        let buckets = buckets_for(ROOM);
+        let mut loader = EbpfLoader::new();
+        loader.default_map_pin_directory(&pins);
+        for (tags, records) in
+            [("BUCKETS4", "FLOWS4"), ("BUCKETS6", "FLOWS6"), ("ALIAS_BUCKETS", "ALIASES")]
+        {
+            loader.map_max_entries(tags, buckets);
+            loader.map_max_entries(records, buckets * SLOTS as u32);
+        }
+        let mut ebpf =
+            loader.load(object).unwrap_or_else(|error| panic!("loading the object: {error:?}"));
         let mut program = |name: &str| {
             let program = ebpf
                 .program_mut(name)
@@ -134,7 +149,6 @@ impl Kernel {
             loaded.unwrap_or_else(|error| {
                 // The end of the verifier's log says what was wrong; all of it may be megabytes.
                 let words = format!("{error:#?}");
-                let _ = std::fs::write("/tmp/full.log", &words);
                 let end: Vec<&str> = words.lines().rev().take(40).collect();
                 let end: Vec<&str> = end.into_iter().rev().collect();
                 panic!("the verifier refuses {name}:\n{}", end.join("\n"))
@@ -150,8 +164,17 @@ impl Kernel {
             let _ = std::fs::remove_file(entry.path());
         }
         let _ = std::fs::remove_dir(&pins);
-        let mut kernel =
-            Self { ns, ebpf, xdp, tc_in, tc_out, ifindexes, slots: Slots::new(), generation: 0 };
+        let control = Control {
+            abi_version: ABI_VERSION,
+            seed: SEED,
+            buckets4: buckets,
+            buckets6: buckets,
+            alias_buckets: buckets,
+            ..Control::default()
+        };
+        let slots = Slots::new();
+        let mut kernel = Self { ns, ebpf, xdp, tc_in, tc_out, ifindexes, slots, control };
+        kernel.write_control();
         for (i, name) in INTERFACES.iter().enumerate() {
             let slot = kernel.slots.hold_iface(name, 0).expect("a slot for an interface");
             let iface = Iface { slot: u32::from(slot), ..Iface::default() };
@@ -164,6 +187,11 @@ impl Kernel {
     fn array<V: Pod>(&mut self, name: &str) -> Array<&mut MapData, V> {
         let map = self.ebpf.map_mut(name).unwrap_or_else(|| panic!("no map {name}"));
         Array::try_from(map).unwrap_or_else(|error| panic!("{name}: {error}"))
+    }
+
+    fn write_control(&mut self) {
+        let control = self.control;
+        self.array::<Control>("CONTROL").set(0, control, 0).expect("writing CONTROL");
     }
 
     fn hash<K: Pod, V: Pod>(&mut self, name: &str) -> HashMap<&mut MapData, K, V> {
@@ -200,6 +228,7 @@ impl Kernel {
         self.install_with(text, |settings| {
             settings.reject_budget = u32::MAX;
             settings.sample_budget = u32::MAX;
+            settings.new_budget = u32::MAX;
             settings.budget_window = 1;
         });
     }
@@ -214,6 +243,8 @@ impl Kernel {
         self.install_with(text, |settings| {
             settings.reject_budget = settings.reject_budget.div_ceil(8 * cpus);
             settings.sample_budget = settings.sample_budget.div_ceil(8 * cpus);
+            settings.new_budget = settings.new_budget.div_ceil(8 * cpus);
+            settings.cookie_rate = settings.cookie_rate.div_ceil(8 * cpus);
             settings.budget_window = 31;
         });
     }
@@ -221,17 +252,20 @@ impl Kernel {
     fn install_with(&mut self, text: &str, limits: impl FnOnce(&mut Settings)) {
         let parsed = policy::parse(text, "test")
             .unwrap_or_else(|error| panic!("{}\n{text}", error.render(false)));
-        let next = self.generation + 1;
+        let next = self.control.generation + 1;
         let compiled = policy::compile(&parsed, &mut self.slots, next)
             .unwrap_or_else(|error| panic!("{error}\n{text}"));
         let mut table: Box<RuleTable> = compiled.table;
         // Milliseconds are taken as ticks: at least as long as meant.
+        table.settings.stream_after = 2000;
         limits(&mut table.settings);
         table.index_actions().unwrap_or_else(|n| panic!("{n} rules that only count"));
         self.array::<RuleTable>("TABLES").set(next & 1, table.as_ref(), 0).expect("writing TABLES");
-        let control = Control { abi_version: ABI_VERSION, generation: next, ..Control::default() };
-        self.array::<Control>("CONTROL").set(0, control, 0).expect("writing CONTROL");
-        self.generation = next;
+        if table.settings.nat_in | table.settings.nat_out != 0 {
+            self.control.nat = 1;
+        }
+        self.control.generation = next;
+        self.write_control();
     }
 
     /// Runs a frame through a hook of interface number `interface`. The calling thread must be in
@@ -270,8 +304,10 @@ impl Kernel {
     /// # Panics
     /// Where the map can't be written.
     pub fn forget_policy(&mut self) {
-        let control = Control { abi_version: ABI_VERSION, generation: 0, ..Control::default() };
-        self.array::<Control>("CONTROL").set(0, control, 0).expect("writing CONTROL");
+        let generation = std::mem::take(&mut self.control.generation);
+        self.write_control();
+        // Policies go on being numbered: the next is the other table's.
+        self.control.generation = generation;
     }
 
     /// Every counter.
@@ -317,30 +353,42 @@ impl Kernel {
     /// Every flow in the table, sorted.
     pub fn flows(&mut self) -> Vec<SeenFlow> {
         let mut all = Vec::new();
-        for (key, flow) in self.hash::<Key4, Flow>("FLOWS4").iter().flatten() {
-            all.push(oriented(
-                (key.a.into(), key.a_port),
-                (key.b.into(), key.b_port),
-                key.proto,
-                &flow,
-            ));
+        for Flow4 { key, flow } in self.walk::<Flow4>("BUCKETS4", "FLOWS4") {
+            let (a, b) = ((key.a.into(), key.a_port), (key.b.into(), key.b_port));
+            all.push(oriented(a, b, key.proto, &flow));
         }
-        for (key, flow) in self.hash::<Key6, Flow>("FLOWS6").iter().flatten() {
-            all.push(oriented(
-                (key.a.into(), key.a_port),
-                (key.b.into(), key.b_port),
-                key.proto,
-                &flow,
-            ));
+        for Flow6 { key, flow } in self.walk::<Flow6>("BUCKETS6", "FLOWS6") {
+            let (a, b) = ((key.a.into(), key.a_port), (key.b.into(), key.b_port));
+            all.push(oriented(a, b, key.proto, &flow));
         }
         all.sort();
         all
     }
 
+    /// The live records of a table.
+    fn walk<R: Pod>(&mut self, tags: &str, records: &str) -> Vec<R> {
+        let buckets = self.array::<Bucket>(tags);
+        let live = |bucket: u32| {
+            let tags = buckets.get(&bucket, 0).expect("a bucket").tags;
+            (0..SLOTS as u32)
+                .filter(move |i| tags[*i as usize] & tag::LIVE != 0)
+                .map(move |i| bucket * SLOTS as u32 + i)
+        };
+        let slots: Vec<u32> = (0..buckets.len()).flat_map(live).collect();
+        let records = self.array::<R>(records);
+        slots.iter().map(|slot| records.get(slot, 0).expect("a record")).collect()
+    }
+
     /// Forgets flows, fragments and counts; the policy stays.
     pub fn clear(&mut self) {
-        clear_hash(&mut self.hash::<Key4, Flow>("FLOWS4"));
-        clear_hash(&mut self.hash::<Key6, Flow>("FLOWS6"));
+        for tags in ["BUCKETS4", "BUCKETS6", "ALIAS_BUCKETS"] {
+            self.blank::<Bucket>(tags, |bucket| bucket.tags == [0; SLOTS]);
+        }
+        self.blank::<TableCounter>("TABLE_COUNTERS", |c| *c == TableCounter::default());
+        self.blank_sources();
+        if self.control.nat != 0 {
+            self.blank_nat();
+        }
         clear_hash(&mut self.hash::<FragKey, FragFirst>("FRAGMENTS"));
         let counters = self.counters();
         let mut slots: Vec<u32> = vec![SLOT_DEFAULT_IN.into(), SLOT_DEFAULT_OUT.into()];
@@ -358,6 +406,33 @@ impl Kernel {
         let mut events = self.array::<EventCounter>("EVENT_COUNTERS");
         for class in 0..CLASSES as u32 {
             events.set(class, EventCounter::default(), 0).expect("writing EVENT_COUNTERS");
+        }
+    }
+
+    /// Sets to zero what isn't.
+    fn blank<V: Pod + Default>(&mut self, name: &str, is_blank: impl Fn(&V) -> bool) {
+        let mut map = self.array::<V>(name);
+        for index in 0..map.len() {
+            if !is_blank(&map.get(&index, 0).expect("an entry")) {
+                map.set(index, V::default(), 0).expect("an entry set to zero");
+            }
+        }
+    }
+
+    fn blank_sources(&mut self) {
+        // Too large for a stack.
+        let zeros: Box<Sources> = bytemuck::allocation::zeroed_box();
+        self.array::<Sources>("SOURCES").set(0, zeros.as_ref(), 0).expect("writing SOURCES");
+    }
+
+    fn blank_nat(&mut self) {
+        for name in ["NAT_RULES", "NAT_HOSTS"] {
+            self.blank::<NatTotals>(name, |row| *row == NatTotals::default());
+        }
+        let zeros: Box<Ports> = bytemuck::allocation::zeroed_box();
+        let mut ports = self.array::<Ports>("PORTS");
+        for entry in 0..3 * POOL_ADDRESSES as u32 {
+            ports.set(entry, zeros.as_ref(), 0).expect("writing PORTS");
         }
     }
 

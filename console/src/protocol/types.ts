@@ -100,6 +100,22 @@ export interface StatsView {
   dropped_bytes: number;
   reasons: ReasonView[];
   events: EventCountView[];
+  netfilter?: NetfilterStatsView | null;
+}
+
+/** How well netfilter's connection tracking is followed. */
+export interface NetfilterStatsView {
+  following: boolean;
+  flows: number;
+  nat_flows: number;
+  began: number;
+  updated: number;
+  ended: number;
+  gone: number;
+  overruns: number;
+  dumps: number;
+  dump_ms: number;
+  malformed: number;
 }
 
 export interface IfaceView {
@@ -109,6 +125,22 @@ export interface IfaceView {
   ingress: string;
   egress: string;
   why: string;
+}
+
+export interface HistoryStatsView {
+  path: string;
+  bytes: number;
+  max_bytes: number;
+  wal_bytes: number;
+  max_age_ms: number;
+  written: number;
+  completed: number;
+  deleted: number;
+  lost: number;
+  unmatched: number;
+  errors: number;
+  queued: number;
+  trouble: string | null;
 }
 
 export interface StatusView {
@@ -125,6 +157,7 @@ export interface StatusView {
   interfaces: IfaceView[];
   limits: string[];
   console: string;
+  history: HistoryStatsView | null;
 }
 
 /** What the policy compiler says about a text. Lines and columns count from 1. */

@@ -10,7 +10,7 @@ pub enum TcpState {
     None = 0,
     /// SYN from the originator.
     SynSent = 1,
-    /// SYN-ACK from the responder.
+    /// SYN-ACK from the responder: the originator's ACK is missing.
     SynReceived = 2,
     /// Handshake done, or taken up in mid-stream.
     Established = 3,
@@ -24,7 +24,8 @@ pub enum TcpState {
     Reset = 7,
     /// SYN from both ends: simultaneous open (RFC 9293 section 3.5, figure 8).
     SynBoth = 8,
-    /// Simultaneous open, and one end has acknowledged the other's SYN.
+    /// The originator has acknowledged the responder's SYN, and its own SYN is not acknowledged yet: in
+    /// a simultaneous open, or where a SYN-ACK was the first that was seen.
     SynBothAcked = 9,
 }
 
@@ -93,7 +94,7 @@ pub const fn first(flags: u8) -> TcpState {
     if flags & SYN != 0 && flags & ACK == 0 {
         TcpState::SynSent
     } else if flags & SYN != 0 {
-        TcpState::SynReceived
+        TcpState::SynBothAcked
     } else if flags & FIN != 0 {
         TcpState::FinOrig
     } else {
@@ -101,101 +102,53 @@ pub const fn first(flags: u8) -> TcpState {
     }
 }
 
-/// State after a segment with `flags`, `reply` if it comes from the responder.
+/// State after a segment with `flags`, `reply` if it comes from the responder. Segments that neither end
+/// acts upon change nothing.
 #[inline(always)]
 pub const fn next(state: TcpState, reply: bool, flags: u8) -> TcpState {
     use TcpState::*;
+    let ack = flags & ACK != 0;
+    let syn = flags & SYN != 0;
+    let fin = flags & FIN != 0;
     if flags & RST != 0 {
-        return Reset;
+        // Who has sent no more than a SYN believes a RST only if it acknowledges that (RFC 9293 section
+        // 3.10.7.3).
+        return if matches!(state, SynSent) && reply && !ack { state } else { Reset };
     }
-    if flags & FIN != 0 {
+    // No stack sends SYN with FIN; without ACK there is nothing but a first SYN (section 3.10.7.4,
+    // "fifth, check the ACK field").
+    if (syn && fin) || !(syn || ack) {
+        return state;
+    }
+    if fin {
         return match (state, reply) {
-            (Reset, _) => Reset,
-            (Closed, _) => Closed,
+            // Nothing that could be closed was ever acknowledged.
+            (SynSent, _) => state,
+            (Closed | Reset, _) => state,
             (FinOrig, true) | (FinReply, false) => Closed,
-            (FinOrig, false) => FinOrig,
-            (FinReply, true) => FinReply,
             (_, false) => FinOrig,
             (_, true) => FinReply,
         };
     }
-    let ack = flags & ACK != 0;
-    if flags & SYN != 0 {
+    if syn && !ack {
         return match (state, reply) {
-            (None, _) => SynSent,
-            (SynSent, true) if ack => SynReceived,
-            (SynSent, true) => SynBoth,
-            (SynBoth, _) if ack => SynBothAcked,
-            (SynBothAcked, _) if ack => Established,
+            (None, false) => SynSent,
+            (None | SynSent, true) => SynBoth,
             _ => state,
         };
     }
+    // An ACK, with SYN or without. What it acknowledges was checked by the windows.
     match (state, reply) {
-        // The third segment of the handshake, or, where it got lost, any ACK of the originator.
-        (SynReceived, false) if ack => Established,
-        // Simultaneous open ends with an ACK of either.
-        (SynBoth | SynBothAcked, _) if ack => Established,
-        (None, _) => Established,
+        (None, _) if !syn => Established,
+        (None | SynBoth, false) => SynBothAcked,
+        (None | SynBoth, true) => SynReceived,
+        // Without SYN it comes from an old connection that only the responder remembers (section
+        // 3.5.1).
+        (SynSent, true) if syn => SynReceived,
+        (SynReceived, false) | (SynBothAcked, true) => Established,
         _ => state,
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use TcpState::*;
-
-    fn walk(steps: &[(bool, u8)]) -> TcpState {
-        let (_, flags) = steps[0];
-        steps[1..].iter().fold(first(flags), |s, (reply, flags)| next(s, *reply, *flags))
-    }
-
-    #[test]
-    fn open_talk_close() {
-        let open = [(false, SYN), (true, SYN | ACK), (false, ACK)];
-        assert_eq!(walk(&open[..1]), SynSent);
-        assert_eq!(walk(&open[..2]), SynReceived);
-        assert_eq!(walk(&open), Established);
-        let mut all = open.to_vec();
-        all.push((true, FIN | ACK));
-        assert_eq!(walk(&all), FinReply);
-        all.push((false, ACK));
-        assert_eq!(walk(&all), FinReply);
-        all.push((false, FIN | ACK));
-        assert_eq!(walk(&all), Closed);
-    }
-
-    #[test]
-    fn both_may_open_at_once() {
-        assert_eq!(walk(&[(false, SYN), (true, SYN)]), SynBoth);
-        let crossed = [(false, SYN), (true, SYN), (false, SYN | ACK), (true, SYN | ACK)];
-        assert_eq!(walk(&crossed), Established);
-        assert_eq!(walk(&[(false, SYN), (true, SYN), (true, ACK)]), Established);
-    }
-
-    #[test]
-    fn rst_ends_it_from_any_state() {
-        for s in
-            [SynSent, SynReceived, Established, FinOrig, FinReply, Closed, SynBoth, SynBothAcked]
-        {
-            assert_eq!(next(s, true, RST), Reset);
-        }
-    }
-
-    #[test]
-    fn repeated_fins_of_one_side_do_not_close() {
-        assert_eq!(next(FinOrig, false, FIN | ACK), FinOrig);
-        assert_eq!(next(FinReply, true, FIN | ACK), FinReply);
-    }
-
-    #[test]
-    fn what_may_begin_a_flow() {
-        assert!(begins(SYN, false));
-        assert!(!begins(ACK, false));
-        assert!(begins(ACK, true));
-        assert!(!begins(SYN | ACK, false));
-        assert!(!begins(RST, true));
-        assert!(!begins(SYN | FIN, true));
-        assert!(!begins(0, true));
-    }
-}
+mod tests;

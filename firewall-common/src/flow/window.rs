@@ -4,8 +4,8 @@
 //! netfilter does them (`tcp_in_window` in net/netfilter/nf_conntrack_proto_tcp.c). With S the sender, R
 //! the receiver:
 //!
-//! 1. `seq <= S.max_end`: not above what R allowed;
-//! 2. `seq + len >= S.end - R.max_window`: not below what R may still ask for again;
+//! 1. `seq <= S.max_end`: not above what R allowed (without data, one more);
+//! 2. `seq + len >= S.end - R.max_window - 1`: not below what R may still ask for again;
 //! 3. `ack <= R.end`: nothing is acknowledged that was never sent;
 //! 4. `ack >= R.end - max(S.max_window, 66,000)`: no ancient ACK;
 //!
@@ -26,6 +26,10 @@ use super::tcp::TcpState;
 
 /// The least that check 4 allows an ACK to be behind (netfilter's MAXACKWINCONST).
 pub const ACK_SLACK: u32 = 66_000;
+
+/// How far below its SYN's end an end may be that was not answered yet: a SYN with data (RFC 7413) may be
+/// repeated without. netfilter asks for nothing there.
+const SYN_SLACK: u32 = 65_536;
 
 /// A segment's numbers.
 #[derive(Clone, Copy, Debug, Default)]
@@ -116,8 +120,10 @@ pub struct Known {
 /// Whether the segment of end `from` (0: originator, 1: responder) fits; if so, the windows are stepped
 /// on.
 ///
-/// A SYN without ACK on an open connection fits always and steps nothing: RFC 5961 section 4 has the
-/// receiver answer it with an ACK, and what the sender makes of that is checked in its turn.
+/// Two kinds of segments fit always and step nothing on, because a connection of which one end knows
+/// nothing any more is found out by them (RFC 9293 section 3.5.1): a SYN that is not its end's first, and
+/// an ACK in answer to a first SYN. The receiver of the one sends an ACK, that of the other a RST, and
+/// these are checked in their turn.
 #[inline(always)]
 pub fn fits(windows: &mut Windows, from: usize, s: &Segment, known: Known) -> bool {
     let (s_end, r_end) = (from & 1, (from & 1) ^ 1);
@@ -126,9 +132,7 @@ pub fn fits(windows: &mut Windows, from: usize, s: &Segment, known: Known) -> bo
     let syn = s.flags & SYN != 0;
     let has_ack = s.flags & ACK != 0;
     let rst = s.flags & RST != 0;
-    if syn && !has_ack && !state.is_handshake() {
-        return true;
-    }
+    let unanswered = matches!(state, TcpState::SynSent);
     let shift_s = scale(known.bits, known.scales, s_end);
     let shift_r = scale(known.bits, known.scales, r_end);
     let mut sender = windows.ends[s_end];
@@ -136,24 +140,36 @@ pub fn fits(windows: &mut Windows, from: usize, s: &Segment, known: Known) -> bo
     let (old_sender, old_receiver) = (sender, receiver);
     let (old_window_s, old_window_r) = (windows.largest[s_end], windows.largest[r_end]);
     let (mut window_s, mut window_r) = (old_window_s, old_window_r);
-    if syn && s_end == 1 && matches!(state, TcpState::SynSent) {
+    let seq = s.seq;
+    let end = seq.wrapping_add(s.len);
+    let retried = syn
+        && after(end, sender.end)
+        && ((unanswered && s_end == 0)
+            || (matches!(state, TcpState::SynReceived) && s_end == 1 && has_ack));
+    if syn && !has_ack && !rst && window_s != 0 && !retried {
+        return true;
+    }
+    if unanswered && s_end == 1 && has_ack && !syn && !rst {
+        // Remembered, so that the RST that answers it is known.
+        windows.ends[1].max_ack = s.ack;
+        return true;
+    }
+    if unanswered && s_end == 0 && rst && receiver.max_ack != 0 && seq == receiver.max_ack {
+        return true;
+    }
+    if syn && s_end == 1 && unanswered {
         // From here on the scales are known; the originator's SYN came without.
         window_r = units(window_r as u32, shift_r);
     }
-    let seq = s.seq;
-    let end = seq.wrapping_add(s.len);
     // The window of a SYN is never scaled (RFC 7323 section 2.2).
     let window = (s.window as u32) << if syn { 0 } else { shift_s };
 
-    let retried = syn
-        && after(end, sender.end)
-        && ((matches!(state, TcpState::SynSent) && s_end == 0)
-            || (matches!(state, TcpState::SynReceived) && s_end == 1));
     if window_s == 0 || retried {
         // The first segment of this end, or a SYN that begins anew with another number.
         window_s = units(window, shift_s);
         sender.end = end;
         sender.max_end = end;
+        sender.max_ack = 0;
         if !syn {
             // An end whose SYN wasn't seen: a RST in answer to a SYN, or a stray.
             sender.max_end = end.wrapping_add(window);
@@ -168,39 +184,48 @@ pub fn fits(windows: &mut Windows, from: usize, s: &Segment, known: Known) -> bo
             return true;
         }
     }
-    // Without ACK (a RST may have none; one in answer to a SYN may say zero) there is nothing to check.
+    // Without ACK (a RST may have none, or an ACK of zero) there is nothing to check.
     let ack = if !has_ack || (rst && s.ack == 0) { receiver.end } else { s.ack };
     let reach_s = (window_s as u32) << shift_s;
-    let reach_r = (window_r as u32) << shift_r;
+    let reach_r = if window_r == 0 { SYN_SLACK } else { (window_r as u32) << shift_r };
     let floor = if reach_s > ACK_SLACK { reach_s } else { ACK_SLACK };
-    // A RST in answer to a SYN: its sequence number is zero, its ACK says what it means.
-    let refusal = rst && s_end == 1 && matches!(state, TcpState::SynSent);
-    let placed = refusal
-        || (!after(seq, sender.max_end)
-            && (window_r == 0 || after(end, sender.end.wrapping_sub(reach_r).wrapping_sub(1))));
-    let acked =
-        !after(ack, receiver.end) && after(ack, receiver.end.wrapping_sub(floor).wrapping_sub(1));
-    let blind = rst && !refusal && receiver.max_ack != 0 && after(receiver.max_ack, seq);
-    let good = placed && acked && !blind && (!refusal || ack == receiver.end);
+    let good = if rst && s_end == 1 && unanswered {
+        // A RST in answer to a SYN: its sequence number is zero, its ACK says what it means (RFC 9293
+        // section 3.10.7.3).
+        has_ack && s.ack == receiver.end
+    } else {
+        // A FIN or a probe of a closed window may take one number more than was allowed. An ACK stands
+        // behind it, also where the FIN itself was lost on its way here; and what is sent again may be
+        // that much further below.
+        let above =
+            s.len == 0 && (!after(seq, sender.end) || !after(seq, sender.max_end.wrapping_add(1)));
+        (above || !after(seq, sender.max_end))
+            && after(end, sender.end.wrapping_sub(reach_r).wrapping_sub(2))
+            && !after(ack, receiver.end)
+            && after(ack, receiver.end.wrapping_sub(floor).wrapping_sub(1))
+            && !(rst && receiver.max_ack != 0 && after(receiver.max_ack, seq))
+    };
     if enforce && !good {
         return false;
     }
-    if !rst {
-        let offers = units(window, shift_s);
-        if window_s < offers {
-            window_s = offers;
+    if rst {
+        return true;
+    }
+    let offers = units(window, shift_s);
+    if window_s < offers {
+        window_s = offers;
+    }
+    if after(end, sender.end) {
+        sender.end = end;
+    }
+    if has_ack {
+        if sender.max_ack == 0 || after(ack, sender.max_ack) {
+            sender.max_ack = ack;
         }
-        if after(end, sender.end) {
-            sender.end = end;
-        }
-        if has_ack {
-            if sender.max_ack == 0 || after(ack, sender.max_ack) {
-                sender.max_ack = ack;
-            }
-            let allowed = ack.wrapping_add(if window == 0 { 1 } else { window });
-            if after(allowed, receiver.max_end) {
-                receiver.max_end = allowed;
-            }
+        // A closed window may be probed with a byte (netfilter does so, too).
+        let allowed = ack.wrapping_add(if window == 0 { 1 } else { window });
+        if after(allowed, receiver.max_end) {
+            receiver.max_end = allowed;
         }
     }
     // Only what changed is written.
@@ -217,6 +242,30 @@ pub fn fits(windows: &mut Windows, from: usize, s: &Segment, known: Known) -> bo
         windows.largest[r_end] = window_r;
     }
     true
+}
+
+/// Whether a RST that fits ends the connection: it is at the number that its receiver expects, or at the
+/// end of what its sender has sent. Any other is answered with an ACK by its receiver (RFC 5961 section
+/// 3.2), and a sender that means it repeats it at the right number; until then it passes and steps
+/// nothing, so that a RST by guess doesn't shorten a flow's life. The flags to step the state with are
+/// those without RST, then.
+///
+/// Asked with the windows as they are before or after [`fits`]: a RST changes none.
+#[inline(always)]
+pub fn resets(windows: &Windows, from: usize, s: &Segment, known: Known) -> bool {
+    let sender = &windows.ends[from & 1];
+    let receiver = &windows.ends[(from & 1) ^ 1];
+    if !known.enforce || known.bits & bits::PICKED_UP != 0 {
+        return true;
+    }
+    if matches!(known.state, TcpState::SynSent) {
+        return if from & 1 == 1 {
+            s.flags & ACK != 0 && s.ack == receiver.end
+        } else {
+            s.seq == sender.end
+        };
+    }
+    s.seq == receiver.max_ack || s.seq == sender.end
 }
 
 #[cfg(test)]

@@ -6,11 +6,13 @@ mod doctor;
 mod format;
 mod generate;
 mod list;
+mod nat;
+mod netfilter;
 mod out;
 mod policy;
 mod watch;
 
-use args::{Cli, Command, CountersCommand};
+use args::{Cli, Command, CountersCommand, NatCommand};
 use clap::Parser;
 use out::{CliError, Out};
 use std::{io::Write, process::ExitCode};
@@ -48,7 +50,10 @@ fn ask(out: &Out, client: &Client, command: Command) -> Result<ExitCode, CliErro
             Command::Apply(args) => policy::apply(out, client, args).await,
             Command::Rules { filter } => list::rules(out, client, &filter.join(" ")).await,
             Command::Rule(command) => policy::rule(out, client, command).await,
-            Command::Flows { filter, limit, sort } => {
+            Command::Flows { filter, limit, netfilter: true, .. } => {
+                netfilter::flows(out, client, &filter.join(" "), limit).await
+            }
+            Command::Flows { filter, limit, sort, netfilter: false } => {
                 list::flows(out, client, &filter.join(" "), limit, sort.as_deref()).await
             }
             Command::Watch { filter, recent, count } => {
@@ -60,6 +65,9 @@ fn ask(out: &Out, client: &Client, command: Command) -> Result<ExitCode, CliErro
             Command::Status => list::status(out, client).await,
             Command::Stats => list::stats(out, client).await,
             Command::Counters(CountersCommand::Reset) => list::reset(out, client).await,
+            Command::Nat(NatCommand::Who { endpoint, at, proto, limit }) => {
+                nat::who(out, client, &endpoint, at, proto.as_deref(), limit).await
+            }
             Command::Policy => policy::print(out, client).await,
             // Answered by `main`.
             Command::Daemon(_)

@@ -37,7 +37,7 @@ use firewall_common::abi::{
     ABI_VERSION,
     clock::ClockReading,
     control::Control,
-    counter::{EventCounter, ReasonCounter, RuleCounter},
+    counter::{EventCounter, ReasonCounter, RuleCounter, TableCounter},
     event::{CLASSES, Event},
     iface::{IFACE_SLOTS, IFINDEX_LIMIT, Iface},
     names::Name,
@@ -101,6 +101,7 @@ pub struct Datapath {
     rule_counters: PerCpuArray<MapData, RuleCounter>,
     reason_counters: PerCpuArray<MapData, ReasonCounter>,
     event_counters: Array<MapData, EventCounter>,
+    table_counters: Array<MapData, TableCounter>,
     clock: Array<MapData, ClockReading>,
     rule_names: Array<MapData, Name>,
     iface_names: Array<MapData, Name>,
@@ -198,6 +199,7 @@ impl Datapath {
             rule_counters: take(&mut ebpf, "RULE_COUNTERS")?,
             reason_counters: take(&mut ebpf, "REASON_COUNTERS")?,
             event_counters: take(&mut ebpf, "EVENT_COUNTERS")?,
+            table_counters: take(&mut ebpf, "TABLE_COUNTERS")?,
             clock: take(&mut ebpf, "CLOCK")?,
             rule_names: take(&mut ebpf, "RULE_NAMES")?,
             iface_names: take(&mut ebpf, "IFACE_NAMES")?,
@@ -519,6 +521,14 @@ impl Datapath {
             found.events[class as usize] = counter.map_err(DatapathError::map("EVENT_COUNTERS"))?;
         }
         Ok(found)
+    }
+
+    /// What became of the flow tables' entries.
+    ///
+    /// # Errors
+    /// The kernel refused to read the map.
+    pub fn table_counters(&self) -> Result<TableCounter, DatapathError> {
+        self.table_counters.get(&0, 0).map_err(DatapathError::map("TABLE_COUNTERS"))
     }
 
     fn zero_rule(&mut self, slot: u16) -> Result<(), DatapathError> {

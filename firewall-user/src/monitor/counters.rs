@@ -1,7 +1,7 @@
 //! Rules and statistics: the kernel's counters as rows.
 
 use super::{account::Accounts, clock::Clock, text};
-use crate::view::{ReasonView, RuleView, StatsView};
+use crate::view::{NetfilterStatsView, ReasonView, RuleView, StatsView};
 use firewall_common::abi::{
     counter::{EventCounter, ReasonCounter, RuleCounter},
     event::CLASSES,
@@ -35,8 +35,8 @@ pub struct RuleInfo {
     pub slot: u16,
     /// Name.
     pub name: String,
-    /// What it does.
-    pub action: Verdict,
+    /// What it does: `allow`, `drop`, `reject`, `count`, `bypass`.
+    pub action: &'static str,
     /// Whether it takes part.
     pub enabled: bool,
     /// Whether it logs.
@@ -78,7 +78,7 @@ impl Counters {
                         position: rule.position,
                         name: rule.name,
                         id: rule.slot,
-                        action: rule.action.name().to_owned(),
+                        action: rule.action.to_owned(),
                         enabled: rule.enabled,
                         log: rule.log,
                         text: rule.text,
@@ -143,6 +143,7 @@ impl Counters {
         input: &CounterInput,
         flows: u64,
         accounts: &Accounts,
+        netfilter: Option<NetfilterStatsView>,
         clock: &Clock,
     ) -> StatsView {
         let (mut packets, mut bytes, mut refused, mut refused_bytes) = (0, 0, 0, 0);
@@ -179,6 +180,7 @@ impl Counters {
                 })
                 .collect(),
             events: accounts.views(),
+            netfilter,
         };
         self.stats = Arc::new(stats.clone());
         stats

@@ -1,10 +1,12 @@
 //! The verbs: what can be asked, once, for HTTP and WebSocket alike.
 
-use super::{auth::Identity, error::ApiError, query, query::Query, ws::hub::Hub};
+use super::{auth::Identity, error::ApiError, nat, query, query::Query, ws::hub::Hub};
 use crate::{
     daemon::control::{Change, ChangeOptions, Control, ControlError, Place},
     monitor::Monitor,
-    view::{EventView, FlowView, RuleView},
+    netfilter::{Netfilter, Shown},
+    store::{History, Origin, now_ms},
+    view::{EventView, FlowView, NatWhoView, RuleView},
 };
 use axum::http::StatusCode;
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
@@ -12,7 +14,7 @@ use serde_json::{Value, json};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// All verbs, as in `hello.capabilities`.
-pub const VERBS: [&str; 14] = [
+pub const VERBS: [&str; 17] = [
     "status",
     "stats",
     "rules",
@@ -27,6 +29,9 @@ pub const VERBS: [&str; 14] = [
     "rule.enable",
     "rule.disable",
     "counters.reset",
+    "nat.who",
+    "netfilter.flows",
+    "netfilter.accounts",
 ];
 
 #[derive(Debug, Default, Deserialize)]
@@ -101,12 +106,26 @@ pub struct Api {
     control: Control,
     monitor: Arc<Mutex<Monitor>>,
     hub: Arc<Hub>,
+    history: Option<History>,
+    netfilter: Option<Netfilter>,
 }
 
 impl Api {
     /// An API over the daemon's core, its model, and its switchboard.
     pub fn new(control: Control, monitor: Arc<Mutex<Monitor>>, hub: Arc<Hub>) -> Self {
-        Self { control, monitor, hub }
+        Self { control, monitor, hub, history: None, netfilter: None }
+    }
+
+    /// With a history.
+    #[must_use]
+    pub fn with_history(self, history: Option<History>) -> Self {
+        Self { history, ..self }
+    }
+
+    /// And over the kernel's own connection tracking, where it is to be followed.
+    #[must_use]
+    pub fn beside(self, netfilter: Option<Netfilter>) -> Self {
+        Self { netfilter, ..self }
     }
 
     /// The switchboard for WebSocket sessions.
@@ -120,21 +139,34 @@ impl Api {
     /// Whatever is wrong with the verb, its arguments, or the state of things.
     pub async fn call(&self, verb: &str, args: Value, who: &Identity) -> Result<Value, ApiError> {
         // Whoever asks wants to see what was just sent.
-        if matches!(verb, "status" | "stats" | "rules" | "flows" | "events") {
+        if matches!(verb, "status" | "stats" | "rules" | "flows" | "events" | "nat.who") {
             self.control.refresh().await;
         }
         match verb {
             "status" => {
                 let Nothing {} = parse(args)?;
-                done(self.control.status().await?)
+                let mut status = self.control.status().await?;
+                status.history =
+                    self.history.as_ref().map(|history| nat::stats_view(&history.stats()));
+                status.limits.extend(self.netfilter.iter().flat_map(Netfilter::limits));
+                done(status)
             }
             "stats" => {
                 let Nothing {} = parse(args)?;
-                done(&*self.model().stats())
+                let mut stats = (*self.model().stats()).clone();
+                stats.netfilter = self.netfilter.as_ref().map(Netfilter::stats);
+                done(stats)
             }
             "rules" => self.rules(&parse(args)?),
             "flows" => self.flows(&parse(args)?),
             "events" => self.events(&parse(args)?),
+            "netfilter.flows" => self.netfilter_flows(&parse(args)?).await,
+            "netfilter.accounts" => {
+                let Nothing {} = parse(args)?;
+                let netfilter = self.netfilter()?;
+                netfilter.refresh().await;
+                Ok(json!({"rows": netfilter.accounts(), "limits": netfilter.limits()}))
+            }
             "policy" => {
                 let Nothing {} = parse(args)?;
                 done(self.control.policy().await)
@@ -187,6 +219,12 @@ impl Api {
                 self.control.reset_counters().await?;
                 log::info!("counters reset");
                 Ok(json!({"ok": true}))
+            }
+            "nat.who" => {
+                let query = parse::<nat::WhoArgs>(args)?.query(now_ms())?;
+                let mut answer = nat::who(self.history.clone(), query).await?;
+                self.live_totals(&mut answer);
+                done(answer)
             }
             _ => Err(ApiError::bad_request(format!(
                 "there is no verb `{verb}`; there are: {}",
@@ -253,6 +291,44 @@ impl Api {
         drop(model);
         let rows: Vec<&EventView> = rows.iter().map(|row| &**row).collect();
         Ok(json!({"epoch": self.hub.epoch(), "seq": seq, "rows": rows}))
+    }
+
+    /// What lives has its totals in the flow table, not in the history.
+    fn live_totals(&self, answer: &mut NatWhoView) {
+        let model = self.model();
+        for row in answer.bindings.iter_mut().filter(|row| row.end.is_none()) {
+            let id = u64::from_str_radix(&row.id, 16).ok();
+            let Some(flow) = id.and_then(|id| model.flow(id)) else { continue };
+            if row.origin == Origin::Sluice.name() {
+                row.packets = flow.packets;
+                row.bytes = flow.bytes;
+                row.reply_packets = flow.reply_packets;
+                row.reply_bytes = flow.reply_bytes;
+            }
+        }
+    }
+
+    async fn netfilter_flows(&self, query: &Query) -> Result<Value, ApiError> {
+        if query.sort.is_some() || query.after.is_some() {
+            return Err(ApiError::bad_request(
+                "netfilter's flows come largest first: they take `filter` and `limit` only",
+            ));
+        }
+        let filter = query::filter::<Shown>(query.filter.as_deref().unwrap_or(""))?;
+        let netfilter = self.netfilter()?;
+        netfilter.refresh().await;
+        let (total, rows) = netfilter.flows(filter.as_ref(), query.limit());
+        Ok(json!({"total": total, "rows": rows, "limits": netfilter.limits()}))
+    }
+
+    fn netfilter(&self) -> Result<&Netfilter, ApiError> {
+        self.netfilter.as_ref().ok_or_else(|| {
+            ApiError::not_found(
+                "netfilter-off",
+                "netfilter's connection tracking isn't followed: the configuration says \
+                 `enabled = false` under `[netfilter]`",
+            )
+        })
     }
 
     fn model(&self) -> MutexGuard<'_, Monitor> {

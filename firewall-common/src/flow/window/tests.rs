@@ -46,6 +46,9 @@ impl Wire {
         let known = Known { bits, scales, state: self.state, enforce };
         fits(&mut self.flow.windows, from, s, known)
     }
+    fn clone_fits(&self, from: usize, s: Segment) -> bool {
+        Self { flow: self.flow, state: self.state }.fits(from, &s, true)
+    }
     fn send(&mut self, from: usize, s: Segment) -> bool {
         let fits = self.fits(from, &s, true);
         if fits {
@@ -101,7 +104,7 @@ fn what_does_not_fit() {
         ("acknowledges what was never sent", 0, seg(ACK, 1000, 5001, 10, 500)),
         ("an ancient ACK", 0, seg(ACK, 1000, 5000u32.wrapping_sub(70_000), 10, 500)),
         ("the responder above the window", 1, seg(ACK, 5000 + reach + 1, 1000, 10, 500)),
-        ("a RST above the window", 1, seg(RST, 5000 + reach + 1, 0, 0, 0)),
+        ("a RST above the window", 1, seg(RST, 5000 + reach + 2, 0, 0, 0)),
         ("a RST below what was acknowledged", 1, seg(RST, 4999, 0, 0, 0)),
         ("a RST with a wrong ACK", 1, seg(RST | ACK, 5000, 1001, 0, 0)),
         ("a FIN from nowhere", 1, seg(FIN | ACK, 9_000_000, 1000, 0, 500)),
@@ -158,6 +161,10 @@ fn refused_and_retried() {
     assert!(w.send(1, seg(RST | ACK, 0, 1000, 0, 0)));
     assert_eq!(w.state, Reset);
     let mut w = Wire::syn(999, Some(SCALE));
+    assert!(!w.send(1, seg(RST, 0, 0, 0, 0)), "the originator wouldn't believe it");
+    assert!(!w.send(1, seg(RST | ACK, 0, 0, 0, 0)), "nor this");
+    assert!(!w.send(0, seg(RST, 5_000_000, 0, 0, 0)), "nor can anyone reset what wasn't answered");
+    let mut w = Wire::syn(999, Some(SCALE));
     assert!(w.send(0, seg(SYN, 2_000_000, 0, 0, 65_000)), "a new attempt with another number");
     assert!(w.syn_ack(seg(SYN | ACK, 4999, 2_000_001, 0, 65_000), Some(SCALE)));
 }
@@ -183,4 +190,65 @@ fn picked_up_is_followed_and_not_enforced() {
     let mut w = Wire { flow, state: Established };
     assert!(w.send(1, seg(ACK, 9000, 7100, 100_000, 300)));
     assert!(w.send(1, seg(ACK, 900_000, 7100, 10, 300)));
+}
+
+#[test]
+fn a_connection_that_one_end_forgot_is_found_out() {
+    // RFC 9293 section 3.5.1, figure 9: the originator begins anew, the responder still has the old one.
+    let mut w = Wire::syn(999, Some(SCALE));
+    assert!(w.send(1, seg(ACK, 777_000, 333_000_000, 0, 500)), "the old connection's ACK");
+    assert_eq!(w.state, SynSent);
+    assert!(!w.send(0, seg(RST, 333_000_001, 0, 0, 0)));
+    let rst = seg(RST, 333_000_000, 0, 0, 0);
+    assert!(w.send(0, rst), "the RST that answers it");
+    let known = Known { bits: w.flow.bits, scales: w.flow.scales, state: SynSent, enforce: true };
+    assert!(!resets(&w.flow.windows, 0, &rst, known), "what it ends is another connection");
+    // The SYN comes again, and this time it is answered.
+    w.state = SynSent;
+    assert!(w.send(0, seg(SYN, 999, 0, 0, 65_000)));
+    assert!(w.syn_ack(seg(SYN | ACK, 4999, 1000, 0, 65_000), Some(SCALE)));
+    assert!(w.send(0, seg(ACK, 1000, 5000, 0, 500)));
+    assert_eq!(w.state, Established);
+    assert!(w.send(0, seg(RST, 1000, 0, 0, 0)), "the old ACK doesn't count any more");
+}
+
+#[test]
+fn a_reset_at_another_number_steps_nothing() {
+    let w = Wire::open();
+    let known =
+        Known { bits: w.flow.bits, scales: w.flow.scales, state: Established, enforce: true };
+    for (seq, ends_it) in [(5000, true), (5001, false), (60_000, false)] {
+        let rst = seg(RST, seq, 0, 0, 0);
+        let mut w = Wire::open();
+        assert!(w.fits(1, &rst, true), "{seq}: in the window");
+        assert_eq!(resets(&w.flow.windows, 1, &rst, known), ends_it, "{seq}");
+    }
+    // Data that the receiver hasn't acknowledged: the RST stands behind it.
+    let mut w = Wire::open();
+    assert!(w.send(1, seg(ACK, 5000, 1000, 700, 500)));
+    assert!(resets(&w.flow.windows, 1, &seg(RST, 5700, 0, 0, 0), known));
+}
+
+#[test]
+fn a_syn_with_data_may_come_again_without() {
+    let mut flow = Flow::default();
+    begin(&mut flow.windows, &seg(SYN, 999, 0, 1400, 65_000));
+    let mut w = Wire { flow, state: SynSent };
+    assert!(w.send(0, seg(SYN, 999, 0, 0, 65_000)));
+    assert!(w.syn_ack(seg(SYN | ACK, 4999, 1000, 0, 2000), None), "the data wasn't taken");
+    assert!(w.send(0, seg(SYN, 999, 0, 1400, 65_000)));
+    assert!(w.send(0, seg(ACK, 1000, 5000, 100, 500)));
+    assert_eq!(w.state, Established);
+}
+
+#[test]
+fn a_fin_behind_a_full_window_is_followed_by_acks() {
+    let mut w = Wire::syn(999, None);
+    assert!(w.syn_ack(seg(SYN | ACK, 4999, 1000, 0, 100), None));
+    assert!(w.send(0, seg(ACK, 1000, 5000, 100, 500)));
+    assert!(w.clone_fits(0, seg(ACK, 1101, 5000, 0, 500)), "the FIN got lost before");
+    assert!(!w.clone_fits(0, seg(ACK, 1102, 5000, 0, 500)));
+    assert!(w.send(0, seg(FIN | ACK, 1100, 5000, 0, 500)));
+    assert!(w.send(0, seg(ACK, 1101, 5000, 0, 500)));
+    assert!(!w.send(0, seg(ACK, 1101, 5000, 1, 500)), "data is data");
 }
