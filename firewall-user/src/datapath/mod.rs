@@ -6,7 +6,9 @@
 //! and owned by one thread.
 
 mod clock;
+mod counters;
 mod error;
+mod flows;
 mod follow;
 mod links;
 mod mode;
@@ -22,34 +24,29 @@ pub use mode::{HookMode, outlook as interface_outlook};
 pub use names::SlotNames;
 pub use netdev::names as interface_names;
 
-use crate::{
-    monitor::{Clock, CounterInput, FlowRecord},
-    view::IfaceView,
-};
+use crate::{monitor::Clock, view::IfaceView};
 use aya::{
     Ebpf, EbpfLoader,
-    maps::{Array, Map, MapData, PerCpuArray, PerCpuValues, RingBuf},
+    maps::{Array, Map, MapData, PerCpuArray, RingBuf},
     programs::{SchedClassifier, Xdp},
 };
-use bytemuck::Zeroable as _;
 use error::chain;
 use firewall_common::abi::{
     ABI_VERSION,
     clock::ClockReading,
     control::Control,
     counter::{EventCounter, ReasonCounter, RuleCounter, TableCounter},
-    event::{CLASSES, Event},
+    event::Event,
     iface::{IFACE_SLOTS, IFINDEX_LIMIT, Iface},
     names::Name,
-    reason::Reason,
-    table::{MAX_CONTINUES, RULE_SLOTS, RuleTable, TIMEOUTS, Verdict},
+    table::{MAX_CONTINUES, RuleTable, TIMEOUTS},
 };
 use std::{
     fs::File,
     os::fd::{AsFd as _, AsRawFd as _, OwnedFd},
     path::{Path, PathBuf},
 };
-use table::{Going, Part, Sizes, TableMaps, Which};
+use table::{Sizes, TableMaps};
 
 /// Budget windows a second (see `Settings::budget_window`).
 const WINDOWS: u64 = 8;
@@ -421,144 +418,9 @@ impl Datapath {
         self.interfaces.clone()
     }
 
-    fn ticks(&self) -> Result<u64, DatapathError> {
-        Ok(clock::read(&self.ebpf, &self.clock)?.ticks)
-    }
-
-    /// The whole flow table.
-    ///
-    /// # Errors
-    /// The kernel's clock couldn't be read.
-    pub fn flows(&self) -> Result<Vec<FlowRecord>, DatapathError> {
-        Ok(self.flows.flows(Which::All, self.ticks()?))
-    }
-
-    /// The flows with a packet at or after tick `since`.
-    ///
-    /// # Errors
-    /// The kernel's clock couldn't be read.
-    pub fn flows_since(&self, since: u64) -> Result<Vec<FlowRecord>, DatapathError> {
-        Ok(self.flows.flows(Which::Since(since), self.ticks()?))
-    }
-
-    /// Takes out flows past their time-out; those, and how many live on.
-    ///
-    /// # Errors
-    /// The kernel refused to wait for a grace period.
-    pub fn sweep(&mut self) -> Result<(Vec<FlowRecord>, u64), DatapathError> {
-        if self.generation() == 0 {
-            return Ok((Vec::new(), 0));
-        }
-        let now = self.ticks()?;
-        let swept = self.flows.sweep(&self.timeouts, now)?;
-        Ok((swept.ended, swept.live))
-    }
-
-    /// As [`Self::sweep`], in the next of `parts` parts of the tables: as many calls see all of them.
-    ///
-    /// # Errors
-    /// The kernel refused to wait for a grace period.
-    pub fn sweep_on(&mut self, parts: usize) -> Result<Vec<FlowRecord>, DatapathError> {
-        if self.generation() == 0 {
-            return Ok(Vec::new());
-        }
-        let now = self.ticks()?;
-        Ok(self.flows.sweep_on(&self.timeouts, parts, now)?.ended)
-    }
-
-    /// Takes out the flows that `choose` says; those, with their last totals.
-    ///
-    /// # Errors
-    /// The kernel refused to wait for a grace period.
-    pub fn kill(
-        &mut self,
-        choose: &mut dyn FnMut(&FlowRecord) -> bool,
-    ) -> Result<Vec<FlowRecord>, DatapathError> {
-        let now = self.ticks()?;
-        Ok(self.flows.take_out(Going::Chosen(choose), Part::WHOLE, now)?.ended)
-    }
-
     /// The live policy's time-outs, in ticks.
     pub fn timeouts(&self) -> [u32; TIMEOUTS] {
         self.timeouts
-    }
-
-    /// All counters, summed over CPUs; those that never counted are left out.
-    ///
-    /// # Errors
-    /// The kernel refused to read a map.
-    pub fn counters(&self) -> Result<CounterInput, DatapathError> {
-        let mut found = CounterInput { flows_max: self.flows.capacity(), ..Default::default() };
-        for slot in 0..RULE_SLOTS as u32 {
-            let values = self.rule_counters.get(&slot, 0);
-            let mut sum = RuleCounter::zeroed();
-            for c in values.map_err(DatapathError::map("RULE_COUNTERS"))?.iter() {
-                sum.hits += c.hits;
-                sum.packets += c.packets;
-                sum.bytes += c.bytes;
-                sum.last = sum.last.max(c.last);
-            }
-            if sum.packets != 0 {
-                found.rules.push((slot as u16, sum));
-            }
-        }
-        for verdict in Verdict::ALL {
-            for reason in Reason::ALL {
-                let index = u32::from(verdict.raw()) << 6 | u32::from(reason.raw());
-                let values = self.reason_counters.get(&index, 0);
-                let mut sum = ReasonCounter::zeroed();
-                for c in values.map_err(DatapathError::map("REASON_COUNTERS"))?.iter() {
-                    sum.packets += c.packets;
-                    sum.bytes += c.bytes;
-                }
-                if sum.packets != 0 {
-                    found.reasons.push((*verdict, *reason, sum));
-                }
-            }
-        }
-        for class in 0..CLASSES as u32 {
-            let counter = self.event_counters.get(&class, 0);
-            found.events[class as usize] = counter.map_err(DatapathError::map("EVENT_COUNTERS"))?;
-        }
-        Ok(found)
-    }
-
-    /// What became of the flow tables' entries.
-    ///
-    /// # Errors
-    /// The kernel refused to read the map.
-    pub fn table_counters(&self) -> Result<TableCounter, DatapathError> {
-        self.table_counters.get(&0, 0).map_err(DatapathError::map("TABLE_COUNTERS"))
-    }
-
-    fn zero_rule(&mut self, slot: u16) -> Result<(), DatapathError> {
-        let cpus = aya::util::nr_cpus().map_err(|(what, e)| DatapathError::io(what)(e))?;
-        let zero = PerCpuValues::try_from(vec![RuleCounter::zeroed(); cpus])
-            .map_err(DatapathError::io("clearing a counter"))?;
-        self.rule_counters
-            .set(u32::from(slot), zero, 0)
-            .map_err(DatapathError::map("RULE_COUNTERS"))
-    }
-
-    /// Sets the counters of rules and reasons to zero. Event counters go on: sequence numbers hang on
-    /// them.
-    ///
-    /// # Errors
-    /// The kernel refused to change a map.
-    pub fn reset_counters(&mut self) -> Result<(), DatapathError> {
-        let used: Vec<u16> = self.counters()?.rules.iter().map(|(slot, _)| *slot).collect();
-        for slot in used {
-            self.zero_rule(slot)?;
-        }
-        let cpus = aya::util::nr_cpus().map_err(|(what, e)| DatapathError::io(what)(e))?;
-        for index in 0..self.reason_counters.len() {
-            let zero = PerCpuValues::try_from(vec![ReasonCounter::zeroed(); cpus])
-                .map_err(DatapathError::io("clearing a counter"))?;
-            self.reason_counters
-                .set(index, zero, 0)
-                .map_err(DatapathError::map("REASON_COUNTERS"))?;
-        }
-        Ok(())
     }
 
     /// Hands over what is in the ring; returns how many. Programs never wake us: call it every 20 ms.
