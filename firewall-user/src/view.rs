@@ -57,8 +57,38 @@ pub struct FlowView {
     pub idle_ms: u64,
     /// Until the flow is forgotten if nothing more comes.
     pub timeout_ms: u64,
-    /// Why it ended (`closed`, `reset`, `timed-out`, `policy-changed`, ...); `null` while it lives.
+    /// Why it ended (`closed`, `reset`, `timed-out`, `policy-changed`, `killed`, ...); `null` while it lives.
     pub ended: Option<String>,
+    /// How it is translated; `null` if it isn't.
+    pub nat: Option<FlowNatView>,
+}
+
+/// Under which tuple a translated flow goes out: its original direction behind the translation.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct FlowNatView {
+    /// Source address.
+    pub src: String,
+    /// Source port; ICMP: query identifier.
+    pub sport: u16,
+    /// Destination address.
+    pub dst: String,
+    /// Destination port; ICMP: 0.
+    pub dport: u16,
+    /// Name of the rule that translates.
+    pub rule: String,
+    /// What is translated: `source`, `destination` or `both`.
+    pub kind: String,
+}
+
+/// `sluice flow kill`: what was taken out of the flow table.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct KilledView {
+    /// Nothing was done.
+    pub dry_run: bool,
+    /// How many flows were (or would be) taken out.
+    pub total: u64,
+    /// The first of them, with their last totals.
+    pub rows: Vec<FlowView>,
 }
 
 /// An event: one line of `sluice watch`, one element of the `events` stream.
@@ -494,6 +524,8 @@ mod tests {
         let doc = include_str!("../../docs/protocol.md");
         for (row, fields) in [
             ("FlowView", fields(&FlowView::default())),
+            ("FlowNatView", fields(&FlowNatView::default())),
+            ("KilledView", fields(&KilledView::default())),
             ("EventView", fields(&EventView::default())),
             ("RuleView", fields(&RuleView::default())),
             ("ReasonView", fields(&ReasonView::default())),

@@ -30,6 +30,17 @@ export interface FlowView {
   idle_ms: number;
   timeout_ms: number;
   ended: string | null;
+  nat: FlowNatView | null;
+}
+
+/** Under which tuple a translated flow goes out. */
+export interface FlowNatView {
+  src: string;
+  sport: number;
+  dst: string;
+  dport: number;
+  rule: string;
+  kind: string;
 }
 
 /** One line of the event feed. */

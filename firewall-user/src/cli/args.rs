@@ -76,6 +76,9 @@ pub enum Command {
     /// Edit one rule of the live policy; the file is written back, comments kept
     #[command(subcommand)]
     Rule(RuleCommand),
+    /// Take flows out of the table
+    #[command(subcommand)]
+    Flow(FlowCommand),
     /// List the flows
     Flows {
         /// Only flows that match, such as `proto=tcp and port in (22,80) and bytes>1M`
@@ -297,6 +300,20 @@ pub enum NatCommand {
 
 fn parse_when(text: &str) -> Result<i64, String> {
     when::parse(text, now_ms()).map_err(|error| error.to_string())
+}
+
+/// `sluice flow`.
+#[derive(Debug, Subcommand)]
+pub enum FlowCommand {
+    /// Take the flows that match out of the table: their next packets are judged as new ones
+    Kill {
+        /// Which flows, such as `src=10.0.0.7 and dport=25`
+        #[arg(required = true, value_name = "FILTER")]
+        filter: Vec<String>,
+        /// Only show which
+        #[arg(long)]
+        dry_run: bool,
+    },
 }
 
 /// `sluice counters`.

@@ -86,6 +86,15 @@ pub fn clean(text: &str) -> String {
     text.chars().filter(|c| !c.is_control()).collect()
 }
 
+/// What a flow (source, destination) looks like behind its translation: the ends that are others.
+pub fn translation(flow: [(&str, u16); 2], behind: [(&str, u16); 2]) -> String {
+    let ends = ["from", "to"].iter().zip(flow).zip(behind);
+    let others = ends.filter(|((_, before), behind)| before != behind);
+    let words: Vec<String> =
+        others.map(|((word, _), end)| format!("{word} {}", endpoint(end.0, end.1))).collect();
+    words.join(" ")
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -1,4 +1,4 @@
-//! Commands that only look: flows, rules, events, status, stats. And `counters reset`.
+//! Commands that only look: rules, events, status, stats. And `counters reset`.
 
 use super::{
     format,
@@ -6,7 +6,7 @@ use super::{
 };
 use crate::{
     server::client::{Client, escape},
-    view::{EventView, FlowView, NetfilterStatsView, RuleView, StatsView, StatusView},
+    view::{EventView, NetfilterStatsView, RuleView, StatsView, StatusView},
 };
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -15,62 +15,10 @@ use std::{io::Write, process::ExitCode};
 #[derive(Debug, Deserialize)]
 struct Rows<T> {
     rows: Vec<T>,
-    #[serde(default)]
-    total: u64,
 }
 
 pub fn today() -> String {
     format!("{:.3}", jiff::Timestamp::now()).chars().take(10).collect()
-}
-
-pub async fn flows(
-    out: &Out,
-    client: &Client,
-    filter: &str,
-    limit: usize,
-    sort: Option<&str>,
-) -> Result<ExitCode, CliError> {
-    let sort = sort.map(|sort| format!("&sort={}", escape(sort))).unwrap_or_default();
-    let path = format!("/api/v1/flows?filter={}&limit={limit}{sort}", escape(filter));
-    let answer: Rows<FlowView> = client.get(&path).await?;
-    const HEADS: [Head; 11] = [
-        Head::text("PROTO"),
-        Head::text("FROM"),
-        Head::text("TO"),
-        Head::text("STATE"),
-        Head::text("DIR"),
-        Head::text("RULE"),
-        Head::number("PACKETS"),
-        Head::number("BYTES"),
-        Head::number("BACK"),
-        Head::number("AGE"),
-        Head::number("IDLE"),
-    ];
-    out.rows(&answer.rows, &HEADS, |flow| {
-        let tone = if flow.ended.is_some() { Tone::Dim } else { Tone::Plain };
-        vec![
-            (flow.proto.clone(), tone),
-            (format::endpoint(&flow.src, flow.sport), tone),
-            (format::endpoint(&flow.dst, flow.dport), tone),
-            (format::flow_state(flow), if flow.verdict == "allow" { tone } else { Tone::Bad }),
-            (flow.direction.clone(), tone),
-            (flow.rule.clone(), tone),
-            (format::count(flow.packets + flow.reply_packets), tone),
-            (format::bytes(flow.bytes), tone),
-            (format::bytes(flow.reply_bytes), tone),
-            (format::duration(flow.age_ms), tone),
-            (format::duration(flow.idle_ms), tone),
-        ]
-    })?;
-    if !out.json && answer.total > answer.rows.len() as u64 {
-        let note = format!(
-            "{} of {} flows; --limit shows more",
-            answer.rows.len(),
-            format::count(answer.total)
-        );
-        out.line(out.paint(&note, Tone::Dim))?;
-    }
-    Ok(ExitCode::SUCCESS)
 }
 
 pub async fn rules(out: &Out, client: &Client, filter: &str) -> Result<ExitCode, CliError> {

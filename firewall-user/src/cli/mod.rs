@@ -3,6 +3,7 @@
 
 pub mod args;
 mod doctor;
+mod flows;
 mod format;
 mod generate;
 mod list;
@@ -12,7 +13,7 @@ mod out;
 mod policy;
 mod watch;
 
-use args::{Cli, Command, CountersCommand, NatCommand};
+use args::{Cli, Command, CountersCommand, FlowCommand, NatCommand};
 use clap::Parser;
 use out::{CliError, Out};
 use std::{io::Write, process::ExitCode};
@@ -54,7 +55,10 @@ fn ask(out: &Out, client: &Client, command: Command) -> Result<ExitCode, CliErro
                 netfilter::flows(out, client, &filter.join(" "), limit).await
             }
             Command::Flows { filter, limit, sort, netfilter: false } => {
-                list::flows(out, client, &filter.join(" "), limit, sort.as_deref()).await
+                flows::list(out, client, &filter.join(" "), limit, sort.as_deref()).await
+            }
+            Command::Flow(FlowCommand::Kill { filter, dry_run }) => {
+                flows::kill(out, client, &filter.join(" "), dry_run).await
             }
             Command::Watch { filter, recent, count } => {
                 watch::run(out, client, &filter.join(" "), recent, count).await

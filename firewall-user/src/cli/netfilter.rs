@@ -82,14 +82,10 @@ fn known(number: Option<u64>, show: fn(u64) -> String) -> String {
 /// What the flow looks like behind the translation: the ends that are others.
 fn translation(flow: &NetfilterFlowView) -> String {
     let Some(nat) = &flow.nat else { return "-".to_owned() };
-    let mut ends = Vec::new();
-    if (&nat.src, nat.sport) != (&flow.src, flow.sport) {
-        ends.push(format!("from {}", format::endpoint(&nat.src, nat.sport)));
-    }
-    if (&nat.dst, nat.dport) != (&flow.dst, flow.dport) {
-        ends.push(format!("to {}", format::endpoint(&nat.dst, nat.dport)));
-    }
-    ends.join(" ")
+    format::translation(
+        [(&flow.src, flow.sport), (&flow.dst, flow.dport)],
+        [(&nat.src, nat.sport), (&nat.dst, nat.dport)],
+    )
 }
 
 #[cfg(test)]

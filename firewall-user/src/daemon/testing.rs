@@ -167,12 +167,19 @@ impl Gate for MemoryGate {
     fn interfaces(&self) -> Vec<IfaceView> {
         self.kernel().interfaces.clone()
     }
-    fn flows(&self) -> Result<Vec<FlowRecord>, GateError> {
+    fn flows(&self, _: Option<u64>) -> Result<Vec<FlowRecord>, GateError> {
         Ok(self.kernel().flows.clone())
     }
-    fn sweep(&mut self) -> Result<Vec<FlowRecord>, GateError> {
+    fn sweep(&mut self, _: usize) -> Result<Vec<FlowRecord>, GateError> {
         Ok(std::mem::take(&mut self.kernel().expired))
     }
+    fn kill(
+        &mut self,
+        choose: &mut dyn FnMut(&FlowRecord) -> bool,
+    ) -> Result<Vec<FlowRecord>, GateError> {
+        Ok(self.kernel().flows.extract_if(.., |flow| choose(flow)).collect())
+    }
+    fn follow(&mut self) {}
     fn counters(&self) -> Result<CounterInput, GateError> {
         Ok(self.kernel().counters.clone())
     }

@@ -127,15 +127,17 @@ fields! {
     /// Until it is forgotten.
     Timeout = "timeout", Duration, Flow Netfilter;
     /// Whether it is translated.
-    Nat = "nat", Bool, Netfilter;
+    Nat = "nat", Bool, Flow Netfilter;
     /// Source address behind the translation.
-    NatSrc = "nat_src", Addr, Netfilter;
+    NatSrc = "nat_src", Addr, Flow Netfilter;
     /// Source port behind the translation.
-    NatSport = "nat_sport", Number, Netfilter;
+    NatSport = "nat_sport", Number, Flow Netfilter;
     /// Destination address behind the translation.
-    NatDst = "nat_dst", Addr, Netfilter;
+    NatDst = "nat_dst", Addr, Flow Netfilter;
     /// Destination port behind the translation.
-    NatDport = "nat_dport", Number, Netfilter;
+    NatDport = "nat_dport", Number, Flow Netfilter;
+    /// Name of the rule that translates.
+    NatRule = "nat_rule", Text, Flow;
     /// Status bits in words.
     Status = "status", Text, Netfilter;
     /// Connection mark.

@@ -59,6 +59,10 @@ fn maybe(text: Option<&str>) -> Value<'_> {
     text.map_or(Value::None, |t| Value::Text(Cow::Borrowed(t)))
 }
 
+fn port(port: Option<u16>) -> Value<'static> {
+    port.map_or(Value::None, |port| Value::Number(port.into()))
+}
+
 impl Subject for FlowView {
     const KIND: SubjectKind = SubjectKind::Flow;
 
@@ -87,6 +91,12 @@ impl Subject for FlowView {
             Field::Age => Value::Number(self.age_ms),
             Field::Idle => Value::Number(self.idle_ms),
             Field::Timeout => Value::Number(self.timeout_ms),
+            Field::Nat => Value::Bool(self.nat.is_some()),
+            Field::NatSrc => maybe(self.nat.as_ref().map(|nat| nat.src.as_str())),
+            Field::NatDst => maybe(self.nat.as_ref().map(|nat| nat.dst.as_str())),
+            Field::NatRule => maybe(self.nat.as_ref().map(|nat| nat.rule.as_str())),
+            Field::NatSport => port(self.nat.as_ref().map(|nat| nat.sport)),
+            Field::NatDport => port(self.nat.as_ref().map(|nat| nat.dport)),
             _ => Value::None,
         }
     }

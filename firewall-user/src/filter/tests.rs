@@ -1,5 +1,5 @@
 use super::*;
-use crate::view::{EventView, FlowView, RuleView};
+use crate::view::{EventView, FlowNatView, FlowView, RuleView};
 use proptest::prelude::*;
 
 fn flow() -> FlowView {
@@ -21,6 +21,14 @@ fn flow() -> FlowView {
         bytes: 2_000_000,
         age_ms: 90_000,
         idle_ms: 400,
+        nat: Some(FlowNatView {
+            src: "203.0.113.5".into(),
+            sport: 40_021,
+            dst: "192.0.2.1".into(),
+            dport: 443,
+            rule: "out".into(),
+            kind: "source".into(),
+        }),
         ..FlowView::default()
     }
 }
@@ -55,6 +63,8 @@ fn comparisons_mean_what_they_say() {
         "bytes<=2M",
         "bytes>=2000k",
         "bytes < 2.1M",
+        "nat=yes and nat_src=203.0.113.0/24 and nat_sport=40000-40100",
+        "nat_rule=out and nat_dport=443 and nat_dst!=10.0.0.1",
         "age>1m",
         "age = 1m30s",
         "idle<1s",

@@ -45,8 +45,8 @@ pub(super) fn view(event: &Event, names: &Names, clock: &Clock) -> EventView {
     }
 }
 
-/// The row for a flow that the sweep found idle past its time-out: user space's own event.
-pub(super) fn timed_out(flow: &FlowView, clock: &Clock) -> EventView {
+/// The row for a flow that user space took out of the table: its own event.
+pub(super) fn taken_out(flow: &FlowView, clock: &Clock) -> EventView {
     EventView {
         class: Class::FlowClosed.name().to_owned(),
         seq: None,
@@ -64,7 +64,7 @@ pub(super) fn timed_out(flow: &FlowView, clock: &Clock) -> EventView {
             .to_owned(),
         vlan: flow.vlan,
         verdict: flow.verdict.clone(),
-        reason: Reason::TimedOut.name().to_owned(),
+        reason: flow.ended.clone().unwrap_or_default(),
         rule: flow.rule.clone(),
         tcp_flags: String::new(),
         frame_len: 0,

@@ -1,7 +1,7 @@
 //! The live flow table: events make it quick, scans make it true.
 
-use super::{FlowRecord, clock::Clock, names::Names, text};
-use crate::view::FlowView;
+use super::{FlowRecord, NatTuple, clock::Clock, names::Names, text};
+use crate::view::{FlowNatView, FlowView};
 use firewall_common::{
     abi::{
         event::{Class, Event},
@@ -13,6 +13,7 @@ use firewall_common::{
 };
 use std::{
     collections::{HashMap, VecDeque},
+    net::Ipv4Addr,
     sync::Arc,
 };
 
@@ -51,6 +52,9 @@ impl FlowOrder {
     }
 }
 
+/// Between two scans of the whole table where nothing is known to be missing, nanoseconds.
+const WHOLE_EVERY_NS: u64 = 30_000_000_000;
+
 /// Why a flow ended, where nobody said: its closing event was lost and the table has it no more.
 const GONE: &str = "gone";
 
@@ -63,7 +67,7 @@ struct Live {
     cut: Option<Judgement>,
     /// Version of its last change.
     changed: u64,
-    /// Scans in a row that didn't have it.
+    /// Whole scans in a row that didn't have it.
     missed: u8,
 }
 
@@ -82,6 +86,8 @@ pub struct FlowTable {
     removed_floor: u64,
     ended_kept_ns: u64,
     removals_kept: usize,
+    /// CLOCK_MONOTONIC (ns) of the last whole scan, if it left nothing open.
+    whole_at: Option<u64>,
 }
 
 impl FlowTable {
@@ -96,6 +102,7 @@ impl FlowTable {
             removed_floor: 0,
             ended_kept_ns: ended_kept_ms * 1_000_000,
             removals_kept,
+            whole_at: None,
         }
     }
 
@@ -108,10 +115,18 @@ impl FlowTable {
     }
 
     pub(super) fn event(&mut self, class: Class, event: &Event, clock: &Clock) {
-        if event.flow_id == 0 || matches!(class, Class::Verdict | Class::Log | Class::NatNew) {
+        if event.flow_id == 0 || matches!(class, Class::Verdict | Class::Log) {
             return;
         }
         let id = event.flow_id;
+        if class == Class::NatNew {
+            // Its rule is the translation's: a flow that isn't known yet can't be made of it.
+            if let Some(live) = self.flows.get_mut(&id) {
+                translate(&mut live.record, event);
+                self.touch(id);
+            }
+            return;
+        }
         if !self.flows.contains_key(&id) {
             self.insert(from_event(event, clock));
         }
@@ -146,10 +161,34 @@ impl FlowTable {
         }
     }
 
+    /// Whether the next scan should be of the whole table: none was yet, or the last is long ago, or
+    /// what it missed is to be looked for again.
+    pub(super) fn wants_whole(&self, clock: &Clock) -> bool {
+        self.whole_at.is_none_or(|at| clock.monotonic_ns.saturating_sub(at) >= WHOLE_EVERY_NS)
+    }
+
+    /// Events that say how flows begin and end were lost.
+    pub(super) fn doubt(&mut self) {
+        self.whole_at = None;
+    }
+
+    /// The whole table.
     pub(super) fn scan(&mut self, records: &[FlowRecord], clock: &Clock) {
         for live in self.flows.values_mut() {
             live.missed = live.missed.saturating_add(1);
         }
+        self.changed(records, clock);
+        let missing = || self.flows.iter().filter(|(_, l)| l.missed > 0 && l.ended.is_none());
+        self.whole_at = missing().all(|(_, l)| l.missed >= 2).then_some(clock.monotonic_ns);
+        // Twice, since a flow's event may be a moment quicker than its entry.
+        let gone: Vec<u64> = missing().filter(|(_, l)| l.missed >= 2).map(|(id, _)| *id).collect();
+        for id in gone {
+            self.end(id, GONE, clock);
+        }
+    }
+
+    /// Entries of the table that changed.
+    pub(super) fn changed(&mut self, records: &[FlowRecord], clock: &Clock) {
         for record in records {
             let id = record.flow.id;
             let told_closed = record.flow.bits & bits::TOLD_CLOSED != 0;
@@ -159,7 +198,7 @@ impl FlowTable {
                 None => self.insert(*record),
                 Some(live) => {
                     live.missed = 0;
-                    if differs(&live.record.flow, &record.flow) {
+                    if differs(&live.record, record) {
                         live.record = FlowRecord { ifindex: live.record.ifindex, ..*record };
                         self.touch(id);
                     }
@@ -171,35 +210,25 @@ impl FlowTable {
                 }
             }
         }
-        // Twice, since a walk over a table that others change may miss an entry.
-        let gone: Vec<u64> = self
-            .flows
-            .iter()
-            .filter(|(_, live)| live.missed >= 2 && live.ended.is_none())
-            .map(|(id, _)| *id)
-            .collect();
-        for id in gone {
-            self.end(id, GONE, clock);
-        }
     }
 
-    /// The sweep deleted this one; tells whether its end is news.
-    pub(super) fn swept(&mut self, record: &FlowRecord, clock: &Clock) -> bool {
+    /// User space took this one out, for this reason; tells whether its end is news.
+    pub(super) fn taken_out(&mut self, record: &FlowRecord, reason: Reason, clock: &Clock) -> bool {
         let id = record.flow.id;
         let told_closed = record.flow.bits & bits::TOLD_CLOSED != 0;
         let Some(live) = self.flows.get_mut(&id) else {
             if !told_closed {
                 self.insert(*record);
-                self.end(id, Reason::TimedOut.name(), clock);
+                self.end(id, reason.name(), clock);
             }
             return !told_closed;
         };
-        if differs(&live.record.flow, &record.flow) {
+        if differs(&live.record, record) {
             live.record = FlowRecord { ifindex: live.record.ifindex, ..*record };
             self.touch(id);
         }
         let news = self.flows.get(&id).is_some_and(|live| live.ended.is_none()) && !told_closed;
-        self.end(id, if told_closed { Reason::Closed } else { Reason::TimedOut }.name(), clock);
+        self.end(id, if told_closed { Reason::Closed } else { reason }.name(), clock);
         news
     }
 
@@ -304,18 +333,6 @@ impl FlowTable {
         (total, all.into_iter().map(|live| live.render(names, timeouts, clock)).collect())
     }
 
-    pub(super) fn render(
-        &self,
-        record: &FlowRecord,
-        names: &Names,
-        timeouts: &[u32; TIMEOUTS],
-        clock: &Clock,
-        ended: Option<Reason>,
-    ) -> FlowView {
-        Live { record: *record, ended: ended.map(Reason::name), cut: None, changed: 0, missed: 0 }
-            .render(names, timeouts, clock)
-    }
-
     fn insert(&mut self, record: FlowRecord) {
         let id = record.flow.id;
         self.flows.insert(id, Live { record, ended: None, cut: None, changed: 0, missed: 0 });
@@ -357,12 +374,34 @@ impl FlowTable {
 }
 
 /// Whether people would see a difference (`last` alone can't move without the counters).
-fn differs(old: &Flow, new: &Flow) -> bool {
+fn differs(old: &FlowRecord, new: &FlowRecord) -> bool {
+    if old.nat != new.nat {
+        return true;
+    }
+    let (old, new) = (&old.flow, &new.flow);
     (old.packets, old.reply_packets, old.bytes, old.reply_bytes)
         != (new.packets, new.reply_packets, new.bytes, new.reply_bytes)
         || (old.bits, old.tcp_state, old.if_in, old.if_out)
             != (new.bits, new.tcp_state, new.if_in, new.if_out)
         || (old.judged_in, old.judged_out) != (new.judged_in, new.judged_out)
+}
+
+/// What an event says of a flow's translation.
+fn translate(record: &mut FlowRecord, event: &Event) {
+    let end = |wide: &[u8; 16]| {
+        let [_, _, _, _, a, b, c, d, high, low, ..] = *wide;
+        ([a, b, c, d], u16::from_be_bytes([high, low]))
+    };
+    let ((src, sport), (dst, dport)) = (end(&event.src), end(&event.dst));
+    let icmp = matches!(event.proto, text::ICMP | text::ICMPV6);
+    let dport = if icmp { 0 } else { dport };
+    if (&src[..], sport) != (&record.src[..4], record.sport) {
+        record.flow.bits |= bits::NAT_SOURCE;
+    }
+    if (&dst[..], dport) != (&record.dst[..4], record.dport) {
+        record.flow.bits |= bits::NAT_DESTINATION;
+    }
+    record.nat = Some(NatTuple { src, dst, sport, dport, rule: event.rule });
 }
 
 /// What an event says of a flow that no scan has shown yet.
@@ -394,6 +433,32 @@ fn from_event(event: &Event, clock: &Clock) -> FlowRecord {
         ifindex: event.ifindex,
         nat: None,
         flow,
+    }
+}
+
+/// The row of a flow that isn't in the table.
+pub(super) fn render(
+    record: &FlowRecord,
+    (names, timeouts, clock): (&Names, &[u32; TIMEOUTS], &Clock),
+    ended: Option<Reason>,
+) -> FlowView {
+    Live { record: *record, ended: ended.map(Reason::name), cut: None, changed: 0, missed: 0 }
+        .render(names, timeouts, clock)
+}
+
+fn translated(nat: &NatTuple, flow_bits: u64, names: &Names) -> FlowNatView {
+    FlowNatView {
+        src: Ipv4Addr::from(nat.src).to_string(),
+        sport: nat.sport,
+        dst: Ipv4Addr::from(nat.dst).to_string(),
+        dport: nat.dport,
+        rule: names.rule(nat.rule),
+        kind: match flow_bits & (bits::NAT_SOURCE | bits::NAT_DESTINATION) {
+            bits::NAT_SOURCE => "source",
+            bits::NAT_DESTINATION => "destination",
+            _ => "both",
+        }
+        .to_owned(),
     }
 }
 
@@ -458,6 +523,7 @@ impl Live {
             idle_ms,
             timeout_ms: u64::from(timeout).saturating_sub(idle_ms),
             ended: self.ended.map(str::to_owned),
+            nat: record.nat.as_ref().map(|nat| translated(nat, flow.bits, names)),
         }
     }
 }

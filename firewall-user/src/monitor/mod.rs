@@ -83,6 +83,21 @@ impl Tick {
     }
 }
 
+/// See [`Monitor::lens`].
+#[derive(Clone, Debug)]
+pub struct Lens {
+    names: Names,
+    timeouts: [u32; TIMEOUTS],
+    clock: Clock,
+}
+
+impl Lens {
+    /// The row of a flow that lives, or ended for this reason.
+    pub fn row(&self, record: &FlowRecord, ended: Option<Reason>) -> FlowView {
+        flows::render(record, (&self.names, &self.timeouts, &self.clock), ended)
+    }
+}
+
 /// The model. See the module.
 #[derive(Debug)]
 pub struct Monitor {
@@ -138,25 +153,45 @@ impl Monitor {
         self.push_event(view);
     }
 
+    /// Whether the next scan should be of the whole table. Else those flows do that had a packet since
+    /// the last.
+    pub fn wants_whole(&self) -> bool {
+        self.flows.wants_whole(&self.clock)
+    }
+
+    /// Flows that had a packet since the last scan, read after this turn's events.
+    pub fn changed(&mut self, records: &[FlowRecord]) {
+        self.flows.changed(records, &self.clock);
+    }
+
     /// The whole flow table, read after this turn's events.
     pub fn scan(&mut self, records: &[FlowRecord]) {
         self.flows.scan(records, &self.clock);
     }
 
-    /// Flows that the sweep deleted, with their last figures.
+    /// Flows that the sweep took out, with their last figures.
     pub fn swept(&mut self, expired: &[FlowRecord]) {
-        for record in expired {
-            if self.flows.swept(record, &self.clock) {
-                let flow = self.flows.render(
-                    record,
-                    &self.names,
-                    &self.timeouts,
-                    &self.clock,
-                    Some(Reason::TimedOut),
-                );
-                self.push_event(Arc::new(events::timed_out(&flow, &self.clock)));
+        self.taken_out(expired, Reason::TimedOut);
+    }
+
+    /// Flows that somebody had taken out, with their last figures.
+    pub fn killed(&mut self, flows: &[FlowRecord]) {
+        self.taken_out(flows, Reason::Killed);
+    }
+
+    fn taken_out(&mut self, records: &[FlowRecord], reason: Reason) {
+        for record in records {
+            if self.flows.taken_out(record, reason, &self.clock) {
+                let how = (&self.names, &self.timeouts, &self.clock);
+                let flow = flows::render(record, how, Some(reason));
+                self.push_event(Arc::new(events::taken_out(&flow, &self.clock)));
             }
         }
+    }
+
+    /// What turns records into rows, as it is now: to look at many without holding the model.
+    pub fn lens(&self) -> Lens {
+        Lens { names: self.names.clone(), timeouts: self.timeouts, clock: self.clock }
     }
 
     /// Rule and reason counters, as read now.
@@ -185,6 +220,10 @@ impl Monitor {
     /// Ends the turn and hands out what changed. Call it with the ring drained.
     pub fn finish(&mut self) -> Tick {
         self.tick.losses = self.accounts.settle();
+        let of_flows = [Class::FlowNew, Class::FlowEstablished, Class::FlowClosed, Class::NatNew];
+        if self.tick.losses.iter().any(|loss| of_flows.contains(&loss.class)) {
+            self.flows.doubt();
+        }
         self.tick.flows = self.flows.finish(&self.names, &self.timeouts, &self.clock);
         std::mem::take(&mut self.tick)
     }

@@ -282,3 +282,86 @@ fn the_first_flows_of_an_order() {
     assert_eq!(ids(FlowOrder::Last, false, 1), "4");
     assert_eq!(ids(FlowOrder::First, false, 0), "");
 }
+
+#[test]
+fn between_whole_scans_only_what_changed_is_looked_at() {
+    let mut monitor = model();
+    assert!(monitor.wants_whole(), "nothing was seen yet");
+    turn(&mut monitor, 1_000, |m| m.scan(&[record(1, 0, 3, 900)]));
+    assert!(!monitor.wants_whole());
+    // Two looks at what changed don't have it: it had no packet, that is all.
+    for ms in [2_000, 3_000, 4_000] {
+        turn(&mut monitor, ms, |m| m.changed(&[]));
+    }
+    assert_eq!(monitor.live_flows(), 1);
+    let tick = turn(&mut monitor, 5_000, |m| m.changed(&[record(2, 0, 3, 4_900)]));
+    assert_eq!(tick.flows.expect("it grew").upsert[0].packets, 2);
+    // A whole one misses it, is repeated a second later, and then it is gone.
+    turn(&mut monitor, 31_001, |_| {});
+    assert!(monitor.wants_whole());
+    turn(&mut monitor, 31_020, |m| m.scan(&[]));
+    assert_eq!((monitor.live_flows(), monitor.wants_whole()), (1, true));
+    let tick = turn(&mut monitor, 32_020, |m| m.scan(&[]));
+    assert_eq!(tick.flows.expect("it went").upsert[0].ended.as_deref(), Some("gone"));
+    assert_eq!((monitor.live_flows(), monitor.wants_whole()), (0, false));
+}
+
+#[test]
+fn lost_events_of_flows_ask_for_a_whole_scan() {
+    for (class, asked) in [(Class::FlowClosed, true), (Class::Verdict, false)] {
+        let mut monitor = model();
+        let counted = |produced| {
+            let mut input = CounterInput::default();
+            input.events[usize::from(class.raw())].produced = produced;
+            input
+        };
+        turn(&mut monitor, 1_000, |m| {
+            m.counters(&counted(0));
+            m.scan(&[]);
+        });
+        // One is produced and never comes; a gap counts at the second settling after it is noticed.
+        for ms in [2_000, 2_020, 2_040] {
+            turn(&mut monitor, ms, |m| m.counters(&counted(1)));
+        }
+        assert_eq!(monitor.wants_whole(), asked, "{class:?}");
+    }
+}
+
+#[test]
+fn a_killed_flow_ends_with_an_event() {
+    let mut monitor = model();
+    turn(&mut monitor, 1_000, |m| m.scan(&[record(1, 0, 3, 900)]));
+    let tick = turn(&mut monitor, 1_020, |m| m.killed(&[record(4, 0, 3, 1_010)]));
+    let told = &tick.events[0];
+    assert_eq!((told.class.as_str(), told.reason.as_str(), told.packets), ("closed", "killed", 4));
+    assert_eq!(tick.flows.expect("it went").upsert[0].ended.as_deref(), Some("killed"));
+}
+
+#[test]
+fn a_translation_shows_with_its_event_and_with_the_table() {
+    let mut monitor = model();
+    let mut nat = event(Class::NatNew, 0, 11);
+    nat.src[4..10].copy_from_slice(&[203, 0, 113, 5, 0x9c, 0x40]);
+    nat.dst[4..10].copy_from_slice(&[10, 0, 0, 2, 0, 80]);
+    let tick = turn(&mut monitor, 10, |m| m.event(&nat));
+    assert!(tick.flows.is_none(), "of the flow itself it says too little");
+    let tick = turn(&mut monitor, 20, |m| {
+        m.event(&event(Class::FlowNew, 0, 10));
+        m.event(&nat);
+    });
+    let shown = tick.flows.expect("a new flow").upsert[0].nat.clone().expect("translated");
+    assert_eq!((shown.src.as_str(), shown.sport, shown.dport), ("203.0.113.5", 40_000, 80));
+    assert_eq!((shown.kind.as_str(), shown.rule.as_str()), ("source", "web"));
+    let mut seen = record(1, 0, 1, 30);
+    seen.nat = Some(NatTuple {
+        src: [203, 0, 113, 5],
+        dst: [10, 0, 0, 9],
+        sport: 40_000,
+        dport: 8080,
+        rule: SLOT_FIRST,
+    });
+    seen.flow.bits |= bits::NAT_SOURCE | bits::NAT_DESTINATION;
+    let tick = turn(&mut monitor, 1_000, |m| m.scan(&[seen]));
+    let shown = tick.flows.expect("it changed").upsert[0].nat.clone().expect("translated");
+    assert_eq!((shown.dst.as_str(), shown.kind.as_str()), ("10.0.0.9", "both"));
+}

@@ -2,11 +2,11 @@
 
 use super::{auth::Identity, error::ApiError, nat, query, query::Query, ws::hub::Hub};
 use crate::{
-    daemon::control::{Change, ChangeOptions, Control, ControlError, Place},
+    daemon::control::{Change, ChangeOptions, Control, ControlError, Kill, Killed, Place},
     monitor::Monitor,
     netfilter::{Netfilter, Shown},
     store::{History, Origin, now_ms},
-    view::{EventView, FlowView, NatWhoView, RuleView},
+    view::{EventView, FlowView, KilledView, NatWhoView, RuleView},
 };
 use axum::http::StatusCode;
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
@@ -14,11 +14,12 @@ use serde_json::{Value, json};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// All verbs, as in `hello.capabilities`.
-pub const VERBS: [&str; 17] = [
+pub const VERBS: [&str; 18] = [
     "status",
     "stats",
     "rules",
     "flows",
+    "flows.kill",
     "events",
     "policy",
     "policy.check",
@@ -37,6 +38,16 @@ pub const VERBS: [&str; 17] = [
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Nothing {}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct KillArgs {
+    filter: String,
+    #[serde(default)]
+    dry_run: bool,
+    #[serde(default)]
+    limit: Option<usize>,
+}
 
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -159,6 +170,7 @@ impl Api {
             }
             "rules" => self.rules(&parse(args)?),
             "flows" => self.flows(&parse(args)?),
+            "flows.kill" => self.kill(parse(args)?).await,
             "events" => self.events(&parse(args)?),
             "netfilter.flows" => self.netfilter_flows(&parse(args)?).await,
             "netfilter.accounts" => {
@@ -271,6 +283,22 @@ impl Api {
         let total = rows.len();
         rows.truncate(query.limit());
         Ok(json!({"total": total, "rows": rows}))
+    }
+
+    async fn kill(&self, args: KillArgs) -> Result<Value, ApiError> {
+        let KillArgs { filter, dry_run, limit } = args;
+        let Some(filter) = query::filter::<FlowView>(&filter)? else {
+            return Err(ApiError::bad_request(
+                "an empty filter would take out every flow; say so: `family in (4, 6)`",
+            ));
+        };
+        let text = filter.text().to_owned();
+        let limit = Query { limit, ..Query::default() }.limit();
+        let Killed { total, rows } = self.control.kill(Kill { filter, dry_run, limit }).await?;
+        if !dry_run {
+            log::info!("{total} flows killed: {text}");
+        }
+        done(KilledView { dry_run, total: total as u64, rows })
     }
 
     fn events(&self, query: &Query) -> Result<Value, ApiError> {

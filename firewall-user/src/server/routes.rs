@@ -100,6 +100,7 @@ pub fn router(server: Arc<Server>) -> Router {
         .route("/api/v1/stats", get_verb("stats"))
         .route("/api/v1/rules", get_verb("rules").merge(post_verb("rule.add")))
         .route("/api/v1/flows", get_verb("flows"))
+        .route("/api/v1/flows/kill", post_verb("flows.kill"))
         .route("/api/v1/events", get_verb("events"))
         .route("/api/v1/netfilter/flows", get_verb("netfilter.flows"))
         .route("/api/v1/netfilter/accounts", get_verb("netfilter.accounts"))

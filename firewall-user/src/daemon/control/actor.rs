@@ -1,13 +1,15 @@
-//! The one thread that owns the gate: drains the ring every 20 ms, sweeps and reads the tables every
-//! second, and does in between what others ask for.
+//! The one thread that owns the gate: drains the ring every 20 ms, sweeps a part of the flow table four
+//! times a second, reads what changed in the tables every second, and does in between what others ask
+//! for.
 
 use super::gate::{Gate, GateError};
 use crate::{
-    monitor::{Monitor, RuleInfo, Tick},
+    filter::Filter,
+    monitor::{FlowRecord, Monitor, RuleInfo, Tick},
     policy::{Compiled, Slots},
-    view::IfaceView,
+    view::{FlowView, IfaceView},
 };
-use firewall_common::abi::{event::Event, table::TIMEOUTS};
+use firewall_common::abi::{event::Event, reason::Reason, table::TIMEOUTS};
 use std::{
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
@@ -22,6 +24,12 @@ use tokio::sync::oneshot;
 const TURN: Duration = Duration::from_millis(20);
 /// Between two looks at flows and counters.
 const SCAN: Duration = Duration::from_secs(1);
+/// Between two sweeps of a part of the table.
+const SWEEP: Duration = Duration::from_millis(250);
+/// Parts of the table: a flow past its time-out is seen within two seconds.
+const SWEEP_PARTS: usize = 8;
+/// Ticks that another CPU's clock may be behind ours.
+const TICKS_APART: u64 = 2;
 /// Between looks that somebody asked for there are so many times the length of a look: large tables
 /// mustn't keep the thread from the ring.
 const REST: u32 = 4;
@@ -36,6 +44,26 @@ pub struct Install {
     pub generation: u32,
     /// Rules for people, the defaults last.
     pub rules: Vec<RuleInfo>,
+}
+
+/// Flows to be taken out.
+#[derive(Clone, Debug)]
+pub struct Kill {
+    /// Which.
+    pub filter: Filter,
+    /// Only look.
+    pub dry_run: bool,
+    /// Rows wanted.
+    pub limit: usize,
+}
+
+/// Flows that were taken out, or would be.
+#[derive(Clone, Debug)]
+pub struct Killed {
+    /// How many.
+    pub total: usize,
+    /// The first of them.
+    pub rows: Vec<FlowView>,
 }
 
 /// What is known of the gate at a moment.
@@ -63,6 +91,8 @@ pub enum Job {
     Attach(String, &'static str, oneshot::Sender<Result<(), GateError>>),
     /// Filter one less.
     Detach(String, oneshot::Sender<Result<(), GateError>>),
+    /// Take flows out.
+    Kill(Kill, oneshot::Sender<Result<Killed, GateError>>),
     /// Set counters to zero.
     ResetCounters(oneshot::Sender<Result<(), GateError>>),
     /// Look at flows and counters now, and say when it's done.
@@ -81,6 +111,9 @@ pub struct Actor {
     beat: Arc<AtomicU64>,
     started: Instant,
     next_scan: Instant,
+    next_sweep: Instant,
+    /// Tick before the last look at flows.
+    seen: u64,
     /// No look at flows and counters before this.
     rested: Instant,
     /// Who waits for one.
@@ -107,6 +140,8 @@ impl Actor {
             beat,
             started,
             next_scan: started,
+            next_sweep: started,
+            seen: 0,
             rested: started,
             waiting: Vec::new(),
             events: Vec::new(),
@@ -156,9 +191,17 @@ impl Actor {
         self.gate.drain(&mut |event| events.push(*event));
         let scan = now >= self.next_scan;
         // Everything is read before the model is locked: whoever reads it doesn't wait for the kernel.
+        let swept = (now >= self.next_sweep).then(|| {
+            self.next_sweep = now + SWEEP;
+            self.gate.sweep(SWEEP_PARTS)
+        });
+        let whole = scan && lock(&self.monitor).wants_whole();
         let read = scan.then(|| {
             self.next_scan = now + SCAN;
-            (self.gate.sweep(), self.gate.flows(), self.gate.counters())
+            self.gate.follow();
+            let since = (!whole).then_some(self.seen.saturating_sub(TICKS_APART));
+            self.seen = self.gate.clock().ticks;
+            (self.gate.flows(since), self.gate.counters())
         });
         if scan {
             self.rested = Instant::now() + now.elapsed() * REST;
@@ -170,17 +213,19 @@ impl Actor {
         for event in &self.events {
             monitor.event(event);
         }
-        if let Some((swept, flows, counters)) = read {
+        match swept {
+            Some(Ok(expired)) => monitor.swept(&expired),
+            Some(Err(error)) => trouble = Some(error.to_string()),
+            None => {}
+        }
+        if let Some((flows, counters)) = read {
             // An interface that went and came back has another index.
             for iface in self.gate.interfaces() {
                 monitor.names_mut().set_iface_index(iface.ifindex, &iface.name);
             }
-            match swept {
-                Ok(expired) => monitor.swept(&expired),
-                Err(error) => trouble = Some(error.to_string()),
-            }
             match flows {
-                Ok(flows) => monitor.scan(&flows),
+                Ok(flows) if whole => monitor.scan(&flows),
+                Ok(flows) => monitor.changed(&flows),
                 Err(error) => trouble = Some(error.to_string()),
             }
             match counters {
@@ -228,6 +273,9 @@ impl Actor {
             Job::Detach(name, answer) => {
                 let _ = answer.send(self.gate.detach(&name));
             }
+            Job::Kill(kill, answer) => {
+                let _ = answer.send(self.kill(&kill));
+            }
             Job::ResetCounters(answer) => {
                 let result = self.gate.reset_counters();
                 if result.is_ok() {
@@ -251,6 +299,27 @@ impl Actor {
             }
             Job::Stop => {}
         }
+    }
+
+    fn kill(&mut self, kill: &Kill) -> Result<Killed, GateError> {
+        // Seen through a copy of what rows are made with: whoever reads the model doesn't wait.
+        let lens = {
+            let mut monitor = lock(&self.monitor);
+            monitor.calibrate(self.gate.clock());
+            monitor.lens()
+        };
+        let mut matches = |record: &FlowRecord| kill.filter.matches(&lens.row(record, None));
+        let (flows, ended) = if kill.dry_run {
+            let mut flows = self.gate.flows(None)?;
+            flows.retain(&mut matches);
+            (flows, None)
+        } else {
+            let flows = self.gate.kill(&mut matches)?;
+            lock(&self.monitor).killed(&flows);
+            (flows, Some(Reason::Killed))
+        };
+        let rows = flows.iter().take(kill.limit).map(|flow| lens.row(flow, ended)).collect();
+        Ok(Killed { total: flows.len(), rows })
     }
 
     fn tell_names(&self) {

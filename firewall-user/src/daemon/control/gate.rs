@@ -47,16 +47,26 @@ pub trait Gate: Send {
     fn detach(&mut self, name: &str) -> Result<(), GateError>;
     /// The interfaces that take part.
     fn interfaces(&self) -> Vec<IfaceView>;
-    /// The whole flow table.
+    /// The flows with a packet at or after tick `since`; without it, all of them.
     ///
     /// # Errors
     /// The kernel refused.
-    fn flows(&self) -> Result<Vec<FlowRecord>, GateError>;
-    /// Deletes flows past their time-out; returns them.
+    fn flows(&self, since: Option<u64>) -> Result<Vec<FlowRecord>, GateError>;
+    /// Takes flows past their time-out out of the next of `parts` parts of the table; returns them.
     ///
     /// # Errors
     /// The kernel refused.
-    fn sweep(&mut self) -> Result<Vec<FlowRecord>, GateError>;
+    fn sweep(&mut self, parts: usize) -> Result<Vec<FlowRecord>, GateError>;
+    /// Takes out the flows that `choose` says; returns them.
+    ///
+    /// # Errors
+    /// The kernel refused.
+    fn kill(
+        &mut self,
+        choose: &mut dyn FnMut(&FlowRecord) -> bool,
+    ) -> Result<Vec<FlowRecord>, GateError>;
+    /// Follows interfaces that went and came back.
+    fn follow(&mut self);
     /// All counters.
     ///
     /// # Errors

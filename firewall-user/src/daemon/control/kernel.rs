@@ -71,15 +71,28 @@ impl Gate for Datapath {
         Datapath::interfaces(self)
     }
 
-    fn flows(&self) -> Result<Vec<FlowRecord>, GateError> {
-        Ok(Datapath::flows(self)?)
+    fn flows(&self, since: Option<u64>) -> Result<Vec<FlowRecord>, GateError> {
+        Ok(match since {
+            Some(tick) => self.flows_since(tick)?,
+            None => Datapath::flows(self)?,
+        })
     }
 
-    fn sweep(&mut self) -> Result<Vec<FlowRecord>, GateError> {
+    fn sweep(&mut self, parts: usize) -> Result<Vec<FlowRecord>, GateError> {
+        Ok(self.sweep_on(parts)?)
+    }
+
+    fn kill(
+        &mut self,
+        choose: &mut dyn FnMut(&FlowRecord) -> bool,
+    ) -> Result<Vec<FlowRecord>, GateError> {
+        Ok(Datapath::kill(self, choose)?)
+    }
+
+    fn follow(&mut self) {
         for change in self.follow_interfaces() {
             log::warn!("{change}");
         }
-        Ok(Datapath::sweep(self)?.0)
     }
 
     fn counters(&self) -> Result<CounterInput, GateError> {

@@ -11,7 +11,7 @@ mod persist;
 mod scene;
 mod types;
 
-pub use actor::{Actor, GateFacts, Job};
+pub use actor::{Actor, GateFacts, Job, Kill, Killed};
 pub use gate::{Gate, GateError};
 pub use persist::LastGood;
 pub use scene::CheckScene;
@@ -305,6 +305,14 @@ impl Control {
         desk.trouble = None;
         self.remember(&desk, &gate);
         Ok(desk.generation)
+    }
+
+    /// Takes flows out of the table; their next packets are judged as new ones.
+    ///
+    /// # Errors
+    /// The kernel refused.
+    pub async fn kill(&self, kill: Kill) -> Result<Killed, ControlError> {
+        Ok(self.ask(|answer| Job::Kill(kill, answer)).await??)
     }
 
     /// Sets all counters to zero.

@@ -2,7 +2,7 @@
 
 use super::support::{Socket, bearer, call, request};
 use crate::{
-    daemon::testing::{TOKEN, TestDaemon},
+    daemon::testing::{Kernel, TOKEN, TestDaemon},
     server::{
         client::{Client, ClientError},
         listen::{ListenError, bind_tcp},
@@ -290,4 +290,41 @@ async fn only_loopback_is_listened_on() {
         assert!(error.to_string().contains("only loopback"), "{error}");
     }
     assert!(bind_tcp("127.0.0.1:0".parse().expect("an address")).await.is_ok());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn flows_are_killed_by_filter() {
+    let daemon = TestDaemon::start(POLICY).await;
+    daemon.kernel().flows = (1..=5).map(|id| Kernel::flow(id, 10)).collect();
+    let kill = async |body: Value| {
+        let answer = call(&daemon, Method::POST, "/api/v1/flows/kill", Some(body)).await;
+        (answer.status, answer.body)
+    };
+    for filter in ["", "  "] {
+        let (status, body) = kill(json!({"filter": filter})).await;
+        assert_eq!(
+            (status, &body["error"]["code"]),
+            (StatusCode::BAD_REQUEST, &json!("bad-request"))
+        );
+    }
+    let (status, body) = kill(json!({"filter": "hits=1"})).await;
+    assert_eq!((status, &body["error"]["code"]), (StatusCode::BAD_REQUEST, &json!("bad-filter")));
+    assert_eq!(daemon.kernel().flows.len(), 5);
+
+    let (status, body) = kill(json!({"filter": "sport>3", "dry_run": true, "limit": 1})).await;
+    assert_eq!(
+        (status, &body["total"], &body["dry_run"]),
+        (StatusCode::OK, &json!(2), &json!(true))
+    );
+    assert_eq!((&body["rows"][0]["sport"], &body["rows"][1]), (&json!(4), &Value::Null));
+    assert_eq!((&body["rows"][0]["ended"], daemon.kernel().flows.len()), (&Value::Null, 5));
+
+    let (_, body) = kill(json!({"filter": "sport>3"})).await;
+    assert_eq!((&body["total"], &body["rows"][1]["ended"]), (&json!(2), &json!("killed")));
+    assert_eq!(daemon.kernel().flows.len(), 3);
+    let path = "/api/v1/events?filter=reason=killed";
+    let told = call(&daemon, Method::GET, path, None).await.body;
+    let told: Vec<_> =
+        told["rows"].as_array().into_iter().flatten().map(|row| row["sport"].clone()).collect();
+    assert_eq!(told, [json!(4), json!(5)]);
 }

@@ -1,0 +1,66 @@
+//! Looking at flows, and taking them out.
+
+use super::{
+    Datapath, DatapathError, clock,
+    table::{Going, Part, Which},
+};
+use crate::monitor::FlowRecord;
+
+impl Datapath {
+    fn ticks(&self) -> Result<u64, DatapathError> {
+        Ok(clock::read(&self.ebpf, &self.clock)?.ticks)
+    }
+
+    /// The whole flow table.
+    ///
+    /// # Errors
+    /// The kernel's clock couldn't be read.
+    pub fn flows(&self) -> Result<Vec<FlowRecord>, DatapathError> {
+        Ok(self.flows.flows(Which::All, self.ticks()?))
+    }
+
+    /// The flows with a packet at or after tick `since`.
+    ///
+    /// # Errors
+    /// The kernel's clock couldn't be read.
+    pub fn flows_since(&self, since: u64) -> Result<Vec<FlowRecord>, DatapathError> {
+        Ok(self.flows.flows(Which::Since(since), self.ticks()?))
+    }
+
+    /// Takes out flows past their time-out; those, and how many live on.
+    ///
+    /// # Errors
+    /// The kernel refused to wait for a grace period.
+    pub fn sweep(&mut self) -> Result<(Vec<FlowRecord>, u64), DatapathError> {
+        if self.generation() == 0 {
+            return Ok((Vec::new(), 0));
+        }
+        let now = self.ticks()?;
+        let swept = self.flows.sweep(&self.timeouts, now)?;
+        Ok((swept.ended, swept.live))
+    }
+
+    /// As [`Self::sweep`], in the next of `parts` parts of the tables: as many calls see all of them.
+    ///
+    /// # Errors
+    /// The kernel refused to wait for a grace period.
+    pub fn sweep_on(&mut self, parts: usize) -> Result<Vec<FlowRecord>, DatapathError> {
+        if self.generation() == 0 {
+            return Ok(Vec::new());
+        }
+        let now = self.ticks()?;
+        Ok(self.flows.sweep_on(&self.timeouts, parts, now)?.ended)
+    }
+
+    /// Takes out the flows that `choose` says; those, with their last totals.
+    ///
+    /// # Errors
+    /// The kernel refused to wait for a grace period.
+    pub fn kill(
+        &mut self,
+        choose: &mut dyn FnMut(&FlowRecord) -> bool,
+    ) -> Result<Vec<FlowRecord>, DatapathError> {
+        let now = self.ticks()?;
+        Ok(self.flows.take_out(Going::Chosen(choose), Part::WHOLE, now)?.ended)
+    }
+}
