@@ -21,7 +21,7 @@ use firewall_common::abi::table::{
 };
 use firewall_user::policy::{self, Slots};
 use std::collections::BTreeMap;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr};
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU32, Ordering::SeqCst};
 
@@ -183,6 +183,17 @@ impl Kernel {
     /// Index of one of [`INTERFACES`].
     pub fn ifindex(&self, interface: usize) -> u32 {
         self.ifindexes[interface]
+    }
+
+    /// Gives interface number `interface` a first address, which masquerading and redirecting use.
+    ///
+    /// # Panics
+    /// Where the map can't be written.
+    pub fn set_address(&mut self, interface: usize, address: Ipv4Addr) {
+        let slot = self.slots.iface(INTERFACES[interface]).map_or(0, u32::from);
+        let iface = Iface { slot, address: address.octets(), ..Iface::default() };
+        let index = self.ifindexes[interface];
+        self.array::<Iface>("IFACES").set(index, iface, 0).expect("writing IFACES");
     }
 
     /// The namespace with the interfaces.
