@@ -135,8 +135,8 @@ fn changed(sum: u16, old: &[u8], new: &[u8]) -> u16 {
 }
 
 /// Writes one end of one packet, with its own checksums.
-fn write(bytes: &mut Vec<u8>, ip: usize, v6: bool, plan: &Plan) {
-    let before = bytes.clone();
+fn write(bytes: &mut [u8], ip: usize, v6: bool, plan: &Plan) {
+    let before = bytes.to_vec();
     let at = layout(&before, ip, v6);
     let (address_at, len) = at.address(plan.source);
     let octets = match plan.address {
