@@ -12,8 +12,8 @@ use firewall_common::{
         reason::Reason,
         table::{
             ACTION_LOG, Direction, MAX_CONTINUES, MAX_ROWS, MAX_RULES, RuleAction, RuleTable,
-            SLOT_DEFAULT_IN, SLOT_DEFAULT_OUT, STATES, State, V4_LEAVES, V4_POINTER, V4Map, V6_BOUNDS,
-            V6Map, Verdict, WORDS,
+            SLOT_DEFAULT_IN, SLOT_DEFAULT_OUT, STATES, State, V4_LEAVES, V4_POINTER, V4Map,
+            V6_BOUNDS, V6Map, Verdict, WORDS,
         },
     },
     wire::{icmp, transport},
@@ -181,7 +181,7 @@ fn meet(table: &RuleTable, index: usize, work: &Work) -> RuleAction {
     if action.flags & ACTION_LOG != 0 {
         let verdict = decided(action);
         let told = Told { class: Class::Log, verdict, reason: Reason::Rule, reply: false };
-        events::emit_sampled(work, told, action.slot, &table.settings);
+        events::emit_sampled(told, action.slot, &table.settings);
     }
     action
 }
@@ -271,7 +271,8 @@ fn look_up(table: &RuleTable, query: Query, work: &mut Work) {
 #[inline(never)]
 pub extern "C" fn sluice_classify(generation: u32, query: u64) -> u64 {
     let (Some(table), Some(work)) = (TABLES.get_ptr(generation & 1), WORK.get_ptr_mut(0)) else {
-        return Match { verdict: Verdict::Allow, reason: Reason::Default, slot: 0, flags: 0 }.pack();
+        return Match { verdict: Verdict::Allow, reason: Reason::Default, slot: 0, flags: 0 }
+            .pack();
     };
     // SAFETY: live map values; the table isn't written while its generation is live, the work is this
     // CPU's own.

@@ -7,7 +7,7 @@ use firewall_common::{
         event::Class,
         flow::{Flow, Judgement, Key4, Key6, bits},
         reason::Reason,
-        table::{Direction, RuleTable, SETTING_EVICT_HALF_OPEN, SLOT_NONE, Verdict},
+        table::{Direction, SETTING_EVICT_HALF_OPEN, SLOT_NONE, Verdict},
     },
     flow::{
         hash::{hash4, hash6, source4, source6},
@@ -20,8 +20,8 @@ use firewall_common::{
 
 use crate::{
     atomic, counters,
-    events::{self, Told},
-    maps::{FLOW_IDS, SOURCES, TABLE_COUNTERS},
+    events::{self, About, Told},
+    maps::{FLOW_IDS, SOURCES, TABLE_COUNTERS, TABLES, WORK},
     nat,
     table::{self, Claim, Terms, V4, V6},
     work::Work,
@@ -42,8 +42,18 @@ pub union Key {
 pub struct Hit {
     /// Slot in its family's table.
     pub slot: u32,
-    /// The record.
+    /// The record; null: there is none.
     pub flow: *mut Flow,
+}
+
+impl Hit {
+    /// Whether there is a flow.
+    #[inline(always)]
+    pub fn is_some(self) -> bool {
+        !self.flow.is_null()
+    }
+    /// No flow.
+    pub const NONE: Self = Self { slot: 0, flow: core::ptr::null_mut() };
 }
 
 impl Key {
@@ -58,31 +68,61 @@ impl Key {
     pub fn hash(&self, family: u8, control: &Control) -> u64 {
         // SAFETY: `set` wrote the member of this family.
         unsafe {
-            if family == 4 {
-                hash4(&self.v4, control.seed)
-            } else {
-                hash6(&self.v6, control.seed)
-            }
+            if family == 4 { hash4(&self.v4, control.seed) } else { hash6(&self.v6, control.seed) }
         }
+    }
+    /// The flow of a family's table, if it is there.
+    #[inline(always)]
+    pub fn find_in<F: Family>(&self, hash: u64, control: &Control) -> Hit {
+        let mut slot = 0;
+        let flow = table::find::<F>(control, F::key(self), hash, &mut slot).cast::<Flow>();
+        Hit { slot, flow }
     }
     /// The flow, if it is in the table.
     #[inline(always)]
-    pub fn find(&self, family: u8, hash: u64, control: &Control) -> Option<Hit> {
+    pub fn find(&self, family: u8, hash: u64, control: &Control) -> Hit {
+        let mut slot = 0;
         // SAFETY: `set` wrote the member of this family. A flow is the first member of its record.
-        unsafe {
+        let flow = unsafe {
             if family == 4 {
-                let found = table::find::<V4>(control, &self.v4, hash)?;
-                Some(Hit { slot: found.slot, flow: found.record.cast() })
+                table::find::<V4>(control, &self.v4, hash, &mut slot).cast::<Flow>()
             } else {
-                let found = table::find::<V6>(control, &self.v6, hash)?;
-                Some(Hit { slot: found.slot, flow: found.record.cast() })
+                table::find::<V6>(control, &self.v6, hash, &mut slot).cast::<Flow>()
             }
-        }
+        };
+        Hit { slot, flow }
+    }
+}
+
+/// A table of flows.
+pub trait Family: table::Table {
+    /// 4 or 6.
+    const FAMILY: u8;
+    /// The key, which must be of this family.
+    fn key(key: &Key) -> &Self::Key;
+}
+
+impl Family for V4 {
+    const FAMILY: u8 = 4;
+    #[inline(always)]
+    fn key(key: &Key) -> &Key4 {
+        // SAFETY: any bytes are a key.
+        unsafe { &key.v4 }
+    }
+}
+
+impl Family for V6 {
+    const FAMILY: u8 = 6;
+    #[inline(always)]
+    fn key(key: &Key) -> &Key6 {
+        // SAFETY: any bytes are a key.
+        unsafe { &key.v6 }
     }
 }
 
 /// What became of an attempt to enter a flow.
 #[derive(Clone, Copy, PartialEq, Eq)]
+#[repr(u32)]
 pub enum Entered {
     /// It is in the table (made by us, or by another CPU a moment ago: then this packet is counted
     /// on that record).
@@ -114,13 +154,30 @@ pub fn counts_here(flow: *mut Flow, flow_bits: u64, reply: bool, direction: Dire
 /// Whether a TCP segment fits its flow's windows, which are stepped on. Not asked of fragments, whose
 /// length isn't the segment's.
 #[inline(always)]
-pub fn fits(flow: *mut Flow, flow_bits: u64, reply: bool, enforce: bool, work: &Work) -> bool {
+pub fn fits(slot: u32, reply: bool, family: u8) -> bool {
+    sluice_fits(slot, u32::from(reply), u32::from(family)) != 0
+}
+
+/// See [`fits`]. A global function: its many ways are verified once, and not once for each way that
+/// leads here.
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub extern "C" fn sluice_fits(slot: u32, reply: u32, family: u32) -> u32 {
+    let Some(work) = WORK.get_ptr(0) else { return 1 };
+    // SAFETY: this CPU's own entry; programs of one CPU don't nest.
+    let work = unsafe { &*work };
+    let record = if family == 4 {
+        <V4 as table::Table>::record(slot).map(|record| record.cast::<Flow>())
+    } else {
+        <V6 as table::Table>::record(slot).map(|record| record.cast::<Flow>())
+    };
+    let Some(flow) = record else { return 1 };
     let f = &work.facts;
     let segment = segment(f);
-    let end = usize::from(reply);
+    let end = reply as usize & 1;
     // SAFETY: a live map value; races as `abi::flow::Flow` allows.
-    let (mut scales, state) = unsafe { ((*flow).scales, TcpState::from_raw((*flow).tcp_state)) };
-    let mut flow_bits = flow_bits;
+    let (mut scales, state, mut flow_bits) =
+        unsafe { ((*flow).scales, TcpState::from_raw((*flow).tcp_state), (*flow).bits) };
     if f.tcp_flags & transport::SYN != 0 && state.is_handshake() {
         let (with, set) = window::note_options(scales, end, &work.options);
         if set & !flow_bits != 0 || with != scales {
@@ -132,10 +189,10 @@ pub fn fits(flow: *mut Flow, flow_bits: u64, reply: bool, enforce: bool, work: &
         }
         (scales, flow_bits) = (with, flow_bits | set);
     }
-    let known = window::Known { bits: flow_bits, scales, state, enforce };
+    let known = window::Known { bits: flow_bits, scales, state, enforce: true };
     // SAFETY: as above; nobody else holds a reference to the windows while this CPU works on them, and
     // another CPU's words are taken as they come.
-    window::fits(unsafe { &mut (*flow).windows }, end, &segment, known)
+    u32::from(window::fits(unsafe { &mut (*flow).windows }, end, &segment, known))
 }
 
 #[inline(always)]
@@ -209,7 +266,7 @@ pub fn advance(hit: Hit, step: Step, stream_after: u32, work: &Work) {
             unsafe { (*flow).tcp_state = after as u8 };
             if after.is_over() && !before.is_over() {
                 let reason = if after == TcpState::Reset { Reason::Reset } else { Reason::Closed };
-                tell_closed(flow, reply, (Verdict::Allow, reason, step.slot), work);
+                tell_closed(hit, reply, (Verdict::Allow, reason, step.slot));
             }
         }
     } else if flow_bits & (bits::SEEN_REPLY | bits::STREAM) == bits::SEEN_REPLY {
@@ -231,45 +288,72 @@ pub fn advance(hit: Hit, step: Step, stream_after: u32, work: &Work) {
             reason: Reason::Established,
             reply,
         };
-        events::emit(work, told, step.slot, flow);
+        events::emit(told, step.slot, About::Flow(hit.slot));
     }
 }
 
 /// Tells a flow's end, once.
 #[inline(always)]
-fn tell_closed(flow: *mut Flow, reply: bool, why: (Verdict, Reason, u16), work: &Work) {
-    if events::first_to(flow, bits::TOLD_CLOSED) {
+fn tell_closed(hit: Hit, reply: bool, why: (Verdict, Reason, u16)) {
+    if events::first_to(hit.flow, bits::TOLD_CLOSED) {
         let (verdict, reason, slot) = why;
         let told = Told { class: Class::FlowClosed, verdict, reason, reply };
-        events::emit(work, told, slot, flow);
+        events::emit(told, slot, About::Flow(hit.slot));
     }
 }
 
 /// Takes a flow out of the table and tells why.
 #[inline(always)]
-pub fn end(hit: Hit, reply: bool, why: (Verdict, Reason, u16), work: &mut Work) {
-    tell_closed(hit.flow, reply, why, work);
+pub fn end(hit: Hit, reply: bool, why: (Verdict, Reason, u16)) {
+    let (verdict, reason, rule) = why;
+    let why = verdict as u32 | (reason as u32) << 8 | u32::from(rule) << 16;
+    sluice_end(hit.slot, u32::from(reply), why);
+}
+
+/// See [`end`]. A global function: flows end rarely.
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub extern "C" fn sluice_end(slot: u32, reply: u32, why: u32) -> u32 {
+    let Some(work) = WORK.get_ptr_mut(0) else { return 0 };
+    // SAFETY: this CPU's own entry; programs of one CPU don't nest.
+    let work = unsafe { &mut *work };
+    let flow = if work.facts.family == 4 {
+        <V4 as table::Table>::record(slot).map(|record| record.cast::<Flow>())
+    } else {
+        <V6 as table::Table>::record(slot).map(|record| record.cast::<Flow>())
+    };
+    let Some(flow) = flow else { return 0 };
+    if events::first_to(flow, bits::TOLD_CLOSED) {
+        let told = Class::FlowClosed as u32 | (why & 0xffff) << 8 | reply << 24;
+        events::sluice_tell(told, why >> 16, 2, slot);
+    }
     let now = work.now as u32;
     let ours = if work.facts.family == 4 {
-        table::remove::<V4>(hit.slot, now)
+        table::remove::<V4>(slot, now)
     } else {
-        table::remove::<V6>(hit.slot, now)
+        table::remove::<V6>(slot, now)
     };
     if ours {
-        leave(hit.slot, work);
+        sluice_leave(slot);
     }
+    0
 }
 
 /// What a flow that was taken out leaves behind: its source's count, its translation. Out of line: flows
 /// end rarely.
+#[unsafe(no_mangle)]
 #[inline(never)]
-fn leave(slot: u32, work: &Work) {
+pub extern "C" fn sluice_leave(slot: u32) -> u32 {
+    let Some(work) = WORK.get_ptr(0) else { return 0 };
+    // SAFETY: this CPU's own entry; programs of one CPU don't nest.
+    let work = unsafe { &*work };
     let now = work.now as u32;
     if work.facts.family == 4 {
         if let Some(record) = <V4 as table::Table>::record(slot) {
             // SAFETY: a live map value.
             let record = unsafe { &*record };
-            let source = if record.flow.bits & bits::ORIG_IS_A != 0 { record.key.a } else { record.key.b };
+            let source =
+                if record.flow.bits & bits::ORIG_IS_A != 0 { record.key.a } else { record.key.b };
             if record.flow.bits & bits::SOURCE_COUNTED != 0 {
                 count_source(source4(source, work.seed), u64::MAX);
             }
@@ -290,6 +374,7 @@ fn leave(slot: u32, work: &Work) {
             count_source(index, u64::MAX);
         }
     }
+    0
 }
 
 /// Adds `n` (`u64::MAX`: takes one away) to a source's flows; how many there were.
@@ -347,14 +432,40 @@ fn prepare(src_is_a: bool, judgement: Judgement, work: &mut Work) {
     }
 }
 
-/// Enters the flow that this packet begins. Out of line: the main program's frame is full.
+/// Enters the flow that this packet begins. In three steps, each with a frame of its own.
+#[inline(always)]
+pub fn enter<F: Family>(src_is_a: bool, judgement: Judgement, generation: u32) -> Entered {
+    let terms = sluice_prepare(u32::from(src_is_a), judgement.0, generation);
+    if terms == SOURCE_LIMIT {
+        return Entered::SourceLimit;
+    }
+    let raw = if F::FAMILY == 4 { sluice_enter4(terms) } else { sluice_enter6(terms) };
+    sluice_entered(generation, raw, u32::from(judgement.slot()));
+    match raw {
+        0 => Entered::Yes,
+        1 => Entered::Full,
+        _ => Entered::Busy,
+    }
+}
+
+/// What [`sluice_prepare`] returns where the source has its share.
+const SOURCE_LIMIT: u32 = u32::MAX;
+
+/// First step: makes the record, counts its source. The terms on which it may enter, or [`SOURCE_LIMIT`].
+#[unsafe(no_mangle)]
 #[inline(never)]
-pub fn enter(src_is_a: bool, judgement: Judgement, table: &RuleTable, work: &mut Work) -> Entered {
+pub extern "C" fn sluice_prepare(src_is_a: u32, judgement: u64, generation: u32) -> u32 {
+    let (Some(table), Some(work)) = (TABLES.get_ptr(generation & 1), WORK.get_ptr_mut(0)) else {
+        return SOURCE_LIMIT;
+    };
+    // SAFETY: live map values; the table isn't written while its generation is live, the work is this
+    // CPU's own.
+    let (table, work) = unsafe { (&*table, &mut *work) };
     let settings = &table.settings;
-    let mut source = usize::MAX;
+    work.source = u32::MAX;
     if settings.source_flows != 0 {
         let f = &work.facts;
-        source = if f.family == 4 {
+        let source = if f.family == 4 {
             source4([f.src[0], f.src[1], f.src[2], f.src[3]], work.seed)
         } else {
             source6(&f.src, work.seed)
@@ -365,41 +476,39 @@ pub fn enter(src_is_a: bool, judgement: Judgement, table: &RuleTable, work: &mut
                 // SAFETY: a live map value, an aligned word.
                 unsafe { atomic::add(&raw mut (*counter).source_limited, 1) };
             }
-            return Entered::SourceLimit;
+            return SOURCE_LIMIT;
         }
+        work.source = source as u32;
     }
-    prepare(src_is_a, judgement, work);
-    if source != usize::MAX {
+    prepare(src_is_a != 0, Judgement(judgement), work);
+    if work.source != u32::MAX {
         work.flow.bits |= bits::SOURCE_COUNTED;
     }
-    let picked_up_open = work.facts.proto == transport::TCP && work.flow.bits & bits::PICKED_UP != 0;
-    let terms = Terms {
-        half: !picked_up_open,
-        evict: settings.flags & SETTING_EVICT_HALF_OPEN != 0,
-        now: work.now as u32,
+    let open = work.facts.proto == transport::TCP && work.flow.bits & bits::PICKED_UP != 0;
+    let evict = settings.flags & SETTING_EVICT_HALF_OPEN != 0;
+    Terms { half: !open, evict, now: 0 }.pack()
+}
+
+/// Third step: tells of the flow, or takes the count of its source back.
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub extern "C" fn sluice_entered(generation: u32, how: u32, rule: u32) -> u32 {
+    let (Some(table), Some(work)) = (TABLES.get_ptr(generation & 1), WORK.get_ptr(0)) else {
+        return 0;
     };
-    let entered = if work.facts.family == 4 { enter4(terms, work) } else { enter6(terms, work) };
-    if entered != Entered::Yes {
-        if source != usize::MAX {
-            count_source(source, u64::MAX);
+    // SAFETY: as in `sluice_prepare`.
+    let (table, work) = unsafe { (&*table, &*work) };
+    if how != 0 || work.slot == u32::MAX {
+        // No room, or both directions' first packets met on two CPUs: ours belongs to the winner's record.
+        if work.source != u32::MAX {
+            count_source(work.source as usize, u64::MAX);
         }
-        return entered;
+        return 0;
     }
-    if work.slot == u32::MAX {
-        // Both directions' first packets met on two CPUs: ours belongs to the winner's record.
-        if source != usize::MAX {
-            count_source(source, u64::MAX);
-        }
-        return Entered::Yes;
-    }
-    let told = Told {
-        class: Class::FlowNew,
-        verdict: Verdict::Allow,
-        reason: Reason::Rule,
-        reply: false,
-    };
-    events::emit_new(work, told, judgement.slot(), settings);
-    Entered::Yes
+    let told =
+        Told { class: Class::FlowNew, verdict: Verdict::Allow, reason: Reason::Rule, reply: false };
+    events::emit_new(told, rule as u16, &table.settings);
+    0
 }
 
 /// Counts this packet on the record of whoever was faster.
@@ -427,68 +536,92 @@ fn count_evicted(flow: &Flow) {
 }
 
 /// Enters `work.flow` under the IPv4 key; `work.slot` says where.
+#[unsafe(no_mangle)]
 #[inline(never)]
-fn enter4(terms: Terms, work: &mut Work) -> Entered {
-    let Some(control) = crate::gate::control() else { return Entered::Busy };
+pub extern "C" fn sluice_enter4(terms: u32) -> u32 {
+    let (Some(control), Some(work)) = (crate::gate::control(), WORK.get_ptr_mut(0)) else {
+        return Entered::Busy as u32;
+    };
+    // SAFETY: this CPU's own entry; programs of one CPU don't nest.
+    let work = unsafe { &mut *work };
+    let terms = Terms::unpack(terms, work.now as u32);
+    enter4(control, terms, work) as u32
+}
+
+#[inline(always)]
+fn enter4(control: &Control, terms: Terms, work: &mut Work) -> Entered {
     // SAFETY: `set` wrote this member.
     let key = unsafe { work.key.v4 };
     let hash = work.hash;
-    let (found, evicted) =
-        match table::claim::<V4>(control, &key, hash, terms, &mut work.scan) {
-            Claim::Fresh(found) => (found, false),
-            Claim::Evicted(found) => (found, true),
-            Claim::Taken(found) => {
-                join(found.record.cast(), found.slot, work);
-                return Entered::Yes;
-            }
-            Claim::Full => return Entered::Full,
-            Claim::Busy => return Entered::Busy,
-        };
-    if evicted {
+    let claim = table::claim::<V4>(control, &key, hash, terms, &mut work.scan);
+    let slot = work.scan.slot;
+    match claim {
+        Claim::Fresh | Claim::Evicted | Claim::Taken => {}
+        Claim::Full => return Entered::Full,
+        Claim::Busy => return Entered::Busy,
+    }
+    let Some(record) = <V4 as table::Table>::record(slot) else { return Entered::Busy };
+    if claim == Claim::Taken {
+        join(record.cast(), slot, work);
+        return Entered::Yes;
+    }
+    if claim == Claim::Evicted {
         // SAFETY: the slot is ours; nobody else writes its record.
-        count_evicted(unsafe { &(*found.record).flow });
-        leave(found.slot, work);
+        count_evicted(unsafe { &(*record).flow });
+        sluice_leave(slot);
     }
     // SAFETY: the slot is ours until it is published.
     unsafe {
-        (*found.record).flow = work.flow;
-        (*found.record).key = work.key.v4;
+        (*record).flow = work.flow;
+        (*record).key = work.key.v4;
     }
-    table::publish::<V4>(found.slot, hash, terms);
-    work.slot = found.slot;
+    table::publish::<V4>(slot, hash, terms);
+    work.slot = slot;
     Entered::Yes
 }
 
 /// As [`enter4`].
+#[unsafe(no_mangle)]
 #[inline(never)]
-fn enter6(terms: Terms, work: &mut Work) -> Entered {
-    let Some(control) = crate::gate::control() else { return Entered::Busy };
+pub extern "C" fn sluice_enter6(terms: u32) -> u32 {
+    let (Some(control), Some(work)) = (crate::gate::control(), WORK.get_ptr_mut(0)) else {
+        return Entered::Busy as u32;
+    };
+    // SAFETY: this CPU's own entry; programs of one CPU don't nest.
+    let work = unsafe { &mut *work };
+    let terms = Terms::unpack(terms, work.now as u32);
+    enter6(control, terms, work) as u32
+}
+
+#[inline(always)]
+fn enter6(control: &Control, terms: Terms, work: &mut Work) -> Entered {
     let hash = work.hash;
     // SAFETY: `set` wrote this member; the work isn't touched by the claim but for its scan.
     let key = unsafe { &*(&raw const work.key.v6) };
-    let (found, evicted) =
-        match table::claim::<V6>(control, key, hash, terms, &mut work.scan) {
-            Claim::Fresh(found) => (found, false),
-            Claim::Evicted(found) => (found, true),
-            Claim::Taken(found) => {
-                join(found.record.cast(), found.slot, work);
-                return Entered::Yes;
-            }
-            Claim::Full => return Entered::Full,
-            Claim::Busy => return Entered::Busy,
-        };
-    if evicted {
+    let claim = table::claim::<V6>(control, key, hash, terms, &mut work.scan);
+    let slot = work.scan.slot;
+    match claim {
+        Claim::Fresh | Claim::Evicted | Claim::Taken => {}
+        Claim::Full => return Entered::Full,
+        Claim::Busy => return Entered::Busy,
+    }
+    let Some(record) = <V6 as table::Table>::record(slot) else { return Entered::Busy };
+    if claim == Claim::Taken {
+        join(record.cast(), slot, work);
+        return Entered::Yes;
+    }
+    if claim == Claim::Evicted {
         // SAFETY: the slot is ours; nobody else writes its record.
-        count_evicted(unsafe { &(*found.record).flow });
-        leave(found.slot, work);
+        count_evicted(unsafe { &(*record).flow });
+        sluice_leave(slot);
     }
     // SAFETY: the slot is ours until it is published.
     unsafe {
-        (*found.record).flow = work.flow;
-        (*found.record).key = work.key.v6;
+        (*record).flow = work.flow;
+        (*record).key = work.key.v6;
     }
-    table::publish::<V6>(found.slot, hash, terms);
-    work.slot = found.slot;
+    table::publish::<V6>(slot, hash, terms);
+    work.slot = slot;
     Entered::Yes
 }
 

@@ -14,7 +14,7 @@ use firewall_common::{
 
 use crate::{
     atomic, budget,
-    maps::{EVENT_COUNTERS, EVENTS},
+    maps::{EVENT_COUNTERS, EVENTS, FLOWS4, FLOWS6, WORK},
     work::Work,
 };
 
@@ -35,19 +35,54 @@ pub struct Told {
     pub reply: bool,
 }
 
-/// Numbers an event and writes it, unless the ring is full. With a `flow` (or null), the record's ends
-/// are those of its original direction.
+/// Whose totals an event carries, and whose original direction its ends are.
+#[derive(Clone, Copy)]
+pub enum About {
+    /// No flow.
+    Packet,
+    /// The flow on its way into the table: `work.flow`.
+    Entering,
+    /// The flow of the packet's family in this slot.
+    Flow(u32),
+}
+
+/// Numbers an event about the packet at hand and writes it, unless the ring is full.
 #[inline(always)]
-pub fn emit(work: &Work, told: Told, slot: u16, flow: *const Flow) {
+pub fn emit(told: Told, slot: u16, about: About) {
     let bits = (told.class as u32)
         | (told.verdict as u32) << 8
         | (told.reason as u32) << 16
         | (told.reply as u32) << 24;
-    write(work, bits, slot, flow);
+    let (kind, place) = match about {
+        About::Packet => (0, 0),
+        About::Entering => (1, 0),
+        About::Flow(place) => (2, place),
+    };
+    sluice_tell(bits, u32::from(slot), kind, place);
 }
 
-/// Out of line, five registers at most: events are rare.
+/// See [`emit`]. A global function: the verifier checks it once, by itself.
+#[unsafe(no_mangle)]
 #[inline(never)]
+pub extern "C" fn sluice_tell(told: u32, slot: u32, kind: u32, place: u32) -> u32 {
+    if let Some(work) = WORK.get_ptr(0) {
+        // SAFETY: this CPU's own entry; programs of one CPU don't nest.
+        let work = unsafe { &*work };
+        let flow = if kind == 0 {
+            core::ptr::null()
+        } else if kind == 1 {
+            &raw const work.flow
+        } else if work.facts.family == 4 {
+            FLOWS4.get_ptr(place).map_or(core::ptr::null(), |record| record.cast::<Flow>())
+        } else {
+            FLOWS6.get_ptr(place).map_or(core::ptr::null(), |record| record.cast::<Flow>())
+        };
+        write(work, told, slot as u16, flow);
+    }
+    0
+}
+
+#[inline(always)]
 fn write(work: &Work, told: u32, slot: u16, flow: *const Flow) {
     let class = told & 0xff;
     let Some(counter) = EVENT_COUNTERS.get_ptr_mut(class) else {
@@ -111,9 +146,9 @@ fn write(work: &Work, told: u32, slot: u16, flow: *const Flow) {
 
 /// As [`emit`] without a flow, but within the budget; what is held back is counted.
 #[inline(always)]
-pub fn emit_sampled(work: &Work, told: Told, slot: u16, settings: &Settings) {
+pub fn emit_sampled(told: Told, slot: u16, settings: &Settings) {
     if budget::take_sample(settings) {
-        emit(work, told, slot, core::ptr::null());
+        emit(told, slot, About::Packet);
     } else if let Some(counter) = EVENT_COUNTERS.get_ptr_mut(told.class as u32) {
         // SAFETY: a live map value; the field is an aligned word.
         unsafe { atomic::add(&raw mut (*counter).suppressed, 1) };
@@ -123,9 +158,9 @@ pub fn emit_sampled(work: &Work, told: Told, slot: u16, settings: &Settings) {
 /// As [`emit`] for a new flow, `work.flow`, unless the budget for those is spent: the next look at the
 /// table shows what wasn't told.
 #[inline(always)]
-pub fn emit_new(work: &Work, told: Told, slot: u16, settings: &Settings) {
+pub fn emit_new(told: Told, slot: u16, settings: &Settings) {
     if budget::take_new(settings) {
-        emit(work, told, slot, &raw const work.flow);
+        emit(told, slot, About::Entering);
     } else if let Some(counter) = EVENT_COUNTERS.get_ptr_mut(told.class as u32) {
         // SAFETY: a live map value; the field is an aligned word.
         unsafe { atomic::add(&raw mut (*counter).suppressed, 1) };

@@ -3,10 +3,10 @@
 
 use firewall_common::{
     abi::{
+        control::Control,
         event::Class,
         flow::{Flow, Judgement, bits},
         reason::Reason,
-        control::Control,
         table::{
             ACTION_NO_TRACK, Direction, RuleTable, SETTING_TCP_PICKUP, SETTING_WINDOW_OFF,
             SETTING_WINDOW_STRICT, SLOT_NONE, State, TIMEOUTS, Timeout, Verdict,
@@ -28,14 +28,16 @@ use firewall_common::{
 use crate::{
     budget,
     classify::{self, Match, Query, refusal},
-    conntrack::{self, Entered, Step},
+    conntrack::{self, Entered, Family, Hit, Step},
     counters,
     events::{self, Told},
     fragments,
     maps::{CONTROL, IFACES, TABLES, WORK},
     nat::{self, Side},
+    opaque::{put, volatile},
     packet::Packet,
     reject,
+    table::{V4, V6},
     verdict::Outcome,
     work::Work,
 };
@@ -52,6 +54,17 @@ impl Decision {
     #[inline(always)]
     fn new(verdict: Verdict, reason: Reason) -> Self {
         Self { verdict, reason, slot: SLOT_NONE }
+    }
+    /// In one register.
+    #[inline(always)]
+    fn pack(self) -> u64 {
+        self.verdict as u64 | (self.reason as u64) << 8 | (self.slot as u64) << 16
+    }
+    #[inline(always)]
+    fn unpack(raw: u64) -> Self {
+        // SAFETY: `pack` made it of a reason.
+        let reason = unsafe { core::mem::transmute::<u8, Reason>((raw >> 8) as u8) };
+        Self { verdict: refusal(raw as u8), reason, slot: (raw >> 16) as u16 }
     }
 }
 
@@ -103,16 +116,18 @@ pub fn run<P: Packet>(pkt: &P, direction: Direction) -> Outcome {
     work.now = budget::now();
     work.seed = control.seed;
     work.rewrite.side = Side::Nothing;
-    let parsed = wire::parse(pkt, &mut work.facts);
-    let early = match parsed {
-        Err(reason) => Some(Decision::new(refusal(table.settings.malformed), reason)),
-        Ok(Parsed::Arp) => Some(Decision::new(Verdict::Allow, Reason::Arp)),
+    let early = match parse(pkt, &mut work.facts) {
+        Err(reason) => Decision::new(refusal(table.settings.malformed), reason).pack(),
+        Ok(Parsed::Arp) => Decision::new(Verdict::Allow, Reason::Arp).pack(),
         Ok(Parsed::OtherEthertype) => {
             let verdict = refusal(table.settings.ethertypes);
-            Some(Decision::new(verdict, Reason::UnknownEthertype))
+            Decision::new(verdict, Reason::UnknownEthertype).pack()
         }
-        Ok(Parsed::Ip) => in_pieces(table, work),
+        Ok(Parsed::Ip) => in_pieces(table, work).map_or(JUDGE, Decision::pack),
     };
+    // Through the map's memory, from which the verifier takes any decision for any other: it walks the rest
+    // once, and not once for each way through the parser.
+    put(&mut work.said, early);
     let f = &work.facts;
     // What the parser learnt of these on its way is of no use any more: read anew, they look the same
     // to the verifier whichever way was taken, and it walks the rest once and not once a way.
@@ -124,19 +139,35 @@ pub fn run<P: Packet>(pkt: &P, direction: Direction) -> Outcome {
     );
     work.frame_len = pkt.frame_len(l3 as usize + ip_len as usize);
     work.bytes = u64::from(ip_len) + (segments - 1) * (l4 - l3);
-    let decision = match early {
-        Some(decision) => decision,
-        None if work.facts.icmp == IcmpKind::Error && is_related(pkt, control, work) => {
-            Decision::new(Verdict::Allow, Reason::Related)
-        }
-        None => {
+    if volatile(&work.said) == JUDGE {
+        if work.facts.icmp == IcmpKind::Error && is_related(pkt, control, work) {
+            put(&mut work.said, Decision::new(Verdict::Allow, Reason::Related).pack());
+        } else {
             if work.facts.tcp_flags & transport::SYN != 0 {
                 read_options(pkt, work);
             }
-            track(table, control, work)
+            put(&mut work.said, track_and_judge(volatile(&work.facts.family), generation));
         }
-    };
-    carry_out(pkt, table, decision, work)
+    }
+    let said = volatile(&work.said);
+    carry_out(pkt, table, said, work)
+}
+
+/// What flow table and rules say.
+#[inline(always)]
+fn track_and_judge(family: u8, generation: u32) -> u64 {
+    let said = if family == 4 { sluice_track4(generation) } else { sluice_track6(generation) };
+    if said != JUDGE {
+        return said;
+    }
+    if family == 4 { sluice_judge4(generation) } else { sluice_judge6(generation) }
+}
+
+/// The parser, with a frame of its own, which is gone when the flow table is asked: the frames of a
+/// whole chain of calls have to fit in 512 bytes.
+#[inline(never)]
+fn parse<P: Packet>(pkt: &P, facts: &mut Facts) -> Result<Parsed, Reason> {
+    wire::parse(pkt, facts)
 }
 
 /// Reads a SYN's options into the work.
@@ -144,12 +175,15 @@ pub fn run<P: Packet>(pkt: &P, direction: Direction) -> Outcome {
 fn read_options<P: Packet>(pkt: &P, work: &mut Work) {
     work.options = Options::default();
     let f = &work.facts;
-    let len = u32::from(volatile(&f.l4_len)).wrapping_sub(TCP_HEADER as u32);
     let at = usize::from(volatile(&f.l4)) + TCP_HEADER;
-    if f.fragment != Fragment::Later
-        && (1..=options::MAX as u32).contains(&len)
-        && pkt.load_part(at, &mut work.option_bytes, len)
-    {
+    if f.fragment == Fragment::Later || f.l4_len <= TCP_HEADER as u8 {
+        return;
+    }
+    // Options are whole words. The mask is a bound that the verifier sees, and that the compiler can't
+    // take for implied, since it knows nothing of this value.
+    let words = u32::from(volatile(&f.l4_len)) / 4;
+    let len = (words.wrapping_sub(6) & 15) * 4 + 4;
+    if pkt.load_part(at, &mut work.option_bytes, len) {
         sluice_options(len);
     }
 }
@@ -161,16 +195,23 @@ pub extern "C" fn sluice_options(len: u32) -> u32 {
     if let Some(work) = WORK.get_ptr_mut(0) {
         // SAFETY: this CPU's own entry; programs of one CPU don't nest.
         let work = unsafe { &mut *work };
-        options::parse(&work.option_bytes, len as usize, &mut work.options);
+        let bytes: &[u8; options::MAX] =
+            // SAFETY: the room is longer than that.
+            unsafe { &*work.option_bytes.as_ptr().cast() };
+        // Where it stands is in memory, which the verifier takes for any place: so it walks each turn once.
+        put(&mut work.option_at, 0);
+        let mut turns = 0;
+        while turns < options::MAX {
+            let at = volatile(&work.option_at) as usize;
+            if at >= options::END {
+                break;
+            }
+            let next = options::step(bytes, len as usize, at, &mut work.options);
+            put(&mut work.option_at, next as u32);
+            turns += 1;
+        }
     }
     0
-}
-
-/// Reads a value from memory, whatever the compiler knows of it.
-#[inline(always)]
-fn volatile<T: Copy>(value: &T) -> T {
-    // SAFETY: a reference is valid for reads.
-    unsafe { core::ptr::read_volatile(value) }
 }
 
 /// Sets all facts to nothing, in place: a value of that size would pass over the stack.
@@ -217,22 +258,23 @@ fn is_related<P: Packet>(pkt: &P, control: &Control, work: &mut Work) -> bool {
     let src_is_a = work.other_key.set(&work.other);
     let family = work.other.family;
     let hash = work.other_key.hash(family, control);
-    if let Some(hit) = work.other_key.find(family, hash, control) {
+    let hit = work.other_key.find(family, hash, control);
+    if hit.is_some() {
         // SAFETY: a live map value.
         let view = unsafe { &*hit.flow };
         if family == 4 && view.nat != 0 {
             let reply = (view.bits & bits::ORIG_IS_A != 0) != src_is_a;
             // The error goes the other way than the packet it is about.
-            nat::plan(hit, !reply, work);
+            nat::plan(hit, !reply);
         }
         return true;
     }
-    if family == 4
-        && control.nat != 0
-        && let Some((hit, orig_is_a)) = nat::find(control, &work.other_key, hash)
-    {
-        nat::plan(hit, orig_is_a == src_is_a, work);
-        return true;
+    if family == 4 && control.nat != 0 {
+        let (hit, orig_is_a) = nat::find(control, &work.other_key, hash);
+        if hit.is_some() {
+            nat::plan(hit, orig_is_a == src_is_a);
+            return true;
+        }
     }
     false
 }
@@ -256,32 +298,66 @@ fn fresh(table: &RuleTable, f: &Facts) -> (State, bool) {
     }
 }
 
-/// Flow table first; the rules judge what it doesn't know, and what it knows from an older policy.
+/// [`track`] for IPv4. Global functions, as `sluice_track6`: the verifier checks each once, by itself, for
+/// any facts, and not once for each way through the parser.
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub extern "C" fn sluice_track4(generation: u32) -> u64 {
+    track_in::<V4>(generation)
+}
+
+/// [`track`] for IPv6.
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub extern "C" fn sluice_track6(generation: u32) -> u64 {
+    track_in::<V6>(generation)
+}
+
 #[inline(always)]
-fn track(table: &RuleTable, control: &Control, work: &mut Work) -> Decision {
+fn track_in<F: Family>(generation: u32) -> u64 {
+    let (Some(control), Some(table), Some(work)) =
+        (control(), TABLES.get_ptr(generation & 1), WORK.get_ptr_mut(0))
+    else {
+        return Decision::new(Verdict::Allow, Reason::NoPolicy).pack();
+    };
+    // SAFETY: live map values; the table isn't written while its generation is live, the work is this
+    // CPU's own.
+    let (table, work) = unsafe { (&*table, &mut *work) };
+    track::<F>(table, control, work)
+}
+
+/// What [`track`] returns where the rules have to be asked.
+const JUDGE: u64 = u64::MAX;
+/// `Work::found` where there is no flow.
+const NOT_FOUND: u32 = u32::MAX;
+
+/// Flow table first; the rules judge what it doesn't know, and what it knows from an older policy: then
+/// [`JUDGE`], and the work says the rest.
+#[inline(always)]
+fn track<F: Family>(table: &RuleTable, control: &Control, work: &mut Work) -> u64 {
     let direction = work.direction;
+    work.facts.family = F::FAMILY;
     let src_is_a = work.key.set(&work.facts);
-    let family = work.facts.family;
+    let family = F::FAMILY;
     work.hash = work.key.hash(family, control);
-    let mut flow = work.key.find(family, work.hash, control);
+    let mut flow = work.key.find_in::<F>(work.hash, control);
     let mut reply = false;
-    if let Some(found) = flow {
+    if flow.is_some() {
         // SAFETY: a live map value.
-        let flow_bits = unsafe { (*found.flow).bits };
+        let flow_bits = unsafe { (*flow.flow).bits };
         reply = (flow_bits & bits::ORIG_IS_A != 0) != src_is_a;
         if reply && flow_bits & bits::NAT_SOURCE != 0 && matches!(direction, Direction::In) {
             // Replies to a translated source come to the translated address: if this is one all the
             // same, the machine itself uses a port that it also lent to somebody inside.
-            flow = None;
+            flow = Hit::NONE;
         }
     }
-    if flow.is_none()
-        && family == 4
-        && control.nat != 0
-        && let Some((hit, orig_is_a)) = nat::find(control, &work.key, work.hash)
-    {
-        flow = Some(hit);
-        reply = orig_is_a != src_is_a;
+    if !flow.is_some() && family == 4 && control.nat != 0 {
+        let (hit, orig_is_a) = nat::find(control, &work.key, work.hash);
+        if hit.is_some() {
+            flow = hit;
+            reply = orig_is_a != src_is_a;
+        }
     }
     let (proto, syn_only) = (
         work.facts.proto,
@@ -289,19 +365,19 @@ fn track(table: &RuleTable, control: &Control, work: &mut Work) -> Decision {
     );
     let mut fits = true;
     let mut counts = true;
-    if let Some(found) = flow {
+    if flow.is_some() {
+        let found = flow;
         // SAFETY: a live map value.
         let view = unsafe { &*found.flow };
         let timeouts: &[u32; TIMEOUTS] = &table.settings.timeouts;
-        let again = proto == transport::TCP
-            && syn_only
-            && TcpState::from_raw(view.tcp_state).is_over();
+        let again =
+            proto == transport::TCP && syn_only && TcpState::from_raw(view.tcp_state).is_over();
         if again {
-            conntrack::end(found, reply, (Verdict::Allow, Reason::Reused, SLOT_NONE), work);
-            flow = None;
+            conntrack::end(found, reply, (Verdict::Allow, Reason::Reused, SLOT_NONE));
+            flow = Hit::NONE;
         } else if timeout::expired(view, proto, timeouts, work.now) {
-            conntrack::end(found, reply, (Verdict::Allow, Reason::TimedOut, SLOT_NONE), work);
-            flow = None;
+            conntrack::end(found, reply, (Verdict::Allow, Reason::TimedOut, SLOT_NONE));
+            flow = Hit::NONE;
         } else {
             counts = conntrack::counts_here(found.flow, view.bits, reply, direction);
             let flags = table.settings.flags;
@@ -310,28 +386,33 @@ fn track(table: &RuleTable, control: &Control, work: &mut Work) -> Decision {
                 && work.facts.fragment == Fragment::Whole
                 && flags & SETTING_WINDOW_OFF == 0
             {
-                fits = conntrack::fits(found.flow, view.bits, reply, true, work);
+                fits = conntrack::fits(found.slot, reply, family);
                 if !fits && flags & SETTING_WINDOW_STRICT != 0 {
-                    return Decision::new(Verdict::Drop, Reason::OutOfWindow);
+                    return Decision::new(Verdict::Drop, Reason::OutOfWindow).pack();
                 }
             }
             if view.nat != 0 || view.bits & (bits::NAT_SOURCE | bits::NAT_DESTINATION) != 0 {
                 if view.nat == 0 {
                     // Another CPU is about to translate it.
-                    return Decision::new(Verdict::Drop, Reason::TableBusy);
+                    return Decision::new(Verdict::Drop, Reason::TableBusy).pack();
                 }
-                nat::plan(found, reply, work);
+                nat::plan(found, reply);
             }
         }
     }
-    let reason_of_flow = if fits { Reason::Established } else { Reason::OutOfWindow };
+    work.found = if flow.is_some() { flow.slot } else { NOT_FOUND };
+    work.reply = reply;
+    work.counts = counts;
+    work.fits = fits;
+    work.src_is_a = src_is_a;
 
     // Which judgement has to be renewed: of the original direction at this hook, or, for a reply, at
     // whichever hook the original direction met under an older policy.
     let mut judge_at = direction;
     let mut judge_iface = work.iface;
     let (mut state, mut begins) = (State::Established, false);
-    if let Some(found) = flow {
+    if flow.is_some() {
+        let found = flow;
         // SAFETY: a live map value; each judgement is one word, read whole.
         let (judged_in, judged_out, if_in, if_out) = unsafe {
             (
@@ -375,19 +456,64 @@ fn track(table: &RuleTable, control: &Control, work: &mut Work) -> Decision {
         if settled {
             let step = Step { reply, slot, counts, fits };
             conntrack::advance(found, step, table.settings.stream_after, work);
-            return Decision { verdict: Verdict::Allow, reason: reason_of_flow, slot };
+            let reason = if fits { Reason::Established } else { Reason::OutOfWindow };
+            return Decision { verdict: Verdict::Allow, reason, slot }.pack();
         }
     } else {
         (state, begins) = fresh(table, &work.facts);
         begins &= work.facts.fragment != Fragment::Later;
     }
+    work.judge_at = judge_at;
+    work.judge_iface = judge_iface;
+    work.state = state;
+    work.begins = begins;
+    JUDGE
+}
 
+/// [`judge`] for IPv4: the second half of [`sluice_track4`], with a frame of its own.
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub extern "C" fn sluice_judge4(generation: u32) -> u64 {
+    judge_in::<V4>(generation)
+}
+
+/// [`judge`] for IPv6.
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub extern "C" fn sluice_judge6(generation: u32) -> u64 {
+    judge_in::<V6>(generation)
+}
+
+#[inline(always)]
+fn judge_in<F: Family>(generation: u32) -> u64 {
+    let (Some(table), Some(work)) = (TABLES.get_ptr(generation & 1), WORK.get_ptr_mut(0)) else {
+        return Decision::new(Verdict::Allow, Reason::NoPolicy).pack();
+    };
+    // SAFETY: live map values; the table isn't written while its generation is live, the work is this
+    // CPU's own.
+    let (table, work) = unsafe { (&*table, &mut *work) };
+    judge::<F>(table, work).pack()
+}
+
+/// Asks the rules, and does for the flow what they say.
+#[inline(always)]
+fn judge<F: Family>(table: &RuleTable, work: &mut Work) -> Decision {
+    let (direction, state, begins) = (work.direction, work.state, work.begins);
+    let family = F::FAMILY;
+    let mut flow = Hit { slot: work.found, flow: core::ptr::null_mut() };
+    if work.found != NOT_FOUND {
+        let Some(record) = F::record(work.found) else {
+            return Decision::new(Verdict::Drop, Reason::TableBusy);
+        };
+        flow.flow = record.cast();
+    }
+    let reply = work.reply;
     // The original direction is what policies speak of: a reply is judged as the packet it answers, and
     // both ends as what they really are, whatever the packet says here.
     let mut tcp_flags = work.facts.tcp_flags;
     let mut other = false;
     let mut nat_rule = 0;
-    if let Some(found) = flow {
+    if flow.is_some() {
         other = true;
         work.other = work.facts;
         let (f, asked) = (&work.facts, &mut work.other);
@@ -397,86 +523,91 @@ fn track(table: &RuleTable, control: &Control, work: &mut Work) -> Decision {
         }
         // SAFETY: a live map value.
         let (first_flags, first_icmp, nat) =
-            unsafe { ((*found.flow).first_flags, (*found.flow).icmp(), (*found.flow).nat) };
+            unsafe { ((*flow.flow).first_flags, (*flow.flow).icmp(), (*flow.flow).nat) };
         tcp_flags = first_flags;
         if !f.has_ports() {
             asked.dport = first_icmp;
         }
         if nat != 0 {
-            nat::real_ends(found, work);
+            nat::real_ends(flow);
         }
-    } else if begins && family == 4 && matches!(direction, Direction::In) && table.settings.nat_in != 0
+    } else if begins
+        && family == 4
+        && matches!(direction, Direction::In)
+        && table.settings.nat_in != 0
     {
-        let query = Query { direction, iface: judge_iface, state, tcp_flags, other: false };
+        let query = Query { direction, iface: work.judge_iface, state, tcp_flags, other: false };
         nat_rule =
             classify::sluice_nat_rule(work.generation, query.pack(), table.settings.nat_in) as u32;
         if nat_rule != 0 {
             other = true;
             work.other = work.facts;
-            if !nat::new_destination(table, nat_rule - 1, work) {
+            if !nat::new_destination(work.generation, nat_rule - 1) {
                 return Decision::new(Verdict::Drop, Reason::NatImpossible);
             }
         }
     }
+    let (judge_at, judge_iface) = (work.judge_at, work.judge_iface);
     let query = Query { direction: judge_at, iface: judge_iface, state, tcp_flags, other };
     let m = Match::unpack(classify::sluice_classify(work.generation, query.pack()));
     let decision = Decision { verdict: m.verdict, reason: m.reason, slot: m.slot };
     let allowed = matches!(m.verdict, Verdict::Allow | Verdict::Continue);
     let judgement = Judgement::new(work.generation, m.slot, Verdict::Allow as u8);
 
-    if let Some(found) = flow {
-        if allowed {
-            if matches!((direction, state), (Direction::Out, State::New))
-                && family == 4
-                && table.settings.nat_out != 0
-            {
-                let refused = nat::at_egress(table, found, work);
-                if refused != 0 {
-                    let reason = nat::refusal(refused);
-                    conntrack::end(found, reply, (Verdict::Drop, reason, m.slot), work);
-                    return Decision { verdict: Verdict::Drop, reason, slot: m.slot };
-                }
-            }
-            renew(found.flow, judge_at, judge_iface, judgement);
-            // The rule's packets were counted as the hit; only the flow is left.
-            let step = Step { reply, slot: SLOT_NONE, counts, fits };
-            conntrack::advance(found, step, table.settings.stream_after, work);
-            return Decision { reason: reason_of_flow, ..decision };
+    if flow.is_some() {
+        if !allowed {
+            // At its second hook for the first time, or let in by an older policy.
+            let why = if matches!(state, State::New) { m.reason } else { Reason::PolicyChanged };
+            conntrack::end(flow, reply, (m.verdict, why, m.slot));
+            return decision;
         }
-        // At its second hook for the first time, or let in by an older policy.
-        let why = if matches!(state, State::New) { m.reason } else { Reason::PolicyChanged };
-        conntrack::end(found, reply, (m.verdict, why, m.slot), work);
-        return decision;
+        if matches!((direction, state), (Direction::Out, State::New))
+            && family == 4
+            && table.settings.nat_out != 0
+        {
+            let refused = nat::at_egress(work.generation, flow.slot, false);
+            if refused != 0 {
+                let reason = nat::refusal(refused);
+                conntrack::end(flow, reply, (Verdict::Drop, reason, m.slot));
+                return Decision { verdict: Verdict::Drop, reason, slot: m.slot };
+            }
+        }
+        renew(flow.flow, judge_at, judge_iface, judgement);
+        // The rule's packets were counted as the hit; only the flow is left.
+        let step = Step { reply, slot: SLOT_NONE, counts: work.counts, fits: work.fits };
+        conntrack::advance(flow, step, table.settings.stream_after, work);
+        let reason = if work.fits { Reason::Established } else { Reason::OutOfWindow };
+        return Decision { reason, ..decision };
     }
     if allowed && m.flags & ACTION_NO_TRACK != 0 {
         return Decision { reason: Reason::NoTrack, ..decision };
     }
-    if allowed && begins {
-        let refused = match conntrack::enter(src_is_a, judgement, table, work) {
-            Entered::Yes => {
-                let mut why = 0;
-                if work.slot != u32::MAX && family == 4 {
-                    if nat_rule != 0 {
-                        why = nat::enter_destination(table, nat_rule - 1, work);
-                    } else if matches!(direction, Direction::Out) && table.settings.nat_out != 0 {
-                        why = nat::at_egress_new(table, work);
-                    }
-                }
-                if why == 0 {
-                    return decision;
-                }
-                nat::refusal(why)
-            }
-            Entered::Full if refusal(table.settings.flow_full) == Verdict::Allow => {
-                return Decision { verdict: Verdict::Allow, reason: Reason::Untracked, ..decision };
-            }
-            Entered::Full => Reason::FlowTableFull,
-            Entered::Busy => Reason::TableBusy,
-            Entered::SourceLimit => Reason::SourceLimit,
-        };
-        return Decision { verdict: Verdict::Drop, reason: refused, slot: m.slot };
+    if !allowed || !begins {
+        return decision;
     }
-    decision
+    let refused = match conntrack::enter::<F>(work.src_is_a, judgement, work.generation) {
+        Entered::Yes => {
+            let mut why = 0;
+            if work.slot != u32::MAX && family == 4 {
+                if nat_rule != 0 {
+                    why = nat::sluice_enter_destination(work.generation, nat_rule - 1);
+                } else if matches!(direction, Direction::Out) && table.settings.nat_out != 0 {
+                    why = nat::at_egress(work.generation, work.slot, true);
+                }
+            }
+            if why == 0 {
+                return decision;
+            }
+            nat::refusal(why)
+        }
+        Entered::Full if refusal(table.settings.flow_full) == Verdict::Allow => {
+            return Decision { verdict: Verdict::Allow, reason: Reason::Untracked, ..decision };
+        }
+        Entered::Full => Reason::FlowTableFull,
+        Entered::Busy => Reason::TableBusy,
+        Entered::SourceLimit => Reason::SourceLimit,
+    };
+    Decision { verdict: Verdict::Drop, reason: refused, slot: m.slot }
 }
 
 /// Writes a flow's new judgement at a hook.
@@ -498,14 +629,9 @@ fn renew(flow: *mut Flow, at: Direction, iface: u8, judgement: Judgement) {
 }
 
 /// Counts the packet under its reason, tells of refusals, answers rejects.
-#[inline(always)]
-fn carry_out<P: Packet>(
-    pkt: &P,
-    table: &RuleTable,
-    decision: Decision,
-    work: &mut Work,
-) -> Outcome {
-    let Decision { mut verdict, mut reason, slot } = decision;
+#[inline(never)]
+fn carry_out<P: Packet>(pkt: &P, table: &RuleTable, decision: u64, work: &mut Work) -> Outcome {
+    let Decision { mut verdict, mut reason, slot } = Decision::unpack(decision);
     if verdict == Verdict::Reject {
         if !reject::possible(&work.facts) {
             (verdict, reason) = (Verdict::Drop, Reason::RejectImpossible);
@@ -522,18 +648,18 @@ fn carry_out<P: Packet>(
             Outcome::Pass
         }
         Verdict::Drop => {
-            tell(table, verdict, reason, slot, work);
+            tell(table, verdict, reason, slot);
             Outcome::Drop
         }
         Verdict::Reject => {
-            tell(table, verdict, reason, slot, work);
+            tell(table, verdict, reason, slot);
             reject::answer(pkt, work)
         }
     }
 }
 
 #[inline(always)]
-fn tell(table: &RuleTable, verdict: Verdict, reason: Reason, slot: u16, work: &Work) {
+fn tell(table: &RuleTable, verdict: Verdict, reason: Reason, slot: u16) {
     let told = Told { class: Class::Verdict, verdict, reason, reply: false };
-    events::emit_sampled(work, told, slot, &table.settings);
+    events::emit_sampled(told, slot, &table.settings);
 }

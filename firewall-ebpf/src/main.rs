@@ -17,6 +17,7 @@ mod fragments;
 mod gate;
 mod maps;
 mod nat;
+mod opaque;
 mod packet;
 mod ports;
 mod reject;

@@ -20,8 +20,9 @@ use firewall_common::{
 use crate::{
     atomic, classify,
     conntrack::{Hit, Key},
-    events::{self, Told},
-    maps::{ALIASES, FLOWS4, IFACES, NAT_HOSTS, NAT_RULES, PORTS, WORK},
+    events::{self, About, Told},
+    maps::{ALIASES, FLOWS4, IFACES, NAT_HOSTS, NAT_RULES, PORTS, TABLES, WORK},
+    opaque::opaque,
     ports,
     table::{self, Aliases, Claim, Terms, V4},
     work::Work,
@@ -113,22 +114,43 @@ fn ends(key: &Key4, orig_is_a: bool) -> (End, End) {
 /// The flow that a packet belongs to by one of its other tuples; whether the originator is end `a`
 /// of that tuple.
 #[inline(always)]
-pub fn find(control: &Control, key: &Key, hash: u64) -> Option<(Hit, bool)> {
+pub fn find(control: &Control, key: &Key, hash: u64) -> (Hit, bool) {
+    let mut at = 0;
     // SAFETY: only IPv4 keys come here.
-    let found = table::find::<Aliases>(control, unsafe { &key.v4 }, hash)?;
-    // SAFETY: a live map value; an alias changes only in its flags and its inner alias.
-    let (slot, flags) = unsafe { ((*found.record).flow, (*found.record).flags) };
-    if !table::is_live::<V4>(slot) {
-        return None;
+    let alias = table::find::<Aliases>(control, unsafe { &key.v4 }, hash, &mut at);
+    if alias.is_null() {
+        return (Hit::NONE, false);
     }
-    let flow = FLOWS4.get_ptr_mut(slot)?;
-    Some((Hit { slot, flow: flow.cast() }, flags & ALIAS_ORIG_IS_A != 0))
+    // SAFETY: a live map value; an alias changes only in its flags and its inner alias.
+    let (slot, flags) = unsafe { ((*alias).flow, (*alias).flags) };
+    if !table::is_live::<V4>(slot) {
+        return (Hit::NONE, false);
+    }
+    let Some(flow) = FLOWS4.get_ptr_mut(slot) else { return (Hit::NONE, false) };
+    (Hit { slot, flow: flow.cast() }, flags & ALIAS_ORIG_IS_A != 0)
 }
 
 /// Sets how the packet at hand, `reply` or not, of a translated flow is rewritten at this hook.
+#[inline(always)]
+pub fn plan(hit: Hit, reply: bool) {
+    sluice_plan(hit.slot, u32::from(reply));
+}
+
+/// See [`plan`]. A global function, as all here that are called from the packet's way: the verifier checks
+/// each once, by itself.
+#[unsafe(no_mangle)]
 #[inline(never)]
-pub fn plan(hit: Hit, reply: bool, work: &mut Work) {
-    let Some(record) = FLOWS4.get_ptr(hit.slot) else { return };
+pub extern "C" fn sluice_plan(slot: u32, reply: u32) -> u32 {
+    if let Some(work) = WORK.get_ptr_mut(0) {
+        // SAFETY: this CPU's own entry; programs of one CPU don't nest.
+        plan_in(slot, reply != 0, unsafe { &mut *work });
+    }
+    0
+}
+
+#[inline(always)]
+fn plan_in(slot: u32, reply: bool, work: &mut Work) {
+    let Some(record) = FLOWS4.get_ptr(slot) else { return };
     // SAFETY: a live map value; its key doesn't change while it lives.
     let record = unsafe { &*record };
     let flow_bits = record.flow.bits;
@@ -154,9 +176,25 @@ pub fn plan(hit: Hit, reply: bool, work: &mut Work) {
 }
 
 /// Makes `work.other` the flow's real ends: the originator's own, and the destination inside.
+#[inline(always)]
+pub fn real_ends(hit: Hit) {
+    sluice_real_ends(hit.slot);
+}
+
+/// See [`real_ends`].
+#[unsafe(no_mangle)]
 #[inline(never)]
-pub fn real_ends(hit: Hit, work: &mut Work) {
-    let Some(record) = FLOWS4.get_ptr(hit.slot) else { return };
+pub extern "C" fn sluice_real_ends(slot: u32) -> u32 {
+    if let Some(work) = WORK.get_ptr_mut(0) {
+        // SAFETY: this CPU's own entry; programs of one CPU don't nest.
+        real_ends_in(slot, unsafe { &mut *work });
+    }
+    0
+}
+
+#[inline(always)]
+fn real_ends_in(slot: u32, work: &mut Work) {
+    let Some(record) = FLOWS4.get_ptr(slot) else { return };
     // SAFETY: a live map value.
     let record = unsafe { &*record };
     let (src, mut dst) = ends(&record.key, record.flow.bits & bits::ORIG_IS_A != 0);
@@ -193,7 +231,7 @@ fn narrow(wide: &[u8; 16]) -> [u8; 4] {
 #[inline(always)]
 fn rule(table: &RuleTable, index: u32) -> &NatRule {
     // SAFETY: the masked index is below the array's length.
-    unsafe { table.nat.get_unchecked(index as usize & (MAX_NAT_RULES - 1)) }
+    unsafe { table.nat.get_unchecked(opaque(index) as usize & (MAX_NAT_RULES - 1)) }
 }
 
 /// First IPv4 address of the interface at hand.
@@ -202,12 +240,11 @@ fn own_address(work: &Work) -> [u8; 4] {
     IFACES.get(work.ifindex).map_or([0; 4], |iface| iface.address)
 }
 
-/// `base` plus the distance of `address` from `from`.
+/// The target of a one-to-one rule for `address`: the rule's prefix, the address's host.
 #[inline(always)]
-fn shifted(address: [u8; 4], from: [u8; 4], base: [u8; 4]) -> [u8; 4] {
-    u32::from_be_bytes(base)
-        .wrapping_add(u32::from_be_bytes(address).wrapping_sub(u32::from_be_bytes(from)))
-        .to_be_bytes()
+fn one_to_one(rule: &NatRule, address: [u8; 4]) -> [u8; 4] {
+    let hosts = (u64::from(u32::MAX) >> (rule.inside_len & 63)) as u32;
+    (u32::from_be_bytes(rule.to) | u32::from_be_bytes(address) & hosts).to_be_bytes()
 }
 
 /// Whether ports of the protocol may change: those of SCTP are under a checksum over the whole packet
@@ -218,14 +255,37 @@ pub fn has_own_ports(proto: u8) -> bool {
 }
 
 /// Puts the destination inside into `work.other`; `false` where there is none.
+#[inline(always)]
+pub fn new_destination(generation: u32, index: u32) -> bool {
+    sluice_new_destination(generation, index) != 0
+}
+
+/// See [`new_destination`].
+#[unsafe(no_mangle)]
 #[inline(never)]
-pub fn new_destination(table: &RuleTable, index: u32, work: &mut Work) -> bool {
+pub extern "C" fn sluice_new_destination(generation: u32, index: u32) -> u32 {
+    let Some((table, work)) = at_hand(generation) else { return 0 };
+    u32::from(new_destination_in(table, index, work))
+}
+
+/// The live table and the work.
+#[inline(always)]
+fn at_hand(generation: u32) -> Option<(&'static RuleTable, &'static mut Work)> {
+    let table = TABLES.get_ptr(generation & 1)?;
+    let work = WORK.get_ptr_mut(0)?;
+    // SAFETY: live map values; the table isn't written while its generation is live, the work is this
+    // CPU's own.
+    Some(unsafe { (&*table, &mut *work) })
+}
+
+#[inline(always)]
+fn new_destination_in(table: &RuleTable, index: u32, work: &mut Work) -> bool {
     let rule = rule(table, index);
     let dst = narrow(&work.facts.dst);
     let to = if rule.kind == NatKind::Redirect as u8 {
         own_address(work)
     } else if rule.kind == NatKind::StaticIn as u8 {
-        shifted(dst, rule.to, rule.inside)
+        one_to_one(rule, dst)
     } else if rule.addresses > 1 {
         // One client keeps to one of them.
         let pick = (source4(narrow(&work.facts.src), work.seed) as u32) % u32::from(rule.addresses);
@@ -290,30 +350,32 @@ pub extern "C" fn sluice_reserve(port: u32) -> u64 {
     // The responder's port of an ICMP query is its identifier, too.
     let dport = if m.proto == icmp::PROTO_ICMP { sport } else { m.dport };
     let (s, d) = (u32::from_be_bytes(m.to), u32::from_be_bytes(m.dst));
-    let orig_is_a =
-        s < d || (s == d && u16::from_be_bytes(sport) <= u16::from_be_bytes(dport));
+    let orig_is_a = s < d || (s == d && u16::from_be_bytes(sport) <= u16::from_be_bytes(dport));
     let (a, b, a_port, b_port) =
         if orig_is_a { (m.to, m.dst, sport, dport) } else { (m.dst, m.to, dport, sport) };
     m.key.v4 = Key4 { a, b, a_port, b_port, proto: m.proto, _pad: [0; 3] };
     // SAFETY: written a moment ago.
     let key = unsafe { &*(&raw const m.key.v4) };
     let hash = hash4(key, control.seed);
-    if table::find::<Aliases>(control, key, hash).is_some()
-        || table::find::<V4>(control, key, hash).is_some()
+    let mut at = 0;
+    if !table::find::<Aliases>(control, key, hash, &mut at).is_null()
+        || !table::find::<V4>(control, key, hash, &mut at).is_null()
     {
         return 1;
     }
     let terms = Terms { half: false, evict: false, now: work.now as u32 };
-    let found = match table::claim::<Aliases>(control, key, hash, terms, &mut m.scan) {
-        Claim::Fresh(found) | Claim::Evicted(found) => found,
-        Claim::Taken(_) => return 1,
+    match table::claim::<Aliases>(control, key, hash, terms, &mut m.scan) {
+        Claim::Fresh | Claim::Evicted => {}
+        Claim::Taken => return 1,
         Claim::Full => return 2,
         Claim::Busy => return 3,
-    };
+    }
+    let slot = m.scan.slot;
+    let Some(record) = ALIASES.get_ptr_mut(slot) else { return 2 };
     let orientation = if orig_is_a { ALIAS_ORIG_IS_A } else { 0 };
     // SAFETY: the slot is ours until it is published.
     unsafe {
-        *found.record = Alias4 {
+        *record = Alias4 {
             key: m.key.v4,
             flow: m.flow,
             rule: m.rule,
@@ -322,15 +384,17 @@ pub extern "C" fn sluice_reserve(port: u32) -> u64 {
             inner: 0,
         };
     }
-    table::publish::<Aliases>(found.slot, hash, terms);
-    m.alias = found.slot;
+    table::publish::<Aliases>(slot, hash, terms);
+    m.alias = slot;
     0
 }
 
 /// Gives the flow that was just entered its destination inside (see [`new_destination`]); 0, or why not:
 /// then the flow is gone again.
+#[unsafe(no_mangle)]
 #[inline(never)]
-pub fn enter_destination(table: &RuleTable, index: u32, work: &mut Work) -> u32 {
+pub extern "C" fn sluice_enter_destination(generation: u32, index: u32) -> u32 {
+    let Some((table, work)) = at_hand(generation) else { return BUSY };
     let rule = rule(table, index);
     let slot = work.slot;
     begin(slot, true, work);
@@ -343,7 +407,7 @@ pub fn enter_destination(table: &RuleTable, index: u32, work: &mut Work) -> u32 
         forget(slot, work);
         return EXHAUSTED;
     }
-    settle(bits::NAT_DESTINATION, work);
+    settle(bits::NAT_DESTINATION);
     0
 }
 
@@ -355,7 +419,24 @@ fn forget(slot: u32, work: &Work) {
 
 /// Ties the alias that was entered to its flow, counts the mapping, tells of it, and plans the packet.
 #[inline(always)]
-fn settle(bit: u64, work: &mut Work) {
+fn settle(bit: u64) {
+    sluice_settle(u32::from(bit == bits::NAT_SOURCE));
+}
+
+/// See [`settle`].
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub extern "C" fn sluice_settle(source: u32) -> u32 {
+    if let Some(work) = WORK.get_ptr_mut(0) {
+        let bit = if source != 0 { bits::NAT_SOURCE } else { bits::NAT_DESTINATION };
+        // SAFETY: this CPU's own entry; programs of one CPU don't nest.
+        settle_in(bit, unsafe { &mut *work });
+    }
+    0
+}
+
+#[inline(always)]
+fn settle_in(bit: u64, work: &mut Work) {
     let m = &work.mapping;
     let (slot, alias) = (m.flow, m.alias);
     let Some(record) = FLOWS4.get_ptr_mut(slot) else { return };
@@ -384,8 +465,7 @@ fn settle(bit: u64, work: &mut Work) {
         unsafe { atomic::add(&raw mut (*totals).mappings, 1) };
     }
     tell_mapping(record, work);
-    // SAFETY: a live map value.
-    plan(Hit { slot, flow: unsafe { &raw mut (*record).flow } }, false, work);
+    sluice_plan(slot, 0);
 }
 
 /// Tells of a mapping: see [`Class::NatNew`].
@@ -397,11 +477,10 @@ fn tell_mapping(record: *mut Flow4, work: &mut Work) {
     let (key, flow_bits, alias) = unsafe { (&(*record).key, (*record).flow.bits, &*alias) };
     let (src, dst) = ends(key, flow_bits & bits::ORIG_IS_A != 0);
     let (to_src, to_dst) = ends(&alias.key, alias.flags & ALIAS_ORIG_IS_A != 0);
-    let rule = m.rule;
+    let (rule, place) = (m.rule, m.flow);
     // The facts are the event's ends; they are put back below.
     let before = (work.facts.src, work.facts.dst, work.facts.sport, work.facts.dport);
-    for (wide, from, to) in
-        [(&mut work.facts.src, src, to_src), (&mut work.facts.dst, dst, to_dst)]
+    for (wide, from, to) in [(&mut work.facts.src, src, to_src), (&mut work.facts.dst, dst, to_dst)]
     {
         set_address(wide, from.0);
         wide[4] = to.0[0];
@@ -413,35 +492,32 @@ fn tell_mapping(record: *mut Flow4, work: &mut Work) {
     }
     work.facts.sport = src.1;
     work.facts.dport = dst.1;
-    let told = Told {
-        class: Class::NatNew,
-        verdict: Verdict::Allow,
-        reason: Reason::Rule,
-        reply: false,
-    };
-    // SAFETY: a live map value.
-    events::emit(work, told, rule, unsafe { &raw const (*record).flow });
+    let told =
+        Told { class: Class::NatNew, verdict: Verdict::Allow, reason: Reason::Rule, reply: false };
+    events::emit(told, rule, About::Flow(place));
     (work.facts.src, work.facts.dst, work.facts.sport, work.facts.dport) = before;
 }
 
-/// Gives a known flow at its first egress its public source, where a rule asks for one. 0, or why not.
+/// Gives the flow in `slot` its public source at its first egress, where a rule asks for one. 0, or why
+/// not; then a flow that was `entered` here a moment ago is gone again.
 #[inline(always)]
-pub fn at_egress(table: &RuleTable, hit: Hit, work: &mut Work) -> u32 {
-    source(table, hit.slot, 1, work)
+pub fn at_egress(generation: u32, slot: u32, entered: bool) -> u32 {
+    sluice_at_egress(generation, slot, u32::from(entered))
 }
 
-/// The same for the flow that was just entered at egress; where it can't be done, the flow is gone again.
-#[inline(always)]
-pub fn at_egress_new(table: &RuleTable, work: &mut Work) -> u32 {
-    let slot = work.slot;
-    let why = source(table, slot, 0, work);
-    if why != 0 {
+/// See [`at_egress`].
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub extern "C" fn sluice_at_egress(generation: u32, slot: u32, entered: u32) -> u32 {
+    let Some((table, work)) = at_hand(generation) else { return BUSY };
+    let why = source(table, slot, u32::from(entered == 0), work);
+    if why != 0 && entered != 0 {
         forget(slot, work);
     }
     why
 }
 
-#[inline(never)]
+#[inline(always)]
 fn source(table: &RuleTable, slot: u32, other: u32, work: &mut Work) -> u32 {
     let Some(record) = FLOWS4.get_ptr_mut(slot) else { return BUSY };
     let met = classify::nat_match(table, work, table.settings.nat_out);
@@ -457,7 +533,7 @@ fn source(table: &RuleTable, slot: u32, other: u32, work: &mut Work) -> u32 {
         range = rule.ports;
         work.mapping.rule = rule.slot;
         if kind == NatKind::StaticOut as u8 {
-            work.mapping.to = shifted(work.mapping.src, rule.inside, rule.to);
+            work.mapping.to = one_to_one(rule, work.mapping.src);
         } else if kind == NatKind::Source as u8 {
             let mut pick = 0;
             if rule.flags & NAT_BLOCKS != 0 && rule.block != 0 {
@@ -526,7 +602,7 @@ fn source(table: &RuleTable, slot: u32, other: u32, work: &mut Work) -> u32 {
         }
         return why;
     }
-    settle(bits::NAT_SOURCE, work);
+    settle(bits::NAT_SOURCE);
     0
 }
 
@@ -536,7 +612,8 @@ fn is_lent(work: &Work) -> bool {
     let Some(control) = crate::gate::control() else { return false };
     // SAFETY: only IPv4 keys come here.
     let key = unsafe { &work.key.v4 };
-    table::find::<Aliases>(control, key, work.hash).is_some()
+    let mut at = 0;
+    !table::find::<Aliases>(control, key, work.hash, &mut at).is_null()
 }
 
 /// The row of an inside host, made where it has none.

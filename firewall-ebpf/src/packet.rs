@@ -32,8 +32,8 @@ pub trait Packet: Cursor {
     fn frame_len(&self, at_least: usize) -> u32;
     /// Copies `to.len()` bytes at `off` out of the packet; whether it has that many.
     fn load<const N: usize>(&self, off: usize, to: &mut [u8; N]) -> bool;
-    /// Copies `len` bytes, 1 to 40, at `off` out of the packet; whether it has that many.
-    fn load_part(&self, off: usize, to: &mut [u8; 40], len: u32) -> bool;
+    /// Copies `len` bytes, 4 to 64, at `off` out of the packet; whether it has that many.
+    fn load_part(&self, off: usize, to: &mut [u8; 64], len: u32) -> bool;
     /// Segments the buffer stands for, at least 1.
     fn segments(&self) -> u32;
     /// VLAN id that the driver took off, 0 if none.
@@ -101,9 +101,9 @@ impl Packet for Xdp<'_> {
         unsafe { bpf_xdp_load_bytes(self.0.ctx, off as u32, to, N as u32) == 0 }
     }
     #[inline(always)]
-    fn load_part(&self, off: usize, to: &mut [u8; 40], len: u32) -> bool {
+    fn load_part(&self, off: usize, to: &mut [u8; 64], len: u32) -> bool {
         let to = to.as_mut_ptr().cast();
-        // SAFETY: the helper fills `len` bytes, at most 40, or fails.
+        // SAFETY: the helper fills `len` bytes, at most 64, or fails.
         unsafe { bpf_xdp_load_bytes(self.0.ctx, off as u32, to, len) == 0 }
     }
     #[inline(always)]
@@ -215,9 +215,9 @@ impl Packet for Skb<'_> {
         unsafe { bpf_skb_load_bytes(self.0.as_ptr().cast(), off as u32, to, N as u32) == 0 }
     }
     #[inline(always)]
-    fn load_part(&self, off: usize, to: &mut [u8; 40], len: u32) -> bool {
+    fn load_part(&self, off: usize, to: &mut [u8; 64], len: u32) -> bool {
         let to = to.as_mut_ptr().cast();
-        // SAFETY: the helper fills `len` bytes, at most 40, or fails.
+        // SAFETY: the helper fills `len` bytes, at most 64, or fails.
         unsafe { bpf_skb_load_bytes(self.0.as_ptr().cast(), off as u32, to, len) == 0 }
     }
     #[inline(always)]

@@ -13,13 +13,16 @@ use firewall_common::{
 
 use crate::{
     atomic,
-    maps::PORTS,
+    maps::{PORTS, WORK},
     nat::{BUSY, EXHAUSTED, sluice_reserve},
+    opaque::{opaque, put, volatile},
     work::Work,
 };
 
-/// Ports tried in words that have free ones, before giving up on the bitmap.
-const TRIES: u32 = 12;
+/// Ports tried that the bitmap says are free.
+const TRIES: u32 = 4;
+/// Words of a group that are looked into: two may only seem to have room, those at the range's ends.
+const WORDS: u32 = 3;
 /// Ports tried for sharing.
 const SHARES: u32 = 16;
 
@@ -65,9 +68,94 @@ pub fn take(pool: u32, range: [u16; 2], work: &mut Work) -> u32 {
     sluice_take_port(pool, bounds, u32::from(own), (work.hash >> 13) as u32) as u32
 }
 
-/// Marks a port as used.
+/// A port of the range whose bit is clear, plus 1; 0: there is none. A global function, as its caller.
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub extern "C" fn sluice_vacant_port(pool: u32, bounds: u32, random: u32) -> u64 {
+    let Some(map) = PORTS.get_ptr_mut(pool) else { return 0 };
+    let (low, high) = (bounds >> 16, bounds & 0xffff);
+    let (low_word, high_word) = (low >> 6, high >> 6);
+    let start = low_word + below(random, high_word.wrapping_sub(low_word) + 1);
+    let Some(work) = WORK.get_ptr_mut(0) else { return 0 };
+    // SAFETY: this CPU's own entry; programs of one CPU don't nest.
+    let search = unsafe { &mut (*work).search };
+    // What the search knows lies in the work: from there the verifier takes any value for any other, and
+    // walks each turn once.
+    put(&mut search.group, start >> 6);
+    put(
+        &mut search.open,
+        open_words(map, start >> 6, low_word, high_word) & u64::MAX << (start & 63),
+    );
+    let mut groups = 0;
+    while groups <= 16 {
+        let mut words = 0;
+        while words < WORDS {
+            let open = volatile(&search.open);
+            if open == 0 {
+                break;
+            }
+            put(&mut search.word, (volatile(&search.group) & 15) * 64 + lowest(open));
+            put(&mut search.open, open & (open - 1));
+            let word = volatile(&search.word);
+            let vacant = !used(map, word) & mask(word, low, high);
+            if vacant != 0 {
+                let above = vacant & u64::MAX << (random & 63);
+                let bit = lowest(if above != 0 { above } else { vacant });
+                return u64::from(word * 64 + bit) + 1;
+            }
+            words += 1;
+        }
+        groups += 1;
+        let group = (volatile(&search.group) + 1) & 15;
+        put(&mut search.group, group);
+        let group = volatile(&search.group);
+        put(&mut search.open, open_words(map, group, low_word, high_word));
+    }
+    0
+}
+
+/// Place of the lowest bit that is set. Without the table that the compiler would take: its index would
+/// have to be known exactly, and so everything that it hangs on.
+#[inline(always)]
+fn lowest(bits: u64) -> u32 {
+    let mut x = (bits & bits.wrapping_neg()).wrapping_sub(1);
+    x -= x >> 1 & 0x5555_5555_5555_5555;
+    x = (x & 0x3333_3333_3333_3333) + (x >> 2 & 0x3333_3333_3333_3333);
+    x = (x + (x >> 4)) & 0x0f0f_0f0f_0f0f_0f0f;
+    (x.wrapping_mul(0x0101_0101_0101_0101) >> 56) as u32
+}
+
+/// What a search for a port knows.
+#[derive(Clone, Copy)]
+#[repr(C)]
+pub struct Search {
+    open: u64,
+    group: u32,
+    word: u32,
+}
+
+/// Words of a group that are in the range and not full.
+#[inline(always)]
+fn open_words(map: *mut Ports, group: u32, low_word: u32, high_word: u32) -> u64 {
+    // SAFETY: a live map value; the masked index is below the array's length.
+    let full = unsafe {
+        (&raw const (*map).full).cast::<u64>().add(opaque(group) as usize & 15).read_volatile()
+    };
+    !full & mask(group, low_word, high_word)
+}
+
+/// Marks a port as used, for a mapping.
 #[inline(always)]
 fn note(map: *mut Ports, port: u32) {
+    mark(map, port);
+    // SAFETY: a live map value, an aligned word.
+    unsafe { atomic::add(&raw mut (*map).made, 1) };
+}
+
+/// Marks a port as used.
+#[inline(always)]
+fn mark(map: *mut Ports, port: u32) {
+    let port = opaque(port);
     let word = (port >> 6) as usize & 1023;
     let bit = 1u64 << (port & 63);
     // SAFETY: a live map value; the masked indices are below the arrays' lengths.
@@ -79,13 +167,13 @@ fn note(map: *mut Ports, port: u32) {
                 1u64 << (word & 63),
             );
         }
-        atomic::add(&raw mut (*map).made, 1);
     }
 }
 
 /// Gives a port back, unless somebody may share it: then the sweep finds out.
 #[inline(always)]
 pub fn free(map: *mut Ports, port: u16) {
+    let port = opaque(port);
     let word = (port >> 6) as usize & 1023;
     // SAFETY: as in `note`.
     unsafe {
@@ -101,7 +189,9 @@ pub fn free(map: *mut Ports, port: u16) {
 #[inline(always)]
 fn used(map: *mut Ports, word: u32) -> u64 {
     // SAFETY: a live map value; the masked index is below the array's length.
-    unsafe { (&raw const (*map).used).cast::<u64>().add(word as usize & 1023).read_volatile() }
+    unsafe {
+        (&raw const (*map).used).cast::<u64>().add(opaque(word) as usize & 1023).read_volatile()
+    }
 }
 
 /// See [`take`]. A global function: verified once, by itself. `own` is the port to keep if it is free,
@@ -125,65 +215,47 @@ pub extern "C" fn sluice_take_port(pool: u32, bounds: u32, own: u32, random: u32
             _ => {}
         }
     }
-    let (low_word, high_word) = (low >> 6, high >> 6);
-    let start = low_word + below(random, high_word - low_word + 1);
     let mut tries = 0;
-    let mut step = 0;
-    while step <= 16 && tries < TRIES {
-        let group = ((start >> 6) + step) & 15;
-        // SAFETY: a live map value; the masked index is below the array's length.
-        let full = unsafe {
-            (&raw const (*map).full).cast::<u64>().add(group as usize & 15).read_volatile()
-        };
-        let mut open = !full & mask(group, low_word, high_word);
-        if step == 0 {
-            open &= u64::MAX << (start & 63);
-        } else if step == 16 {
-            open &= !(u64::MAX << (start & 63));
+    while tries < TRIES {
+        tries += 1;
+        let found = sluice_vacant_port(pool, bounds, random.rotate_left(tries * 5)) as u32;
+        if found == 0 {
+            break;
         }
-        while open != 0 && tries < TRIES {
-            let word = group * 64 + open.trailing_zeros();
-            open &= open - 1;
-            tries += 1;
-            let vacant = !used(map, word) & mask(word, low, high);
-            if vacant == 0 {
-                continue;
+        match sluice_reserve(found - 1) {
+            0 => {
+                note(map, found - 1);
+                return 0;
             }
-            let above = vacant & u64::MAX << (random >> 16 & 63);
-            let port = word * 64 + (if above != 0 { above } else { vacant }).trailing_zeros();
-            match sluice_reserve(port) {
-                0 => {
-                    note(map, port);
-                    return 0;
-                }
-                2 => return u64::from(EXHAUSTED),
-                3 => return u64::from(BUSY),
-                // Somebody has this very tuple though the bit is clear: not a port of ours, then.
-                _ => {}
-            }
+            2 => return u64::from(EXHAUSTED),
+            3 => return u64::from(BUSY),
+            // Somebody has this very tuple though the bit is clear: not a port of ours, then. The sweep
+            // counts anew.
+            _ => mark(map, found - 1),
         }
-        step += 1;
     }
     let count = high - low + 1;
-    let mut at = below(random, count);
+    let Some(work) = WORK.get_ptr_mut(0) else { return u64::from(BUSY) };
+    // SAFETY: this CPU's own entry; programs of one CPU don't nest.
+    let search = unsafe { &mut (*work).search };
+    put(&mut search.word, below(random, count));
     let mut tries = 0;
     while tries < SHARES {
         tries += 1;
-        match sluice_reserve(low + at) {
+        let port = low + volatile(&search.word);
+        match sluice_reserve(port) {
             0 => {
                 // SAFETY: a live map value, an aligned word.
                 unsafe { atomic::add(&raw mut (*map).shared, 1) };
-                note(map, low + at);
+                note(map, port);
                 return 0;
             }
             1 => {}
             2 => break,
             _ => return u64::from(BUSY),
         }
-        at += 1;
-        if at >= count {
-            at = 0;
-        }
+        let next = volatile(&search.word) + 1;
+        put(&mut search.word, if next >= count { 0 } else { next });
     }
     // SAFETY: a live map value, an aligned word.
     unsafe { atomic::add(&raw mut (*map).failures, 1) };

@@ -115,14 +115,6 @@ impl Table for Aliases {
     }
 }
 
-/// A record and where it stands.
-pub struct Found<T: Table> {
-    /// Its slot.
-    pub slot: u32,
-    /// It.
-    pub record: *mut T::Record,
-}
-
 /// Reads a tag.
 #[inline(always)]
 fn read(bucket: *mut Bucket, at: usize) -> u64 {
@@ -137,37 +129,43 @@ fn word(bucket: *mut Bucket, at: u32) -> *mut u64 {
     unsafe { (&raw mut (*bucket).tags).cast::<u64>().add(at as usize & (SLOTS - 1)) }
 }
 
-/// The record of `key` in one bucket.
+/// The record of `key` in one bucket, or null; its slot goes to `at`. No `Option`: the compiler would
+/// carry the unset half of one in a register, which the verifier doesn't let it.
 #[inline(always)]
-fn in_bucket<T: Table>(key: &T::Key, wanted: u64, index: u32) -> Option<Found<T>> {
-    let bucket = T::bucket(index)?;
+fn in_bucket<T: Table>(key: &T::Key, wanted: u64, index: u32, at: &mut u32) -> *mut T::Record {
+    let Some(bucket) = T::bucket(index) else { return core::ptr::null_mut() };
     // No bucket holds two live tags of one fingerprint, so there is one candidate at most.
-    let mut at = SLOTS as u32;
+    let mut place = SLOTS as u32;
     let mut i = 0;
     while i < SLOTS {
         if read(bucket, i) & MATCH == wanted {
-            at = i as u32;
+            place = i as u32;
         }
         i += 1;
     }
-    if at == SLOTS as u32 {
-        return None;
+    if place == SLOTS as u32 {
+        return core::ptr::null_mut();
     }
-    let slot = index * SLOTS as u32 + at;
-    let record = T::record(slot)?;
-    if T::holds(record, key) { Some(Found { slot, record }) } else { None }
+    let slot = index * SLOTS as u32 + place;
+    let Some(record) = T::record(slot) else { return core::ptr::null_mut() };
+    if !T::holds(record, key) {
+        return core::ptr::null_mut();
+    }
+    *at = slot;
+    record
 }
 
-/// The record of `key`, whose hash is given.
+/// The record of `key`, whose hash is given, or null; its slot goes to `at`.
 #[inline(always)]
-pub fn find<T: Table>(control: &Control, key: &T::Key, hash: u64) -> Option<Found<T>> {
+pub fn find<T: Table>(control: &Control, key: &T::Key, hash: u64, at: &mut u32) -> *mut T::Record {
     let n = T::buckets(control);
     let wanted = tag::wanted(hash);
     let first = bucket::first(hash, n);
-    match in_bucket::<T>(key, wanted, first) {
-        None => in_bucket::<T>(key, wanted, bucket::second(hash, first, n)),
-        found => found,
+    let found = in_bucket::<T>(key, wanted, first, at);
+    if !found.is_null() {
+        return found;
     }
+    in_bucket::<T>(key, wanted, bucket::second(hash, first, n), at)
 }
 
 /// What a walk over both buckets of a key found. In memory and not in registers: the verifier then sees
@@ -189,6 +187,8 @@ pub struct Scan {
     oldest: u32,
     /// Its age.
     age: u32,
+    /// What came of it.
+    pub slot: u32,
 }
 
 /// Stores in such a way that the compiler keeps it.
@@ -231,17 +231,20 @@ fn scan<T: Table>(scan: &mut Scan, which: usize, index: u32, hash: u64, now: u32
 }
 
 /// What became of an attempt to enter a key.
-pub enum Claim<T: Table> {
-    /// A slot, claimed: the record is to be written, then [`publish`]ed. The lock is held until then.
-    Fresh(Found<T>),
+#[derive(Clone, Copy, PartialEq, Eq)]
+#[repr(u32)]
+pub enum Claim {
+    /// The slot in `Scan::slot` is claimed: the record is to be written, then [`publish`]ed. The lock is
+    /// held until then.
+    Fresh = 0,
     /// As `Fresh`; the slot belonged to an unanswered flow, whose record is still there to be read.
-    Evicted(Found<T>),
-    /// The key is there already.
-    Taken(Found<T>),
+    Evicted = 1,
+    /// The key is there already, in the slot in `Scan::slot`.
+    Taken = 2,
     /// No room.
-    Full,
+    Full = 3,
     /// Somebody held the lock for too long.
-    Busy,
+    Busy = 4,
 }
 
 /// How to enter a key.
@@ -253,6 +256,19 @@ pub struct Terms {
     pub evict: bool,
     /// Now, in ticks.
     pub now: u32,
+}
+
+impl Terms {
+    /// All but the tick, in one register.
+    #[inline(always)]
+    pub fn pack(self) -> u32 {
+        u32::from(self.half) | u32::from(self.evict) << 1
+    }
+    /// From what [`Terms::pack`] returned.
+    #[inline(always)]
+    pub fn unpack(raw: u32, now: u32) -> Self {
+        Self { half: raw & 1 != 0, evict: raw & 2 != 0, now }
+    }
 }
 
 /// Takes the lock of a hash's stripe.
@@ -297,14 +313,14 @@ pub fn claim<T: Table>(
     hash: u64,
     terms: Terms,
     room: &mut Scan,
-) -> Claim<T> {
+) -> Claim {
     if !lock(hash) {
         return Claim::Busy;
     }
     let claimed = claim_locked::<T>(control, key, hash, terms, room);
     match claimed {
-        Claim::Fresh(_) | Claim::Evicted(_) => {}
-        Claim::Taken(_) | Claim::Full | Claim::Busy => unlock(hash),
+        Claim::Fresh | Claim::Evicted => {}
+        Claim::Taken | Claim::Full | Claim::Busy => unlock(hash),
     }
     claimed
 }
@@ -316,7 +332,7 @@ fn claim_locked<T: Table>(
     hash: u64,
     terms: Terms,
     room: &mut Scan,
-) -> Claim<T> {
+) -> Claim {
     let n = T::buckets(control);
     let first = bucket::first(hash, n);
     put!(room.oldest, 0);
@@ -333,29 +349,36 @@ fn claim_locked<T: Table>(
             if let Some(record) = T::record(slot)
                 && T::holds(record, key)
             {
-                return Claim::Taken(Found { slot, record });
+                put!(room.slot, slot);
+                return Claim::Taken;
             }
         }
         which += 1;
     }
     // A bucket can't take a second tag of one fingerprint, nor too many unanswered ones.
     let limit = if terms.half { HALF_OPEN_SLOTS as u32 } else { SLOTS as u32 + 1 };
-    let fit = |which: usize| {
-        if room.twin[which] != 0 || room.half[which] >= limit { 0 } else { room.vacant[which] }
-    };
-    let (fit0, fit1) = (fit(0), fit(1));
-    let slot;
-    let evicted;
-    if fit0 | fit1 != 0 {
-        let which = usize::from(fit1 > fit0);
-        slot = room.bucket[which] * SLOTS as u32 + (room.at[which] & (SLOTS as u32 - 1));
-        evicted = false;
-    } else if terms.evict && room.oldest != 0 {
-        slot = room.oldest - 1;
-        evicted = true;
-    } else {
-        return Claim::Full;
+    let mut best = 0;
+    let mut evicted = false;
+    put!(room.slot, u32::MAX);
+    which = 0;
+    while which < 2 {
+        if room.twin[which] == 0 && room.half[which] < limit && room.vacant[which] > best {
+            best = room.vacant[which];
+            put!(
+                room.slot,
+                room.bucket[which] * SLOTS as u32 + (room.at[which] & (SLOTS as u32 - 1))
+            );
+        }
+        which += 1;
     }
+    if room.slot == u32::MAX {
+        if !terms.evict || room.oldest == 0 {
+            return Claim::Full;
+        }
+        put!(room.slot, room.oldest - 1);
+        evicted = true;
+    }
+    let slot = room.slot;
     let Some(bucket) = T::bucket(slot / SLOTS as u32) else { return Claim::Full };
     let at = word(bucket, slot);
     // SAFETY: `at` is an aligned word of a live map value.
@@ -368,9 +391,7 @@ fn claim_locked<T: Table>(
         // Another stripe was faster in this bucket.
         return Claim::Busy;
     }
-    let Some(record) = T::record(slot) else { return Claim::Full };
-    let found = Found { slot, record };
-    if evicted { Claim::Evicted(found) } else { Claim::Fresh(found) }
+    if evicted { Claim::Evicted } else { Claim::Fresh }
 }
 
 /// Makes a claimed record one that is found, and gives the lock back.
@@ -403,8 +424,7 @@ pub fn remove<T: Table>(slot: u32, now: u32) -> bool {
     // SAFETY: an aligned word of a live map value.
     unsafe {
         let seen = at.read_volatile();
-        seen & LIVE != 0
-            && atomic::swap_if(at, seen, tag::new(DEAD, now, seen & FINGERPRINT << 32))
+        seen & LIVE != 0 && atomic::swap_if(at, seen, tag::new(DEAD, now, seen & FINGERPRINT << 32))
     }
 }
 

@@ -223,7 +223,8 @@ fn inner(skb: *mut __sk_buff, l4: u32, to: Rewrite, work: &Work) -> bool {
             }
             // SAFETY: the context is the program's; the helpers check their ranges; the source is two bytes.
             let ok = unsafe {
-                bpf_skb_store_bytes(skb.cast(), inner_l4 + sum_at, (&raw const after).cast(), 2, 0) == 0
+                bpf_skb_store_bytes(skb.cast(), inner_l4 + sum_at, (&raw const after).cast(), 2, 0)
+                    == 0
                     && bpf_l4_csum_replace(skb, outer, u64::from(before), u64::from(after), 2) == 0
             };
             if !ok {

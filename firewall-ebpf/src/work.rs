@@ -5,12 +5,18 @@ use firewall_common::{
     abi::{
         flow::Flow,
         frag::{FragFirst, FragKey},
-        table::Direction,
+        table::{Direction, State},
     },
     wire::{Facts, options::Options},
 };
 
-use crate::{classify::Rows, conntrack::Key, nat::{Mapping, Rewrite}, table::Scan};
+use crate::{
+    classify::Rows,
+    conntrack::Key,
+    nat::{Mapping, Rewrite},
+    ports::Search,
+    table::Scan,
+};
 
 /// The packet at hand. Keys live here too: the verifier wants every access to the stack aligned, and
 /// the fields of a key aren't.
@@ -35,11 +41,15 @@ pub struct Work {
     /// TCP options of a SYN.
     pub options: Options,
     /// Their bytes.
-    pub option_bytes: [u8; 40],
+    pub option_bytes: [u8; 64],
+    /// Where their parser stands.
+    pub option_at: u32,
     /// How the packet has to be translated here.
     pub rewrite: Rewrite,
     /// The mapping that is being made.
     pub mapping: Mapping,
+    /// A search for a public port.
+    pub search: Search,
     /// The classifier's rows.
     pub rows: Rows,
     /// An answer on its way into the packet.
@@ -50,18 +60,40 @@ pub struct Work {
     pub packets: u64,
     /// Bytes from the IP header on, of all segments.
     pub bytes: u64,
+    /// What was decided, packed; all ones: nothing yet.
+    pub said: u64,
     /// Secret of the tables.
     pub seed: u64,
     /// Hash of `key`.
     pub hash: u64,
     /// Slot of the flow that was entered; `u32::MAX`: another CPU was faster.
     pub slot: u32,
+    /// Index of the source whose flows were counted; `u32::MAX`: none was.
+    pub source: u32,
     /// Generation that judges.
     pub generation: u32,
     /// Interface.
     pub ifindex: u32,
     /// Frame length, bytes.
     pub frame_len: u32,
+    /// Slot of the packet's flow; `u32::MAX`: it has none.
+    pub found: u32,
+    /// The packet goes against its flow's original direction.
+    pub reply: bool,
+    /// It counts on its flow at this hook.
+    pub counts: bool,
+    /// It fits its flow's windows.
+    pub fits: bool,
+    /// Its source is end `a` of the key.
+    pub src_is_a: bool,
+    /// It may begin a flow.
+    pub begins: bool,
+    /// Slot of the interface whose rules judge.
+    pub judge_iface: u8,
+    /// Hook whose rules judge.
+    pub judge_at: Direction,
+    /// What the rules are told of it.
+    pub state: State,
     /// Slot of the interface.
     pub iface: u8,
     /// Hook.

@@ -7,4 +7,5 @@ pub mod filter;
 pub mod monitor;
 pub mod policy;
 pub mod server;
+pub mod store;
 pub mod view;

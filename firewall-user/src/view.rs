@@ -236,6 +236,132 @@ pub struct StatusView {
     pub limits: Vec<String>,
     /// Address of the console.
     pub console: String,
+    /// The history; `null` where none is kept.
+    #[serde(default)]
+    pub history: Option<HistoryStatsView>,
+}
+
+/// How the history goes: the database of what has been.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct HistoryStatsView {
+    /// The file.
+    pub path: String,
+    /// Bytes of the file.
+    pub bytes: u64,
+    /// Bytes that it may have.
+    pub max_bytes: u64,
+    /// Bytes of the write-ahead log beside it.
+    pub wal_bytes: u64,
+    /// How long ago a record may have ended before it is forgotten.
+    pub max_age_ms: u64,
+    /// Records written since the daemon started.
+    pub written: u64,
+    /// Records that were completed: what they are about has ended.
+    pub completed: u64,
+    /// Records deleted, because of age or size.
+    pub deleted: u64,
+    /// Records never written: the queue was full, or the database refused them.
+    pub lost: u64,
+    /// Ends of records that aren't there: lost, or deleted since.
+    pub unmatched: u64,
+    /// Errors of the database, retries included.
+    pub errors: u64,
+    /// Records waiting to be written.
+    pub queued: u64,
+    /// What is in the way right now.
+    pub trouble: Option<String>,
+}
+
+/// A mapping of a translated flow, as the history has it. `src` ... `dport` are the tuple as the flow's first
+/// packet came in, `to_*` as it went out.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct NatBindingView {
+    /// The flow's id, hexadecimal.
+    pub id: String,
+    /// Who translated: `sluice`, or `netfilter` on the same machine.
+    pub origin: String,
+    /// `masquerade`, `source`, `destination`, `redirect`, `static`, `block`.
+    pub kind: String,
+    /// 4 or 6.
+    pub family: u8,
+    /// As in [`FlowView`].
+    pub proto: String,
+    /// The host inside: the client whose source is translated, else the server behind the public destination.
+    pub host: String,
+    /// Source.
+    pub src: String,
+    /// Its port; ICMP: query identifier.
+    pub sport: u16,
+    /// Destination.
+    pub dst: String,
+    /// Its port; ICMP: query identifier.
+    pub dport: u16,
+    /// Source after translation; the same if it isn't translated.
+    pub to_src: String,
+    /// Its port.
+    pub to_sport: u16,
+    /// Destination after translation; the same if it isn't translated.
+    pub to_dst: String,
+    /// Its port.
+    pub to_dport: u16,
+    /// The rule's name.
+    pub rule: String,
+    /// First packet.
+    pub start: String,
+    /// When it ended; `null` while it lives.
+    pub end: Option<String>,
+    /// Packets, original direction.
+    pub packets: u64,
+    /// Bytes, original direction.
+    pub bytes: u64,
+    /// Packets, reply direction.
+    pub reply_packets: u64,
+    /// Bytes, reply direction.
+    pub reply_bytes: u64,
+    /// Why it ended (`unseen`: while no daemon ran); `null` while it lives.
+    pub ended: Option<String>,
+}
+
+/// A host that had a port in its block, told by arithmetic (RFC 7422).
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct NatBlockView {
+    /// The host inside.
+    pub host: String,
+    /// The rule's name.
+    pub rule: String,
+    /// The inside prefix that the rule shares the ports out to.
+    pub prefix: String,
+    /// The host's public address.
+    pub address: String,
+    /// First port of its block.
+    pub port_first: u16,
+    /// Last port of its block.
+    pub port_last: u16,
+    /// Since when that is in force.
+    pub start: String,
+    /// Until when it was; `null` while it is.
+    pub end: Option<String>,
+}
+
+/// `sluice nat who`: who was behind a public endpoint.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct NatWhoView {
+    /// The public address that was asked for.
+    pub address: String,
+    /// The port; `null`: any.
+    pub port: Option<u16>,
+    /// The protocol; `null`: any.
+    pub proto: Option<String>,
+    /// The time that was asked for.
+    pub at: String,
+    /// Mappings that were live then, the latest begun first.
+    pub bindings: Vec<NatBindingView>,
+    /// Whether there are more than `limit` let through.
+    pub more: bool,
+    /// Hosts that had the port in their block then.
+    pub blocks: Vec<NatBlockView>,
+    /// From then on nothing has been forgotten.
+    pub since: String,
 }
 
 #[cfg(test)]
@@ -260,6 +386,10 @@ mod tests {
             ("StatsView", fields(&StatsView::default())),
             ("IfaceView", fields(&IfaceView::default())),
             ("StatusView", fields(&StatusView::default())),
+            ("HistoryStatsView", fields(&HistoryStatsView::default())),
+            ("NatWhoView", fields(&NatWhoView::default())),
+            ("NatBindingView", fields(&NatBindingView::default())),
+            ("NatBlockView", fields(&NatBlockView::default())),
         ] {
             let heading = format!("### {row}\n");
             let (_, section) =

@@ -42,6 +42,15 @@ fn warnings_read_well() {
 }
 
 #[test]
+fn warnings_about_translations_read_well() {
+    let text = std::fs::read_to_string(here().join("warnings/nat.sluice")).unwrap();
+    let policy = parse(&text, "nat.sluice").unwrap_or_else(|e| panic!("{e}"));
+    let report: Vec<String> =
+        check(&policy, &CheckContext::default()).iter().map(|w| w.render(false)).collect();
+    insta::assert_snapshot!("nat-warnings", report.join("\n"));
+}
+
+#[test]
 fn a_report_can_be_coloured_and_sent() {
     let errors = parse("rule web alow in", "p").unwrap_err();
     insta::assert_snapshot!("coloured", errors.render(true).replace('\x1b', "ESC"));

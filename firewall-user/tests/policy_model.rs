@@ -3,7 +3,7 @@
 //! each condition. What the tables say of random packets must be the same.
 
 use firewall_common::abi::table::{Direction, State, Verdict};
-use firewall_user::policy::classify::{Probe, classify};
+use firewall_user::policy::classify::{Probe, classify, translation};
 use firewall_user::policy::{Slots, compile, parse};
 use proptest::prelude::*;
 use std::fmt::Write as _;
@@ -228,6 +228,9 @@ fn rule() -> impl Strategy<Value = Rule> {
 }
 
 impl Rule {
+    const fn proto_is_any(&self) -> bool {
+        matches!(self.proto, ProtoClause::Any)
+    }
     fn matches(&self, p: &Probe, iface: u8) -> bool {
         let asks_ports = self.sport.is_some() || self.dport.is_some();
         let addr_ok = |list: &Option<List<Addrs>>, addr| {
@@ -471,6 +474,102 @@ fn compare(rules: &[Rule], packets: &[(Probe, u8)]) -> Result<(), TestCaseError>
     Ok(())
 }
 
+/// A translation: its kind, and what it asks for, as a rule would.
+fn nat() -> impl Strategy<Value = (usize, Rule)> {
+    (0usize..4, rule()).prop_map(|(kind, mut rule)| {
+        // What the language doesn't let a translation ask for.
+        (rule.states, rule.action, rule.family) = (None, 0, Some(true));
+        rule.direction = Some(if kind < 2 { Direction::Out } else { Direction::In });
+        rule.on.get_or_insert((false, vec![1]));
+        let v4 = |list: List<Addrs>| {
+            let ours = |a: &Addrs| match a {
+                Addrs::Prefix(a, _) | Addrs::Range(a, _) => a.is_ipv4(),
+            };
+            let items: Vec<Addrs> = list.items.into_iter().filter(ours).collect();
+            (!items.is_empty()).then_some(List { named: 0, items, ..list })
+        };
+        rule.src = rule.src.and_then(v4);
+        rule.dst = rule.dst.and_then(v4);
+        rule.proto = match rule.proto {
+            ProtoClause::Some(protos) if kind != 3 => ProtoClause::Some(protos),
+            ProtoClause::Some(_) => ProtoClause::Some(vec![17]),
+            _ => ProtoClause::Any,
+        };
+        if rule.proto_is_any() && (rule.sport.is_some() || rule.dport.is_some()) {
+            // Without a protocol, ports are those of TCP and UDP.
+            rule.proto = ProtoClause::Some(vec![6, 17]);
+        }
+        (kind, rule)
+    })
+}
+
+const NATS: [(&str, &str); 4] = [
+    ("masquerade", ""),
+    ("source", " => 203.0.113.1-203.0.113.2"),
+    ("destination", " => 10.9.9.9"),
+    ("redirect", " => port 5353"),
+];
+
+/// The translation that is met first, asked one by one.
+fn translated(nats: &[(usize, Rule)], probe: &Probe, iface: u8) -> Option<usize> {
+    nats.iter().position(|(kind, rule)| {
+        // A port can be given to TCP and UDP only.
+        let ports = *kind != 3 || [6, 17].contains(&probe.proto);
+        rule.enabled && ports && rule.matches(probe, iface)
+    })
+}
+
+fn compare_nats(
+    rules: &[Rule],
+    nats: &[(usize, Rule)],
+    packets: &[(Probe, u8)],
+) -> Result<(), TestCaseError> {
+    let mut text = write_policy(rules);
+    for (i, (kind, nat)) in nats.iter().enumerate() {
+        let mut line = String::new();
+        nat.write(1000 + i, &mut line);
+        // Sets stand in front of the rule, which is the last line. The kind says direction and family.
+        let (sets, line) = line.trim_end().rsplit_once('\n').unwrap_or(("", line.trim_end()));
+        let (name, target) = NATS[*kind];
+        let line = line
+            .replace(&format!("rule r{} allow", 1000 + i), &format!("nat n{i} {name}"))
+            .replace(" ipv4", "")
+            .replace(" out", "")
+            .replace(" in", "");
+        writeln!(text, "{sets}\n{line}{target}").unwrap();
+    }
+    let policy = parse(&text, "random").map_err(|e| TestCaseError::fail(format!("{text}\n{e}")))?;
+    let mut slots = Slots::new();
+    let compiled =
+        compile(&policy, &mut slots, 1).map_err(|e| TestCaseError::fail(e.to_string()))?;
+    for (probe, iface) in packets {
+        let expected = translated(nats, probe, *iface).map(|i| format!("n{i}"));
+        let judged = judge(rules, probe, *iface, Verdict::Drop).1;
+        let probe =
+            Probe { iface: slots.iface(&format!("if{iface}")).unwrap_or(0), ..probe.clone() };
+        let found = translation(&compiled.table, &probe).map(|i| compiled.table.nat[i].slot);
+        let found = found.and_then(|slot| slots.rule_name(slot)).map(str::to_owned);
+        prop_assert_eq!(found, expected, "{}\n{:?}", text, probe);
+        // Translations beside them change nothing about the rules.
+        let rule = classify(&compiled.table, &probe).rule;
+        prop_assert_eq!(rule.is_some(), judged.is_some(), "{}\n{:?}", text, probe);
+    }
+    Ok(())
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 150, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn translations_are_met_as_they_are_written(
+        rules in proptest::collection::vec(rule(), 0..4),
+        nats in proptest::collection::vec(nat(), 1..8),
+        packets in proptest::collection::vec(packet(), 64),
+    ) {
+        compare_nats(&rules, &nats, &packets)?;
+    }
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { cases: 250, failure_persistence: None, ..ProptestConfig::default() })]
 
@@ -485,7 +584,9 @@ proptest! {
     /// Whatever is in the file: a policy or errors with places in it, never a panic.
     #[test]
     fn any_words_are_read(words in proptest::collection::vec(proptest::sample::select(&[
-        "rule", "set", "default", "option", "interface", "disabled", "a", "b", "@a", "=", "{", "}", ",", "\n", "\n", "allow",
+        "rule", "set", "default", "option", "interface", "disabled", "nat", "masquerade", "source", "destination", "static", "prefix",
+        "redirect", "=>", "<=>", "hairpin", "blocks", "ports", "endpoint-independent", "bypass", "xsk", "no-track", "syn-cookies",
+        "fd00:1::/48", "10.0.0.0/29", "203.0.113.8/29", "a", "b", "@a", "=", "{", "}", ",", "\n", "\n", "allow",
         "drop", "in", "out", "on", "tcp", "icmp", "type", "code", "from", "to", "port", "not", "flags", "syn/ack", "state",
         "new", "log", "10.0.0.0/8", "10.0.0.1-10.0.0.9", "::1", "22", "80-90", "timeout", "udp-new", "30s", "é", "!", "#x",
         "\\", "\"", "\t", "\u{0}",

@@ -111,6 +111,22 @@ export interface IfaceView {
   why: string;
 }
 
+export interface HistoryStatsView {
+  path: string;
+  bytes: number;
+  max_bytes: number;
+  wal_bytes: number;
+  max_age_ms: number;
+  written: number;
+  completed: number;
+  deleted: number;
+  lost: number;
+  unmatched: number;
+  errors: number;
+  queued: number;
+  trouble: string | null;
+}
+
 export interface StatusView {
   version: string;
   abi_version: number;
@@ -125,6 +141,7 @@ export interface StatusView {
   interfaces: IfaceView[];
   limits: string[];
   console: string;
+  history: HistoryStatsView | null;
 }
 
 /** What the policy compiler says about a text. Lines and columns count from 1. */

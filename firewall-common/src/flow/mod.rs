@@ -1,7 +1,9 @@
 //! Pure transitions of a flow; `now` is always an argument.
 
+pub mod block;
 pub mod hash;
 pub mod key;
+pub mod nptv6;
 pub mod tcp;
 pub mod timeout;
 pub mod window;

@@ -8,6 +8,10 @@ pub const HEADER: usize = 40;
 /// Extension headers that are followed; RFC 8504 section 5.3 lets a node set such a limit.
 pub const MAX_EXTENSIONS: usize = 8;
 
+/// How far extension headers may reach into a frame: one less than a power of two, which bounds an
+/// offset in a way that the kernel's verifier sees.
+const REACH: usize = 0x3fff;
+
 const HOP_BY_HOP: u8 = 0;
 const ROUTING: u8 = 43;
 const FRAGMENT: u8 = 44;
@@ -46,13 +50,24 @@ pub fn parse<C: Cursor>(c: &C, l3: usize, facts: &mut Facts) -> Result<(), Reaso
 #[inline(always)]
 fn extensions<C: Cursor>(c: &C, l3: usize, next: u8, facts: &mut Facts) -> Result<(), Reason> {
     let end = l3 + facts.ip_len as usize;
-    let mut next = next;
-    let mut at = l3 + HEADER;
+    facts.proto = next;
+    facts.l4 = (l3 + HEADER) as u16;
     let mut left = MAX_EXTENSIONS;
-    while matches!(
-        next,
-        HOP_BY_HOP | ROUTING | FRAGMENT | AUTHENTICATION | DESTINATION | MOBILITY | HIP | SHIM6
-    ) {
+    loop {
+        // Where the walk stands is kept in the facts and read anew each time: in the kernel they are a
+        // map's memory, of which the verifier knows nothing, so that it walks each turn once and not once
+        // for each way that leads there.
+        // SAFETY: references are valid for reads.
+        let (next, at) = unsafe {
+            let at = (&raw const facts.l4).read_volatile() as usize;
+            ((&raw const facts.proto).read_volatile(), at & REACH)
+        };
+        if !matches!(
+            next,
+            HOP_BY_HOP | ROUTING | FRAGMENT | AUTHENTICATION | DESTINATION | MOBILITY | HIP | SHIM6
+        ) {
+            return Ok(());
+        }
         if left == 0 {
             return Err(Reason::TooManyExtensions);
         }
@@ -71,11 +86,11 @@ fn extensions<C: Cursor>(c: &C, l3: usize, next: u8, facts: &mut Facts) -> Resul
                 }
                 facts.fragment = if offset == 0 { Fragment::First } else { Fragment::Later };
             }
-            at += 8;
-            next = e[0];
+            facts.l4 = (at + 8) as u16;
+            facts.proto = e[0];
             if facts.fragment == Fragment::Later {
                 // What follows is the middle of something.
-                break;
+                return Ok(());
             }
             continue;
         }
@@ -84,13 +99,13 @@ fn extensions<C: Cursor>(c: &C, l3: usize, next: u8, facts: &mut Facts) -> Resul
         } else {
             (e[1] as usize + 1) * 8
         };
-        at += len;
-        if at > end {
+        if at + len > end {
             return Err(Reason::TruncatedIpv6);
         }
-        next = e[0];
+        if at + len > REACH {
+            return Err(Reason::TooManyExtensions);
+        }
+        facts.l4 = (at + len) as u16;
+        facts.proto = e[0];
     }
-    facts.proto = next;
-    facts.l4 = at as u16;
-    Ok(())
 }

@@ -25,47 +25,52 @@ pub struct Options {
     pub has_timestamp: bool,
 }
 
+/// What [`step`] returns at the end of the list.
+pub const END: usize = MAX;
+
+/// Reads the option at `at`; where the next one begins, or [`END`].
+#[inline(always)]
+pub fn step(bytes: &[u8; MAX], len: usize, at: usize, out: &mut Options) -> usize {
+    let byte = |at: usize| if at < MAX { bytes[at] } else { 0 };
+    if at >= len || at >= MAX {
+        return END;
+    }
+    let kind = byte(at);
+    if kind == 0 {
+        return END;
+    }
+    if kind == 1 {
+        return at + 1;
+    }
+    let size = byte(at + 1) as usize;
+    if size < 2 || at + size > len {
+        return END;
+    }
+    match (kind, size) {
+        (2, 4) => out.mss = u16::from_be_bytes([byte(at + 2), byte(at + 3)]),
+        (3, 3) => {
+            let scale = byte(at + 2);
+            out.scale = if scale > MAX_SCALE { MAX_SCALE } else { scale };
+            out.has_scale = true;
+        }
+        (4, 2) => out.sack = true,
+        (8, 10) => {
+            let b = [byte(at + 2), byte(at + 3), byte(at + 4), byte(at + 5)];
+            out.timestamp = u32::from_be_bytes(b);
+            out.has_timestamp = true;
+        }
+        _ => {}
+    }
+    at + size
+}
+
 /// Reads the first `len` of `bytes`. What is malformed ends the reading: what stood before counts, as in
 /// the kernel's own parser (`tcp_parse_options`).
-#[inline(always)]
 pub fn parse(bytes: &[u8; MAX], len: usize, out: &mut Options) {
-    let byte = |at: usize| if at < MAX { bytes[at] } else { 0 };
     let mut at = 0;
     // An option takes a byte at least, so that this ends.
-    let mut turns = 0;
-    while turns < MAX {
-        turns += 1;
-        if at >= len || at >= MAX {
-            return;
-        }
-        let kind = byte(at);
-        if kind == 0 {
-            return;
-        }
-        if kind == 1 {
-            at += 1;
-            continue;
-        }
-        let size = byte(at + 1) as usize;
-        if size < 2 || at + size > len {
-            return;
-        }
-        match (kind, size) {
-            (2, 4) => out.mss = u16::from_be_bytes([byte(at + 2), byte(at + 3)]),
-            (3, 3) => {
-                let scale = byte(at + 2);
-                out.scale = if scale > MAX_SCALE { MAX_SCALE } else { scale };
-                out.has_scale = true;
-            }
-            (4, 2) => out.sack = true,
-            (8, 10) => {
-                let b = [byte(at + 2), byte(at + 3), byte(at + 4), byte(at + 5)];
-                out.timestamp = u32::from_be_bytes(b);
-                out.has_timestamp = true;
-            }
-            _ => {}
-        }
-        at += size;
+    while at < END {
+        at = step(bytes, len, at, out);
     }
 }
 

@@ -1,9 +1,11 @@
 //! What can be said on the command line.
 
+use super::nat::PublicEndpoint;
 use crate::daemon::{
     Overrides,
     config::{DEFAULT_SOCKET, Interface},
 };
+use crate::store::{now_ms, when};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use std::{net::SocketAddr, path::PathBuf};
 
@@ -114,6 +116,9 @@ pub enum Command {
     /// Counters of rules, reasons and events
     #[command(subcommand)]
     Counters(CountersCommand),
+    /// Address translation
+    #[command(subcommand)]
+    Nat(NatCommand),
     /// Print the live policy as written
     Policy,
     /// Say what this kernel and machine can and can't do, and what to do about it
@@ -265,6 +270,30 @@ pub enum RuleCommand {
         #[command(flatten)]
         edit: EditArgs,
     },
+}
+
+/// `sluice nat`.
+#[derive(Debug, Subcommand)]
+pub enum NatCommand {
+    /// Say who was behind a public address and port, as far back as the history goes
+    Who {
+        /// The public endpoint, such as `203.0.113.5:40021` or `[2001:db8::1]:40021`; without a port: all of the address
+        #[arg(value_name = "ADDRESS[:PORT]")]
+        endpoint: PublicEndpoint,
+        /// When: `2026-11-22T10:00:00Z`, or how long ago, such as `10m ago` [default: now]
+        #[arg(long, value_name = "TIME", value_parser = parse_when)]
+        at: Option<i64>,
+        /// Only this protocol: tcp, udp, icmp, icmpv6, or a number
+        #[arg(long)]
+        proto: Option<String>,
+        /// How many mappings at most
+        #[arg(long, default_value_t = 100, value_name = "N")]
+        limit: usize,
+    },
+}
+
+fn parse_when(text: &str) -> Result<i64, String> {
+    when::parse(text, now_ms()).map_err(|error| error.to_string())
 }
 
 /// `sluice counters`.

@@ -19,7 +19,7 @@ struct Rows<T> {
     total: u64,
 }
 
-fn today() -> String {
+pub fn today() -> String {
     format!("{:.3}", jiff::Timestamp::now()).chars().take(10).collect()
 }
 
@@ -258,6 +258,23 @@ pub async fn status(out: &Out, client: &Client) -> Result<ExitCode, CliError> {
                 iface.name, iface.ifindex, iface.mode_asked, iface.why
             ),
         )?;
+    }
+    if let Some(history) = &status.history {
+        let tone =
+            if history.trouble.is_some() || history.lost > 0 { Tone::Bad } else { Tone::Plain };
+        let mut text = format!(
+            "{} of {} in {}",
+            format::bytes(history.bytes),
+            format::bytes(history.max_bytes),
+            history.path
+        );
+        if history.lost > 0 {
+            text.push_str(&format!("; {} records lost", format::count(history.lost)));
+        }
+        if let Some(trouble) = &history.trouble {
+            text.push_str(&format!("; {trouble}"));
+        }
+        line("history", out.paint(&format::clean(&text), tone))?;
     }
     for limit in &status.limits {
         line("note", out.paint(limit, Tone::Odd))?;

@@ -6,11 +6,12 @@ mod doctor;
 mod format;
 mod generate;
 mod list;
+mod nat;
 mod out;
 mod policy;
 mod watch;
 
-use args::{Cli, Command, CountersCommand};
+use args::{Cli, Command, CountersCommand, NatCommand};
 use clap::Parser;
 use out::{CliError, Out};
 use std::{io::Write, process::ExitCode};
@@ -60,6 +61,9 @@ fn ask(out: &Out, client: &Client, command: Command) -> Result<ExitCode, CliErro
             Command::Status => list::status(out, client).await,
             Command::Stats => list::stats(out, client).await,
             Command::Counters(CountersCommand::Reset) => list::reset(out, client).await,
+            Command::Nat(NatCommand::Who { endpoint, at, proto, limit }) => {
+                nat::who(out, client, &endpoint, at, proto.as_deref(), limit).await
+            }
             Command::Policy => policy::print(out, client).await,
             // Answered by `main`.
             Command::Daemon(_)

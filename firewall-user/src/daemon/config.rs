@@ -1,6 +1,7 @@
 //! `/etc/sluice/sluice.toml`, and what the command line says instead.
 
-use serde::Deserialize;
+use crate::{policy::units, store};
+use serde::{Deserialize, Deserializer, de::Error};
 use std::{
     fs, io,
     net::SocketAddr,
@@ -19,6 +20,9 @@ pub const DEFAULT_SOCKET: &str = "/run/sluice/sluice.sock";
 pub const DEFAULT_PIN_DIR: &str = "/sys/fs/bpf/sluice";
 /// Where token and last good policy are kept.
 pub const DEFAULT_STATE_DIR: &str = "/var/lib/sluice";
+
+/// Least bytes of a history.
+const MIN_HISTORY: u64 = 1 << 20;
 
 /// Why a configuration can't be used.
 #[derive(Debug, Error)]
@@ -119,6 +123,40 @@ impl Default for Server {
     }
 }
 
+/// `[history]`.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct History {
+    /// Whether one is kept.
+    pub enabled: bool,
+    /// The database; `None`: `history.db` in the state directory.
+    pub path: Option<PathBuf>,
+    /// Bytes that it may have.
+    pub max_bytes: u64,
+    /// How long what has ended is remembered, ms; written as `30d`.
+    #[serde(rename = "max_age", deserialize_with = "duration")]
+    pub max_age_ms: u64,
+}
+
+impl Default for History {
+    fn default() -> Self {
+        let limits = store::Limits::default();
+        Self {
+            enabled: true,
+            path: None,
+            max_bytes: limits.max_bytes,
+            max_age_ms: limits.max_age_ms,
+        }
+    }
+}
+
+fn duration<'de, D: Deserializer<'de>>(from: D) -> Result<u64, D::Error> {
+    let text = String::deserialize(from)?;
+    units::duration_ms(&text).filter(|ms| *ms > 0).ok_or_else(|| {
+        Error::custom(format!("`{text}`: expected a duration such as `30d`, `12h` or `1d12h`"))
+    })
+}
+
 /// The whole file.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -131,7 +169,7 @@ pub struct Config {
     pub group: String,
     /// Where things are pinned.
     pub pin_dir: PathBuf,
-    /// Where token and last good policy are kept.
+    /// Where token, last good policy and history are kept.
     pub state_dir: PathBuf,
     /// Most flows, per family; takes effect when the filter is loaded anew.
     pub max_flows: u32,
@@ -141,6 +179,8 @@ pub struct Config {
     pub interface: Vec<Interface>,
     /// The console.
     pub server: Server,
+    /// What has been.
+    pub history: History,
 }
 
 impl Default for Config {
@@ -155,6 +195,7 @@ impl Default for Config {
             ring_bytes: 8 << 20,
             interface: Vec::new(),
             server: Server::default(),
+            history: History::default(),
         }
     }
 }
@@ -176,6 +217,11 @@ impl Config {
         Self::parse(&text).map_err(|message| ConfigError::Parse { path: file.to_owned(), message })
     }
 
+    /// Where the history stands.
+    pub fn history_path(&self) -> PathBuf {
+        self.history.path.clone().unwrap_or_else(|| self.state_dir.join("history.db"))
+    }
+
     fn parse(text: &str) -> Result<Self, String> {
         let config: Self =
             toml::from_str(text).map_err(|error| error.to_string().trim_end().to_owned())?;
@@ -187,6 +233,13 @@ impl Config {
         }
         if config.max_flows == 0 {
             return Err("max_flows is 0, expected at least 1".into());
+        }
+        if config.history.max_bytes < MIN_HISTORY {
+            return Err(format!(
+                "[history] max_bytes is {}, expected at least {MIN_HISTORY} (1 MiB); \
+                 `enabled = false` keeps no history",
+                config.history.max_bytes
+            ));
         }
         Ok(config)
     }
@@ -216,12 +269,21 @@ mod tests {
             listen = "[::1]:9000"
             hosts = ["gate:9000"]
             origins = ["http://gate:9000"]
+            [history]
+            enabled = true
+            path = "/log/history.db"
+            max_bytes = 1048576
+            max_age = "1d12h"
             "#,
         )
         .expect("valid");
         assert_eq!(config.interface[0].mode, Mode::XdpGeneric);
         assert_eq!(config.interface[1].mode, Mode::Auto);
         assert_eq!(config.server.listen.port(), 9000);
+        assert_eq!(config.history.max_age_ms, 36 * 3_600_000);
+        assert_eq!(config.history_path(), Path::new("/log/history.db"));
+        let config = Config { state_dir: "/state".into(), ..Config::default() };
+        assert_eq!(config.history_path(), Path::new("/state/history.db"));
         assert_eq!(Config::parse("").expect("valid"), Config::default());
     }
 
@@ -232,6 +294,10 @@ mod tests {
             ("[server]\nlisten = \"nowhere\"", ["line 2", "listen", "address"]),
             ("[[interface]]\nname = \"a\"\nmode = \"fast\"", ["line 3", "fast", "xdp-generic"]),
             ("ring_bytes = 5000", ["5000", "power of two", "4096"]),
+            ("[history]\nmax_age = \"a month\"", ["line 2", "a month", "30d"]),
+            ("[history]\nmax_age = \"0s\"", ["line 2", "0s", "30d"]),
+            ("[history]\nmax_age = 30", ["line 2", "max_age", "string"]),
+            ("[history]\nmax_bytes = 5000", ["max_bytes", "5000", "1 MiB"]),
         ] {
             let error = Config::parse(text).expect_err(text);
             for word in words {

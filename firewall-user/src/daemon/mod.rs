@@ -2,6 +2,7 @@
 
 pub mod config;
 pub mod control;
+pub mod history;
 #[cfg(test)]
 pub(crate) mod testing;
 
@@ -275,6 +276,7 @@ async fn serve(overrides: &Overrides, config: Config) -> Result<(), DaemonError>
         last_good,
     };
     let epoch = facts.epoch.clone();
+    let history = history::open(&config).map_err(system("starting a thread"))?;
     let monitor = Arc::new(Mutex::new(Monitor::new(Limits::default())));
     let hub = Arc::new(Hub::new(monitor.clone(), epoch));
     let core = Core::start(Box::new(gate), monitor.clone(), hub.clone())
@@ -289,7 +291,7 @@ async fn serve(overrides: &Overrides, config: Config) -> Result<(), DaemonError>
 
     let (stop, stopped) = watch::channel(false);
     let server = Arc::new(Server {
-        api: Arc::new(Api::new(control.clone(), monitor, hub)),
+        api: Arc::new(Api::new(control.clone(), monitor, hub).with_history(history.clone())),
         auth: Auth::new(token, listen.port()),
         origins: Origins::new(listen, &config.server.hosts, &config.server.origins),
         patience: Patience::default(),
@@ -323,6 +325,13 @@ async fn serve(overrides: &Overrides, config: Config) -> Result<(), DaemonError>
     };
     let _ = tokio::time::timeout(GOODBYE, goodbye).await;
     control.stop();
+    if let Some(history) = history {
+        // What the last batch holds is written even where a session still has a handle.
+        let closed = tokio::task::spawn_blocking(move || history.close(GOODBYE)).await;
+        if !closed.unwrap_or(false) {
+            log::warn!("history: the last records may be lost");
+        }
+    }
     ended
 }
 

@@ -15,6 +15,7 @@ use crate::{
         routes::{Server, router},
         ws::{Patience, hub::Hub},
     },
+    store::{self, History},
     view::IfaceView,
 };
 use firewall_common::abi::{
@@ -209,6 +210,7 @@ pub struct TestDaemon {
     pub dir: PathBuf,
     pub epoch: String,
     pub stop: watch::Sender<bool>,
+    pub history: History,
 }
 
 static COUNT: AtomicU32 = AtomicU32::new(0);
@@ -260,9 +262,13 @@ impl TestDaemon {
             Control::begin(core.jobs, monitor.clone(), facts, &dir.join("policy")).await?;
         let tcp = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a port");
         let address = tcp.local_addr().expect("bound");
+        let history = History::open(&dir.join("history.db"), store::Limits::default());
+        let history = history.expect("a thread");
         let (stop, stopped) = watch::channel(false);
         let server = Arc::new(Server {
-            api: Arc::new(Api::new(control.clone(), monitor, hub)),
+            api: Arc::new(
+                Api::new(control.clone(), monitor, hub).with_history(Some(history.clone())),
+            ),
             auth: Auth::new(TOKEN.to_owned(), address.port()),
             origins: Origins::new(address, &[], &[]),
             patience,
@@ -273,7 +279,7 @@ impl TestDaemon {
         let unix = ControlSocket::bind(&dir.join("sock"), "no-such-group-here").expect("a socket");
         tokio::spawn(unix.serve(router.clone(), stopped.clone()));
         tokio::spawn(serve_tcp(tcp, router, stopped));
-        Ok(Self { kernel, control, beginning, address, dir: dir.to_owned(), epoch, stop })
+        Ok(Self { kernel, control, beginning, address, dir: dir.to_owned(), epoch, stop, history })
     }
 
     /// The pretended kernel.

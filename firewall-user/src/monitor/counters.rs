@@ -35,8 +35,8 @@ pub struct RuleInfo {
     pub slot: u16,
     /// Name.
     pub name: String,
-    /// What it does.
-    pub action: Verdict,
+    /// What it does: `allow`, `drop`, `reject`, `count`, `bypass`.
+    pub action: &'static str,
     /// Whether it takes part.
     pub enabled: bool,
     /// Whether it logs.
@@ -78,7 +78,7 @@ impl Counters {
                         position: rule.position,
                         name: rule.name,
                         id: rule.slot,
-                        action: rule.action.name().to_owned(),
+                        action: rule.action.to_owned(),
                         enabled: rule.enabled,
                         log: rule.log,
                         text: rule.text,

@@ -271,6 +271,17 @@ impl FlowTable {
         self.flows.values().map(|live| live.render(names, timeouts, clock))
     }
 
+    /// One flow.
+    pub(super) fn row(
+        &self,
+        id: u64,
+        names: &Names,
+        timeouts: &[u32; TIMEOUTS],
+        clock: &Clock,
+    ) -> Option<FlowView> {
+        self.flows.get(&id).map(|live| live.render(names, timeouts, clock))
+    }
+
     /// The `limit` first flows by `order` (largest or latest first, or the other way round), ties by
     /// id; and how many there are. Only these are made into rows.
     pub(super) fn top(

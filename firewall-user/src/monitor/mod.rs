@@ -15,7 +15,7 @@ mod events;
 mod flows;
 pub mod names;
 mod record;
-mod text;
+pub mod text;
 
 pub use account::Loss;
 pub use clock::{Clock, Steady};
@@ -217,6 +217,11 @@ impl Monitor {
     /// Every visible flow (ended ones included), in no order.
     pub fn flows(&self) -> impl Iterator<Item = FlowView> + '_ {
         self.flows.rows(&self.names, &self.timeouts, &self.clock)
+    }
+
+    /// The visible flow of this id.
+    pub fn flow(&self, id: u64) -> Option<FlowView> {
+        self.flows.row(id, &self.names, &self.timeouts, &self.clock)
     }
 
     /// The `limit` first of all visible flows in this order (largest or latest first, unless `turned`),

@@ -24,11 +24,11 @@ fn model() -> Monitor {
     let mut monitor = Monitor::new(Limits::default());
     let mut timeouts = [60_000; TIMEOUTS];
     timeouts[usize::from(Timeout::TcpEstablished.raw())] = 7_500_000;
-    let rule = |position, slot, name: &str, action| RuleInfo {
+    let rule = |position, slot, name: &str, action: Verdict| RuleInfo {
         position,
         slot,
         name: name.to_owned(),
-        action,
+        action: action.name(),
         enabled: true,
         log: false,
         text: String::new(),

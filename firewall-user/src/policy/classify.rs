@@ -47,8 +47,11 @@ pub struct Outcome {
     pub counted: Vec<u16>,
 }
 
-/// Judges a packet that belongs to no flow yet.
-pub fn classify(table: &RuleTable, probe: &Probe) -> Outcome {
+/// A row of the table.
+type Row = [u64; WORDS];
+
+/// The rows of a packet: what is set in all of them matches.
+fn rows<'t>(table: &'t RuleTable, probe: &Probe) -> [&'t Row; 8] {
     let row = |number: u16| &table.rows[usize::from(number)];
     let meta = table.meta
         [probe.direction.raw() as usize * IFACE_SLOTS + usize::from(probe.iface) % IFACE_SLOTS];
@@ -73,7 +76,7 @@ pub fn classify(table: &RuleTable, probe: &Probe) -> Outcome {
     } else {
         table.no_port[2]
     };
-    let rows = [
+    [
         row(meta),
         row(table.proto[usize::from(probe.proto)]),
         row(table.state[probe.state.raw() as usize]),
@@ -82,7 +85,25 @@ pub fn classify(table: &RuleTable, probe: &Probe) -> Outcome {
         row(sport),
         row(dport),
         row(flags),
-    ];
+    ]
+}
+
+/// Index in `RuleTable::nat` of the translation that a new flow's packet meets at this hook.
+pub fn translation(table: &RuleTable, probe: &Probe) -> Option<usize> {
+    let of_hook = match probe.direction {
+        Direction::In => table.settings.nat_in,
+        Direction::Out => table.settings.nat_out,
+    };
+    let word = table.settings.nat_word as usize;
+    let bits = rows(table, probe)
+        .iter()
+        .fold(of_hook, |bits, row| bits & row.get(word).copied().unwrap_or(0));
+    (bits != 0).then(|| bits.trailing_zeros() as usize)
+}
+
+/// Judges a packet that belongs to no flow yet.
+pub fn classify(table: &RuleTable, probe: &Probe) -> Outcome {
+    let rows = rows(table, probe);
     let mut counted = Vec::new();
     for word in 0..(table.settings.words as usize).min(WORDS) {
         let mut bits = rows.iter().fold(u64::MAX, |bits, row| bits & row[word]);

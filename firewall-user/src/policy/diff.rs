@@ -1,8 +1,8 @@
 //! What a new policy changes, for `apply` to show first.
 
-use super::ast::{FlowFull, Options, Policy};
+use super::ast::{FlowFull, HalfOpenFull, Options, Policy, SynCookies, TcpWindow};
 use super::span::{Span, Spanned};
-use super::units::show_ms;
+use super::units;
 use firewall_common::abi::table::{Direction, Timeout};
 use serde::{Deserialize, Serialize};
 use std::collections::{HashMap, HashSet};
@@ -41,26 +41,32 @@ pub enum Change {
         /// Elements that went.
         removed: Vec<String>,
     },
-    /// A rule came.
+    /// A rule or translation came.
     RuleAdded {
+        /// `rule`, `nat`.
+        what: String,
         /// Its name.
         name: String,
-        /// Its place, from 1.
+        /// Its place among its kind, from 1.
         position: usize,
         /// The statement.
         text: String,
     },
-    /// A rule went.
+    /// A rule or translation went.
     RuleRemoved {
+        /// `rule`, `nat`.
+        what: String,
         /// Its name.
         name: String,
-        /// Its place, from 1.
+        /// Its place among its kind, from 1.
         position: usize,
         /// The statement.
         text: String,
     },
-    /// A rule says something else, or is enabled or disabled.
+    /// A rule or translation says something else, or is enabled or disabled.
     RuleChanged {
+        /// `rule`, `nat`.
+        what: String,
         /// Its name.
         name: String,
         /// Statement so far.
@@ -68,8 +74,10 @@ pub enum Change {
         /// New statement.
         to: String,
     },
-    /// A rule stands elsewhere among those that were there before.
+    /// A rule or translation stands elsewhere among those of its kind that were there before.
     RuleMoved {
+        /// `rule`, `nat`.
+        what: String,
         /// Its name.
         name: String,
         /// Place so far, from 1.
@@ -101,7 +109,9 @@ impl fmt::Display for Change {
             Self::RuleAdded { text, position, .. } => write!(f, "+ {position}: {text}"),
             Self::RuleRemoved { text, position, .. } => write!(f, "- {position}: {text}"),
             Self::RuleChanged { from, to, .. } => write!(f, "- {from}\n+ {to}"),
-            Self::RuleMoved { name, from, to } => write!(f, "~ rule {name}: place {from} -> {to}"),
+            Self::RuleMoved { what, name, from, to } => {
+                write!(f, "~ {what} {name}: place {from} -> {to}")
+            }
         }
     }
 }
@@ -137,7 +147,14 @@ pub fn diff(old: &Policy, new: &Policy) -> Vec<Change> {
     };
     lists("interface", groups(old), groups(new), &mut changes);
     lists("set", sets(old), sets(new), &mut changes);
-    rules(old, new, &mut changes);
+    let rules = |policy: &Policy| -> Vec<(String, String)> {
+        policy.rules.iter().map(|r| (r.name.value.clone(), r.text.clone())).collect()
+    };
+    let nats = |policy: &Policy| -> Vec<(String, String)> {
+        policy.nats.iter().map(|n| (n.name.value.clone(), n.text.clone())).collect()
+    };
+    ordered("nat", &nats(old), &nats(new), &mut changes);
+    ordered("rule", &rules(old), &rules(new), &mut changes);
     changes
 }
 
@@ -172,43 +189,48 @@ fn lists(
     }
 }
 
-fn rules(old: &Policy, new: &Policy, changes: &mut Vec<Change>) {
-    for (i, rule) in old.rules.iter().enumerate() {
-        let name = rule.name.value.clone();
-        match new.rule(&name) {
+/// Statements whose order counts, as name and text.
+fn ordered(
+    what: &str,
+    old: &[(String, String)],
+    new: &[(String, String)],
+    changes: &mut Vec<Change>,
+) {
+    let places = |list: &[(String, String)]| -> HashMap<String, usize> {
+        list.iter().enumerate().map(|(i, (name, _))| (name.clone(), i)).collect()
+    };
+    let (before, after) = (places(old), places(new));
+    for (i, (name, text)) in old.iter().enumerate() {
+        let (what, name) = (what.to_owned(), name.clone());
+        match after.get(&name).map(|i| &new[*i].1) {
             None => {
-                changes.push(Change::RuleRemoved { name, position: i + 1, text: rule.text.clone() })
+                let text = text.clone();
+                changes.push(Change::RuleRemoved { what, name, position: i + 1, text });
             }
-            Some((_, now)) if now.text != rule.text => {
-                changes.push(Change::RuleChanged {
-                    name,
-                    from: rule.text.clone(),
-                    to: now.text.clone(),
-                });
+            Some(now) if now != text => {
+                let (from, to) = (text.clone(), now.clone());
+                changes.push(Change::RuleChanged { what, name, from, to });
             }
             Some(_) => {}
         }
     }
-    for (i, rule) in new.rules.iter().enumerate() {
-        if old.rule(&rule.name.value).is_none() {
-            let name = rule.name.value.clone();
-            changes.push(Change::RuleAdded { name, position: i + 1, text: rule.text.clone() });
+    for (i, (name, text)) in new.iter().enumerate() {
+        if !before.contains_key(name) {
+            let (what, name, text) = (what.to_owned(), name.clone(), text.clone());
+            changes.push(Change::RuleAdded { what, name, position: i + 1, text });
         }
     }
-    // Of the rules in both, the longest run that keeps its order stayed; the others moved.
-    let before: HashMap<&str, usize> =
-        old.rules.iter().enumerate().map(|(i, r)| (r.name.value.as_str(), i)).collect();
+    // Of those in both, the longest run that keeps its order stayed; the others moved.
     let common: Vec<(usize, usize)> = new
-        .rules
         .iter()
         .enumerate()
-        .filter_map(|(i, r)| before.get(r.name.value.as_str()).map(|old| (*old, i)))
+        .filter_map(|(i, (name, _))| before.get(name).map(|old| (*old, i)))
         .collect();
     let stayed = longest_ascending(&common);
     for (from, to) in common {
         if !stayed.contains(&from) {
-            let name = new.rules[to].name.value.clone();
-            changes.push(Change::RuleMoved { name, from: from + 1, to: to + 1 });
+            let (what, name) = (what.to_owned(), new[to].0.clone());
+            changes.push(Change::RuleMoved { what, name, from: from + 1, to: to + 1 });
         }
     }
 }
@@ -234,23 +256,46 @@ fn longest_ascending(pairs: &[(usize, usize)]) -> HashSet<usize> {
 
 /// Every option as it is written: name and value.
 pub fn entries(options: &Options) -> Vec<(String, String)> {
-    let mut out = vec![
-        ("tcp-pickup".to_owned(), if options.tcp_pickup { "on" } else { "off" }.to_owned()),
-        ("malformed".to_owned(), options.malformed.name().to_owned()),
-        ("ethertypes".to_owned(), options.ethertypes.name().to_owned()),
-        ("fragments".to_owned(), options.fragments.name().to_owned()),
-    ];
+    let switch = |on: bool| if on { "on" } else { "off" }.to_owned();
+    let window = match options.tcp_window {
+        TcpWindow::Strict => "strict",
+        TcpWindow::Liberal => "liberal",
+        TcpWindow::Off => "off",
+    };
     let full = match options.flow_full {
         FlowFull::Refuse => "refuse",
         FlowFull::Untracked => "untracked",
     };
-    out.push(("flow-table-full".to_owned(), full.to_owned()));
+    let half_open = match options.half_open_full {
+        HalfOpenFull::Evict => "evict",
+        HalfOpenFull::Refuse => "refuse",
+    };
+    let cookies = match options.syn_cookies {
+        SynCookies::Off => "off".to_owned(),
+        SynCookies::Always => "always".to_owned(),
+        SynCookies::Above(rate) => format!("above {rate}/s"),
+    };
+    let plain = [
+        ("tcp-pickup", switch(options.tcp_pickup)),
+        ("tcp-window", window.to_owned()),
+        ("malformed", options.malformed.name().to_owned()),
+        ("ethertypes", options.ethertypes.name().to_owned()),
+        ("fragments", options.fragments.name().to_owned()),
+        ("flow-table-full", full.to_owned()),
+        ("half-open-full", half_open.to_owned()),
+        ("source-flows", options.source_flows.map_or_else(|| "off".to_owned(), |n| n.to_string())),
+        ("syn-cookies", cookies),
+        ("fast-path", switch(options.fast_path)),
+        ("sample-rate", format!("{}/s", options.sample_rate)),
+        ("reject-rate", format!("{}/s", options.reject_rate)),
+        ("new-rate", format!("{}/s", options.new_rate)),
+    ];
+    let mut out: Vec<(String, String)> =
+        plain.into_iter().map(|(name, value)| (name.to_owned(), value)).collect();
     for timeout in Timeout::ALL {
         let ms = options.timeouts[timeout.raw() as usize];
-        out.push((format!("timeout {}", timeout.name()), show_ms(ms.into())));
+        out.push((format!("timeout {}", timeout.name()), units::show_ms(ms.into())));
     }
-    out.push(("sample-rate".to_owned(), format!("{}/s", options.sample_rate)));
-    out.push(("reject-rate".to_owned(), format!("{}/s", options.reject_rate)));
     out
 }
 
@@ -288,6 +333,22 @@ rule four drop\nrule one   drop to port @a # same\nrule five allow\ndisabled rul
         );
         assert_eq!(lines(old, old), [""; 0]);
         assert_eq!(lines("default in allow\n# x", "option malformed drop"), [""; 0]);
+    }
+
+    #[test]
+    fn translations_are_told_apart_from_rules() {
+        let old = "nat a masquerade on wan\nnat b redirect on lan udp to port 53 => port 5353\nnat c masquerade on w2";
+        let new = "nat c masquerade on w2\nnat a masquerade on wan tcp # now\nrule b allow udp\noption fast-path on";
+        assert_eq!(
+            lines(old, new),
+            [
+                "~ option fast-path off -> on",
+                "- nat a masquerade on wan\n+ nat a masquerade on wan tcp",
+                "- 2: nat b redirect on lan udp to port 53 => port 5353",
+                "~ nat c: place 3 -> 1",
+                "+ 1: rule b allow udp",
+            ]
+        );
     }
 
     #[test]

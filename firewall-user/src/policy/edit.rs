@@ -2,16 +2,44 @@
 //! spelling. Each works on the source and parses the result again, so that what comes out is a
 //! policy, or the reason why it isn't.
 //!
+//! What is said of rules here holds for translations (`nat`) too: the two share one space of names,
+//! and each kind counts its own places.
+//!
 //! A comment on the rule's own line goes where the rule goes. Comment lines right above a rule that
 //! stands alone below them are taken to be about that rule: they move with it. Above several rules
 //! they are a heading, and stay. Deleting leaves comment lines where they are.
 
-use super::ast::{Policy, Rule};
+use super::ast::Policy;
 use super::diagnostic::Diagnostics;
 use super::lex::{Kind, lex};
 use super::suggest;
 use super::{parse, span::Span};
 use std::ops::Range;
+
+/// A rule or translation, as far as edits need to know it.
+#[derive(Clone, Copy)]
+struct Item<'p> {
+    what: &'static str,
+    name: &'p str,
+    enabled: bool,
+    span: Span,
+}
+
+/// All rules, then all translations.
+fn items(policy: &Policy) -> impl Iterator<Item = Item<'_>> {
+    let rules = policy.rules.iter().map(|r| Item {
+        what: "rule",
+        name: &r.name.value,
+        enabled: r.enabled,
+        span: r.span,
+    });
+    rules.chain(policy.nats.iter().map(|n| Item {
+        what: "nat",
+        name: &n.name.value,
+        enabled: n.enabled,
+        span: n.span,
+    }))
+}
 
 /// Where a rule goes.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -38,7 +66,9 @@ pub enum EditError {
         hint: Option<String>,
     },
     /// The text is something else than one rule.
-    #[error("`{text}` is not one rule: expected `rule NAME ACTION ...` on a line of its own")]
+    #[error(
+        "`{text}` is not one rule: expected `rule NAME ACTION ...` or `nat NAME KIND ...` on a line of its own"
+    )]
     NotOneRule {
         /// The text.
         text: String,
@@ -65,11 +95,15 @@ pub fn add(policy: &Policy, text: &str, place: &Place) -> Result<Policy, EditErr
     let text = text.trim();
     let not_one = || EditError::NotOneRule { text: text.to_owned() };
     let tokens = lex(text);
-    let first = tokens.iter().find(|t| t.kind != Kind::Newline).map(|t| t.text);
-    if !matches!(first, Some("rule" | "disabled")) {
+    let mut words = tokens.iter().filter(|t| t.kind != Kind::Newline).map(|t| t.text);
+    let what = match words.next() {
+        Some("disabled") => words.next(),
+        first => first,
+    };
+    let Some(what) = ["rule", "nat"].into_iter().find(|known| Some(*known) == what) else {
         return Err(not_one());
-    }
-    let others: Vec<&Rule> = policy.rules.iter().collect();
+    };
+    let others: Vec<Item<'_>> = items(policy).filter(|item| item.what == what).collect();
     let at = offset(policy, &others, place)?;
     let indent = neighbour_indent(policy, &others, at);
     let edited = reparse(policy, insert(&policy.source, at, &format!("{indent}{text}\n")))?;
@@ -77,7 +111,10 @@ pub fn add(policy: &Policy, text: &str, place: &Place) -> Result<Policy, EditErr
         && edited.groups.len() == policy.groups.len()
         && edited.options == policy.options
         && edited.defaults == policy.defaults;
-    if edited.rules.len() != policy.rules.len() + 1 || !same_rest {
+    let counts = |p: &Policy| (p.rules.len(), p.nats.len());
+    let (rules, nats) = counts(policy);
+    let one_more = if what == "rule" { (rules + 1, nats) } else { (rules, nats + 1) };
+    if counts(&edited) != one_more || !same_rest {
         return Err(not_one());
     }
     Ok(edited)
@@ -100,12 +137,13 @@ pub fn delete(policy: &Policy, name: &str) -> Result<Policy, EditError> {
 /// If there is no such rule or place.
 pub fn move_to(policy: &Policy, name: &str, place: &Place) -> Result<Policy, EditError> {
     let rule = find(policy, name)?;
-    let others: Vec<&Rule> = policy.rules.iter().filter(|r| r.name.value != name).collect();
+    let others: Vec<Item<'_>> =
+        items(policy).filter(|item| item.what == rule.what && item.name != name).collect();
     if matches!(place, Place::Before(other) | Place::After(other) if other == name) {
         return Ok(policy.clone());
     }
     let at = offset(policy, &others, place)?;
-    let cut = block(policy, rule);
+    let cut = block(policy, &rule);
     let source = &policy.source;
     if cut.contains(&at) || at == cut.end {
         return Ok(policy.clone());
@@ -122,7 +160,7 @@ pub fn move_to(policy: &Policy, name: &str, place: &Place) -> Result<Policy, Edi
         format!("{}{}", &without[..cut.start], &without[cut.end..])
     };
     let edited = reparse(policy, edited)?;
-    let order = |p: &Policy| p.rules.iter().map(|r| r.name.value.clone()).collect::<Vec<_>>();
+    let order = |p: &Policy| items(p).map(|item| item.name.to_owned()).collect::<Vec<_>>();
     // It stands there already: then not even a comment should shift.
     Ok(if order(&edited) == order(policy) { policy.clone() } else { edited })
 }
@@ -136,8 +174,8 @@ pub fn enable(policy: &Policy, name: &str) -> Result<Policy, EditError> {
     if rule.enabled {
         return Ok(policy.clone());
     }
-    // From `disabled` to `rule`: the two words and whatever blanks are between them.
-    let keyword = lex(rule.span.of(&policy.source)).into_iter().find(|t| t.text == "rule");
+    // From `disabled` to `rule` or `nat`: the two words and whatever blanks are between them.
+    let keyword = lex(rule.span.of(&policy.source)).into_iter().find(|t| t.text == rule.what);
     let skip = keyword.map_or(0, |t| t.span.start);
     let mut source = policy.source.clone();
     source.replace_range(rule.span.start..rule.span.start + skip, "");
@@ -158,9 +196,9 @@ pub fn disable(policy: &Policy, name: &str) -> Result<Policy, EditError> {
     reparse(policy, source)
 }
 
-fn find<'p>(policy: &'p Policy, name: &str) -> Result<&'p Rule, EditError> {
-    policy.rule(name).map(|(_, rule)| rule).ok_or_else(|| {
-        let names: Vec<&str> = policy.rules.iter().map(|r| r.name.value.as_str()).collect();
+fn find<'p>(policy: &'p Policy, name: &str) -> Result<Item<'p>, EditError> {
+    items(policy).find(|item| item.name == name).ok_or_else(|| {
+        let names: Vec<&str> = items(policy).map(|item| item.name).collect();
         EditError::UnknownRule {
             name: name.to_owned(),
             hint: suggest::hint(name, "rules", &names, ""),
@@ -180,18 +218,18 @@ fn insert(source: &str, at: usize, text: &str) -> String {
 }
 
 /// Where in the source a place is, `others` being the rules that stay.
-fn offset(policy: &Policy, others: &[&Rule], place: &Place) -> Result<usize, EditError> {
-    let below = |rule: &Rule| lines(&policy.source, rule.span).end;
-    let above = |rule: &Rule| block(policy, rule).start;
-    let last = others.last().map_or(policy.source.len(), |rule| below(rule));
+fn offset(policy: &Policy, others: &[Item<'_>], place: &Place) -> Result<usize, EditError> {
+    let below = |rule: &Item<'_>| lines(&policy.source, rule.span).end;
+    let above = |rule: &Item<'_>| block(policy, rule).start;
+    let last = others.last().map_or(policy.source.len(), below);
     Ok(match place {
         Place::Last => last,
         Place::At(n) if *n == 0 || *n > others.len() + 1 => {
             return Err(EditError::NoSuchPlace { seen: *n, last: others.len() + 1 });
         }
-        Place::At(n) => others.get(n - 1).map_or(last, |rule| above(rule)),
-        Place::Before(name) => above(find(policy, name)?),
-        Place::After(name) => below(find(policy, name)?),
+        Place::At(n) => others.get(n - 1).map_or(last, above),
+        Place::Before(name) => above(&find(policy, name)?),
+        Place::After(name) => below(&find(policy, name)?),
     })
 }
 
@@ -203,7 +241,7 @@ fn lines(source: &str, span: Span) -> Range<usize> {
 }
 
 /// A rule's lines, and the comment lines above them if they are about this rule alone.
-fn block(policy: &Policy, rule: &Rule) -> Range<usize> {
+fn block(policy: &Policy, rule: &Item<'_>) -> Range<usize> {
     let source = &policy.source;
     let own = lines(source, rule.span);
     let next = source[own.end..].lines().next().unwrap_or("").trim();
@@ -221,7 +259,7 @@ fn block(policy: &Policy, rule: &Rule) -> Range<usize> {
 }
 
 /// The indentation of the rule next to an offset.
-fn neighbour_indent<'p>(policy: &'p Policy, others: &[&Rule], at: usize) -> &'p str {
+fn neighbour_indent<'p>(policy: &'p Policy, others: &[Item<'_>], at: usize) -> &'p str {
     let neighbour = others.iter().rev().find(|r| r.span.start < at).or(others.first());
     neighbour.map_or("", |rule| {
         let start = lines(&policy.source, rule.span).start;
@@ -351,6 +389,51 @@ rule rest drop in log
                 .source
                 .starts_with("rule b drop\nrule a drop")
         );
+    }
+
+    #[test]
+    fn translations_are_edited_like_rules_and_count_their_own_places() {
+        let text = "\
+rule a allow
+# out
+nat all masquerade on wan   # keep!
+
+rule b drop
+# forwards
+nat web destination on wan tcp to port {
+    80, 443   # both
+} => 10.0.0.5
+";
+        let p = policy(text);
+        let nats =
+            |p: &Policy| -> Vec<String> { p.nats.iter().map(|n| n.name.value.clone()).collect() };
+        let dns = "nat dns redirect on lan udp to port 53 => port 5353";
+        for (place, order) in [
+            (Place::Last, ["all", "web", "dns"]),
+            (Place::At(1), ["dns", "all", "web"]),
+            (Place::Before("web".into()), ["all", "dns", "web"]),
+            (Place::After("a".into()), ["dns", "all", "web"]),
+        ] {
+            let edited = add(&p, dns, &place).unwrap();
+            assert_eq!(
+                (nats(&edited), names(&edited)),
+                (order.map(String::from).into(), vec!["a", "b"])
+            );
+            assert_eq!(edited.source.replace(&format!("{dns}\n"), ""), text, "{place:?}");
+        }
+        assert!(matches!(add(&p, dns, &Place::At(4)), Err(EditError::NoSuchPlace { last: 3, .. })));
+        assert!(matches!(add(&p, "rule web drop", &Place::Last), Err(EditError::Broken(_))));
+        let two = format!("{dns}\nrule c drop");
+        assert!(matches!(add(&p, &two, &Place::Last), Err(EditError::NotOneRule { .. })));
+        let off = disable(&p, "all").unwrap();
+        assert!(off.source.contains("disabled nat all masquerade on wan   # keep!"));
+        assert_eq!(enable(&off, "all").unwrap().source, text);
+        let moved = move_to(&p, "web", &Place::At(1)).unwrap();
+        assert_eq!(nats(&moved), ["web", "all"]);
+        assert!(moved.source.starts_with("rule a allow\n# forwards\nnat web"), "{}", moved.source);
+        let gone = delete(&p, "web").unwrap();
+        assert_eq!(nats(&gone), ["all"]);
+        assert!(gone.source.ends_with("rule b drop\n# forwards\n"));
     }
 
     #[test]

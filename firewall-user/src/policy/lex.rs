@@ -24,6 +24,10 @@ pub enum Kind {
     Comma,
     /// `=`
     Equals,
+    /// `=>`
+    Arrow,
+    /// `<=>`
+    BothWays,
     /// End of a line, and of all blank ones below it.
     Newline,
     /// A character that means nothing here.
@@ -88,7 +92,7 @@ fn token<'s>(input: &mut Text<'s>) -> Lexed<Token<'s>> {
         '{'.value(Kind::Open),
         '}'.value(Kind::Close),
         ','.value(Kind::Comma),
-        '='.value(Kind::Equals),
+        alt(("<=>".value(Kind::BothWays), "=>".value(Kind::Arrow), '='.value(Kind::Equals))),
         ('@', take_while(1.., is_word)).value(Kind::SetRef),
         take_while(1.., is_word).value(Kind::Word),
         (one_of(is_stray), take_while(0.., is_stray)).value(Kind::Stray),
@@ -141,6 +145,26 @@ mod tests {
                 (Word, "syn/syn"),
                 (Comma, ","),
                 (Word, "ack"),
+                (End, ""),
+            ]
+        );
+    }
+
+    #[test]
+    fn arrows_are_not_equals() {
+        use Kind::{Arrow, BothWays, End, Equals, Stray, Word};
+        assert_eq!(
+            kinds("a=>b<=>c = > <d"),
+            [
+                (Word, "a"),
+                (Arrow, "=>"),
+                (Word, "b"),
+                (BothWays, "<=>"),
+                (Word, "c"),
+                (Equals, "="),
+                (Stray, ">"),
+                (Stray, "<"),
+                (Word, "d"),
                 (End, ""),
             ]
         );

@@ -1,7 +1,7 @@
 //! Names: each is said once, each that is used exists and is of the right kind, and nothing
 //! includes itself.
 
-use super::ast::{AddrItem, Element, Policy, PortItem, Rule, Set, SetKind};
+use super::ast::{AddrItem, Conditions, Element, Policy, PortItem, Set, SetKind};
 use super::grammar::{Draft, Fault};
 use super::span::{Span, Spanned};
 use super::suggest;
@@ -15,9 +15,13 @@ const MANY: usize = 200;
 
 /// Checks a draft; every fault is added to `faults`.
 pub fn resolve(draft: Draft, file: &str, text: &str, faults: &mut Vec<Fault>) -> Policy {
-    once(draft.rules.iter().map(|r| &r.name), "rule", text, faults);
-    once(draft.sets.iter().map(|(n, _)| n), "set", text, faults);
-    once(draft.groups.iter().map(|g| &g.name), "interface", text, faults);
+    // Rules and translations own counters by name, so that no two of them may share one.
+    let rules = draft.rules.iter().map(|r| ("rule", &r.name));
+    let mut owners: Vec<_> = rules.chain(draft.nats.iter().map(|n| ("nat", &n.name))).collect();
+    owners.sort_by_key(|(_, name)| name.span.start);
+    once(owners, text, faults);
+    once(draft.sets.iter().map(|(n, _)| ("set", n)), text, faults);
+    once(draft.groups.iter().map(|g| ("interface", &g.name)), text, faults);
 
     let broken: HashSet<&str> = draft.broken.iter().map(String::as_str).collect();
     let mut kinds = Kinds { sets: HashMap::new(), broken: &broken, known: HashMap::new() };
@@ -28,8 +32,9 @@ pub fn resolve(draft: Draft, file: &str, text: &str, faults: &mut Vec<Fault>) ->
     for name in &names {
         kinds.of(name, &mut Vec::new(), faults);
     }
-    for rule in &draft.rules {
-        check_rule(rule, &kinds, faults);
+    let nats = draft.nats.iter().map(|n| &n.when);
+    for when in draft.rules.iter().map(|r| &r.when).chain(nats) {
+        check_sets(when, &kinds, faults);
     }
     check_groups(&draft, faults);
 
@@ -51,27 +56,31 @@ pub fn resolve(draft: Draft, file: &str, text: &str, faults: &mut Vec<Fault>) ->
         defaults: draft.defaults.map(|d| d.unwrap_or(Verdict::Allow)),
         options: draft.options,
         rules: draft.rules,
+        nats: draft.nats,
     }
 }
 
 /// Refuses a name that was said before.
 fn once<'d>(
-    names: impl Iterator<Item = &'d Spanned<String>>,
-    what: &str,
+    names: impl IntoIterator<Item = (&'static str, &'d Spanned<String>)>,
     text: &str,
     faults: &mut Vec<Fault>,
 ) {
-    let mut first: HashMap<&str, Span> = HashMap::new();
-    for name in names {
-        if let Some(before) = first.get(name.value.as_str()) {
+    let mut first: HashMap<&str, (&str, Span)> = HashMap::new();
+    for (what, name) in names {
+        if let Some((before, at)) = first.get(name.value.as_str()) {
             let hint = (faults.len() < MANY).then(|| {
-                let line = text[..before.start].bytes().filter(|b| *b == b'\n').count() + 1;
-                format!("the first is on line {line}; each {what} needs a name of its own")
+                let line = text[..at.start].bytes().filter(|b| *b == b'\n').count() + 1;
+                if before == &what {
+                    format!("the first is on line {line}; each {what} needs a name of its own")
+                } else {
+                    format!("it is on line {line}; counters are kept by name, of rules and of nats")
+                }
             });
-            let message = format!("there is a {what} `{}` already", name.value);
+            let message = format!("there is a {before} `{}` already", name.value);
             faults.push(Fault::new("duplicate-name", name.span, message).hint(hint));
         } else {
-            first.insert(&name.value, name.span);
+            first.insert(&name.value, (what, name.span));
         }
     }
 }
@@ -190,8 +199,8 @@ const fn one(kind: SetKind) -> &'static str {
     }
 }
 
-fn check_rule(rule: &Rule, kinds: &Kinds<'_>, faults: &mut Vec<Fault>) {
-    for end in [&rule.src, &rule.dst] {
+fn check_sets(when: &Conditions, kinds: &Kinds<'_>, faults: &mut Vec<Fault>) {
+    for end in [&when.src, &when.dst] {
         for item in end.addrs.iter().flat_map(|m| &m.items) {
             if let AddrItem::Set(name) = &item.value {
                 kinds.check_use(name, SetKind::Addresses, item.span, faults);

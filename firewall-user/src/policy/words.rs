@@ -4,24 +4,55 @@
 use super::suggest::nearest;
 
 /// Words that begin a statement.
-pub const STATEMENTS: &[&str] = &["interface", "set", "default", "option", "rule", "disabled"];
+pub const STATEMENTS: &[&str] =
+    &["interface", "set", "default", "option", "rule", "nat", "disabled"];
 /// Words that begin a clause of a rule.
 pub const CLAUSES: &[&str] = &[
-    "in", "out", "on", "ipv4", "ipv6", "tcp", "udp", "icmp", "icmpv6", "sctp", "udplite", "proto",
-    "from", "to", "flags", "state", "log",
+    "in",
+    "out",
+    "on",
+    "ipv4",
+    "ipv6",
+    "tcp",
+    "udp",
+    "icmp",
+    "icmpv6",
+    "sctp",
+    "udplite",
+    "proto",
+    "from",
+    "to",
+    "flags",
+    "state",
+    "no-track",
+    "syn-cookies",
+    "log",
 ];
 /// What a rule may do.
-pub const ACTIONS: &[&str] = &["allow", "drop", "reject", "count", "log"];
+pub const ACTIONS: &[&str] = &["allow", "drop", "reject", "count", "log", "bypass"];
+/// Kinds of translation.
+pub const NATS: &[&str] = &["masquerade", "source", "destination", "redirect", "static", "prefix"];
+/// Words that begin a condition of a translation.
+pub const NAT_CLAUSES: &[&str] =
+    &["on", "ipv4", "tcp", "udp", "icmp", "sctp", "udplite", "proto", "from", "to"];
+/// Words that begin what else is said of a translation.
+pub const NAT_EXTRAS: &[&str] = &["ports", "endpoint-independent", "blocks", "hairpin"];
 /// Names of options.
 pub const OPTIONS: &[&str] = &[
     "tcp-pickup",
+    "tcp-window",
     "malformed",
     "ethertypes",
     "fragments",
     "flow-table-full",
+    "half-open-full",
+    "source-flows",
+    "syn-cookies",
+    "fast-path",
     "timeout",
     "sample-rate",
     "reject-rate",
+    "new-rate",
 ];
 
 /// IP protocol numbers by name.
@@ -100,6 +131,27 @@ pub const TCP_FLAGS: &[(&str, u8)] = &[
 
 /// What others call it, and what it is called here.
 const ELSEWHERE: &[(&str, &str)] = &[
+    // Kinds of translation where such a word is looked for, else the whole statement.
+    ("snat", "source"),
+    ("dnat", "destination"),
+    ("binat", "static"),
+    ("netmap", "static"),
+    ("rdr", "redirect"),
+    ("rdr-to", "redirect"),
+    ("masq", "masquerade"),
+    ("nptv6", "prefix"),
+    ("npt", "prefix"),
+    ("snat", "nat NAME source on INTERFACE from ADDRESSES => ADDRESS"),
+    ("dnat", "nat NAME destination on INTERFACE tcp to ADDRESS port N => ADDRESS"),
+    ("masquerade", "nat NAME masquerade on INTERFACE"),
+    ("binat", "nat NAME static on INTERFACE INSIDE <=> OUTSIDE"),
+    ("netmap", "nat NAME static on INTERFACE INSIDE <=> OUTSIDE"),
+    ("redirect", "nat NAME redirect on INTERFACE tcp to port N => port M"),
+    ("rdr", "nat NAME redirect on INTERFACE tcp to port N => port M"),
+    ("notrack", "no-track"),
+    ("synproxy", "syn-cookies"),
+    ("persistent", "endpoint-independent"),
+    ("queue", "bypass"),
     ("accept", "allow"),
     ("pass", "allow"),
     ("permit", "allow"),

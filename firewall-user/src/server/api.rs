@@ -1,10 +1,11 @@
 //! The verbs: what can be asked, once, for HTTP and WebSocket alike.
 
-use super::{auth::Identity, error::ApiError, query, query::Query, ws::hub::Hub};
+use super::{auth::Identity, error::ApiError, nat, query, query::Query, ws::hub::Hub};
 use crate::{
     daemon::control::{Change, ChangeOptions, Control, ControlError, Place},
     monitor::Monitor,
-    view::{EventView, FlowView, RuleView},
+    store::{History, Origin, now_ms},
+    view::{EventView, FlowView, NatWhoView, RuleView},
 };
 use axum::http::StatusCode;
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
@@ -12,7 +13,7 @@ use serde_json::{Value, json};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// All verbs, as in `hello.capabilities`.
-pub const VERBS: [&str; 14] = [
+pub const VERBS: [&str; 15] = [
     "status",
     "stats",
     "rules",
@@ -27,6 +28,7 @@ pub const VERBS: [&str; 14] = [
     "rule.enable",
     "rule.disable",
     "counters.reset",
+    "nat.who",
 ];
 
 #[derive(Debug, Default, Deserialize)]
@@ -101,12 +103,19 @@ pub struct Api {
     control: Control,
     monitor: Arc<Mutex<Monitor>>,
     hub: Arc<Hub>,
+    history: Option<History>,
 }
 
 impl Api {
     /// An API over the daemon's core, its model, and its switchboard.
     pub fn new(control: Control, monitor: Arc<Mutex<Monitor>>, hub: Arc<Hub>) -> Self {
-        Self { control, monitor, hub }
+        Self { control, monitor, hub, history: None }
+    }
+
+    /// With a history.
+    #[must_use]
+    pub fn with_history(self, history: Option<History>) -> Self {
+        Self { history, ..self }
     }
 
     /// The switchboard for WebSocket sessions.
@@ -120,13 +129,16 @@ impl Api {
     /// Whatever is wrong with the verb, its arguments, or the state of things.
     pub async fn call(&self, verb: &str, args: Value, who: &Identity) -> Result<Value, ApiError> {
         // Whoever asks wants to see what was just sent.
-        if matches!(verb, "status" | "stats" | "rules" | "flows" | "events") {
+        if matches!(verb, "status" | "stats" | "rules" | "flows" | "events" | "nat.who") {
             self.control.refresh().await;
         }
         match verb {
             "status" => {
                 let Nothing {} = parse(args)?;
-                done(self.control.status().await?)
+                let mut status = self.control.status().await?;
+                status.history =
+                    self.history.as_ref().map(|history| nat::stats_view(&history.stats()));
+                done(status)
             }
             "stats" => {
                 let Nothing {} = parse(args)?;
@@ -187,6 +199,12 @@ impl Api {
                 self.control.reset_counters().await?;
                 log::info!("counters reset");
                 Ok(json!({"ok": true}))
+            }
+            "nat.who" => {
+                let query = parse::<nat::WhoArgs>(args)?.query(now_ms())?;
+                let mut answer = nat::who(self.history.clone(), query).await?;
+                self.live_totals(&mut answer);
+                done(answer)
             }
             _ => Err(ApiError::bad_request(format!(
                 "there is no verb `{verb}`; there are: {}",
@@ -253,6 +271,21 @@ impl Api {
         drop(model);
         let rows: Vec<&EventView> = rows.iter().map(|row| &**row).collect();
         Ok(json!({"epoch": self.hub.epoch(), "seq": seq, "rows": rows}))
+    }
+
+    /// What lives has its totals in the flow table, not in the history.
+    fn live_totals(&self, answer: &mut NatWhoView) {
+        let model = self.model();
+        for row in answer.bindings.iter_mut().filter(|row| row.end.is_none()) {
+            let id = u64::from_str_radix(&row.id, 16).ok();
+            let Some(flow) = id.and_then(|id| model.flow(id)) else { continue };
+            if row.origin == Origin::Sluice.name() {
+                row.packets = flow.packets;
+                row.bytes = flow.bytes;
+                row.reply_packets = flow.reply_packets;
+                row.reply_bytes = flow.reply_bytes;
+            }
+        }
     }
 
     fn model(&self) -> MutexGuard<'_, Monitor> {

@@ -7,6 +7,7 @@ pub mod client;
 mod console;
 pub mod error;
 pub mod listen;
+pub mod nat;
 pub mod origin;
 pub mod query;
 pub mod routes;

@@ -119,6 +119,7 @@ pub fn router(server: Arc<Server>) -> Router {
         .route("/api/v1/rules/{name}/enable", rule_verb("rule.enable"))
         .route("/api/v1/rules/{name}/disable", rule_verb("rule.disable"))
         .route("/api/v1/counters/reset", post_verb("counters.reset"))
+        .route("/api/v1/nat/who", get_verb("nat.who"))
         .route("/api/v1/login", post(login))
         .route("/api/v1/logout", post(logout))
         .route("/api/v1/ws", get(ws::upgrade))

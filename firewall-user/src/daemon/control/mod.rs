@@ -30,7 +30,7 @@ use crate::{
 use actor::Install;
 use firewall_common::abi::{
     ABI_VERSION,
-    table::{Direction, SLOT_DEFAULT_IN, SLOT_DEFAULT_OUT, Verdict},
+    table::{Direction, SLOT_DEFAULT_IN, SLOT_DEFAULT_OUT},
 };
 use std::{
     path::{Path, PathBuf},
@@ -181,6 +181,8 @@ impl Control {
             interfaces: gate.interfaces,
             limits,
             console: self.0.facts.console.clone(),
+            // The API knows.
+            history: None,
         })
     }
 
@@ -453,10 +455,10 @@ fn change_view(change: &policy::Change) -> ChangeView {
         C::Default { direction, .. } => ("changed", format!("default {direction}")),
         C::Option { name, .. } => ("changed", format!("option {name}")),
         C::List { what, name, .. } => ("changed", format!("{what} {name}")),
-        C::RuleAdded { name, .. } => ("added", format!("rule {name}")),
-        C::RuleRemoved { name, .. } => ("removed", format!("rule {name}")),
-        C::RuleChanged { name, .. } => ("changed", format!("rule {name}")),
-        C::RuleMoved { name, .. } => ("moved", format!("rule {name}")),
+        C::RuleAdded { what, name, .. } => ("added", format!("{what} {name}")),
+        C::RuleRemoved { what, name, .. } => ("removed", format!("{what} {name}")),
+        C::RuleChanged { what, name, .. } => ("changed", format!("{what} {name}")),
+        C::RuleMoved { what, name, .. } => ("moved", format!("{what} {name}")),
     };
     ChangeView { kind: kind.to_owned(), what, text: change.to_string() }
 }
@@ -481,7 +483,7 @@ fn compiled(policy: &Policy, mut slots: Slots, generation: u32) -> Result<Instal
             position,
             slot: rule.slot,
             name: rule.name.clone(),
-            action: Verdict::from_name(rule.action).unwrap_or(Verdict::Continue),
+            action: rule.action,
             enabled: rule.enabled,
             log: rule.log,
             text: rule.text.clone(),
@@ -496,7 +498,7 @@ fn compiled(policy: &Policy, mut slots: Slots, generation: u32) -> Result<Instal
             position: 0,
             slot,
             name: name.to_owned(),
-            action,
+            action: action.name(),
             enabled: true,
             log: false,
             text: format!("{name} {}", action.name()),

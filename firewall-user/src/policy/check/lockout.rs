@@ -1,8 +1,9 @@
 //! Would this policy cut off the one who installs it?
 
-use super::super::classify::{Outcome, Probe, classify};
+use super::super::ast::{Nat, Translation};
+use super::super::classify::{Outcome, Probe, classify, translation};
 use super::super::span::Span;
-use super::super::{Slots, compile};
+use super::super::{Compiled, Policy, Slots, compile};
 use super::{CheckContext, Report, SSH_LOCKOUT, SshPeer, rule_span};
 use firewall_common::abi::table::{Direction, State, Verdict};
 
@@ -41,6 +42,14 @@ pub fn check(context: &CheckContext, report: &mut Report<'_>) {
     } else if let Some(outcome) = judge(State::New) {
         (outcome, format!("this would keep you from logging in again over ssh ({session})"))
     } else {
+        if let Some(nat) = sent_elsewhere(ssh, &compiled, &ifaces, report.policy) {
+            let message = format!(
+                "this would keep you from logging in again over ssh ({session}): nat `{}` sends it elsewhere",
+                nat.name.value
+            );
+            let hint = format!("let it ask for another port than {}", ssh.local_port);
+            report.warn(SSH_LOCKOUT, nat.name.span, message, hint);
+        }
         return;
     };
     let decided =
@@ -61,6 +70,36 @@ pub fn check(context: &CheckContext, report: &mut Report<'_>) {
         None => format!("add a rule: `{family}`"),
     };
     report.warn(SSH_LOCKOUT, span, format!("{message}: {why}"), hint);
+}
+
+/// The translation that a new session like the operator's would meet at every interface it may come
+/// in at, if it would go somewhere else. Live ones keep their way.
+fn sent_elsewhere<'p>(
+    ssh: &SshPeer,
+    compiled: &Compiled,
+    ifaces: &[u8],
+    policy: &'p Policy,
+) -> Option<&'p Nat> {
+    // What the server sees may itself be the work of a translation: then that is the way in.
+    let port = ssh.local_port;
+    let leads_here = |nat: &Nat| match &nat.translation {
+        Translation::Destination { to, ports, .. } => {
+            ssh.local == *to && ports.is_none_or(|p| (p.ports.0..=p.ports.1).contains(&port))
+        }
+        Translation::Redirect { ports } => {
+            ports.is_some_and(|p| (p.ports.0..=p.ports.1).contains(&port))
+        }
+        _ => false,
+    };
+    let mut found = None;
+    for iface in ifaces {
+        let rule = translation(&compiled.table, &probe(ssh, *iface, State::New))?;
+        let slot = compiled.table.nat[rule].slot;
+        let name = &compiled.nats.iter().find(|nat| nat.slot == slot)?.name;
+        found = policy.nat(name).map(|(_, nat)| nat);
+    }
+    let way_in = policy.nats.iter().filter(|nat| nat.enabled).any(leads_here);
+    found.filter(|_| !way_in)
 }
 
 fn probe(ssh: &SshPeer, iface: u8, state: State) -> Probe {

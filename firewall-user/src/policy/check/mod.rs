@@ -2,10 +2,11 @@
 //! aren't there, and a policy that would cut its operator off.
 
 mod lockout;
+mod nat;
 mod shadow;
 mod space;
 
-use super::ast::{Action, AddrItem, Element, Policy, PortItem, Rule};
+use super::ast::{Action, AddrItem, Conditions, Element, Policy, PortItem, Rule};
 use super::diagnostic::{Diagnostic, Severity};
 use super::resolved::Resolved;
 use super::span::Span;
@@ -67,6 +68,7 @@ pub fn check(policy: &Policy, context: &CheckContext) -> Vec<Diagnostic> {
     interfaces(context, &mut report);
     single_rules(&mut report);
     shadow::check(&resolved, &mut report);
+    nat::check(&resolved, &mut report);
     lockout::check(context, &mut report);
     report.found.sort_by_key(|d| (d.line, d.column));
     report.found
@@ -98,13 +100,18 @@ fn rule_span(rule: &Rule) -> Span {
     rule.name.span
 }
 
-/// Sets and groups that no rule, set or group uses. Disabled rules use them too.
+/// What all rules and translations ask for, the disabled ones' too.
+fn conditions(policy: &Policy) -> impl Iterator<Item = &Conditions> {
+    policy.rules.iter().map(|r| &r.when).chain(policy.nats.iter().map(|n| &n.when))
+}
+
+/// Sets and groups that no rule, translation, set or group uses. Disabled ones use them too.
 fn unused(report: &mut Report<'_>) {
     let policy = report.policy;
     let mut sets: HashSet<&str> = HashSet::new();
     let mut groups: HashSet<&str> = HashSet::new();
-    for rule in &policy.rules {
-        for end in [&rule.src, &rule.dst] {
+    for when in conditions(policy) {
+        for end in [&when.src, &when.dst] {
             sets.extend(end.addrs.iter().flat_map(|m| &m.items).filter_map(|i| match &i.value {
                 AddrItem::Set(name) => Some(name.as_str()),
                 AddrItem::Range(_) => None,
@@ -114,7 +121,7 @@ fn unused(report: &mut Report<'_>) {
                 PortItem::Range(..) => None,
             }));
         }
-        groups.extend(rule.on.iter().flat_map(|m| &m.items).map(|i| i.value.as_str()));
+        groups.extend(when.on.iter().flat_map(|m| &m.items).map(|i| i.value.as_str()));
     }
     for set in &policy.sets {
         sets.extend(set.elements.iter().filter_map(|e| match &e.value {
@@ -155,7 +162,7 @@ fn interfaces(context: &CheckContext, report: &mut Report<'_>) {
         .groups
         .iter()
         .flat_map(|g| g.members.iter().map(move |m| (m, m.value == g.name.value)));
-    let named = policy.rules.iter().flat_map(|r| &r.on).flat_map(|m| &m.items).map(|i| (i, false));
+    let named = conditions(policy).flat_map(|c| &c.on).flat_map(|m| &m.items).map(|i| (i, false));
     for (name, itself) in members.chain(named) {
         let is_group = groups.contains(&name.value.as_str()) && !itself;
         if is_group || here.contains(&name.value.as_str()) || !told.insert(&name.value) {
@@ -177,7 +184,7 @@ fn single_rules(report: &mut Report<'_>) {
     for rule in policy.rules.iter().filter(|r| r.enabled) {
         let name = &rule.name.value;
         let refuses = matches!(rule.action, Action::Drop | Action::Reject);
-        if let Some(states) = &rule.states {
+        if let Some(states) = &rule.when.states {
             if states.iter().all(|s| *s == State::Related) {
                 report.warn(
                     "related-passes",
@@ -188,7 +195,7 @@ fn single_rules(report: &mut Report<'_>) {
                     None,
                 );
             }
-            let cuts = rule.action == Action::Allow
+            let cuts = matches!(rule.action, Action::Allow | Action::Bypass)
                 && states.contains(&State::New)
                 && !states.contains(&State::Established)
                 && refused_without(policy, rule);
@@ -205,7 +212,7 @@ fn single_rules(report: &mut Report<'_>) {
                 );
             }
         }
-        if let Some(icmp) = &rule.icmp
+        if let Some(icmp) = &rule.when.icmp
             && refuses
             && icmp.v6
             && icmp.types.iter().all(|t| (133..=137).contains(t))
@@ -224,26 +231,26 @@ fn single_rules(report: &mut Report<'_>) {
 /// other enabled rule may let it pass all the same, which is taken for granted where its `state`
 /// says `established` and nothing narrower.
 fn refused_without(policy: &Policy, rule: &Rule) -> bool {
-    let default_allows = match rule.direction {
+    let default_allows = match rule.when.direction {
         Some(direction) => policy.defaults[direction.raw() as usize] == Verdict::Allow,
         None => policy.defaults.iter().all(|d| *d == Verdict::Allow),
     };
     let catches_all = |other: &Rule| {
         other.enabled
             && other.action == Action::Allow
-            && other.states.as_ref().is_some_and(|s| s.contains(&State::Established))
-            && (other.direction.is_none() || other.direction == rule.direction)
-            && other.protos.is_none()
-            && other.on.is_none()
-            && other.family.is_none()
-            && other.src.addrs.is_none()
-            && other.dst.addrs.is_none()
+            && other.when.states.as_ref().is_some_and(|s| s.contains(&State::Established))
+            && (other.when.direction.is_none() || other.when.direction == rule.when.direction)
+            && other.when.protos.is_none()
+            && other.when.on.is_none()
+            && other.when.family.is_none()
+            && other.when.src.addrs.is_none()
+            && other.when.dst.addrs.is_none()
     };
     !default_allows && !policy.rules.iter().any(catches_all)
 }
 
-/// Why a rule contradicts itself, if it does: in words, for [`shadow`].
-fn contradiction(rule: &Rule, resolved: &Resolved) -> String {
+/// Why conditions contradict themselves, if they do: in words.
+fn contradiction(when: &Conditions, resolved: &Resolved) -> String {
     let families = |end: &super::ast::Endpoint| match &end.addrs {
         None => (true, true),
         Some(list) => {
@@ -251,7 +258,7 @@ fn contradiction(rule: &Rule, resolved: &Resolved) -> String {
             (list.negated || !set.v4.is_empty(), list.negated || !set.v6.is_empty())
         }
     };
-    let (src, dst) = (families(&rule.src), families(&rule.dst));
+    let (src, dst) = (families(&when.src), families(&when.dst));
     let name = |(v4, _): (bool, bool)| if v4 { "IPv4" } else { "IPv6" };
     if src == (false, false) || dst == (false, false) {
         return "its list of addresses is empty".into();
@@ -259,8 +266,8 @@ fn contradiction(rule: &Rule, resolved: &Resolved) -> String {
     if !(src.0 && dst.0 || src.1 && dst.1) {
         return format!("it asks for packets from {} to {}", name(src), name(dst));
     }
-    let protos = rule.protos.as_deref().unwrap_or_default();
-    let family = match rule.family {
+    let protos = when.protos.as_deref().unwrap_or_default();
+    let family = match when.family {
         Some(super::ast::Family::V4) => "IPv4",
         Some(super::ast::Family::V6) => "IPv6",
         None if !(src.0 && dst.0) => "IPv6",
@@ -272,7 +279,7 @@ fn contradiction(rule: &Rule, resolved: &Resolved) -> String {
     if protos == [words::ICMPV6] && family == "IPv4" {
         return "`icmpv6` is of IPv6, and it asks for IPv4: did you mean `icmp`?".into();
     }
-    if rule.family.is_some() {
+    if when.family.is_some() {
         return format!(
             "it says `{}`, and its addresses are of the other family",
             family.to_lowercase()

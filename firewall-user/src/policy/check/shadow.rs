@@ -8,7 +8,7 @@ use super::space::{Boxes, Budget, Space};
 use super::{Report, contradiction, rule_span};
 
 /// Steps for the whole policy: well under a second.
-const STEPS: u64 = 20_000_000;
+pub const STEPS: u64 = 20_000_000;
 /// Pieces that one rule may be cut into before it is given up: it is hardly covered then.
 const MAX_PIECES: usize = 64;
 
@@ -19,9 +19,9 @@ pub fn check(resolved: &Resolved, report: &mut Report<'_>) {
     let mut budget = Budget(STEPS);
     let mut earlier: Vec<(&Rule, Space<u32>, Space<u128>)> = Vec::new();
     for rule in policy.rules.iter().filter(|r| r.enabled) {
-        let (v4, v6) = boxes.of(rule);
+        let (v4, v6) = boxes.of(&rule.when);
         if v4.is_empty() && v6.is_empty() {
-            let why = contradiction(rule, resolved);
+            let why = contradiction(&rule.when, resolved);
             let message = format!("rule `{}` can never match: {why}", rule.name.value);
             report.warn("never-matches", rule_span(rule), message, None);
             continue;
@@ -41,7 +41,8 @@ pub fn check(resolved: &Resolved, report: &mut Report<'_>) {
                 [one] => {
                     let other = earlier[*one].0;
                     let (name, line) = (&names[0], line(other));
-                    if other.action == rule.action {
+                    let does = |r: &Rule| (r.action, r.no_track, r.syn_cookies);
+                    if does(other) == does(rule) {
                         format!("delete it: {name} on line {line} does the same")
                     } else {
                         format!("move it above {name} on line {line}, or delete it")
@@ -67,7 +68,7 @@ pub fn check(resolved: &Resolved, report: &mut Report<'_>) {
 }
 
 /// Whether `before` leave nothing of `space`; those that took something are added to `takers`.
-fn covered<T: Number>(
+pub fn covered<T: Number>(
     space: &Space<T>,
     before: &[&Space<T>],
     takers: &mut Vec<usize>,

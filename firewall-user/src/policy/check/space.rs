@@ -1,7 +1,7 @@
 //! What a rule matches, as a box: a set of values for each field of a packet. Boxes can be taken
 //! out of one another, which tells whether anything is left for a later rule.
 
-use super::super::ast::Rule;
+use super::super::ast::Conditions;
 use super::super::compile::icmp_ranges;
 use super::super::ranges::{AddrSet, Number, Ranges};
 use super::super::resolved::Resolved;
@@ -54,6 +54,11 @@ impl<T: Number> Space<T> {
         self.few.contains(&[0; 4])
             || self.ports.iter().any(|p| p.is_empty())
             || self.addrs.iter().any(|a| a.is_empty())
+    }
+
+    /// Whether some packet is in both.
+    pub fn meets(&self, other: &Self, budget: &mut Budget) -> bool {
+        self.without(other, budget).is_some()
     }
 
     /// `self` without `other`, as boxes that don't overlap. `None` where they have nothing in common.
@@ -136,7 +141,7 @@ fn leave<T: Number>(
     (!left.is_empty()).then(|| Rc::new(left))
 }
 
-/// Makes boxes of rules; equal lists share one allocation, so that most comparisons are of pointers.
+/// Makes boxes of conditions; equal lists share one allocation, so that most comparisons are of pointers.
 pub struct Boxes<'p> {
     resolved: &'p Resolved,
     ifaces: HashMap<String, u8>,
@@ -161,16 +166,16 @@ impl<'p> Boxes<'p> {
         }
     }
 
-    /// The two boxes of a rule: IPv4 and IPv6.
-    pub fn of(&mut self, rule: &Rule) -> (Space<u32>, Space<u128>) {
+    /// The two boxes of a rule or translation: IPv4 and IPv6.
+    pub fn of(&mut self, when: &Conditions) -> (Space<u32>, Space<u128>) {
         let mut few = [ALL; 5];
         few[DIRECTION] = [0; 4];
         for direction in Direction::ALL {
-            if rule.direction.is_none_or(|d| d == *direction) {
+            if when.direction.is_none_or(|d| d == *direction) {
                 set(&mut few[DIRECTION], direction.raw());
             }
         }
-        if let Some(on) = &rule.on {
+        if let Some(on) = &when.on {
             let mut named = [0; 4];
             for name in self.resolved.interfaces(on) {
                 // Interface 255 and beyond are lumped together with those that no rule names.
@@ -179,17 +184,17 @@ impl<'p> Boxes<'p> {
             }
             few[IFACE] = if on.negated { named.map(|w| !w) } else { named };
         }
-        if let Some(protos) = &rule.protos {
+        if let Some(protos) = &when.protos {
             few[PROTO] = [0; 4];
             protos.iter().for_each(|p| set(&mut few[PROTO], *p));
         }
         few[STATE] = [0; 4];
         for state in State::ALL {
-            if rule.states.as_ref().is_none_or(|s| s.contains(state)) {
+            if when.states.as_ref().is_none_or(|s| s.contains(state)) {
                 set(&mut few[STATE], state.raw());
             }
         }
-        if let Some(flags) = rule.flags {
+        if let Some(flags) = when.flags {
             few[FLAGS] = [0; 4];
             for byte in 0..=u8::MAX {
                 if byte & flags.mask == flags.value {
@@ -197,16 +202,16 @@ impl<'p> Boxes<'p> {
                 }
             }
         }
-        let sport = rule.src.ports.as_ref().map(|l| (l.negated, self.resolved.port_ranges(l)));
-        let dport = rule.dst.ports.as_ref().map(|l| (l.negated, self.resolved.port_ranges(l)));
-        let dport = dport.or_else(|| rule.icmp.as_ref().map(|icmp| (false, icmp_ranges(icmp))));
+        let sport = when.src.ports.as_ref().map(|l| (l.negated, self.resolved.port_ranges(l)));
+        let dport = when.dst.ports.as_ref().map(|l| (l.negated, self.resolved.port_ranges(l)));
+        let dport = dport.or_else(|| when.icmp.as_ref().map(|icmp| (false, icmp_ranges(icmp))));
         let ports = [self.port_set(sport), self.port_set(dport)];
-        let (src, dst) = (self.addr_sets(rule, 0), self.addr_sets(rule, 1));
+        let (src, dst) = (self.addr_sets(when, 0), self.addr_sets(when, 1));
         let (mut few4, mut few6) = (few, few);
         // ICMP of the other family is not a packet anyone sends.
         few4[PROTO][usize::from(ICMPV6 / 64)] &= !(1 << (ICMPV6 % 64));
         few6[PROTO][usize::from(ICMP / 64)] &= !(1 << (ICMP % 64));
-        match rule.family {
+        match when.family {
             Some(super::super::ast::Family::V4) => few6[DIRECTION] = [0; 4],
             Some(super::super::ast::Family::V6) => few4[DIRECTION] = [0; 4],
             None => {}
@@ -225,8 +230,8 @@ impl<'p> Boxes<'p> {
         share(&mut self.ports, ranges)
     }
 
-    fn addr_sets(&mut self, rule: &Rule, end: usize) -> (Rc<Ranges<u32>>, Rc<Ranges<u128>>) {
-        let list = if end == 0 { &rule.src.addrs } else { &rule.dst.addrs };
+    fn addr_sets(&mut self, when: &Conditions, end: usize) -> (Rc<Ranges<u32>>, Rc<Ranges<u128>>) {
+        let list = if end == 0 { &when.src.addrs } else { &when.dst.addrs };
         let mut addrs = match list {
             None => (*self.any).clone(),
             Some(list) => self.resolved.addresses(list),

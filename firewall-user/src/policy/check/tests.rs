@@ -155,3 +155,105 @@ fn the_operators_session_is_tried() {
     assert_eq!(zoned.iface.as_deref(), Some("eth0"));
     assert_eq!(SshPeer::from_ssh_connection("10.0.0.9 51000"), None);
 }
+
+/// Warnings about translations, by code and line, where the rules let everything in.
+#[test]
+fn translations_that_never_happen() {
+    let of = |text: &str| {
+        plain(text).into_iter().map(|(code, line)| format!("{code} {line}")).collect::<Vec<_>>()
+    };
+    let never: [&str; 0] = [];
+    for (text, found) in [
+        (
+            "nat a masquerade on wan\nnat b source on wan tcp from 10.0.0.0/8 => 203.0.113.5",
+            "shadowed-nat 2",
+        ),
+        (
+            "nat a masquerade on wan from 10.0.0.0/8\nnat b static on wan 10.0.0.8/29 <=> 203.0.113.8/29",
+            "shadowed-nat 2",
+        ),
+        (
+            "nat a destination on wan tcp to port 1-100 => 10.0.0.5\nnat b destination on wan tcp to port 80 => 10.0.0.6",
+            "shadowed-nat 2",
+        ),
+        (
+            "nat a destination on wan tcp to 203.0.113.5 port 80 => 10.0.0.5 hairpin\nnat b redirect on lan tcp to 203.0.113.5 port 80 => port 81",
+            "shadowed-nat 2",
+        ),
+        ("set none = { }\nnat a masquerade on wan from @none", "never-matches 2"),
+        ("set six = { 2001:db8::/32 }\nnat a masquerade on wan from @six", "never-matches 2"),
+        (
+            "interface lan = eth1\nset used = { 10.0.0.0/8 }\nnat a masquerade on wan from @used",
+            "unused-interface 1",
+        ),
+    ] {
+        assert_eq!(of(text), [found], "{text}");
+    }
+    for text in [
+        "nat a masquerade on wan from 10.0.0.0/8\nnat b masquerade on wan",
+        "nat a masquerade on wan\nnat b masquerade on wan2",
+        "disabled nat a masquerade on wan\nnat b masquerade on wan",
+        "nat a masquerade on wan\nnat b prefix on wan fd00:1::/48 <=> 2001:db8:1::/48",
+        "nat a masquerade on wan\nnat b redirect on wan tcp to port 80 => port 81",
+        "interface lan = eth1\nset dns = { 53 }\nnat a redirect on lan udp to port @dns => port 54",
+    ] {
+        assert_eq!(of(text), never, "{text}");
+    }
+}
+
+#[test]
+fn rules_see_where_translated_packets_go() {
+    let nat = "default in drop\nnat web destination on wan tcp to 203.0.113.5 port 80 => 10.0.0.5 port 8080\n";
+    let found = |rule: &str| {
+        let mut found = codes(&format!("{nat}{rule}"), &CheckContext::default());
+        found.iter_mut().map(|(code, line, _)| format!("{code} {line}")).collect::<Vec<_>>()
+    };
+    assert_eq!(found(""), ["nat-not-let-in 2"]);
+    assert_eq!(found("rule a drop in to 10.0.0.5"), ["nat-not-let-in 2"]);
+    assert_eq!(found("disabled rule a allow in to 10.0.0.5"), ["nat-not-let-in 2"]);
+    assert_eq!(found("rule a allow in tcp to 10.0.0.5 port 80"), ["nat-not-let-in 2"]);
+    // The rule asks for what is gone by then.
+    assert_eq!(
+        found("rule a allow in on wan tcp to 203.0.113.5 port 80"),
+        ["nat-not-let-in 2", "nat-hides-packets 3"]
+    );
+    for good in [
+        "rule a allow in tcp to 10.0.0.5 port 8080",
+        "rule a allow in on wan",
+        "rule a allow to not 192.0.2.1",
+    ] {
+        assert_eq!(found(good), [""; 0], "{good}");
+    }
+    let let_in = "rule in allow in to 10.0.0.5\n";
+    // At other interfaces, other ports or other addresses the rule still has something to do.
+    for good in [
+        "rule a drop in tcp to 203.0.113.5 port 80",
+        "rule a drop in on wan tcp to 203.0.113.5 port { 80, 81 }",
+        "rule a drop in on wan tcp to { 203.0.113.5, 203.0.113.6 } port 80",
+        "rule a drop out on wan tcp to 203.0.113.5 port 80",
+    ] {
+        assert_eq!(found(&format!("{let_in}{good}")), [""; 0], "{good}");
+    }
+}
+
+#[test]
+fn a_translation_may_send_the_operator_elsewhere() {
+    let ssh = SshPeer::from_ssh_connection("198.51.100.9 51000 203.0.113.5 22").unwrap();
+    let lockout = |text: &str, iface: Option<&str>| {
+        let ssh = SshPeer { iface: iface.map(str::to_owned), ..ssh.clone() };
+        let context = CheckContext { interfaces: None, ssh: Some(ssh) };
+        codes(text, &context).into_iter().find(|(c, ..)| c == SSH_LOCKOUT).map(|(_, l, m)| (l, m))
+    };
+    let nat = "rule all allow\nnat ssh destination on eth0 tcp to port 22 => 10.0.0.5";
+    let (line, message) = lockout(nat, Some("eth0")).unwrap();
+    assert!(line == 2 && message.ends_with("nat `ssh` sends it elsewhere"), "{message}");
+    assert_eq!(lockout(nat, Some("eth1")), None);
+    assert_eq!(lockout(nat, None), None);
+    assert_eq!(
+        lockout(&format!("{nat} port 22").replace("10.0.0.5", "203.0.113.5"), Some("eth0")),
+        None
+    );
+    let way_in = format!("{nat}\nnat back redirect on eth0 tcp to port 2222 => port 22");
+    assert_eq!(lockout(&way_in, Some("eth0")), None);
+    assert_eq!(lockout(&nat.replace("nat ssh", "disabled nat ssh"), Some("eth0")), None);
+}

@@ -40,11 +40,11 @@ pub struct Pool {
 }
 
 impl Pool {
-    /// Row 0 is no rule, row 1 is each of `rules` rules and no bit beyond: where nothing asks for
-    /// anything, the AND of all rows must not name a rule that isn't there.
-    pub fn new(rules: usize) -> Self {
+    /// Row 0 is no rule, row 1 is each of `rules` and no bit beyond: where nothing asks for anything,
+    /// the AND of all rows must not name a rule that isn't there.
+    pub fn new(rules: impl Iterator<Item = usize>) -> Self {
         let mut all = Bits::default();
-        (0..rules).for_each(|i| all.set(i));
+        rules.for_each(|rule| all.set(rule));
         let mut by_bits = HashMap::with_capacity(1024);
         by_bits.insert(all, ROW_ALL);
         by_bits.insert(Bits::default(), ROW_NONE);

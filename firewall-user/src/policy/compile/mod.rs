@@ -3,29 +3,38 @@
 mod address;
 mod bits;
 mod collect;
+mod nat;
 mod sweep;
 
 use super::Slots;
-use super::ast::{Family, FlowFull, IcmpMatch, Policy, Rule};
+use super::ast::{
+    Action, Conditions, Family, FlowFull, HalfOpenFull, IcmpMatch, Policy, Rule, SynCookies,
+    TcpWindow,
+};
 use super::ranges::{AddrSet, Ranges};
 use super::resolved::Resolved;
 use bits::{Bits, Pool};
 use collect::Collector;
 use firewall_common::abi::iface::IFACE_SLOTS;
 use firewall_common::abi::table::{
-    ACTION_LOG, Direction, MAX_CONTINUES, MAX_ROWS, MAX_RULES, RuleAction, RuleTable,
-    SETTING_HAS_CONTINUE, SETTING_TCP_PICKUP, State, V4_LEAVES, V6_BOUNDS, Verdict,
+    ACTION_BYPASS, ACTION_COOKIES, ACTION_LOG, ACTION_NO_TRACK, Direction, MAX_CONTINUES, MAX_ROWS,
+    MAX_RULES, RuleAction, RuleTable, SETTING_EVICT_HALF_OPEN, SETTING_FAST_PATH,
+    SETTING_HAS_CONTINUE, SETTING_TCP_PICKUP, SETTING_WINDOW_OFF, SETTING_WINDOW_STRICT, State,
+    V4_LEAVES, V6_BOUNDS, Verdict, WORDS,
 };
+pub use nat::CompiledNat;
 use std::collections::BTreeSet;
 
 /// A policy that can be installed.
 pub struct Compiled {
     /// The tables. [`Settings::timeouts`](firewall_common::abi::table::Settings) are milliseconds,
-    /// the two budgets are a second, of the whole machine: `datapath` turns them into what the
+    /// budgets and rates are a second, of the whole machine: `datapath` turns them into what the
     /// kernel wants.
     pub table: Box<RuleTable>,
     /// Every rule, in order, disabled ones too.
     pub rules: Vec<CompiledRule>,
+    /// Every translation, in order, disabled ones too.
+    pub nats: Vec<CompiledNat>,
     /// Interfaces the policy names.
     pub interfaces: BTreeSet<String>,
     /// How full the tables are.
@@ -36,6 +45,7 @@ impl std::fmt::Debug for Compiled {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Compiled")
             .field("rules", &self.rules)
+            .field("nats", &self.nats)
             .field("usage", &self.usage)
             .finish_non_exhaustive()
     }
@@ -48,8 +58,10 @@ pub struct CompiledRule {
     pub slot: u16,
     /// Name.
     pub name: String,
-    /// `allow`, `drop`, `reject`, `count`.
+    /// `allow`, `drop`, `reject`, `count`, `bypass`.
     pub action: &'static str,
+    /// What the action means to a packet.
+    pub verdict: Verdict,
     /// As written, on one line.
     pub text: String,
     /// Whether it takes part.
@@ -63,6 +75,10 @@ pub struct CompiledRule {
 pub struct Usage {
     /// Enabled rules, of `MAX_RULES`.
     pub rules: usize,
+    /// Translation rules, of `MAX_NAT_RULES`; those both ways count twice.
+    pub nats: usize,
+    /// Public addresses of pools, of `POOL_ADDRESSES - IFACE_SLOTS`.
+    pub pool_addresses: usize,
     /// Distinct rows, of `MAX_ROWS`.
     pub rows: usize,
     /// IPv4 leaves of the source and destination maps, of `V4_LEAVES` each.
@@ -78,8 +94,12 @@ pub enum Part {
     Rules,
     /// Enabled rules that only count or log.
     CountRules,
-    /// Rules with counters, disabled ones too.
+    /// Rules and translations with counters, disabled ones too.
     RuleSlots,
+    /// Enabled translations; those both ways count twice.
+    Nats,
+    /// Public addresses of all pools.
+    PoolAddresses,
     /// Interfaces named, and those attached.
     Interfaces,
     /// Distinct combinations of rules over all fields.
@@ -99,7 +119,9 @@ impl Part {
         match self {
             Self::Rules => "enabled rules",
             Self::CountRules => "rules that only count or log",
-            Self::RuleSlots => "rules (disabled ones counted)",
+            Self::RuleSlots => "rules and translations (disabled ones counted)",
+            Self::Nats => "translations (`static` and `prefix` counted twice)",
+            Self::PoolAddresses => "public addresses of pools",
             Self::Interfaces => "interfaces (attached ones counted)",
             Self::Rows => "distinct combinations of rules",
             Self::Ipv4Sources => "entries for IPv4 sources",
@@ -110,9 +132,13 @@ impl Part {
     }
     const fn advice(self) -> &'static str {
         match self {
-            Self::Rules => "join rules that differ in one list only, or disable some",
+            Self::Rules => {
+                "join rules that differ in one list only, or disable some (translations take the room of 64)"
+            }
             Self::CountRules => "every packet is tested against each of them: disable some",
-            Self::RuleSlots => "delete disabled rules",
+            Self::RuleSlots => "delete disabled ones",
+            Self::Nats => "join those that differ in one list only, or disable some",
+            Self::PoolAddresses => "each has 64,512 ports: fewer will do",
             Self::Interfaces => "name fewer interfaces, or detach some",
             Self::Rows => "let rules share sets instead of overlapping in part",
             Self::Ipv4Sources | Self::Ipv4Destinations => {
@@ -156,16 +182,84 @@ pub fn compile(
 ) -> Result<Compiled, CompileError> {
     let resolved = Resolved::new(policy);
     let enabled: Vec<&Rule> = policy.rules.iter().filter(|r| r.enabled).collect();
-    CompileError::check(Part::Rules, enabled.len(), MAX_RULES)?;
+    let halves = nat::enabled(policy)?;
+    let mut pools = nat::pools(&halves)?;
+    // Translations have a word of their own behind the rules'.
+    let room = if halves.is_empty() { MAX_RULES } else { MAX_RULES - 64 };
+    CompileError::check(Part::Rules, enabled.len(), room)?;
     let counting = enabled.iter().filter(|r| !r.action.is_terminal()).count();
     CompileError::check(Part::CountRules, counting, MAX_CONTINUES)?;
+    let (taken, interfaces) = take_slots(policy, &resolved, slots, generation)?;
 
+    let mut table: Box<RuleTable> = bytemuck::zeroed_box();
+    settings(policy, &enabled, &mut table);
+    for (action, rule) in table.actions.iter_mut().zip(&enabled) {
+        let slot = taken.rule(&rule.name.value).unwrap_or_default();
+        *action = RuleAction { verdict: rule.action.verdict().raw(), flags: flags(rule), slot };
+    }
+    let first = table.settings.nat_word as usize * 64;
+    for (i, (nat, half)) in halves.iter().enumerate() {
+        let slot = taken.rule(&nat.name.value).unwrap_or_default();
+        table.nat[i] = nat::rule(nat, half, slot, &mut pools);
+        let way = match nat::at_ingress(half.kind) {
+            true => &mut table.settings.nat_in,
+            false => &mut table.settings.nat_out,
+        };
+        *way |= 1 << i;
+    }
+    let rules = enabled.iter().map(|rule| &rule.when).enumerate();
+    let nats = halves.iter().enumerate().map(|(i, (_, half))| (first + i, &half.when));
+    let asks: Vec<Ask<'_>> =
+        rules.chain(nats).map(|(bit, when)| Ask::new(bit, when, &resolved, &taken)).collect();
+    let mut pool = Pool::new(asks.iter().map(|ask| ask.bit));
+    small_fields(&asks, &mut table, &mut pool);
+    ports(&asks, &resolved, &mut table, &mut pool);
+    let mut usage = Usage {
+        rules: enabled.len(),
+        nats: halves.len(),
+        pool_addresses: pools.len(),
+        ..Usage::default()
+    };
+    addresses(&asks, &resolved, &mut table, &mut pool, &mut usage)?;
+    usage.rows = pool.len();
+    CompileError::check(Part::Rows, pool.len(), MAX_ROWS)?;
+    pool.write(&mut table.rows);
+
+    *slots = taken;
+    let slot = |name: &str| slots.rule(name).unwrap_or_default();
+    let rules = policy
+        .rules
+        .iter()
+        .map(|rule| CompiledRule {
+            slot: slot(&rule.name.value),
+            name: rule.name.value.clone(),
+            action: rule.action.name(),
+            verdict: rule.action.verdict(),
+            text: rule.text.clone(),
+            enabled: rule.enabled,
+            log: rule.log,
+        })
+        .collect();
+    let nats = policy.nats.iter();
+    let nats = nats.map(|n| nat::view(n, slot(&n.name.value), &mut pools, &resolved)).collect();
+    Ok(Compiled { table, rules, nats, interfaces, usage })
+}
+
+/// Slots for all that the policy names, and the interfaces among it.
+fn take_slots(
+    policy: &Policy,
+    resolved: &Resolved,
+    slots: &Slots,
+    generation: u32,
+) -> Result<(Slots, BTreeSet<String>), CompileError> {
     let mut interfaces: BTreeSet<String> = resolved.groups.values().flatten().cloned().collect();
-    for rule in &policy.rules {
-        interfaces.extend(rule.on.iter().flat_map(|on| resolved.interfaces(on)));
+    let nats = policy.nats.iter().map(|n| &n.when);
+    for when in policy.rules.iter().map(|r| &r.when).chain(nats) {
+        interfaces.extend(when.on.iter().flat_map(|on| resolved.interfaces(on)));
     }
     let mut taken = slots.clone();
-    let names: Vec<&str> = policy.rules.iter().map(|r| r.name.value.as_str()).collect();
+    let nats = policy.nats.iter().map(|n| n.name.value.as_str());
+    let names: Vec<&str> = policy.rules.iter().map(|r| r.name.value.as_str()).chain(nats).collect();
     taken.take_rules(&names, generation).map_err(|seen| CompileError {
         part: Part::RuleSlots,
         seen,
@@ -177,53 +271,37 @@ pub fn compile(
         seen,
         limit: Slots::IFACES,
     })?;
+    Ok((taken, interfaces))
+}
 
-    let mut table: Box<RuleTable> = bytemuck::zeroed_box();
-    let mut pool = Pool::new(enabled.len());
-    settings(policy, &enabled, &mut table);
-    for (action, rule) in table.actions.iter_mut().zip(&enabled) {
-        *action = RuleAction {
-            verdict: rule.action.verdict().raw(),
-            flags: if rule.log { ACTION_LOG } else { 0 },
-            slot: taken.rule(&rule.name.value).unwrap_or_default(),
-        };
-    }
-    let on: Vec<Option<OnSlots>> = enabled.iter().map(|r| on_slots(r, &resolved, &taken)).collect();
-    small_fields(&enabled, &on, &mut table, &mut pool);
-    ports(&enabled, &resolved, &mut table, &mut pool);
-    let mut usage = Usage { rules: enabled.len(), ..Usage::default() };
-    addresses(&enabled, &resolved, &mut table, &mut pool, &mut usage)?;
-    usage.rows = pool.len();
-    CompileError::check(Part::Rows, pool.len(), MAX_ROWS)?;
-    pool.write(&mut table.rows);
-
-    *slots = taken;
-    let rules = policy
-        .rules
-        .iter()
-        .map(|rule| CompiledRule {
-            slot: slots.rule(&rule.name.value).unwrap_or_default(),
-            name: rule.name.value.clone(),
-            action: rule.action.name(),
-            text: rule.text.clone(),
-            enabled: rule.enabled,
-            log: rule.log,
-        })
-        .collect();
-    Ok(Compiled { table, rules, interfaces, usage })
+fn flags(rule: &Rule) -> u8 {
+    let of = |on: bool, flag: u8| if on { flag } else { 0 };
+    of(rule.log, ACTION_LOG)
+        | of(rule.no_track, ACTION_NO_TRACK)
+        | of(rule.syn_cookies, ACTION_COOKIES)
+        | of(rule.action == Action::Bypass, ACTION_BYPASS)
 }
 
 fn settings(policy: &Policy, enabled: &[&Rule], table: &mut RuleTable) {
     let options = &policy.options;
     let settings = &mut table.settings;
     settings.timeouts = options.timeouts;
-    if options.tcp_pickup {
-        settings.flags |= SETTING_TCP_PICKUP;
-    }
-    if enabled.iter().any(|r| !r.action.is_terminal()) {
-        settings.flags |= SETTING_HAS_CONTINUE;
+    let counting = enabled.iter().any(|r| !r.action.is_terminal());
+    for (on, flag) in [
+        (options.tcp_pickup, SETTING_TCP_PICKUP),
+        (counting, SETTING_HAS_CONTINUE),
+        (options.tcp_window == TcpWindow::Strict, SETTING_WINDOW_STRICT),
+        (options.tcp_window == TcpWindow::Off, SETTING_WINDOW_OFF),
+        (options.half_open_full == HalfOpenFull::Evict, SETTING_EVICT_HALF_OPEN),
+        (options.fast_path, SETTING_FAST_PATH),
+    ] {
+        if on {
+            settings.flags |= flag;
+        }
     }
     settings.words = enabled.len().div_ceil(64) as u32;
+    // A word that is there even where rules fill all of them: then no translation asks for it.
+    settings.nat_word = settings.words.min(WORDS as u32 - 1);
     settings.defaults = policy.defaults.map(Verdict::raw);
     settings.malformed = options.malformed.raw();
     settings.ethertypes = options.ethertypes.raw();
@@ -235,6 +313,21 @@ fn settings(policy: &Policy, enabled: &[&Rule], table: &mut RuleTable) {
     settings.flow_full = full.raw();
     settings.reject_budget = options.reject_rate;
     settings.sample_budget = options.sample_rate;
+    settings.new_budget = options.new_rate;
+    settings.source_flows = options.source_flows.unwrap_or(0);
+    settings.cookie_rate = match options.syn_cookies {
+        SynCookies::Off => 0,
+        SynCookies::Always => 1,
+        // 0 would be never, and whoever says so means always.
+        SynCookies::Above(rate) => rate.max(1),
+    };
+}
+
+/// A bit of the rows, and when it is set.
+struct Ask<'p> {
+    bit: usize,
+    when: &'p Conditions,
+    on: Option<OnSlots>,
 }
 
 /// `on`, as interface slots.
@@ -243,48 +336,47 @@ struct OnSlots {
     slots: [bool; IFACE_SLOTS],
 }
 
-fn on_slots(rule: &Rule, resolved: &Resolved, slots: &Slots) -> Option<OnSlots> {
-    rule.on.as_ref().map(|on| {
-        let mut out = OnSlots { negated: on.negated, slots: [false; IFACE_SLOTS] };
-        for slot in resolved.interfaces(on).iter().filter_map(|name| slots.iface(name)) {
-            out.slots[usize::from(slot)] = true;
-        }
-        out
-    })
+impl<'p> Ask<'p> {
+    fn new(bit: usize, when: &'p Conditions, resolved: &Resolved, slots: &Slots) -> Self {
+        let on = when.on.as_ref().map(|on| {
+            let mut out = OnSlots { negated: on.negated, slots: [false; IFACE_SLOTS] };
+            for slot in resolved.interfaces(on).iter().filter_map(|name| slots.iface(name)) {
+                out.slots[usize::from(slot)] = true;
+            }
+            out
+        });
+        Self { bit, when, on }
+    }
 }
 
 /// Fields with few values: each value is asked of each rule.
-fn small_fields(enabled: &[&Rule], on: &[Option<OnSlots>], table: &mut RuleTable, pool: &mut Pool) {
-    let mut row = |test: &dyn Fn(usize, &Rule) -> bool| {
+fn small_fields(asks: &[Ask<'_>], table: &mut RuleTable, pool: &mut Pool) {
+    let mut row = |test: &dyn Fn(&Ask<'_>) -> bool| {
         let mut bits = Bits::default();
-        for (i, rule) in enabled.iter().enumerate() {
-            if test(i, rule) {
-                bits.set(i);
-            }
-        }
+        asks.iter().filter(|ask| test(ask)).for_each(|ask| bits.set(ask.bit));
         pool.intern(&bits)
     };
     for direction in Direction::ALL {
         for slot in 0..IFACE_SLOTS {
-            table.meta[direction.raw() as usize * IFACE_SLOTS + slot] = row(&|i, rule| {
-                rule.direction.is_none_or(|d| d == *direction)
-                    && on[i].as_ref().is_none_or(|on| on.slots[slot] != on.negated)
+            table.meta[direction.raw() as usize * IFACE_SLOTS + slot] = row(&|ask| {
+                ask.when.direction.is_none_or(|d| d == *direction)
+                    && ask.on.as_ref().is_none_or(|on| on.slots[slot] != on.negated)
             });
         }
     }
     for proto in 0..=u8::MAX {
         table.proto[usize::from(proto)] =
-            row(&|_, rule| rule.protos.as_ref().is_none_or(|protos| protos.contains(&proto)));
+            row(&|ask| ask.when.protos.as_ref().is_none_or(|protos| protos.contains(&proto)));
     }
     for flags in 0..=u8::MAX {
         table.tcp_flags[usize::from(flags)] =
-            row(&|_, rule| rule.flags.is_none_or(|f| flags & f.mask == f.value));
+            row(&|ask| ask.when.flags.is_none_or(|f| flags & f.mask == f.value));
     }
     for state in State::ALL {
         table.state[state.raw() as usize] =
-            row(&|_, rule| rule.states.as_ref().is_none_or(|states| states.contains(state)));
+            row(&|ask| ask.when.states.as_ref().is_none_or(|states| states.contains(state)));
     }
-    table.no_port[2] = row(&|_, rule| rule.flags.is_none());
+    table.no_port[2] = row(&|ask| ask.when.flags.is_none());
 }
 
 /// `type << 8 | code` of an ICMP condition.
@@ -304,17 +396,17 @@ pub(super) fn icmp_ranges(icmp: &IcmpMatch) -> Ranges<u16> {
 
 /// Ports, and ICMP's type and code, which live in the destination ports' table. The two don't mix:
 /// a rule that asks for ports names protocols with ports only, one that asks for types names ICMP.
-fn ports(enabled: &[&Rule], resolved: &Resolved, table: &mut RuleTable, pool: &mut Pool) {
+fn ports(asks: &[Ask<'_>], resolved: &Resolved, table: &mut RuleTable, pool: &mut Pool) {
     let (mut source, mut destination) = (Collector::default(), Collector::default());
-    for (i, rule) in enabled.iter().enumerate() {
-        match &rule.src.ports {
-            None => source.any.set(i),
-            Some(list) => source.add(i, list.negated, resolved.port_ranges(list)),
+    for Ask { bit, when, .. } in asks {
+        match &when.src.ports {
+            None => source.any.set(*bit),
+            Some(list) => source.add(*bit, list.negated, resolved.port_ranges(list)),
         }
-        match (&rule.dst.ports, &rule.icmp) {
-            (Some(list), _) => destination.add(i, list.negated, resolved.port_ranges(list)),
-            (None, Some(icmp)) => destination.add(i, false, icmp_ranges(icmp)),
-            (None, None) => destination.any.set(i),
+        match (&when.dst.ports, &when.icmp) {
+            (Some(list), _) => destination.add(*bit, list.negated, resolved.port_ranges(list)),
+            (None, Some(icmp)) => destination.add(*bit, false, icmp_ranges(icmp)),
+            (None, None) => destination.any.set(*bit),
         }
     }
     table.no_port[0] = pool.intern(&source.any);
@@ -329,29 +421,29 @@ fn ports(enabled: &[&Rule], resolved: &Resolved, table: &mut RuleTable, pool: &m
 }
 
 fn addresses(
-    enabled: &[&Rule],
+    asks: &[Ask<'_>],
     resolved: &Resolved,
     table: &mut RuleTable,
     pool: &mut Pool,
     usage: &mut Usage,
 ) -> Result<(), CompileError> {
     let (mut v4, mut v6) = (Bits::default(), Bits::default());
-    for (i, rule) in enabled.iter().enumerate() {
-        if rule.family != Some(Family::V6) {
-            v4.set(i);
+    for Ask { bit, when, .. } in asks {
+        if when.family != Some(Family::V6) {
+            v4.set(*bit);
         }
-        if rule.family != Some(Family::V4) {
-            v6.set(i);
+        if when.family != Some(Family::V4) {
+            v6.set(*bit);
         }
     }
     let parts =
         [(Part::Ipv4Sources, Part::Ipv6Sources), (Part::Ipv4Destinations, Part::Ipv6Destinations)];
     for (end, (leaves, bounds)) in parts.into_iter().enumerate() {
         let mut collector: Collector<AddrSet> = Collector::default();
-        for (i, rule) in enabled.iter().enumerate() {
-            match if end == 0 { &rule.src.addrs } else { &rule.dst.addrs } {
-                None => collector.any.set(i),
-                Some(list) => collector.addresses(i, list, resolved),
+        for Ask { bit, when, .. } in asks {
+            match if end == 0 { &when.src.addrs } else { &when.dst.addrs } {
+                None => collector.any.set(*bit),
+                Some(list) => collector.addresses(*bit, list, resolved),
             }
         }
         let mut field = collector.field(|set| &set.v4);

@@ -73,7 +73,10 @@ fn the_sketch_means_what_it_says() {
         (Verdict::Drop, vec!["seen"])
     );
     assert_eq!(c.table.settings.timeouts[4], 5000);
-    assert_eq!(c.table.settings.flags, SETTING_HAS_CONTINUE | SETTING_TCP_PICKUP);
+    assert_eq!(
+        c.table.settings.flags,
+        SETTING_HAS_CONTINUE | SETTING_TCP_PICKUP | SETTING_WINDOW_STRICT | SETTING_EVICT_HALF_OPEN
+    );
     assert_eq!(c.table.settings.words, 1);
     assert_eq!((c.rules.len(), c.rules[4].enabled), (5, false));
     assert_eq!(c.rules[2].text, "rule telnet reject out tcp to port 23 log");
@@ -125,4 +128,52 @@ fn what_is_too_large_is_named_and_slots_stay() {
     let error = refused(&format!("{text} }}").replace("::/48", "::/49"));
     assert_eq!(error, CompileError { part: Part::Ipv6Sources, seen: 10_001, limit: V6_BOUNDS });
     assert!(error.to_string().contains("needs 10001 intervals of IPv6 sources"), "{error}");
+}
+
+#[test]
+fn options_reach_the_settings() {
+    let (c, _) = compiled("");
+    let s = c.table.settings;
+    assert_eq!((s.source_flows, s.cookie_rate, s.new_budget), (0, 0, 20_000));
+    let (c, _) = compiled(
+        "option tcp-window liberal
+         option half-open-full refuse
+         option source-flows 2k
+         option syn-cookies above 10k/s
+         option fast-path on
+         option new-rate 500/s
+         option timeout udp-stream 7m
+         option timeout sctp 1h
+         option timeout gre 2m",
+    );
+    let s = c.table.settings;
+    assert_eq!(s.flags, SETTING_TCP_PICKUP | SETTING_FAST_PATH);
+    assert_eq!((s.source_flows, s.cookie_rate, s.new_budget), (2000, 10_000, 500));
+    assert_eq!(s.timeouts[9..], [420_000, 3_600_000, 120_000]);
+    let (c, _) = compiled("option tcp-window off\noption syn-cookies always");
+    let s = c.table.settings;
+    assert_eq!(s.flags, SETTING_TCP_PICKUP | SETTING_WINDOW_OFF | SETTING_EVICT_HALF_OPEN);
+    assert_eq!(s.cookie_rate, 1);
+    let (c, _) = compiled("option syn-cookies above 0/s");
+    assert_eq!(c.table.settings.cookie_rate, 1);
+}
+
+#[test]
+fn what_a_rule_does_beside_its_verdict() {
+    let (c, _) = compiled(
+        "rule a allow in udp to port 53 no-track log
+         rule b allow in syn-cookies to port 80
+         rule c bypass in udp to port 4789 => xsk
+         rule d allow state untracked",
+    );
+    let actions = &c.table.actions;
+    assert_eq!(actions[0].flags, ACTION_NO_TRACK | ACTION_LOG);
+    assert_eq!(actions[1].flags, ACTION_COOKIES);
+    assert_eq!((actions[2].verdict, actions[2].flags), (Verdict::Allow.raw(), ACTION_BYPASS));
+    assert_eq!((c.rules[2].action, c.rules[2].verdict), ("bypass", Verdict::Allow));
+    // `syn-cookies` made it a rule about TCP.
+    assert_eq!(classify(&c.table, &probe("in 0 tcp 10.0.0.1 9 10.0.0.2 80")).rule, Some(1));
+    assert_eq!(classify(&c.table, &probe("in 0 udp 10.0.0.1 9 10.0.0.2 80")).rule, None);
+    let untracked = Probe { state: State::Untracked, ..probe("out 0 tcp 10.0.0.1 9 10.0.0.2 81") };
+    assert_eq!(classify(&c.table, &untracked).rule, Some(3));
 }

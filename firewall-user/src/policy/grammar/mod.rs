@@ -1,7 +1,9 @@
 //! Tokens to syntax tree, with recovery: a mistake is reported and reading goes on at the next
 //! element of the list, the next clause of the rule, or the next line.
 
+mod clause;
 mod list;
+mod nat;
 mod rule;
 mod statement;
 mod value;

@@ -1,12 +1,14 @@
 //! Statements: one a line.
 
-use super::super::ast::{Element, FlowFull, Group, Options, Rule};
+use super::super::ast::{
+    Element, FlowFull, Group, HalfOpenFull, Nat, Options, Rule, SynCookies, TcpWindow,
+};
 use super::super::lex::Kind;
 use super::super::span::{Span, Spanned};
 use super::super::words;
 use super::{
-    Fault, Input, Parsed, at_line_end, bump, keyword, kind, list, peek, peek_second, rule,
-    skip_statement, value, word,
+    Fault, Input, Parsed, at_line_end, at_word, bump, keyword, kind, list, nat, peek, peek_second,
+    rule, skip_statement, value, word,
 };
 use firewall_common::abi::table::{Direction, Timeout, Verdict};
 use std::collections::HashMap;
@@ -26,6 +28,8 @@ pub struct Draft {
     pub options: Options,
     /// `rule`.
     pub rules: Vec<Rule>,
+    /// `nat`.
+    pub nats: Vec<Nat>,
     /// Names of rules, sets and groups that were said but could not be read to the end: whoever uses
     /// them is not told that they don't exist.
     pub broken: Vec<String>,
@@ -67,6 +71,10 @@ fn statement(input: &mut Input<'_, '_>, draft: &mut Draft, text: &str) -> Parsed
         (Kind::Word, "set") => set(input, draft),
         (Kind::Word, "default") => default(input, draft),
         (Kind::Word, "option") => option(input, draft),
+        (Kind::Word, "nat") => nat::nat(input, draft, text),
+        (Kind::Word, "disabled") if peek_second(input).text == "nat" => {
+            nat::nat(input, draft, text)
+        }
         (Kind::Word, "rule" | "disabled") => rule::rule(input, draft, text),
         (Kind::Word, seen) => {
             let hint = if words::ACTIONS.contains(&seen) {
@@ -154,12 +162,19 @@ fn direction(input: &mut Input<'_, '_>) -> Parsed<Spanned<Direction>> {
 fn option(input: &mut Input<'_, '_>, draft: &mut Draft) -> Parsed<()> {
     keyword("option").parse_next(input)?;
     let name = word("the name of an option").parse_next(input)?;
+    let switch = [("on", true), ("off", false)];
     let verdicts = [("allow", Verdict::Allow), ("drop", Verdict::Drop)];
     let mut key = name.text.to_owned();
     let mut options = draft.options.clone();
     match name.text {
-        "tcp-pickup" => {
-            options.tcp_pickup = choice(input, &[("on", true), ("off", false)], "a value")?.value
+        "tcp-pickup" => options.tcp_pickup = choice(input, &switch, "a value")?.value,
+        "tcp-window" => {
+            let values = [
+                ("strict", TcpWindow::Strict),
+                ("liberal", TcpWindow::Liberal),
+                ("off", TcpWindow::Off),
+            ];
+            options.tcp_window = choice(input, &values, "a value")?.value;
         }
         "malformed" => options.malformed = choice(input, &verdicts, "a verdict")?.value,
         "ethertypes" => options.ethertypes = choice(input, &verdicts, "a verdict")?.value,
@@ -168,6 +183,32 @@ fn option(input: &mut Input<'_, '_>, draft: &mut Draft) -> Parsed<()> {
             let values = [("refuse", FlowFull::Refuse), ("untracked", FlowFull::Untracked)];
             options.flow_full = choice(input, &values, "a value")?.value;
         }
+        "half-open-full" => {
+            let values = [("evict", HalfOpenFull::Evict), ("refuse", HalfOpenFull::Refuse)];
+            options.half_open_full = choice(input, &values, "a value")?.value;
+        }
+        "source-flows" => {
+            let off = at_word(input, "off");
+            options.source_flows = if off { None } else { Some(value::flows(input)?) };
+            if off {
+                bump(input);
+            }
+        }
+        "syn-cookies" => {
+            let values = [
+                ("off", Some(SynCookies::Off)),
+                ("always", Some(SynCookies::Always)),
+                ("above", None),
+            ];
+            let token = peek(input);
+            let rate = token.text.ends_with("/s").then(|| format!("write `above {}`", token.text));
+            let value = choice(input, &values, "a value").map_err(|fault| fault.hint(rate))?;
+            options.syn_cookies = match value.value {
+                Some(value) => value,
+                None => SynCookies::Above(value::rate(input)?),
+            };
+        }
+        "fast-path" => options.fast_path = choice(input, &switch, "a value")?.value,
         "timeout" => {
             let names: Vec<(&str, Timeout)> = Timeout::ALL.iter().map(|t| (t.name(), *t)).collect();
             let timeout = choice(input, &names, "a time-out")?;
@@ -176,6 +217,7 @@ fn option(input: &mut Input<'_, '_>, draft: &mut Draft) -> Parsed<()> {
         }
         "sample-rate" => options.sample_rate = value::rate(input)?,
         "reject-rate" => options.reject_rate = value::rate(input)?,
+        "new-rate" => options.new_rate = value::rate(input)?,
         other => {
             let hint = words::hint(other, words::OPTIONS).or_else(|| {
                 Timeout::from_name(other).map(|_| format!("here that is `option timeout {other}`"))

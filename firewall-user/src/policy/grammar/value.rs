@@ -111,7 +111,7 @@ pub fn port<'s>(input: &mut Input<'_, 's>) -> Parsed<Spanned<Element>> {
 }
 
 /// `A`, `A/LEN` or `A-B`.
-fn addr_range(token: Token<'_>) -> Parsed<AddrRange> {
+pub fn addr_range(token: Token<'_>) -> Parsed<AddrRange> {
     let text = token.text;
     if let Some((first, last)) = text.split_once('-')
         && (first.parse::<IpAddr>().is_ok() || last.parse::<IpAddr>().is_ok())
@@ -221,7 +221,7 @@ fn set_hint(text: &str) -> Option<String> {
 }
 
 /// `N` or `A-B`.
-fn port_range(token: Token<'_>, what: &str) -> Parsed<(u16, u16)> {
+pub fn port_range(token: Token<'_>, what: &str) -> Parsed<(u16, u16)> {
     let text = token.text;
     let (first, last) = text.split_once('-').unwrap_or((text, text));
     let number = |part: &str| -> Parsed<u16> {
@@ -299,6 +299,17 @@ pub fn rate<'s>(input: &mut Input<'_, 's>) -> Parsed<u32> {
         Some(_) => Err(wrong().hint(Some(format!("at most {}/s", u32::MAX)))),
         None => Err(wrong()),
     }
+}
+
+/// How many flows: `200`, `10k`; not 0.
+pub fn flows<'s>(input: &mut Input<'_, 's>) -> Parsed<u32> {
+    let token = word("`off` or a number such as `1000`").parse_next(input)?;
+    let number = super::super::units::count(token.text).and_then(|n| u32::try_from(n).ok());
+    number.filter(|n| *n > 0).ok_or_else(|| {
+        Fault::new("bad-number", token.span, format!("`{}` is not a number of flows", token.text))
+            .expect("`off` or a number such as `1000`")
+            .hint((token.text == "0").then(|| "say `off` for no limit".to_owned()))
+    })
 }
 
 /// A number that fits a byte, or a name from `table`.

@@ -194,6 +194,7 @@ async fn every_verb_answers_over_the_socket() {
         ("rule.enable", json!({"name": "web"}), "generation"),
         ("rule.delete", json!({"name": "web"}), "generation"),
         ("counters.reset", json!({}), "ok"),
+        ("nat.who", json!({"address": "203.0.113.5", "port": 40021}), "since"),
     ] {
         socket.say(json!({"type": "command", "id": 1, "verb": verb, "args": args})).await;
         let result = socket.hear_type("result").await;

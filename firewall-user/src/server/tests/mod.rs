@@ -3,4 +3,5 @@
 mod http;
 mod live;
 mod misbehaving;
+mod nat;
 mod support;

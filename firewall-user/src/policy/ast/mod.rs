@@ -1,7 +1,13 @@
 //! A policy as the parser leaves it: every name checked, nothing compiled.
 
+mod nat;
+mod options;
+
+pub use nat::{Blocks, Half, Mapping, Nat, PortTarget, Prefix, Translation};
+pub use options::{FlowFull, HalfOpenFull, Options, SynCookies, TcpWindow};
+
 use super::span::{Span, Spanned};
-use firewall_common::abi::table::{Direction, State, TIMEOUTS, Timeout, Verdict};
+use firewall_common::abi::table::{Direction, State, Verdict};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 /// A whole policy file. Names in it are resolved: each `@set` exists, holds the right kind, and no
@@ -22,12 +28,18 @@ pub struct Policy {
     pub options: Options,
     /// Rules, in order, disabled ones too.
     pub rules: Vec<Rule>,
+    /// `nat` statements, in order, disabled ones too.
+    pub nats: Vec<Nat>,
 }
 
 impl Policy {
     /// The rule of this name and its place, from 0.
     pub fn rule(&self, name: &str) -> Option<(usize, &Rule)> {
         self.rules.iter().enumerate().find(|(_, r)| r.name.value == name)
+    }
+    /// The translation of this name and its place, from 0.
+    pub fn nat(&self, name: &str) -> Option<(usize, &Nat)> {
+        self.nats.iter().enumerate().find(|(_, n)| n.name.value == name)
     }
     /// The set of this name.
     pub fn set(&self, name: &str) -> Option<&Set> {
@@ -135,21 +147,26 @@ pub enum Action {
     Reject,
     /// Count (and log, if the rule says so) and ask the next rule.
     Count,
+    /// Let pass, enter the flow, and hand its packets to the AF_XDP socket of the queue they came in at.
+    Bypass,
 }
 
 impl Action {
     /// As the kernel knows it.
     pub const fn verdict(self) -> Verdict {
         match self {
-            Self::Allow => Verdict::Allow,
+            Self::Allow | Self::Bypass => Verdict::Allow,
             Self::Drop => Verdict::Drop,
             Self::Reject => Verdict::Reject,
             Self::Count => Verdict::Continue,
         }
     }
-    /// `allow`, `drop`, `reject`, `count`.
+    /// `allow`, `drop`, `reject`, `count`, `bypass`.
     pub const fn name(self) -> &'static str {
-        self.verdict().name()
+        match self {
+            Self::Bypass => "bypass",
+            _ => self.verdict().name(),
+        }
     }
     /// Whether a packet that meets it goes no further.
     pub const fn is_terminal(self) -> bool {
@@ -168,13 +185,28 @@ pub struct Rule {
     pub action: Action,
     /// Whether it tells of each match.
     pub log: bool,
+    /// Whether what it lets by enters no flow.
+    pub no_track: bool,
+    /// Whether the SYNs it lets by are answered with a cookie.
+    pub syn_cookies: bool,
+    /// Which packets it is about.
+    pub when: Conditions,
+    /// From the first to the last word of the statement.
+    pub span: Span,
+    /// The statement on one line, comments stripped.
+    pub text: String,
+}
+
+/// What a packet has to meet, all of it. What isn't asked for matches anything.
+#[derive(Clone, Debug, Default)]
+pub struct Conditions {
     /// Which way; `None` is both.
     pub direction: Option<Direction>,
     /// `on`: interfaces and groups.
     pub on: Option<Match<String>>,
     /// `ipv4`, `ipv6`.
     pub family: Option<Family>,
-    /// Protocol numbers. A rule that asks for ports or flags without naming a protocol has those
+    /// Protocol numbers. A statement that asks for ports or flags without naming a protocol has those
     /// protocols here that can have them.
     pub protos: Option<Vec<u8>>,
     /// `icmp type`, `icmpv6 type`.
@@ -187,10 +219,6 @@ pub struct Rule {
     pub flags: Option<FlagsMatch>,
     /// `state`.
     pub states: Option<Vec<State>>,
-    /// From the first to the last word of the statement.
-    pub span: Span,
-    /// The statement on one line, comments stripped.
-    pub text: String,
 }
 
 /// A list, or everything but a list.
@@ -256,77 +284,4 @@ pub struct FlagsMatch {
     pub mask: u8,
     /// Those of them that are set.
     pub value: u8,
-}
-
-/// What happens to a new flow when the table is full.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum FlowFull {
-    /// Its packets are dropped.
-    Refuse,
-    /// Its packets pass, untracked: replies have to pass the rules by themselves.
-    Untracked,
-}
-
-/// `option` statements.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Options {
-    /// A TCP segment without SYN may begin a flow.
-    pub tcp_pickup: bool,
-    /// Verdict for what can't be parsed.
-    pub malformed: Verdict,
-    /// Verdict for EtherTypes other than IPv4, IPv6, ARP.
-    pub ethertypes: Verdict,
-    /// Verdict for a later fragment whose first wasn't seen.
-    pub fragments: Verdict,
-    /// What happens when the flow table is full.
-    pub flow_full: FlowFull,
-    /// Time-outs by [`Timeout`], milliseconds.
-    pub timeouts: [u32; TIMEOUTS],
-    /// Sampled events (verdicts and logs) a second, of the whole machine.
-    pub sample_rate: u32,
-    /// Answers to rejected packets a second, of the whole machine.
-    pub reject_rate: u32,
-}
-
-impl Options {
-    /// A time-out where the policy doesn't say one, milliseconds.
-    pub const fn default_timeout(timeout: Timeout) -> u32 {
-        match timeout {
-            Timeout::TcpHandshake => 60_000,
-            // RFC 5382 REQ-5: not less than 2 hours 4 minutes.
-            Timeout::TcpEstablished => 7_500_000,
-            Timeout::TcpHalfClosed => 240_000,
-            Timeout::TcpClosed => 10_000,
-            Timeout::UdpNew => 30_000,
-            // RFC 4787 REQ-5: not less than 2 minutes.
-            Timeout::UdpEstablished => 180_000,
-            // RFC 5508 REQ-1: not less than 60 seconds.
-            Timeout::Icmp => 60_000,
-            Timeout::Other => 600_000,
-            Timeout::Fragment => 30_000,
-            Timeout::UdpStream => 180_000,
-            // As netfilter's: an association outlives long silences by design.
-            Timeout::Sctp => 302_400_000,
-            Timeout::Gre => 180_000,
-        }
-    }
-}
-
-impl Default for Options {
-    fn default() -> Self {
-        let mut timeouts = [0; TIMEOUTS];
-        for timeout in Timeout::ALL {
-            timeouts[timeout.raw() as usize] = Self::default_timeout(*timeout);
-        }
-        Self {
-            tcp_pickup: true,
-            malformed: Verdict::Drop,
-            ethertypes: Verdict::Allow,
-            fragments: Verdict::Drop,
-            flow_full: FlowFull::Refuse,
-            timeouts,
-            sample_rate: 1000,
-            reject_rate: 100,
-        }
-    }
 }
