@@ -211,8 +211,7 @@ fn run_translated(kernel: &mut Kernel, case: &translated::Case) -> Result<(), St
         kernel.set_address(i, translated::OWN[i]);
         oracle.addresses.insert((*name).to_owned(), translated::OWN[i]);
     }
-    // What left at each step: at which interface, from which other one, as what.
-    let mut left: Vec<Option<(usize, Option<usize>, Vec<u8>)>> = Vec::new();
+    let mut left: Vec<Option<translated::Left>> = Vec::new();
     for (i, step) in case.steps.iter().enumerate() {
         let (from, to, bytes) = match step {
             Step::Through { from, to, bytes } => (Some(*from), Some(*to), Some(bytes.clone())),
@@ -388,6 +387,18 @@ fn windows_and_oracle_agree() {
         }
     }
     assert!(refused > 1000 && opened > 1000, "{refused} {opened}");
+}
+
+/// What the oracle writes is the language that operators write. Runs anywhere.
+#[test]
+fn translations_are_of_the_language() {
+    for seed in 0..400 {
+        let text = translated::case(seed, &INTERFACES).policy.to_string();
+        let parsed = product::parse(&text, "test")
+            .unwrap_or_else(|error| panic!("{}\n{text}", error.render(false)));
+        product::compile(&parsed, &mut Slots::new(), 1)
+            .unwrap_or_else(|error| panic!("{error}\n{text}"));
+    }
 }
 
 /// First match wins, said naively: verdict, who decided, and the counting rules met on the way.

@@ -208,7 +208,7 @@ fn random_cases_hold_together() {
         let case = translated::case(seed, &INTERFACES);
         let mut gate = gate(Vec::new());
         gate.swap(case.policy.clone());
-        let mut left: Vec<Option<(usize, Option<usize>, Vec<u8>)>> = Vec::new();
+        let mut left: Vec<Option<translated::Left>> = Vec::new();
         for step in &case.steps {
             let (from, to, bytes) = match step {
                 Step::Through { from, to, bytes } => (Some(*from), *to, Some(bytes.clone())),

@@ -58,6 +58,9 @@ pub struct Case {
     pub steps: Vec<Step>,
 }
 
+/// What left: at which interface, from which other one (none: from the gate itself), as what.
+pub type Left = (usize, Option<usize>, Vec<u8>);
+
 const INSIDE: [&str; 4] = ["10.0.0.5", "10.0.0.6", "10.0.0.9", "10.1.0.7"];
 const OUTSIDE: [&str; 3] = ["198.51.100.7", "198.51.100.8", "192.0.2.33"];
 const PUBLIC: [&str; 3] = ["203.0.113.1", "203.0.113.5", "203.0.113.9"];
