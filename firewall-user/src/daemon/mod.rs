@@ -296,9 +296,7 @@ async fn serve(overrides: &Overrides, config: Config) -> Result<(), DaemonError>
     let (stop, stopped) = watch::channel(false);
     let server = Arc::new(Server {
         api: Arc::new(
-            Api::new(control.clone(), monitor, hub)
-                .with_history(history.clone())
-                .beside(netfilter),
+            Api::new(control.clone(), monitor, hub).with_history(history.clone()).beside(netfilter),
         ),
         auth: Auth::new(token, listen.port()),
         origins: Origins::new(listen, &config.server.hosts, &config.server.origins),

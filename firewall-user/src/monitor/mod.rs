@@ -23,7 +23,7 @@ pub use counters::{CounterInput, RuleInfo};
 pub use events::EventLog;
 pub use flows::{FlowChanges, FlowOrder, FlowTable};
 pub use names::Names;
-pub use record::FlowRecord;
+pub use record::{FlowRecord, NatTuple};
 
 use crate::view::{EventView, FlowView, NetfilterStatsView, RuleView, StatsView};
 use account::Accounts;
