@@ -188,6 +188,121 @@ pub struct StatsView {
     pub reasons: Vec<ReasonView>,
     /// By event class.
     pub events: Vec<EventCountView>,
+    /// Of the kernel's own connection tracking; `null` where it isn't to be followed.
+    #[serde(default)]
+    pub netfilter: Option<NetfilterStatsView>,
+}
+
+/// How a flow is translated: its original direction as it leaves the translation.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NetfilterNatView {
+    /// Source address.
+    pub src: String,
+    /// Source port or ICMP identifier.
+    pub sport: u16,
+    /// Destination address.
+    pub dst: String,
+    /// Destination port.
+    pub dport: u16,
+}
+
+/// An entry of the kernel's own connection tracking.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct NetfilterFlowView {
+    /// The kernel's id, decimal, as `conntrack -L -o id` shows it; entries may share one.
+    pub id: String,
+    /// `tcp`, `udp`, `icmp`, `icmpv6`, or the protocol's number.
+    pub proto: String,
+    /// 4 or 6.
+    pub family: u8,
+    /// Who began it.
+    pub src: String,
+    /// Source port; ICMP: query identifier; else 0.
+    pub sport: u16,
+    /// Whom it was meant for.
+    pub dst: String,
+    /// Destination port; ICMP: 0.
+    pub dport: u16,
+    /// Netfilter's state of TCP and SCTP (`syn-sent`, `syn-recv`, `established`, `time-wait`, ...); else `new`, `established`.
+    pub state: String,
+    /// Netfilter's status bits by name: `seen-reply`, `assured`, `confirmed`, `src-nat`, `dst-nat`, ...
+    pub status: Vec<String>,
+    /// The translation, `null` where there is none.
+    pub nat: Option<NetfilterNatView>,
+    /// Packets, original direction; `null` where netfilter doesn't count.
+    pub packets: Option<u64>,
+    /// Bytes, original direction.
+    pub bytes: Option<u64>,
+    /// Packets, reply direction.
+    pub reply_packets: Option<u64>,
+    /// Bytes, reply direction.
+    pub reply_bytes: Option<u64>,
+    /// When it began; `null` where netfilter takes no time.
+    pub first: Option<String>,
+    /// Since it began; `null` likewise.
+    pub age_ms: Option<u64>,
+    /// Until the entry is forgotten if nothing more comes.
+    pub timeout_ms: Option<u64>,
+    /// Connection mark.
+    pub mark: u32,
+    /// Connection tracking zone.
+    pub zone: u16,
+    /// Always `netfilter`.
+    pub tracked_by: String,
+}
+
+/// What netfilter's translations of one address carried, flows that have ended alone.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct NetfilterAccountView {
+    /// `snat` or `dnat`; a flow with both is in the accounts of both.
+    pub translation: String,
+    /// `host`: the inside host's own address; `public`: the one others see.
+    pub side: String,
+    /// The address; `null`: all that came after 65,536 accounts.
+    pub address: Option<String>,
+    /// Flows that have ended since the daemon began.
+    pub flows: u64,
+    /// Of these, those that netfilter didn't count packets and bytes of.
+    pub uncounted: u64,
+    /// Of these, those whose end wasn't told: the last known figures are in the totals, and may be too low.
+    pub at_least: u64,
+    /// Packets, original direction.
+    pub packets: u64,
+    /// Bytes, original direction.
+    pub bytes: u64,
+    /// Packets, reply direction.
+    pub reply_packets: u64,
+    /// Bytes, reply direction.
+    pub reply_bytes: u64,
+    /// Always `netfilter`.
+    pub tracked_by: String,
+}
+
+/// How well netfilter's connection tracking is followed.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct NetfilterStatsView {
+    /// Whether it is followed at this moment.
+    pub following: bool,
+    /// Entries that live.
+    pub flows: u64,
+    /// Entries with a translation.
+    pub nat_flows: u64,
+    /// Entries that began, by event.
+    pub began: u64,
+    /// Changes, by event.
+    pub updated: u64,
+    /// Entries that ended, by event.
+    pub ended: u64,
+    /// Entries that were gone without an event.
+    pub gone: u64,
+    /// Times that events were lost because the socket overran; each is followed by a dump.
+    pub overruns: u64,
+    /// Dumps of the whole table.
+    pub dumps: u64,
+    /// How long the last dump took.
+    pub dump_ms: u64,
+    /// Messages that couldn't be understood.
+    pub malformed: u64,
 }
 
 /// One interface of `sluice status`.
@@ -384,6 +499,10 @@ mod tests {
             ("ReasonView", fields(&ReasonView::default())),
             ("EventCountView", fields(&EventCountView::default())),
             ("StatsView", fields(&StatsView::default())),
+            ("NetfilterFlowView", fields(&NetfilterFlowView::default())),
+            ("NetfilterNatView", fields(&NetfilterNatView::default())),
+            ("NetfilterAccountView", fields(&NetfilterAccountView::default())),
+            ("NetfilterStatsView", fields(&NetfilterStatsView::default())),
             ("IfaceView", fields(&IfaceView::default())),
             ("StatusView", fields(&StatusView::default())),
             ("HistoryStatsView", fields(&HistoryStatsView::default())),

@@ -12,13 +12,14 @@ use firewall_common::abi::ABI_VERSION;
 use firewall_common::abi::control::Control;
 use firewall_common::abi::counter::{EventCounter, ReasonCounter, RuleCounter};
 use firewall_common::abi::event::{CLASSES, Class};
-use firewall_common::abi::flow::{Flow, Key4, Key6, bits};
 use firewall_common::abi::frag::{FragFirst, FragKey};
 use firewall_common::abi::iface::Iface;
 use firewall_common::abi::reason::{REASONS, Reason};
 use firewall_common::abi::table::{
     RuleTable, SLOT_DEFAULT_IN, SLOT_DEFAULT_OUT, Settings, Verdict,
 };
+use firewall_user::datapath::table::Tables;
+use firewall_user::monitor::FlowRecord;
 use firewall_user::policy::{self, Slots};
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr};
@@ -74,6 +75,8 @@ pub struct Counters {
 pub struct Kernel {
     ns: NetNs,
     ebpf: Ebpf,
+    tables: Tables,
+    control: Control,
     xdp: Program,
     tc_in: Program,
     tc_out: Program,
@@ -149,8 +152,28 @@ impl Kernel {
             let _ = std::fs::remove_file(entry.path());
         }
         let _ = std::fs::remove_dir(&pins);
-        let mut kernel =
-            Self { ns, ebpf, xdp, tc_in, tc_out, ifindexes, slots: Slots::new(), generation: 0 };
+        let [buckets4, buckets6, alias_buckets] = Tables::buckets(&ebpf).expect("tables");
+        let control = Control {
+            abi_version: ABI_VERSION,
+            seed: 0x5eed,
+            buckets4,
+            buckets6,
+            alias_buckets,
+            ..Control::default()
+        };
+        let tables = Tables::new(&ebpf, &control, 0).expect("mapped tables");
+        let mut kernel = Self {
+            ns,
+            ebpf,
+            tables,
+            control,
+            xdp,
+            tc_in,
+            tc_out,
+            ifindexes,
+            slots: Slots::new(),
+            generation: 0,
+        };
         for (i, name) in INTERFACES.iter().enumerate() {
             let slot = kernel.slots.hold_iface(name, 0).expect("a slot for an interface");
             let iface = Iface { slot: u32::from(slot), ..Iface::default() };
@@ -210,6 +233,8 @@ impl Kernel {
         self.install_with(text, |settings| {
             settings.reject_budget = u32::MAX;
             settings.sample_budget = u32::MAX;
+            settings.new_budget = u32::MAX;
+            settings.stream_after = u32::MAX;
             settings.budget_window = 1;
         });
     }
@@ -224,6 +249,8 @@ impl Kernel {
         self.install_with(text, |settings| {
             settings.reject_budget = settings.reject_budget.div_ceil(8 * cpus);
             settings.sample_budget = settings.sample_budget.div_ceil(8 * cpus);
+            settings.new_budget = u32::MAX;
+            settings.stream_after = u32::MAX;
             settings.budget_window = 31;
         });
     }
@@ -326,31 +353,24 @@ impl Kernel {
 
     /// Every flow in the table, sorted.
     pub fn flows(&mut self) -> Vec<SeenFlow> {
-        let mut all = Vec::new();
-        for (key, flow) in self.hash::<Key4, Flow>("FLOWS4").iter().flatten() {
-            all.push(oriented(
-                (key.a.into(), key.a_port),
-                (key.b.into(), key.b_port),
-                key.proto,
-                &flow,
-            ));
-        }
-        for (key, flow) in self.hash::<Key6, Flow>("FLOWS6").iter().flatten() {
-            all.push(oriented(
-                (key.a.into(), key.a_port),
-                (key.b.into(), key.b_port),
-                key.proto,
-                &flow,
-            ));
-        }
+        let mut all: Vec<SeenFlow> = self.records().iter().map(seen).collect();
         all.sort();
         all
     }
 
+    /// Every flow with all that the table knows of it.
+    pub fn records(&self) -> Vec<FlowRecord> {
+        self.tables.all()
+    }
+
+    /// The tables in place.
+    pub fn tables(&self) -> &Tables {
+        &self.tables
+    }
+
     /// Forgets flows, fragments and counts; the policy stays.
     pub fn clear(&mut self) {
-        clear_hash(&mut self.hash::<Key4, Flow>("FLOWS4"));
-        clear_hash(&mut self.hash::<Key6, Flow>("FLOWS6"));
+        self.tables.clear();
         clear_hash(&mut self.hash::<FragKey, FragFirst>("FRAGMENTS"));
         let counters = self.counters();
         let mut slots: Vec<u32> = vec![SLOT_DEFAULT_IN.into(), SLOT_DEFAULT_OUT.into()];
@@ -390,12 +410,22 @@ fn clear_hash<K: Pod, V: Pod>(map: &mut HashMap<&mut MapData, K, V>) {
     }
 }
 
-type End = (IpAddr, [u8; 2]);
+/// An address of a record as the standard library has it.
+fn address(family: u8, wide: [u8; 16]) -> IpAddr {
+    if family == 4 {
+        IpAddr::from([wide[0], wide[1], wide[2], wide[3]])
+    } else {
+        IpAddr::from(wide)
+    }
+}
 
-fn oriented(a: End, b: End, proto: u8, flow: &Flow) -> SeenFlow {
-    let (from, to) = if flow.bits & bits::ORIG_IS_A != 0 { (a, b) } else { (b, a) };
+fn seen(record: &FlowRecord) -> SeenFlow {
+    let r = record;
+    // An ICMP query has one identifier, which both ends of its key carry.
+    let dport = if matches!(r.proto, 1 | 58) { r.sport } else { r.dport };
+    let flow = &r.flow;
     SeenFlow {
-        ends: (from.0, u16::from_be_bytes(from.1), to.0, u16::from_be_bytes(to.1), proto),
+        ends: (address(r.family, r.src), r.sport, address(r.family, r.dst), dport, r.proto),
         totals: [flow.packets, flow.bytes, flow.reply_packets, flow.reply_bytes],
     }
 }

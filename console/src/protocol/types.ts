@@ -100,6 +100,22 @@ export interface StatsView {
   dropped_bytes: number;
   reasons: ReasonView[];
   events: EventCountView[];
+  netfilter?: NetfilterStatsView | null;
+}
+
+/** How well netfilter's connection tracking is followed. */
+export interface NetfilterStatsView {
+  following: boolean;
+  flows: number;
+  nat_flows: number;
+  began: number;
+  updated: number;
+  ended: number;
+  gone: number;
+  overruns: number;
+  dumps: number;
+  dump_ms: number;
+  malformed: number;
 }
 
 export interface IfaceView {

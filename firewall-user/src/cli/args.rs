@@ -87,6 +87,9 @@ pub enum Command {
         /// Field to sort by: largest, latest, or A first; `-FIELD` turns it round
         #[arg(long, value_name = "FIELD", allow_hyphen_values = true)]
         sort: Option<String>,
+        /// Those of the kernel's own connection tracking instead, largest first; they have fields of their own, such as `nat_src=203.0.113.5`
+        #[arg(long, conflicts_with = "sort")]
+        netfilter: bool,
     },
     /// Show events as they happen: new, established and ended flows, refused packets, logs
     Watch {

@@ -6,7 +6,7 @@ use super::{
 };
 use crate::{
     server::client::{Client, escape},
-    view::{EventView, FlowView, RuleView, StatsView, StatusView},
+    view::{EventView, FlowView, NetfilterStatsView, RuleView, StatsView, StatusView},
 };
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -322,6 +322,10 @@ pub async fn stats(out: &Out, client: &Client) -> Result<ExitCode, CliError> {
             ]
         })?;
     }
+    if let Some(netfilter) = &stats.netfilter {
+        out.line("")?;
+        netfilter_stats(&plain, netfilter)?;
+    }
     out.line("")?;
     let heads = [
         Head::text("EVENTS"),
@@ -341,6 +345,26 @@ pub async fn stats(out: &Out, client: &Client) -> Result<ExitCode, CliError> {
         ]
     })?;
     Ok(ExitCode::SUCCESS)
+}
+
+/// What following netfilter's connection tracking came to.
+fn netfilter_stats(out: &Out, stats: &NetfilterStatsView) -> Result<(), CliError> {
+    let rows = [
+        ("flows", stats.flows, false),
+        ("translated", stats.nat_flows, false),
+        ("began", stats.began, false),
+        ("updated", stats.updated, false),
+        ("ended", stats.ended, false),
+        ("gone without a word", stats.gone, true),
+        ("events overrun", stats.overruns, true),
+        ("not understood", stats.malformed, true),
+        ("dumps", stats.dumps, false),
+    ];
+    let head = if stats.following { "NETFILTER" } else { "NETFILTER (not followed)" };
+    out.rows(&rows, &[Head::text(head), Head::number("")], |(name, count, loss)| {
+        let tone = if *loss && *count > 0 { Tone::Bad } else { Tone::Plain };
+        vec![((*name).to_owned(), Tone::Plain), (format::count(*count), tone)]
+    })
 }
 
 pub async fn reset(out: &Out, client: &Client) -> Result<ExitCode, CliError> {

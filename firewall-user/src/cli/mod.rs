@@ -7,6 +7,7 @@ mod format;
 mod generate;
 mod list;
 mod nat;
+mod netfilter;
 mod out;
 mod policy;
 mod watch;
@@ -49,7 +50,10 @@ fn ask(out: &Out, client: &Client, command: Command) -> Result<ExitCode, CliErro
             Command::Apply(args) => policy::apply(out, client, args).await,
             Command::Rules { filter } => list::rules(out, client, &filter.join(" ")).await,
             Command::Rule(command) => policy::rule(out, client, command).await,
-            Command::Flows { filter, limit, sort } => {
+            Command::Flows { filter, limit, netfilter: true, .. } => {
+                netfilter::flows(out, client, &filter.join(" "), limit).await
+            }
+            Command::Flows { filter, limit, sort, netfilter: false } => {
                 list::flows(out, client, &filter.join(" "), limit, sort.as_deref()).await
             }
             Command::Watch { filter, recent, count } => {

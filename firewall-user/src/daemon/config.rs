@@ -1,7 +1,7 @@
 //! `/etc/sluice/sluice.toml`, and what the command line says instead.
 
-use crate::{policy::units, store};
-use serde::{Deserialize, Deserializer, de::Error};
+use crate::{netfilter::Follow, policy::units, store};
+use serde::{Deserialize, Deserializer, de::Error as _};
 use std::{
     fs, io,
     net::SocketAddr,
@@ -153,8 +153,26 @@ impl Default for History {
 fn duration<'de, D: Deserializer<'de>>(from: D) -> Result<u64, D::Error> {
     let text = String::deserialize(from)?;
     units::duration_ms(&text).filter(|ms| *ms > 0).ok_or_else(|| {
-        Error::custom(format!("`{text}`: expected a duration such as `30d`, `12h` or `1d12h`"))
+        D::Error::custom(format!("`{text}`: expected a duration such as `30d`, `12h` or `1d12h`"))
     })
+}
+
+/// `[netfilter]`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Netfilter {
+    /// Whether the kernel's own connection tracking is shown beside ours: `"auto"`, `true`, `false`.
+    #[serde(deserialize_with = "follow")]
+    pub enabled: Follow,
+}
+
+fn follow<'de, D: Deserializer<'de>>(from: D) -> Result<Follow, D::Error> {
+    match toml::Value::deserialize(from)? {
+        toml::Value::Boolean(true) => Ok(Follow::Always),
+        toml::Value::Boolean(false) => Ok(Follow::Never),
+        toml::Value::String(word) if word == "auto" => Ok(Follow::Auto),
+        other => Err(D::Error::custom(format!("{other}, expected \"auto\", true or false"))),
+    }
 }
 
 /// The whole file.
@@ -181,6 +199,8 @@ pub struct Config {
     pub server: Server,
     /// What has been.
     pub history: History,
+    /// The kernel's own connection tracking.
+    pub netfilter: Netfilter,
 }
 
 impl Default for Config {
@@ -196,6 +216,7 @@ impl Default for Config {
             interface: Vec::new(),
             server: Server::default(),
             history: History::default(),
+            netfilter: Netfilter::default(),
         }
     }
 }
@@ -274,6 +295,8 @@ mod tests {
             path = "/log/history.db"
             max_bytes = 1048576
             max_age = "1d12h"
+            [netfilter]
+            enabled = false
             "#,
         )
         .expect("valid");
@@ -284,6 +307,10 @@ mod tests {
         assert_eq!(config.history_path(), Path::new("/log/history.db"));
         let config = Config { state_dir: "/state".into(), ..Config::default() };
         assert_eq!(config.history_path(), Path::new("/state/history.db"));
+        assert_eq!(config.netfilter.enabled, Follow::Never);
+        let said = |text: &str| Config::parse(text).expect("valid").netfilter.enabled;
+        assert_eq!(said("netfilter.enabled = true"), Follow::Always);
+        assert_eq!(said("netfilter.enabled = \"auto\""), Follow::Auto);
         assert_eq!(Config::parse("").expect("valid"), Config::default());
     }
 
@@ -293,6 +320,7 @@ mod tests {
             ("polcy = \"/p\"", ["polcy", "policy", "line 1"]),
             ("[server]\nlisten = \"nowhere\"", ["line 2", "listen", "address"]),
             ("[[interface]]\nname = \"a\"\nmode = \"fast\"", ["line 3", "fast", "xdp-generic"]),
+            ("[netfilter]\nenabled = \"maybe\"", ["line 2", "maybe", "true or false"]),
             ("ring_bytes = 5000", ["5000", "power of two", "4096"]),
             ("[history]\nmax_age = \"a month\"", ["line 2", "a month", "30d"]),
             ("[history]\nmax_age = \"0s\"", ["line 2", "0s", "30d"]),

@@ -9,6 +9,7 @@ pub(crate) mod testing;
 use crate::{
     datapath::{Datapath, DatapathError, HookMode, Options},
     monitor::{Limits, Monitor, Tick},
+    netfilter::{BindingSink, Netfilter},
     server::{
         api::Api,
         auth::{Auth, TokenError, load_or_make_token},
@@ -27,7 +28,7 @@ use std::{
     os::unix::fs::DirBuilderExt,
     path::{Path, PathBuf},
     sync::{
-        Arc, Mutex,
+        Arc, Mutex, PoisonError,
         atomic::{AtomicU64, Ordering},
         mpsc,
     },
@@ -42,6 +43,8 @@ use tokio::{
 
 /// Ticks that may wait for the switchboard before the actor waits for it.
 const TICKS_AHEAD: usize = 64;
+/// How often the figures of following netfilter are brought to the statistics.
+const NETFILTER_STATS: Duration = Duration::from_secs(1);
 /// How long open connections may take to say goodbye.
 const GOODBYE: Duration = Duration::from_millis(1500);
 
@@ -289,9 +292,12 @@ async fn serve(overrides: &Overrides, config: Config) -> Result<(), DaemonError>
         Beginning::LastGood(_) => log::warn!("policy: the last good one is live"),
     }
 
+    let netfilter = follow_netfilter(&config, monitor.clone(), Box::new(drop));
     let (stop, stopped) = watch::channel(false);
     let server = Arc::new(Server {
-        api: Arc::new(Api::new(control.clone(), monitor, hub).with_history(history.clone())),
+        api: Arc::new(
+            Api::new(control.clone(), monitor, hub).with_history(history.clone()).beside(netfilter),
+        ),
         auth: Auth::new(token, listen.port()),
         origins: Origins::new(listen, &config.server.hosts, &config.server.origins),
         patience: Patience::default(),
@@ -333,6 +339,30 @@ async fn serve(overrides: &Overrides, config: Config) -> Result<(), DaemonError>
         }
     }
     ended
+}
+
+/// Follows netfilter's connection tracking, if that is wanted. Whatever goes wrong with it, the daemon
+/// does the rest.
+fn follow_netfilter(
+    config: &Config,
+    monitor: Arc<Mutex<Monitor>>,
+    sink: BindingSink,
+) -> Option<Netfilter> {
+    let started = Netfilter::start(config.netfilter.enabled, sink);
+    let netfilter = started.unwrap_or_else(|error| {
+        log::error!("netfilter's connection tracking isn't followed: starting a thread: {error}");
+        None
+    })?;
+    let follower = netfilter.clone();
+    tokio::spawn(async move {
+        let mut interval = tokio::time::interval(NETFILTER_STATS);
+        loop {
+            interval.tick().await;
+            let stats = follower.stats();
+            monitor.lock().unwrap_or_else(PoisonError::into_inner).netfilter(Some(stats));
+        }
+    });
+    Some(netfilter)
 }
 
 /// Reads configuration and policy again. What can't be used leaves everything as it was.

@@ -106,6 +106,7 @@ impl Kernel {
             sport: id as u16,
             dport: 80,
             ifindex: 0,
+            nat: None,
             flow: Flow {
                 id,
                 packets,

@@ -63,8 +63,14 @@ impl FilterError {
     }
 
     /// A value that a field of this kind can't have.
-    pub fn bad_value(text: &str, span: Range<usize>, seen: &str, field: Field) -> Self {
-        let vocabulary = field.vocabulary();
+    pub fn bad_value(
+        text: &str,
+        span: Range<usize>,
+        seen: &str,
+        field: Field,
+        of: Option<SubjectKind>,
+    ) -> Self {
+        let vocabulary = field.vocabulary(of);
         let (expected, hint) = match field.kind() {
             Kind::Word => (
                 format!("one of {}", vocabulary.join(", ")),

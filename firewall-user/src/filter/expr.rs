@@ -1,7 +1,7 @@
 //! A filter as a tree, and its meaning.
 
 use super::field::{Field, Kind};
-use super::subject::{Subject, Value};
+use super::subject::{Subject, SubjectKind, Value};
 use crate::policy::ast::AddrRange;
 use crate::policy::units;
 use crate::policy::words;
@@ -57,13 +57,13 @@ pub enum Literal {
 
 impl Literal {
     /// Reads a value for a field; `None` if the field can't have it.
-    pub fn read(field: Field, op: Op, text: &str) -> Option<Self> {
+    pub fn read(field: Field, of: Option<SubjectKind>, op: Op, text: &str) -> Option<Self> {
         if op == Op::Holds {
             return Some(Self::Text(text.to_lowercase()));
         }
         match field.kind() {
             Kind::Text => Some(Self::Text(text.to_owned())),
-            Kind::Word => field.vocabulary().contains(&text).then(|| Self::Text(text.to_owned())),
+            Kind::Word => field.vocabulary(of).contains(&text).then(|| Self::Text(text.to_owned())),
             Kind::Proto => Some(Self::Proto(proto(text), text.to_owned())),
             Kind::Number => match text.split_once('-') {
                 Some((a, b)) if op == Op::Equal => {

@@ -1,6 +1,7 @@
 //! The fields there are.
 
 use super::subject::SubjectKind;
+use crate::netfilter::ProtoState;
 use crate::policy::suggest;
 use firewall_common::abi::event::Class;
 use firewall_common::abi::reason::Reason;
@@ -48,23 +49,23 @@ macro_rules! fields {
 
 fields! {
     /// Protocol.
-    Proto = "proto", Proto, Flow Event;
+    Proto = "proto", Proto, Flow Netfilter Event;
     /// 4 or 6.
-    Family = "family", Number, Flow Event;
+    Family = "family", Number, Flow Netfilter Event;
     /// Source address.
-    Src = "src", Addr, Flow Event;
+    Src = "src", Addr, Flow Netfilter Event;
     /// Destination address.
-    Dst = "dst", Addr, Flow Event;
+    Dst = "dst", Addr, Flow Netfilter Event;
     /// Either address.
-    Addr = "addr", Addr, Flow Event;
+    Addr = "addr", Addr, Flow Netfilter Event;
     /// Source port.
-    Sport = "sport", Number, Flow Event;
+    Sport = "sport", Number, Flow Netfilter Event;
     /// Destination port.
-    Dport = "dport", Number, Flow Event;
+    Dport = "dport", Number, Flow Netfilter Event;
     /// Either port.
-    Port = "port", Number, Flow Event;
+    Port = "port", Number, Flow Netfilter Event;
     /// State of a flow.
-    State = "state", Word, Flow;
+    State = "state", Word, Flow Netfilter;
     /// Class of an event.
     Class = "class", Word, Event;
     /// Which way.
@@ -102,7 +103,7 @@ fields! {
     /// Policy generation.
     Generation = "generation", Number, Flow;
     /// Id: of a flow (hexadecimal), of a rule (its slot).
-    Id = "id", Text, Flow Rule;
+    Id = "id", Text, Flow Netfilter Rule;
     /// Flow id of an event.
     Flow = "flow", Text, Event;
     /// Sequence number.
@@ -112,19 +113,35 @@ fields! {
     /// Frame length.
     FrameLen = "frame_len", Number, Event;
     /// Packets, original direction.
-    Packets = "packets", Number, Flow Event Rule;
+    Packets = "packets", Number, Flow Netfilter Event Rule;
     /// Bytes, original direction.
-    Bytes = "bytes", Number, Flow Event Rule;
+    Bytes = "bytes", Number, Flow Netfilter Event Rule;
     /// Packets, reply direction.
-    ReplyPackets = "reply_packets", Number, Flow Event;
+    ReplyPackets = "reply_packets", Number, Flow Netfilter Event;
     /// Bytes, reply direction.
-    ReplyBytes = "reply_bytes", Number, Flow Event;
+    ReplyBytes = "reply_bytes", Number, Flow Netfilter Event;
     /// Since the first packet.
-    Age = "age", Duration, Flow;
+    Age = "age", Duration, Flow Netfilter;
     /// Since the last packet.
     Idle = "idle", Duration, Flow;
     /// Until it is forgotten.
-    Timeout = "timeout", Duration, Flow;
+    Timeout = "timeout", Duration, Flow Netfilter;
+    /// Whether it is translated.
+    Nat = "nat", Bool, Netfilter;
+    /// Source address behind the translation.
+    NatSrc = "nat_src", Addr, Netfilter;
+    /// Source port behind the translation.
+    NatSport = "nat_sport", Number, Netfilter;
+    /// Destination address behind the translation.
+    NatDst = "nat_dst", Addr, Netfilter;
+    /// Destination port behind the translation.
+    NatDport = "nat_dport", Number, Netfilter;
+    /// Status bits in words.
+    Status = "status", Text, Netfilter;
+    /// Connection mark.
+    Mark = "mark", Number, Netfilter;
+    /// Connection tracking zone.
+    Zone = "zone", Number, Netfilter;
 }
 
 impl Field {
@@ -139,15 +156,23 @@ impl Field {
         suggest::nearest(name, Self::ALL.iter().map(|f| f.name()))
     }
 
-    /// The words a [`Kind::Word`] field can be.
-    pub fn vocabulary(self) -> Vec<&'static str> {
+    /// The words a [`Kind::Word`] field of this kind of subject can be.
+    pub fn vocabulary(self, of: Option<SubjectKind>) -> Vec<&'static str> {
         match self {
             Self::Verdict | Self::Action => vec!["allow", "drop", "reject", "count"],
             Self::Direction => vec!["in", "out", "forward"],
             Self::Class => Class::ALL.iter().map(|c| c.name()).collect(),
             Self::Reason | Self::Ended => Reason::ALL.iter().map(|r| r.name()).collect(),
             Self::State => {
-                let mut names: Vec<_> = (1..=7).map(|raw| TcpState::from_raw(raw).name()).collect();
+                let ours = (1..=7).map(|raw| TcpState::from_raw(raw).name());
+                let mut names: Vec<_> = match of {
+                    Some(SubjectKind::Netfilter) => Vec::new(),
+                    _ => ours.collect(),
+                };
+                if matches!(of, None | Some(SubjectKind::Netfilter)) {
+                    names.extend(ProtoState::TCP);
+                    names.extend(ProtoState::SCTP);
+                }
                 names.extend(["new", "established"]);
                 names.sort_unstable();
                 names.dedup();

@@ -257,8 +257,9 @@ fn value(input: &mut Input<'_, '_>, field: Field, op: Op) -> Parsed<Literal> {
         return Err(cut(fault));
     }
     bump(input);
-    Literal::read(field, op, token.text).ok_or_else(|| {
-        last(FilterError::bad_value(input.state.text, token.span, token.text, field))
+    let of = input.state.kind;
+    Literal::read(field, of, op, token.text).ok_or_else(|| {
+        last(FilterError::bad_value(input.state.text, token.span, token.text, field, of))
     })
 }
 

@@ -26,6 +26,8 @@ pub enum SubjectKind {
     Event,
     /// [`RuleView`].
     Rule,
+    /// An entry of netfilter's connection tracking.
+    Netfilter,
 }
 
 impl SubjectKind {
@@ -35,6 +37,7 @@ impl SubjectKind {
             Self::Flow => "flows",
             Self::Event => "events",
             Self::Rule => "rules",
+            Self::Netfilter => "netfilter's flows",
         }
     }
 }

@@ -1,7 +1,7 @@
 //! Rules and statistics: the kernel's counters as rows.
 
 use super::{account::Accounts, clock::Clock, text};
-use crate::view::{ReasonView, RuleView, StatsView};
+use crate::view::{NetfilterStatsView, ReasonView, RuleView, StatsView};
 use firewall_common::abi::{
     counter::{EventCounter, ReasonCounter, RuleCounter},
     event::CLASSES,
@@ -143,6 +143,7 @@ impl Counters {
         input: &CounterInput,
         flows: u64,
         accounts: &Accounts,
+        netfilter: Option<NetfilterStatsView>,
         clock: &Clock,
     ) -> StatsView {
         let (mut packets, mut bytes, mut refused, mut refused_bytes) = (0, 0, 0, 0);
@@ -179,6 +180,7 @@ impl Counters {
                 })
                 .collect(),
             events: accounts.views(),
+            netfilter,
         };
         self.stats = Arc::new(stats.clone());
         stats

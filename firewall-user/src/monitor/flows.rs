@@ -160,7 +160,8 @@ impl FlowTable {
                 Some(live) => {
                     live.missed = 0;
                     if differs(&live.record.flow, &record.flow) {
-                        live.record = FlowRecord { ifindex: live.record.ifindex, ..*record };
+                        live.record =
+                            FlowRecord { ifindex: live.record.ifindex, nat: None, ..*record };
                         self.touch(id);
                     }
                     if told_closed {
@@ -195,7 +196,7 @@ impl FlowTable {
             return !told_closed;
         };
         if differs(&live.record.flow, &record.flow) {
-            live.record = FlowRecord { ifindex: live.record.ifindex, ..*record };
+            live.record = FlowRecord { ifindex: live.record.ifindex, nat: None, ..*record };
             self.touch(id);
         }
         let news = self.flows.get(&id).is_some_and(|live| live.ended.is_none()) && !told_closed;
@@ -392,6 +393,7 @@ fn from_event(event: &Event, clock: &Clock) -> FlowRecord {
         sport: u16::from_be_bytes(event.sport),
         dport: if icmp { 0 } else { u16::from_be_bytes(event.dport) },
         ifindex: event.ifindex,
+        nat: None,
         flow,
     }
 }

@@ -23,9 +23,9 @@ pub use counters::{CounterInput, RuleInfo};
 pub use events::EventLog;
 pub use flows::{FlowChanges, FlowOrder, FlowTable};
 pub use names::Names;
-pub use record::FlowRecord;
+pub use record::{FlowRecord, NatTuple};
 
-use crate::view::{EventView, FlowView, RuleView, StatsView};
+use crate::view::{EventView, FlowView, NetfilterStatsView, RuleView, StatsView};
 use account::Accounts;
 use counters::Counters;
 use firewall_common::abi::{
@@ -95,6 +95,7 @@ pub struct Monitor {
     counters: Counters,
     timeouts: [u32; TIMEOUTS],
     generation: u32,
+    netfilter: Option<NetfilterStatsView>,
     tick: Tick,
 }
 
@@ -111,6 +112,7 @@ impl Monitor {
             counters: Counters::default(),
             timeouts: [0; TIMEOUTS],
             generation: 0,
+            netfilter: None,
             tick: Tick::default(),
         }
     }
@@ -165,9 +167,19 @@ impl Monitor {
         for (class, counter) in Class::ALL.iter().zip(&input.events) {
             self.accounts.produced(*class, counter);
         }
-        let stats =
-            Arc::new(self.counters.stats(input, self.flows.live(), &self.accounts, &self.clock));
+        let stats = Arc::new(self.counters.stats(
+            input,
+            self.flows.live(),
+            &self.accounts,
+            self.netfilter.clone(),
+            &self.clock,
+        ));
         self.tick.stats = Some((self.counters.version(), stats));
+    }
+
+    /// How the kernel's own connection tracking is followed: a part of the next statistics.
+    pub fn netfilter(&mut self, stats: Option<NetfilterStatsView>) {
+        self.netfilter = stats;
     }
 
     /// Ends the turn and hands out what changed. Call it with the ring drained.

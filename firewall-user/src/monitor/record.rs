@@ -19,6 +19,25 @@ pub struct FlowRecord {
     pub dport: u16,
     /// Interface at which an event saw it; 0 where only the table did, which knows slots.
     pub ifindex: u32,
+    /// How it is translated, if it is.
+    pub nat: Option<NatTuple>,
     /// The record.
     pub flow: Flow,
+}
+
+/// The translated tuple of a flow. IPv4 only.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct NatTuple {
+    /// Source as it goes out.
+    pub src: [u8; 4],
+    /// Destination as it goes out.
+    pub dst: [u8; 4],
+    /// Source port, host-endian (ICMP: identifier).
+    pub sport: u16,
+    /// Destination port.
+    pub dport: u16,
+    /// Slot of the rule.
+    pub rule: u16,
+    /// The flow's bits, which say which end is translated.
+    pub bits: u64,
 }

@@ -84,6 +84,7 @@ fn record(packets: u64, told: u64, tcp_state: u8, ms: u64) -> FlowRecord {
         sport: 40_000,
         dport: 80,
         ifindex: 0,
+        nat: None,
         flow: Flow {
             id: 0xabc,
             packets,

@@ -4,6 +4,7 @@ use super::{auth::Identity, error::ApiError, nat, query, query::Query, ws::hub::
 use crate::{
     daemon::control::{Change, ChangeOptions, Control, ControlError, Place},
     monitor::Monitor,
+    netfilter::{Netfilter, Shown},
     store::{History, Origin, now_ms},
     view::{EventView, FlowView, NatWhoView, RuleView},
 };
@@ -13,7 +14,7 @@ use serde_json::{Value, json};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// All verbs, as in `hello.capabilities`.
-pub const VERBS: [&str; 15] = [
+pub const VERBS: [&str; 17] = [
     "status",
     "stats",
     "rules",
@@ -29,6 +30,8 @@ pub const VERBS: [&str; 15] = [
     "rule.disable",
     "counters.reset",
     "nat.who",
+    "netfilter.flows",
+    "netfilter.accounts",
 ];
 
 #[derive(Debug, Default, Deserialize)]
@@ -104,18 +107,25 @@ pub struct Api {
     monitor: Arc<Mutex<Monitor>>,
     hub: Arc<Hub>,
     history: Option<History>,
+    netfilter: Option<Netfilter>,
 }
 
 impl Api {
     /// An API over the daemon's core, its model, and its switchboard.
     pub fn new(control: Control, monitor: Arc<Mutex<Monitor>>, hub: Arc<Hub>) -> Self {
-        Self { control, monitor, hub, history: None }
+        Self { control, monitor, hub, history: None, netfilter: None }
     }
 
     /// With a history.
     #[must_use]
     pub fn with_history(self, history: Option<History>) -> Self {
         Self { history, ..self }
+    }
+
+    /// And over the kernel's own connection tracking, where it is to be followed.
+    #[must_use]
+    pub fn beside(self, netfilter: Option<Netfilter>) -> Self {
+        Self { netfilter, ..self }
     }
 
     /// The switchboard for WebSocket sessions.
@@ -138,15 +148,25 @@ impl Api {
                 let mut status = self.control.status().await?;
                 status.history =
                     self.history.as_ref().map(|history| nat::stats_view(&history.stats()));
+                status.limits.extend(self.netfilter.iter().flat_map(Netfilter::limits));
                 done(status)
             }
             "stats" => {
                 let Nothing {} = parse(args)?;
-                done(&*self.model().stats())
+                let mut stats = (*self.model().stats()).clone();
+                stats.netfilter = self.netfilter.as_ref().map(Netfilter::stats);
+                done(stats)
             }
             "rules" => self.rules(&parse(args)?),
             "flows" => self.flows(&parse(args)?),
             "events" => self.events(&parse(args)?),
+            "netfilter.flows" => self.netfilter_flows(&parse(args)?).await,
+            "netfilter.accounts" => {
+                let Nothing {} = parse(args)?;
+                let netfilter = self.netfilter()?;
+                netfilter.refresh().await;
+                Ok(json!({"rows": netfilter.accounts(), "limits": netfilter.limits()}))
+            }
             "policy" => {
                 let Nothing {} = parse(args)?;
                 done(self.control.policy().await)
@@ -286,6 +306,29 @@ impl Api {
                 row.reply_bytes = flow.reply_bytes;
             }
         }
+    }
+
+    async fn netfilter_flows(&self, query: &Query) -> Result<Value, ApiError> {
+        if query.sort.is_some() || query.after.is_some() {
+            return Err(ApiError::bad_request(
+                "netfilter's flows come largest first: they take `filter` and `limit` only",
+            ));
+        }
+        let filter = query::filter::<Shown>(query.filter.as_deref().unwrap_or(""))?;
+        let netfilter = self.netfilter()?;
+        netfilter.refresh().await;
+        let (total, rows) = netfilter.flows(filter.as_ref(), query.limit());
+        Ok(json!({"total": total, "rows": rows, "limits": netfilter.limits()}))
+    }
+
+    fn netfilter(&self) -> Result<&Netfilter, ApiError> {
+        self.netfilter.as_ref().ok_or_else(|| {
+            ApiError::not_found(
+                "netfilter-off",
+                "netfilter's connection tracking isn't followed: the configuration says \
+                 `enabled = false` under `[netfilter]`",
+            )
+        })
     }
 
     fn model(&self) -> MutexGuard<'_, Monitor> {

@@ -1,16 +1,15 @@
-//! `cargo xtask bench packet [--json] [--rounds N]`: what a packet costs.
+//! `cargo xtask bench packet|track|forward|nat [--json] [--rounds N]`: what a packet costs.
 
 use sluice_tests::bench;
 use std::process::ExitCode;
 
-const USAGE: &str = "usage: bench packet [--json] [--rounds N]";
+const USAGE: &str = "usage: bench packet|track|forward|nat [--json] [--rounds N]";
 
 fn main() -> ExitCode {
     let mut args = std::env::args().skip(1);
-    let (mut json, mut rounds, mut packet) = (false, bench::ROUNDS, false);
+    let (mut json, mut rounds, mut which) = (false, bench::ROUNDS, None);
     while let Some(arg) = args.next() {
         match arg.as_str() {
-            "packet" => packet = true,
             "--json" => json = true,
             "--rounds" => match args.next().and_then(|n| n.parse().ok()).filter(|n| *n > 0) {
                 Some(n) => rounds = n,
@@ -20,15 +19,14 @@ fn main() -> ExitCode {
                 println!("{USAGE}");
                 return ExitCode::SUCCESS;
             }
+            name if bench::BENCHES.contains(&name) => which = Some(name.to_owned()),
             other => return fail(&format!("unknown argument `{other}`\n{USAGE}")),
         }
     }
-    if !packet {
-        return fail(USAGE);
-    }
-    match bench::packet_costs(rounds) {
-        Ok(samples) if json => bench::print_json(&samples),
-        Ok(samples) => bench::print_table(&samples),
+    let Some(which) = which else { return fail(USAGE) };
+    match bench::run(&which, rounds) {
+        Ok(figures) if json => figures.print_json(),
+        Ok(figures) => figures.print_table(),
         Err(why) => return fail(&why),
     }
     ExitCode::SUCCESS

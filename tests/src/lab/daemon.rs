@@ -2,7 +2,7 @@
 
 use super::{LabError, NetNs, wait_for};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Stdio};
+use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering::SeqCst};
 use std::time::Duration;
 
@@ -161,6 +161,14 @@ impl Daemon {
     /// # Panics
     /// Where it doesn't within 20 s, or ends, with its log.
     pub fn start(&mut self) {
+        self.try_start().unwrap_or_else(|why| panic!("{why}"));
+    }
+
+    /// As [`Daemon::start`], for a daemon that may refuse what it is given.
+    ///
+    /// # Errors
+    /// In words, with its log, where it doesn't answer within 20 s, or ends.
+    pub fn try_start(&mut self) -> Result<(), String> {
         let log = std::fs::File::options()
             .create(true)
             .append(true)
@@ -176,7 +184,7 @@ impl Daemon {
             .stdout(log.try_clone().expect("a second handle on the log"))
             .stderr(log)
             .spawn()
-            .unwrap_or_else(|error| panic!("starting {}: {error}", self.bin.display()));
+            .map_err(|error| format!("starting {}: {error}", self.bin.display()))?;
         self.child = Some(child);
         let mut ended = None;
         let up = wait_for("the daemon answering", Duration::from_secs(20), || {
@@ -188,10 +196,11 @@ impl Daemon {
             }
         });
         match up {
-            Ok(true) => {}
-            Ok(false) => panic!("the daemon ended ({ended:?}); its log:\n{}", self.log()),
+            Ok(true) => Ok(()),
+            Ok(false) => Err(format!("the daemon ended ({ended:?}); its log:\n{}", self.log())),
             Err(late) => {
-                panic!("{late}; last answer {:?}; its log:\n{}", self.cli(&["status"]), self.log())
+                let last = self.cli(&["status"]);
+                Err(format!("{late}; last answer {last:?}; its log:\n{}", self.log()))
             }
         }
     }
@@ -205,19 +214,25 @@ impl Daemon {
         self.options.clsact.then_some(("SLUICE_CLSACT", "1"))
     }
 
+    /// `sluice --socket … ARGS`, to be started.
+    pub fn command(&self, args: &[&str]) -> Command {
+        let mut command = self.ns.command(&self.bin);
+        command
+            .arg("--socket")
+            .arg(self.dir.join("sock"))
+            .args(args)
+            .env_remove("SLUICE_SOCKET")
+            .stdin(Stdio::null());
+        command
+    }
+
     /// Runs `sluice --socket … ARGS`.
     ///
     /// # Panics
     /// Where the binary can't be started.
     pub fn cli(&self, args: &[&str]) -> CliOutput {
         let output = self
-            .ns
-            .command(&self.bin)
-            .arg("--socket")
-            .arg(self.dir.join("sock"))
-            .args(args)
-            .env_remove("SLUICE_SOCKET")
-            .stdin(Stdio::null())
+            .command(args)
             .output()
             .unwrap_or_else(|error| panic!("starting {}: {error}", self.bin.display()));
         CliOutput {

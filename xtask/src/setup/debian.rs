@@ -50,10 +50,12 @@ const ITEMS: &[Item] = &[
     item("ethtool", "ethtool", "sets offloads in the lab", Need::Lab),
     item("ping", "iputils-ping", "sends pings", Need::Lab),
     item("nft", "nftables", "is measured against", Need::Test),
+    item("conntrack", "conntrack", "is measured against", Need::Test),
     item("xdp-filter", "xdp-tools", "is measured against", Need::Test),
     item("iptables", "iptables", "is measured against", Need::Test),
     item("iperf3", "iperf3", "makes bulk traffic", Need::Test),
     item("tcpdump", "tcpdump", "watches the lab", Need::Test),
+    item("conntrack", "conntrack", "lists netfilter's connections to compare with", Need::Test),
     item("python3", "python3", "plays peers in the tests", Need::Test),
     Item {
         sign: Sign::File("/usr/lib/python3/dist-packages/websockets"),

@@ -1,6 +1,14 @@
 //! The few `bpf(2)` commands that tests and benchmarks need, straight: programs by pin or id, test
-//! runs with a context, what the verifier said. Independent of the product's own loader, so that a
+//! runs with a context, maps, links, what the verifier said. Independent of the product's own loader, so that a
 //! peer's program runs the same way as ours.
+
+mod asm;
+mod link;
+mod map;
+
+pub use asm::{Asm, Reg};
+pub use link::{Hook, Link, linked_program};
+pub use map::Map;
 
 use std::ffi::CString;
 use std::io::{Error, Result};
@@ -21,8 +29,6 @@ const OBJ_GET: libc::c_long = 7;
 const PROG_TEST_RUN: libc::c_long = 10;
 const PROG_GET_FD_BY_ID: libc::c_long = 13;
 const OBJ_GET_INFO_BY_FD: libc::c_long = 15;
-/// `BPF_PROG_TYPE_XDP`.
-const TYPE_XDP: u32 = 6;
 /// `BPF_F_TEST_XDP_LIVE_FRAMES`.
 const LIVE_FRAMES: u32 = 2;
 
@@ -107,6 +113,39 @@ fn own(fd: i32) -> Program {
     Program { fd: unsafe { OwnedFd::from_raw_fd(fd) } }
 }
 
+/// What kind of program instructions are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// XDP.
+    Xdp {
+        /// Takes frames of several buffers.
+        frags: bool,
+        /// Says at load that it will be attached as XDP: a tail call wants both ends to say the same.
+        says_so: bool,
+    },
+    /// TC, in or out.
+    Tc,
+}
+
+impl Kind {
+    /// The plainest XDP program.
+    pub const XDP: Self = Self::Xdp { frags: false, says_so: false };
+    /// An XDP program that may be attached to a link with large frames.
+    pub const XDP_FRAGS: Self = Self::Xdp { frags: true, says_so: false };
+
+    /// Type, flags, attach type.
+    fn numbers(self) -> (u32, u32, u32) {
+        match self {
+            // BPF_PROG_TYPE_XDP, BPF_F_XDP_HAS_FRAGS, BPF_XDP.
+            Self::Xdp { frags, says_so } => {
+                (6, u32::from(frags) << 5, if says_so { 37 } else { 0 })
+            }
+            // BPF_PROG_TYPE_SCHED_CLS.
+            Self::Tc => (3, 0, 0),
+        }
+    }
+}
+
 /// What a test run gave.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Run {
@@ -141,28 +180,40 @@ impl Program {
         Self { fd: fd.as_fd().try_clone_to_owned().expect("another descriptor") }
     }
 
-    /// Loads an XDP program of raw instructions (8 bytes each, little-endian).
+    /// Loads a program of raw instructions (8 bytes each, little-endian).
     ///
     /// # Errors
-    /// The kernel's.
-    pub fn load_xdp(instructions: &[u64]) -> Result<Self> {
+    /// The kernel's; where the verifier refuses, with the end of what it said.
+    pub fn load(kind: Kind, instructions: &[u64]) -> Result<Self> {
         let license = c"GPL";
+        let mut log = vec![0u8; 1 << 16];
+        let (prog_type, prog_flags, attach_type) = kind.numbers();
         let mut attr = LoadAttr {
-            prog_type: TYPE_XDP,
+            prog_type,
+            prog_flags,
+            attach_type,
             insn_cnt: instructions.len() as u32,
             insns: instructions.as_ptr() as u64,
             license: license.as_ptr() as u64,
+            log_level: 1,
+            log_size: log.len() as u32,
+            log_buf: log.as_mut_ptr() as u64,
             ..LoadAttr::default()
         };
-        bpf(PROG_LOAD, &mut attr).map(own)
+        bpf(PROG_LOAD, &mut attr).map(own).map_err(|error| {
+            let said = String::from_utf8_lossy(&log);
+            let said = said.trim_end_matches('\0').trim_end();
+            let end: Vec<&str> = said.lines().rev().take(6).collect();
+            Error::new(error.kind(), format!("{error}: {}", end.join(" < ")))
+        })
     }
 
-    /// The program that returns `code` and does nothing else: `r0 = code; exit`.
+    /// The XDP program that returns `code` and does nothing else.
     ///
     /// # Errors
     /// The kernel's.
     pub fn returning(code: u32) -> Result<Self> {
-        Self::load_xdp(&[0xb7 | u64::from(code) << 32, 0x95])
+        Self::load(Kind::XDP, &Asm::returning(code))
     }
 
     /// Pins the program at `path`, below a bpffs.
@@ -271,6 +322,20 @@ impl Program {
         Ok((spent.as_nanos() as f64 / f64::from(repeat), run.code))
     }
 
+    /// Runs a TC program `repeat` times on one frame, as [`Program::time_xdp`]. The return value is the
+    /// program's as a signed number.
+    ///
+    /// # Errors
+    /// The kernel's.
+    pub fn time_tc(&self, frame: &[u8], ifindex: u32, repeat: u32) -> Result<(f64, i32)> {
+        let mut context = [0u8; SK_BUFF_LEN];
+        context[SK_BUFF_IFINDEX_AT..SK_BUFF_IFINDEX_AT + 4].copy_from_slice(&ifindex.to_ne_bytes());
+        let before = thread_cpu_time();
+        let run = self.run(frame, &mut context, repeat)?;
+        let spent = thread_cpu_time() - before;
+        Ok((spent.as_nanos() as f64 / f64::from(repeat), run.code.cast_signed()))
+    }
+
     /// Sends `repeat` copies of a frame through the program in live mode: what it passes goes up the
     /// stack of the interface. Nanoseconds of this thread's CPU time a frame.
     ///
@@ -298,72 +363,6 @@ impl Program {
     }
 }
 
-/// A pinned map, by bytes.
-#[derive(Debug)]
-pub struct Map {
-    fd: OwnedFd,
-}
-
-#[repr(C)]
-#[derive(Default)]
-struct ElementAttr {
-    map_fd: u32,
-    pad: u32,
-    key: u64,
-    value: u64,
-    flags: u64,
-}
-
-/// `enum bpf_cmd`.
-const MAP_LOOKUP: libc::c_long = 1;
-const MAP_UPDATE: libc::c_long = 2;
-const MAP_DELETE: libc::c_long = 3;
-
-impl Map {
-    /// A pinned map.
-    ///
-    /// # Errors
-    /// The kernel's.
-    pub fn pinned(path: &Path) -> Result<Self> {
-        Program::pinned(path).map(|object| Self { fd: object.fd })
-    }
-
-    fn element(&self, key: &[u8], value: *const u8) -> ElementAttr {
-        ElementAttr {
-            map_fd: self.fd.as_raw_fd() as u32,
-            key: key.as_ptr() as u64,
-            value: value as u64,
-            ..ElementAttr::default()
-        }
-    }
-
-    /// The value (of `len` bytes, as the map was made) of a key.
-    ///
-    /// # Errors
-    /// The kernel's.
-    pub fn lookup(&self, key: &[u8], len: usize) -> Result<Vec<u8>> {
-        let mut value = vec![0; len];
-        bpf(MAP_LOOKUP, &mut self.element(key, value.as_mut_ptr()))?;
-        Ok(value)
-    }
-
-    /// Sets a key's value; both as long as the map was made.
-    ///
-    /// # Errors
-    /// The kernel's.
-    pub fn update(&self, key: &[u8], value: &[u8]) -> Result<()> {
-        bpf(MAP_UPDATE, &mut self.element(key, value.as_ptr())).map(drop)
-    }
-
-    /// Takes a key out.
-    ///
-    /// # Errors
-    /// The kernel's; `NotFound` where there was none.
-    pub fn delete(&self, key: &[u8]) -> Result<()> {
-        bpf(MAP_DELETE, &mut self.element(key, std::ptr::null())).map(drop)
-    }
-}
-
 /// CPU time of the calling thread.
 pub fn thread_cpu_time() -> Duration {
     let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
@@ -374,12 +373,17 @@ pub fn thread_cpu_time() -> Duration {
 
 /// Pins the calling thread to CPU `cpu`.
 pub fn pin_to_cpu(cpu: usize) {
+    pin_task_to_cpu(0, cpu);
+}
+
+/// Pins a thread to CPU `cpu`; 0: the calling one.
+pub fn pin_task_to_cpu(tid: libc::pid_t, cpu: usize) {
     // SAFETY: an all-zero cpu_set_t is an empty set; CPU_SET checks its range; the set outlives the
     // call.
     unsafe {
         let mut set: libc::cpu_set_t = std::mem::zeroed();
         libc::CPU_SET(cpu, &mut set);
-        libc::sched_setaffinity(0, std::mem::size_of::<libc::cpu_set_t>(), &raw const set);
+        libc::sched_setaffinity(tid, std::mem::size_of::<libc::cpu_set_t>(), &raw const set);
     }
 }
 

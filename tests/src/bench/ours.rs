@@ -1,0 +1,155 @@
+//! Sluice's programs behind a train, at interfaces of one namespace.
+
+use super::gate::{Gate, Setup};
+use super::train::{Engine, Header, Then, Train, frame};
+use super::tuples::Macs;
+use crate::bpf::{self, Kind, Program};
+use crate::lab::{LabError, NetNs};
+
+/// One of the daemon's programs with its train, beside the empty program with the same.
+#[derive(Debug)]
+pub(super) struct Station {
+    ns: NetNs,
+    index: u32,
+    tc: bool,
+    train: Train,
+    full: Engine,
+    empty: Engine,
+}
+
+/// MAC addresses of test runs' frames: nobody looks at them.
+pub(super) const MACS: Macs = (crate::packet::SRC_MAC, crate::packet::DST_MAC);
+
+/// A namespace with two interfaces, `in0` and `out0`, and a daemon at them.
+#[derive(Debug)]
+pub(super) struct Ours {
+    /// The daemon.
+    pub gate: Gate,
+    ns: NetNs,
+}
+
+/// Address of `out0`: what masquerade translates to.
+pub(super) const OUTSIDE: &str = "203.0.113.1";
+
+impl Ours {
+    /// Starts a daemon; `mode` is the hook mode of both interfaces.
+    ///
+    /// # Errors
+    /// In words.
+    pub fn start(mode: &str, policy: &str, max_flows: u32) -> Result<Self, String> {
+        let build = || -> Result<NetNs, LabError> {
+            let ns = NetNs::new("gate")?;
+            for (name, peer, address) in
+                [("in0", "in1", "10.255.0.1/24"), ("out0", "out1", "203.0.113.1/24")]
+            {
+                ns.ip(&["link", "add", name, "type", "veth", "peer", "name", peer])?;
+                ns.ip(&["address", "add", address, "dev", name])?;
+                ns.ip(&["link", "set", name, "up"])?;
+                ns.ip(&["link", "set", peer, "up"])?;
+            }
+            ns.ip(&["route", "add", "default", "dev", "out0"])?;
+            Ok(ns)
+        };
+        let ns = build().map_err(|error| error.to_string())?;
+        let ifaces = [("in0", mode), ("out0", mode)];
+        let gate = Gate::start(&ns, Setup { ifaces: &ifaces, policy, max_flows })?;
+        gate.keep_to_cpu(1);
+        Ok(Self { gate, ns })
+    }
+
+    /// The program at a hook (`in-xdp`, `in-tcx`, `out-tcx`) of an interface, with room for a train of
+    /// so many packets.
+    ///
+    /// # Errors
+    /// In words.
+    pub fn station(&self, hook: &str, interface: &str, room: usize) -> Result<Station, String> {
+        let program = self.gate.program(hook)?;
+        let train = Train::new(room)?;
+        let tc = hook.ends_with("tcx");
+        let (full, kind) = if tc {
+            (train.engine(Kind::Tc, Then::Call(&program))?, Kind::Tc)
+        } else {
+            train.engine_for_xdp(&program)?
+        };
+        let nothing = if tc {
+            Program::load(Kind::Tc, &bpf::Asm::returning(u32::MAX))
+        } else {
+            Program::load(kind, &bpf::Asm::returning(2))
+        };
+        let nothing = nothing.map_err(|error| error.to_string())?;
+        let empty = train.engine(kind, Then::Call(&nothing))?;
+        let index = self.ns.ifindex(interface).map_err(|error| error.to_string())?;
+        Ok(Station { ns: self.ns.clone(), index, tc, train, full, empty })
+    }
+}
+
+impl Station {
+    /// Another train.
+    ///
+    /// # Errors
+    /// The kernel's, in words.
+    pub fn fill(&self, headers: &[Header]) -> Result<(), String> {
+        self.train.fill(headers)
+    }
+
+    /// Runs the program on the first `count` packets: nanoseconds a packet, the train's own time included.
+    ///
+    /// # Errors
+    /// The kernel's, in words.
+    pub fn run(&self, count: usize) -> Result<f64, String> {
+        self.time(&self.full, count)
+    }
+
+    /// The same with the empty program.
+    ///
+    /// # Errors
+    /// The kernel's, in words.
+    pub fn run_empty(&self, count: usize) -> Result<f64, String> {
+        self.time(&self.empty, count)
+    }
+
+    /// Fills and runs: what the program costs over the empty one. The empty one goes first, so that the
+    /// headers are as warm for it as they are for nobody else.
+    ///
+    /// # Errors
+    /// The kernel's, in words.
+    pub fn over_empty(&self, headers: &[Header]) -> Result<f64, String> {
+        self.fill(headers)?;
+        let empty = self.run_empty(headers.len())?;
+        Ok(self.run(headers.len())? - empty)
+    }
+
+    /// Runs one packet and returns it as the program left it, if it passed.
+    ///
+    /// # Errors
+    /// The kernel's, in words; where it didn't pass.
+    pub fn pass_one(&self, header: &Header) -> Result<Vec<u8>, String> {
+        self.fill(&[*header])?;
+        let run = self.ns.run(|| {
+            if self.tc {
+                self.full.program.run_tc(&frame(), self.index)
+            } else {
+                self.full.program.run_xdp(&frame(), self.index)
+            }
+        });
+        let run = run.map_err(|error| error.to_string())?;
+        if run.code == if self.tc { u32::MAX } else { 2 } {
+            Ok(run.data)
+        } else {
+            Err(format!("the packet met verdict {}", run.code.cast_signed()))
+        }
+    }
+
+    fn time(&self, engine: &Engine, count: usize) -> Result<f64, String> {
+        self.train.rewind()?;
+        self.ns.run(|| {
+            bpf::pin_to_cpu(0);
+            let time = if self.tc {
+                engine.program.time_tc(&frame(), self.index, count as u32).map(|(ns, _)| ns)
+            } else {
+                engine.program.time_xdp(&frame(), self.index, count as u32).map(|(ns, _)| ns)
+            };
+            time.map_err(|error| format!("a test run: {error}"))
+        })
+    }
+}

@@ -1,0 +1,209 @@
+//! `flood`: SYNs of sources that don't exist, as fast as one core sends them, through a real link into the
+//! gate. Meanwhile a thousand connections made before talk on, and new ones are tried.
+//!
+//! The first core sends and does everything that becomes of what it sends; clients and servers have the
+//! second. The peer is nftables' `synproxy` in front of the kernel's connection tracking; `nothing` is a gate
+//! that only forwards.
+
+use super::super::Figures;
+use super::super::gate::{Gate, Setup};
+use super::super::netfilter::nft;
+use super::super::street::Street;
+use super::super::train::{Header, Train};
+use super::super::tuples::{Macs, Step, Tuple};
+use super::SLUICE;
+use crate::bpf;
+use crate::lab::{Lab, TcpEcho};
+use crate::rng::Rng;
+use std::io::{Read, Write};
+use std::net::TcpStream;
+use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
+use std::time::{Duration, Instant};
+
+/// Name of the peer.
+pub(super) const SYNPROXY: &str = "nft synproxy";
+const NOTHING: &str = "nothing";
+
+/// Connections that are there before.
+const ESTABLISHED: usize = 1000;
+/// Different SYNs; then they come again.
+const SYNS: usize = 1 << 18;
+/// A connect has so long.
+const PATIENCE: Duration = Duration::from_secs(3);
+
+const PORT: u16 = 8080;
+const SERVER: &str = "10.77.2.2:8080";
+
+const POLICY: &str = "option syn-cookies above 1000/s\n\
+    default in drop\n\
+    default out drop\n\
+    rule web allow tcp to 10.77.2.2 port 8080\n";
+
+/// As the manual of nftables has it, for a gate in front of the server.
+const RULES: &str = "table ip bench {\n chain pre {\n  type filter hook prerouting priority -300; \
+    policy accept;\n  tcp dport 8080 tcp flags syn / fin,syn,rst,ack notrack\n }\n \
+    chain forwarded {\n  type filter hook forward priority 0; policy drop;\n  \
+    tcp dport 8080 ct state invalid,untracked synproxy mss 1460 wscale 7 timestamp sack-perm\n  \
+    ct state invalid drop\n  ct state established accept\n  \
+    tcp dport 8080 ct state new accept\n }\n}\n";
+
+/// SYNs from anywhere in 198.18.0.0/15.
+fn syns(macs: Macs) -> Vec<Header> {
+    let mut rng = Rng::new(11);
+    (0..SYNS)
+        .map(|_| {
+            let bits = rng.bits();
+            let source = 0xc612_0000u32 + (bits as u32 & 0x1_ffff);
+            let client = (source.into(), 1024 + (bits >> 32) as u16 % 64_000);
+            Tuple { client, server: ([10, 77, 2, 2].into(), PORT) }.tcp(macs, Step::Syn)
+        })
+        .collect()
+}
+
+/// What a flood did.
+struct Outcome {
+    lost: usize,
+    tried: usize,
+    succeeded: usize,
+    rate: f64,
+}
+
+/// A street with a filter at its gate.
+struct Scene {
+    street: Street,
+    gate: Option<Gate>,
+}
+
+impl Scene {
+    fn new(subject: &str) -> Result<Self, String> {
+        let street = Street::new()?;
+        let lab = &street.lab;
+        let words = |error: crate::lab::LabError| error.to_string();
+        // Answers to sources that don't exist go where the flood comes from, and end there.
+        lab.gate.ip(&["route", "add", "198.18.0.0/15", "via", Lab::CLIENT4]).map_err(words)?;
+        lab.server.sysctl("ipv4/tcp_syncookies", "1").map_err(words)?;
+        lab.gate.sysctl("ipv4/tcp_syncookies", "1").map_err(words)?;
+        let gate = match subject {
+            SLUICE => Some(Gate::start(
+                &lab.gate,
+                Setup {
+                    ifaces: &[("wan0", "xdp"), ("lan0", "auto")],
+                    policy: POLICY,
+                    max_flows: 262_144,
+                },
+            )?),
+            SYNPROXY => {
+                lab.gate.sysctl("netfilter/nf_conntrack_tcp_loose", "0").map_err(words)?;
+                nft(&lab.gate, RULES)?;
+                None
+            }
+            _ => None,
+        };
+        Ok(Self { street, gate })
+    }
+
+    fn flood(&self, time: Duration) -> Result<Outcome, String> {
+        let lab = &self.street.lab;
+        bpf::pin_to_cpu(1);
+        if let Some(gate) = &self.gate {
+            gate.keep_to_cpu(1);
+        }
+        let _server = TcpEcho::start(&lab.server, SERVER).map_err(|error| error.to_string())?;
+        let mut connections: Vec<Option<TcpStream>> = Vec::new();
+        for _ in 0..ESTABLISHED {
+            let stream = lab.client.connect(SERVER, PATIENCE);
+            let stream = stream.map_err(|error| format!("before the flood: {error}"))?;
+            connections.push(Some(stream));
+        }
+        talk(&mut connections, &AtomicBool::new(false));
+        if connections.iter().any(Option::is_none) {
+            return Err("a connection doesn't even live before the flood".into());
+        }
+        let train = Train::new(SYNS)?;
+        train.fill(&syns(self.street.macs))?;
+        let engine = self.street.engine(&train)?;
+        let over = AtomicBool::new(false);
+        std::thread::scope(|scope| {
+            let talking = scope.spawn(|| {
+                while !over.load(SeqCst) {
+                    talk(&mut connections, &over);
+                }
+                // All of them once more, when the flood has gone.
+                talk(&mut connections, &AtomicBool::new(false));
+                connections.iter().filter(|stream| stream.is_none()).count()
+            });
+            let connecting = scope.spawn(|| {
+                let (mut tried, mut succeeded) = (0, 0);
+                while !over.load(SeqCst) {
+                    tried += 1;
+                    let answered = lab.client.connect(SERVER, PATIENCE).and_then(|mut stream| {
+                        stream.set_read_timeout(Some(PATIENCE))?;
+                        exchange(&mut stream)
+                    });
+                    succeeded += usize::from(answered.is_ok());
+                    std::thread::sleep(Duration::from_millis(2));
+                }
+                (tried, succeeded)
+            });
+            let (start, mut sent, mut failed) = (Instant::now(), 0, None);
+            while start.elapsed() < time && failed.is_none() {
+                match self.street.drive(&engine, SYNS) {
+                    Ok(driven) => sent += driven.sent,
+                    Err(why) => failed = Some(why),
+                }
+            }
+            let rate = sent as f64 / start.elapsed().as_secs_f64();
+            over.store(true, SeqCst);
+            let lost = talking.join().map_err(|_| "the connections' thread failed")?;
+            let (tried, succeeded) = connecting.join().map_err(|_| "the clients' thread failed")?;
+            failed.map_or(Ok(Outcome { lost, tried, succeeded, rate }), Err)
+        })
+    }
+}
+
+/// A few bytes there and back.
+fn exchange(stream: &mut TcpStream) -> std::io::Result<()> {
+    let mut back = [0; 8];
+    stream.write_all(b"a flood?")?;
+    stream.read_exact(&mut back)
+}
+
+/// Each of the connections says something and hears it back; those that don't are lost.
+fn talk(connections: &mut [Option<TcpStream>], over: &AtomicBool) {
+    for place in connections {
+        if over.load(SeqCst) {
+            return;
+        }
+        let lives = place.as_mut().is_none_or(|stream| {
+            stream.set_read_timeout(Some(Duration::from_secs(10))).is_ok()
+                && exchange(stream).is_ok()
+        });
+        if !lives {
+            *place = None;
+        }
+    }
+}
+
+/// Measures.
+pub(super) fn measure(figures: &mut Figures, rounds: usize) {
+    let time = Duration::from_secs(if rounds < 3 { 3 } else { 8 });
+    for subject in [SLUICE, SYNPROXY, NOTHING] {
+        eprintln!("bench: flood, {subject}");
+        // A thread of its own: it keeps to one core.
+        let outcome = std::thread::scope(|scope| {
+            let flooded =
+                scope.spawn(|| Scene::new(subject).and_then(|scene| scene.flood(time))).join();
+            flooded.unwrap_or_else(|_| Err("the flood's thread failed".into()))
+        });
+        match outcome {
+            Ok(o) => {
+                figures.add(subject, "flood", "packets/s", o.rate);
+                figures.add(subject, "flood", "established lost", o.lost as f64);
+                let share = 100.0 * o.succeeded as f64 / o.tried.max(1) as f64;
+                figures.add(subject, "flood", "% of connects succeed", share);
+                figures.add(subject, "flood", "connects tried", o.tried as f64);
+            }
+            Err(why) => figures.missing(subject, "flood", why),
+        }
+    }
+}
