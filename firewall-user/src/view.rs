@@ -236,6 +236,34 @@ pub struct NetfilterNatView {
     pub dport: u16,
 }
 
+/// What `state` of a [`NetfilterFlowView`] says of TCP: netfilter's states by their number.
+pub const NETFILTER_TCP_STATES: [&str; 10] = [
+    "none",
+    "syn-sent",
+    "syn-recv",
+    "established",
+    "fin-wait",
+    "close-wait",
+    "last-ack",
+    "time-wait",
+    "close",
+    "syn-sent2",
+];
+
+/// What it says of SCTP.
+pub const NETFILTER_SCTP_STATES: [&str; 10] = [
+    "none",
+    "closed",
+    "cookie-wait",
+    "cookie-echoed",
+    "established",
+    "shutdown-sent",
+    "shutdown-recd",
+    "shutdown-ack-sent",
+    "heartbeat-sent",
+    "heartbeat-acked",
+];
+
 /// An entry of the kernel's own connection tracking.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct NetfilterFlowView {

@@ -9,32 +9,25 @@ use crate::lab::NetNs;
 use aya::maps::{Array, HashMap, MapData, PerCpuArray};
 use aya::{Ebpf, EbpfLoader, Pod};
 use firewall_common::abi::ABI_VERSION;
-use firewall_common::abi::bucket::{Bucket, SLOTS, buckets_for, tag};
 use firewall_common::abi::control::Control;
-use firewall_common::abi::counter::{EventCounter, ReasonCounter, RuleCounter, TableCounter};
+use firewall_common::abi::counter::{EventCounter, ReasonCounter, RuleCounter};
 use firewall_common::abi::event::{CLASSES, Class};
-use firewall_common::abi::flow::{Flow, Flow4, Flow6, bits};
 use firewall_common::abi::frag::{FragFirst, FragKey};
 use firewall_common::abi::iface::Iface;
-use firewall_common::abi::nat::{NatTotals, POOL_ADDRESSES, Ports};
 use firewall_common::abi::reason::{REASONS, Reason};
-use firewall_common::abi::source::Sources;
 use firewall_common::abi::table::{
     RuleTable, SLOT_DEFAULT_IN, SLOT_DEFAULT_OUT, Settings, Verdict,
 };
+use firewall_user::datapath::table::Tables;
+use firewall_user::monitor::FlowRecord;
 use firewall_user::policy::{self, Slots};
 use std::collections::BTreeMap;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr};
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU32, Ordering::SeqCst};
 
 /// Interfaces of the namespace: both exist, carry nothing, and are only there to have an index.
 pub const INTERFACES: [&str; 2] = ["wan0", "lan0"];
-
-/// Room for flows, per family: enough for any test here, and quickly walked.
-const ROOM: u32 = 2048;
-/// Secret of the hash tables. No secret here: a test that fails fails again.
-const SEED: u64 = 0x5157_1ce5_eed0_0001;
 
 /// A hook that frames can be run through.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -82,12 +75,14 @@ pub struct Counters {
 pub struct Kernel {
     ns: NetNs,
     ebpf: Ebpf,
+    tables: Tables,
+    control: Control,
     xdp: Program,
     tc_in: Program,
     tc_out: Program,
     ifindexes: Vec<u32>,
     slots: Slots,
-    control: Control,
+    generation: u32,
 }
 
 static COUNT: AtomicU32 = AtomicU32::new(0);
@@ -126,17 +121,10 @@ impl Kernel {
             COUNT.fetch_add(1, SeqCst)
         ));
         std::fs::create_dir_all(&pins).expect("a folder for pins");
-        let buckets = buckets_for(ROOM);
-        let mut loader = EbpfLoader::new();
-        loader.default_map_pin_directory(&pins);
-        for (tags, records) in
-            [("BUCKETS4", "FLOWS4"), ("BUCKETS6", "FLOWS6"), ("ALIAS_BUCKETS", "ALIASES")]
-        {
-            loader.map_max_entries(tags, buckets);
-            loader.map_max_entries(records, buckets * SLOTS as u32);
-        }
-        let mut ebpf =
-            loader.load(object).unwrap_or_else(|error| panic!("loading the object: {error:?}"));
+        let mut ebpf = EbpfLoader::new()
+            .default_map_pin_directory(&pins)
+            .load(object)
+            .unwrap_or_else(|error| panic!("loading the object: {error:?}"));
         let mut program = |name: &str| {
             let program = ebpf
                 .program_mut(name)
@@ -164,17 +152,28 @@ impl Kernel {
             let _ = std::fs::remove_file(entry.path());
         }
         let _ = std::fs::remove_dir(&pins);
+        let [buckets4, buckets6, alias_buckets] = Tables::buckets(&ebpf).expect("tables");
         let control = Control {
             abi_version: ABI_VERSION,
-            seed: SEED,
-            buckets4: buckets,
-            buckets6: buckets,
-            alias_buckets: buckets,
+            seed: 0x5eed,
+            buckets4,
+            buckets6,
+            alias_buckets,
             ..Control::default()
         };
-        let slots = Slots::new();
-        let mut kernel = Self { ns, ebpf, xdp, tc_in, tc_out, ifindexes, slots, control };
-        kernel.write_control();
+        let tables = Tables::new(&ebpf, &control, 0).expect("mapped tables");
+        let mut kernel = Self {
+            ns,
+            ebpf,
+            tables,
+            control,
+            xdp,
+            tc_in,
+            tc_out,
+            ifindexes,
+            slots: Slots::new(),
+            generation: 0,
+        };
         for (i, name) in INTERFACES.iter().enumerate() {
             let slot = kernel.slots.hold_iface(name, 0).expect("a slot for an interface");
             let iface = Iface { slot: u32::from(slot), ..Iface::default() };
@@ -187,11 +186,6 @@ impl Kernel {
     fn array<V: Pod>(&mut self, name: &str) -> Array<&mut MapData, V> {
         let map = self.ebpf.map_mut(name).unwrap_or_else(|| panic!("no map {name}"));
         Array::try_from(map).unwrap_or_else(|error| panic!("{name}: {error}"))
-    }
-
-    fn write_control(&mut self) {
-        let control = self.control;
-        self.array::<Control>("CONTROL").set(0, control, 0).expect("writing CONTROL");
     }
 
     fn hash<K: Pod, V: Pod>(&mut self, name: &str) -> HashMap<&mut MapData, K, V> {
@@ -214,6 +208,17 @@ impl Kernel {
         self.ifindexes[interface]
     }
 
+    /// Gives interface number `interface` a first address, which masquerading and redirecting use.
+    ///
+    /// # Panics
+    /// Where the map can't be written.
+    pub fn set_address(&mut self, interface: usize, address: Ipv4Addr) {
+        let slot = self.slots.iface(INTERFACES[interface]).map_or(0, u32::from);
+        let iface = Iface { slot, address: address.octets(), ..Iface::default() };
+        let index = self.ifindexes[interface];
+        self.array::<Iface>("IFACES").set(index, iface, 0).expect("writing IFACES");
+    }
+
     /// The namespace with the interfaces.
     pub fn namespace(&self) -> &NetNs {
         &self.ns
@@ -229,6 +234,7 @@ impl Kernel {
             settings.reject_budget = u32::MAX;
             settings.sample_budget = u32::MAX;
             settings.new_budget = u32::MAX;
+            settings.stream_after = u32::MAX;
             settings.budget_window = 1;
         });
     }
@@ -243,8 +249,8 @@ impl Kernel {
         self.install_with(text, |settings| {
             settings.reject_budget = settings.reject_budget.div_ceil(8 * cpus);
             settings.sample_budget = settings.sample_budget.div_ceil(8 * cpus);
-            settings.new_budget = settings.new_budget.div_ceil(8 * cpus);
-            settings.cookie_rate = settings.cookie_rate.div_ceil(8 * cpus);
+            settings.new_budget = u32::MAX;
+            settings.stream_after = u32::MAX;
             settings.budget_window = 31;
         });
     }
@@ -252,20 +258,19 @@ impl Kernel {
     fn install_with(&mut self, text: &str, limits: impl FnOnce(&mut Settings)) {
         let parsed = policy::parse(text, "test")
             .unwrap_or_else(|error| panic!("{}\n{text}", error.render(false)));
-        let next = self.control.generation + 1;
+        let next = self.generation + 1;
         let compiled = policy::compile(&parsed, &mut self.slots, next)
             .unwrap_or_else(|error| panic!("{error}\n{text}"));
         let mut table: Box<RuleTable> = compiled.table;
         // Milliseconds are taken as ticks: at least as long as meant.
-        table.settings.stream_after = 2000;
         limits(&mut table.settings);
         table.index_actions().unwrap_or_else(|n| panic!("{n} rules that only count"));
         self.array::<RuleTable>("TABLES").set(next & 1, table.as_ref(), 0).expect("writing TABLES");
-        if table.settings.nat_in | table.settings.nat_out != 0 {
-            self.control.nat = 1;
-        }
         self.control.generation = next;
-        self.write_control();
+        self.control.nat = u32::from(table.settings.nat_in | table.settings.nat_out != 0);
+        let control = self.control;
+        self.array::<Control>("CONTROL").set(0, control, 0).expect("writing CONTROL");
+        self.generation = next;
     }
 
     /// Runs a frame through a hook of interface number `interface`. The calling thread must be in
@@ -304,10 +309,8 @@ impl Kernel {
     /// # Panics
     /// Where the map can't be written.
     pub fn forget_policy(&mut self) {
-        let generation = std::mem::take(&mut self.control.generation);
-        self.write_control();
-        // Policies go on being numbered: the next is the other table's.
-        self.control.generation = generation;
+        let control = Control { generation: 0, ..self.control };
+        self.array::<Control>("CONTROL").set(0, control, 0).expect("writing CONTROL");
     }
 
     /// Every counter.
@@ -352,43 +355,24 @@ impl Kernel {
 
     /// Every flow in the table, sorted.
     pub fn flows(&mut self) -> Vec<SeenFlow> {
-        let mut all = Vec::new();
-        for Flow4 { key, flow } in self.walk::<Flow4>("BUCKETS4", "FLOWS4") {
-            let (a, b) = ((key.a.into(), key.a_port), (key.b.into(), key.b_port));
-            all.push(oriented(a, b, key.proto, &flow));
-        }
-        for Flow6 { key, flow } in self.walk::<Flow6>("BUCKETS6", "FLOWS6") {
-            let (a, b) = ((key.a.into(), key.a_port), (key.b.into(), key.b_port));
-            all.push(oriented(a, b, key.proto, &flow));
-        }
+        let mut all: Vec<SeenFlow> = self.records().iter().map(seen).collect();
         all.sort();
         all
     }
 
-    /// The live records of a table.
-    fn walk<R: Pod>(&mut self, tags: &str, records: &str) -> Vec<R> {
-        let buckets = self.array::<Bucket>(tags);
-        let live = |bucket: u32| {
-            let tags = buckets.get(&bucket, 0).expect("a bucket").tags;
-            (0..SLOTS as u32)
-                .filter(move |i| tags[*i as usize] & tag::LIVE != 0)
-                .map(move |i| bucket * SLOTS as u32 + i)
-        };
-        let slots: Vec<u32> = (0..buckets.len()).flat_map(live).collect();
-        let records = self.array::<R>(records);
-        slots.iter().map(|slot| records.get(slot, 0).expect("a record")).collect()
+    /// Every flow with all that the table knows of it.
+    pub fn records(&self) -> Vec<FlowRecord> {
+        self.tables.all()
+    }
+
+    /// The tables in place.
+    pub fn tables(&self) -> &Tables {
+        &self.tables
     }
 
     /// Forgets flows, fragments and counts; the policy stays.
     pub fn clear(&mut self) {
-        for tags in ["BUCKETS4", "BUCKETS6", "ALIAS_BUCKETS"] {
-            self.blank::<Bucket>(tags, |bucket| bucket.tags == [0; SLOTS]);
-        }
-        self.blank::<TableCounter>("TABLE_COUNTERS", |c| *c == TableCounter::default());
-        self.blank_sources();
-        if self.control.nat != 0 {
-            self.blank_nat();
-        }
+        self.tables.clear();
         clear_hash(&mut self.hash::<FragKey, FragFirst>("FRAGMENTS"));
         let counters = self.counters();
         let mut slots: Vec<u32> = vec![SLOT_DEFAULT_IN.into(), SLOT_DEFAULT_OUT.into()];
@@ -406,33 +390,6 @@ impl Kernel {
         let mut events = self.array::<EventCounter>("EVENT_COUNTERS");
         for class in 0..CLASSES as u32 {
             events.set(class, EventCounter::default(), 0).expect("writing EVENT_COUNTERS");
-        }
-    }
-
-    /// Sets to zero what isn't.
-    fn blank<V: Pod + Default>(&mut self, name: &str, is_blank: impl Fn(&V) -> bool) {
-        let mut map = self.array::<V>(name);
-        for index in 0..map.len() {
-            if !is_blank(&map.get(&index, 0).expect("an entry")) {
-                map.set(index, V::default(), 0).expect("an entry set to zero");
-            }
-        }
-    }
-
-    fn blank_sources(&mut self) {
-        // Too large for a stack.
-        let zeros: Box<Sources> = bytemuck::allocation::zeroed_box();
-        self.array::<Sources>("SOURCES").set(0, zeros.as_ref(), 0).expect("writing SOURCES");
-    }
-
-    fn blank_nat(&mut self) {
-        for name in ["NAT_RULES", "NAT_HOSTS"] {
-            self.blank::<NatTotals>(name, |row| *row == NatTotals::default());
-        }
-        let zeros: Box<Ports> = bytemuck::allocation::zeroed_box();
-        let mut ports = self.array::<Ports>("PORTS");
-        for entry in 0..3 * POOL_ADDRESSES as u32 {
-            ports.set(entry, zeros.as_ref(), 0).expect("writing PORTS");
         }
     }
 
@@ -455,12 +412,22 @@ fn clear_hash<K: Pod, V: Pod>(map: &mut HashMap<&mut MapData, K, V>) {
     }
 }
 
-type End = (IpAddr, [u8; 2]);
+/// An address of a record as the standard library has it.
+fn address(family: u8, wide: [u8; 16]) -> IpAddr {
+    if family == 4 {
+        IpAddr::from([wide[0], wide[1], wide[2], wide[3]])
+    } else {
+        IpAddr::from(wide)
+    }
+}
 
-fn oriented(a: End, b: End, proto: u8, flow: &Flow) -> SeenFlow {
-    let (from, to) = if flow.bits & bits::ORIG_IS_A != 0 { (a, b) } else { (b, a) };
+fn seen(record: &FlowRecord) -> SeenFlow {
+    let r = record;
+    // An ICMP query has one identifier, which both ends of its key carry.
+    let dport = if matches!(r.proto, 1 | 58) { r.sport } else { r.dport };
+    let flow = &r.flow;
     SeenFlow {
-        ends: (from.0, u16::from_be_bytes(from.1), to.0, u16::from_be_bytes(to.1), proto),
+        ends: (address(r.family, r.src), r.sport, address(r.family, r.dst), dport, r.proto),
         totals: [flow.packets, flow.bytes, flow.reply_packets, flow.reply_bytes],
     }
 }

@@ -10,6 +10,7 @@ use sluice_tests::kernel::{Fate, Hook, INTERFACES, Kernel};
 use sluice_tests::model::gate::{self, Gate};
 use sluice_tests::model::generate::{self, Case, Step};
 use sluice_tests::model::policy::{Action, Policy, Question, State, Way};
+use sluice_tests::model::translated;
 use sluice_tests::packet::hex;
 use sluice_tests::rng::Rng;
 use std::collections::BTreeMap;
@@ -30,25 +31,30 @@ fn run(kernel: &mut Kernel, case: &Case, way_in: Hook) -> Result<(), String> {
                 kernel.install(&policy.to_string());
                 oracle.swap(policy.clone());
             }
+            Step::Wait => {
+                // The shortest time-outs are 100 ms, which the harness takes for as many ticks.
+                std::thread::sleep(std::time::Duration::from_millis(550));
+                oracle.wait();
+            }
             Step::Frame { way, interface, bytes } => {
                 let hook = if *way == Way::In { way_in } else { Hook::TcOut };
                 let Some((seen, _)) = kernel.run(hook, *interface, bytes) else { continue };
                 let expected = oracle.packet(*way, INTERFACES[*interface], bytes);
-                let same = matches!(
-                    (expected, seen),
-                    (gate::Fate::Pass, Fate::Pass)
-                        | (gate::Fate::Drop, Fate::Drop)
-                        | (gate::Fate::Answer, Fate::Answer)
-                );
-                if !same {
-                    return Err(format!(
-                        "step {i}: the oracle says {expected:?}, the kernel {seen:?}"
-                    ));
-                }
+                same_fate(expected, seen).map_err(|words| format!("step {i}: {words}"))?;
             }
         }
     }
     compare(kernel, &oracle)
+}
+
+fn same_fate(expected: gate::Fate, seen: Fate) -> Result<(), String> {
+    let same = matches!(
+        (expected, seen),
+        (gate::Fate::Pass, Fate::Pass)
+            | (gate::Fate::Drop, Fate::Drop)
+            | (gate::Fate::Answer, Fate::Answer)
+    );
+    if same { Ok(()) } else { Err(format!("the oracle says {expected:?}, the kernel {seen:?}")) }
 }
 
 fn compare(kernel: &mut Kernel, oracle: &Gate) -> Result<(), String> {
@@ -148,6 +154,7 @@ fn report(seed: u64, way_in: Hook, case: &Case, words: &str) -> String {
     for (i, step) in case.steps.iter().enumerate() {
         let _ = match step {
             Step::Swap(policy) => write!(out, "--- step {i}: policy\n{policy}"),
+            Step::Wait => writeln!(out, "--- step {i}: time passes"),
             Step::Frame { way, interface, bytes } => {
                 writeln!(out, "--- step {i}: {way} on {}: {}", INTERFACES[*interface], hex(bytes))
             }
@@ -159,19 +166,125 @@ fn report(seed: u64, way_in: Hook, case: &Case, words: &str) -> String {
 #[test]
 fn kernel_and_oracle_agree() {
     let Some(mut kernel) = Kernel::or_skip("differential::kernel_and_oracle_agree") else { return };
-    let (first, count) = (from_env("SLUICE_SEED", 1), from_env("SLUICE_CASES", 2100));
+    let count = from_env("SLUICE_CASES", 2100);
+    agree(&mut kernel, count, |seed| generate::case(seed, &INTERFACES));
+}
+
+/// The same with time passing. The kernel's clock can't be moved, so that these are few.
+#[test]
+fn kernel_and_oracle_agree_as_time_passes() {
+    let test = "differential::kernel_and_oracle_agree_as_time_passes";
+    let Some(mut kernel) = Kernel::or_skip(test) else { return };
+    let count = from_env("SLUICE_CASES", 2100).min(16);
+    agree(&mut kernel, count, |seed| generate::timed(seed, &INTERFACES));
+}
+
+fn agree(kernel: &mut Kernel, count: u64, case: impl Fn(u64) -> Case + Sync) {
+    let first = from_env("SLUICE_SEED", 1);
     let ns = kernel.namespace().clone();
     let failure = ns.run(|| {
         for seed in first..first + count {
-            let case = generate::case(seed, &INTERFACES);
+            let case = case(seed);
             let way_in = if seed % 2 == 0 { Hook::Xdp } else { Hook::TcIn };
-            if run(&mut kernel, &case, way_in).is_err() {
-                let small = shrink(&mut kernel, case, way_in);
-                let words = run(&mut kernel, &small, way_in)
+            if run(kernel, &case, way_in).is_err() {
+                let small = shrink(kernel, case, way_in);
+                let words = run(kernel, &small, way_in)
                     .err()
                     .unwrap_or_else(|| "it passes when run again".into());
                 return Some(report(seed, way_in, &small, &words));
             }
+        }
+        None
+    });
+    if let Some(words) = failure {
+        panic!("{words}");
+    }
+}
+
+/// Runs a case of translation, at TC; in words, where the kernel and the oracle first differ.
+fn run_translated(kernel: &mut Kernel, case: &translated::Case) -> Result<(), String> {
+    use translated::Step;
+    kernel.install(&case.policy.to_string());
+    kernel.clear();
+    let mut oracle = Gate::new(case.policy.clone());
+    for (i, name) in INTERFACES.iter().enumerate() {
+        kernel.set_address(i, translated::OWN[i]);
+        oracle.addresses.insert((*name).to_owned(), translated::OWN[i]);
+    }
+    let mut left: Vec<Option<translated::Left>> = Vec::new();
+    for (i, step) in case.steps.iter().enumerate() {
+        let (from, to, bytes) = match step {
+            Step::Through { from, to, bytes } => (Some(*from), Some(*to), Some(bytes.clone())),
+            Step::Own { to, bytes } => (None, Some(*to), Some(bytes.clone())),
+            Step::Back { of, what } => match left.get(*of).cloned().flatten() {
+                Some((at, to, frame)) => (Some(at), to, translated::back(&frame, *what)),
+                None => (None, None, None),
+            },
+        };
+        let mut frame = bytes;
+        for (way, at) in [(Way::In, from), (Way::Out, to)] {
+            let (Some(at), Some(bytes)) = (at, frame.take()) else { continue };
+            frame = both(kernel, &mut oracle, way, at, &bytes)
+                .map_err(|words| format!("step {i}, {way} on {}: {words}", INTERFACES[at]))?;
+            if frame.is_none() {
+                break;
+            }
+        }
+        left.push(to.zip(frame).map(|(at, frame)| (at, from, frame)));
+    }
+    compare(kernel, &oracle)
+}
+
+/// One frame at one hook; what goes on.
+fn both(
+    kernel: &Kernel,
+    oracle: &mut Gate,
+    way: Way,
+    at: usize,
+    bytes: &[u8],
+) -> Result<Option<Vec<u8>>, String> {
+    let hook = if way == Way::In { Hook::TcIn } else { Hook::TcOut };
+    let Some((seen, frame)) = kernel.run(hook, at, bytes) else { return Ok(None) };
+    let hint = (seen == Fate::Pass).then_some(&frame[..]);
+    let (expected, wanted) = oracle.translated(way, INTERFACES[at], bytes, hint);
+    same_fate(expected, seen)?;
+    if seen != Fate::Pass {
+        return Ok(None);
+    }
+    if frame != wanted {
+        return Err(format!(
+            "of {}\nthe oracle makes {}\nthe kernel {}",
+            hex(bytes),
+            hex(&wanted),
+            hex(&frame)
+        ));
+    }
+    Ok(Some(frame))
+}
+
+#[test]
+fn kernel_and_oracle_translate_alike() {
+    let test = "differential::kernel_and_oracle_translate_alike";
+    let Some(mut kernel) = Kernel::or_skip(test) else { return };
+    let (first, count) = (from_env("SLUICE_SEED", 1), from_env("SLUICE_CASES", 2100));
+    let ns = kernel.namespace().clone();
+    let failure = ns.run(|| {
+        for seed in first..first + count {
+            let mut case = translated::case(seed, &INTERFACES);
+            let Err(mut words) = run_translated(&mut kernel, &case) else { continue };
+            // Steps at the end go; those before are what later ones come back to.
+            while case.steps.len() > 1 {
+                let mut shorter = case.clone();
+                shorter.steps.pop();
+                match run_translated(&mut kernel, &shorter) {
+                    Err(more) => (case, words) = (shorter, more),
+                    Ok(()) => break,
+                }
+            }
+            return Some(format!(
+                "\n=== case of seed {seed}: {words}\n--- policy\n{}\n--- steps\n{:#?}",
+                case.policy, case.steps
+            ));
         }
         None
     });
@@ -211,6 +324,83 @@ fn compiler_and_oracle_agree() {
     }
 }
 
+/// The checks of TCP windows alone, without the kernel, over the segments of random cases. Runs anywhere.
+#[test]
+fn windows_and_oracle_agree() {
+    use firewall_common::abi::flow::{Windows, bits};
+    use firewall_common::flow::tcp::{self, TcpState};
+    use firewall_common::flow::window::{self, Known, Segment};
+    use firewall_common::wire::options::Options;
+    use sluice_tests::model::{generate::segments, tcp::Connection};
+    const RST: u8 = 4;
+    let options = |scale: Option<u8>| Options {
+        has_scale: scale.is_some(),
+        scale: scale.unwrap_or(0),
+        ..Options::default()
+    };
+    let (mut refused, mut opened) = (0, 0);
+    for seed in 0..from_env("SLUICE_CASES", 2100) * 4 {
+        let talk = segments(seed, 40);
+        let mut begun: Option<(Connection, Windows, u64, u8, TcpState, bool)> = None;
+        for (i, (forth, s)) in talk.iter().enumerate() {
+            let numbers = s.data + u32::from(s.flags & 1) + u32::from(s.flags >> 1 & 1);
+            let segment =
+                Segment { seq: s.seq, ack: s.ack, len: numbers, window: s.window, flags: s.flags };
+            let Some((oracle, windows, known_bits, scales, state, first)) = &mut begun else {
+                if tcp::begins(s.flags, seed % 2 == 0) {
+                    let mut windows = Windows::default();
+                    window::begin(&mut windows, &segment);
+                    let picked_up = s.flags & (2 | 16) != 2;
+                    let (scales, mut set) = window::note_options(0, 0, &options(s.scale));
+                    if picked_up {
+                        set = bits::PICKED_UP;
+                    }
+                    let scales = if picked_up { 0 } else { scales };
+                    let state = tcp::first(s.flags);
+                    begun = Some((Connection::begin(s), windows, set, scales, state, *forth));
+                }
+                continue;
+            };
+            let reply = forth != first;
+            let (mut with, mut set) = (*scales, 0);
+            if s.flags & 2 != 0 && state.is_handshake() {
+                (with, set) = window::note_options(*scales, usize::from(reply), &options(s.scale));
+            }
+            let known =
+                Known { bits: *known_bits | set, scales: with, state: *state, enforce: true };
+            let fits = window::fits(windows, usize::from(reply), &segment, known);
+            let place = format!("seed {seed}, segment {i}: {s:?} of {talk:#?}");
+            assert_eq!(oracle.fits(reply, s), fits, "{place}");
+            if !fits {
+                refused += 1;
+                continue;
+            }
+            (*known_bits, *scales) = (known.bits, with);
+            let resets = window::resets(windows, usize::from(reply), &segment, known);
+            assert_eq!(oracle.believes(reply, s), resets, "{place}");
+            let flags = if resets { s.flags } else { s.flags & !RST };
+            *state = tcp::next(*state, reply, flags);
+            oracle.step(reply, flags);
+            assert_eq!(oracle.over(), state.is_over(), "{place}: {state:?}");
+            assert_eq!(oracle.open(), *state == TcpState::Established, "{place}: {state:?}");
+            opened += u64::from(oracle.open());
+        }
+    }
+    assert!(refused > 1000 && opened > 1000, "{refused} {opened}");
+}
+
+/// What the oracle writes is the language that operators write. Runs anywhere.
+#[test]
+fn translations_are_of_the_language() {
+    for seed in 0..400 {
+        let text = translated::case(seed, &INTERFACES).policy.to_string();
+        let parsed = product::parse(&text, "test")
+            .unwrap_or_else(|error| panic!("{}\n{text}", error.render(false)));
+        product::compile(&parsed, &mut Slots::new(), 1)
+            .unwrap_or_else(|error| panic!("{error}\n{text}"));
+    }
+}
+
 /// First match wins, said naively: verdict, who decided, and the counting rules met on the way.
 fn ask(policy: &Policy, question: &Question<'_>) -> (&'static str, String, Vec<String>) {
     let word = |action: Action| match action {
@@ -247,6 +437,7 @@ fn probe(q: &Question<'_>, slots: &Slots) -> classify::Probe {
             State::Established => AbiState::Established,
             State::Related => AbiState::Related,
             State::Invalid => AbiState::Invalid,
+            State::Untracked => AbiState::Untracked,
         },
     }
 }

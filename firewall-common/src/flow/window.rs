@@ -9,7 +9,7 @@
 //! 3. `ack <= R.end`: nothing is acknowledged that was never sent;
 //! 4. `ack >= R.end - max(S.max_window, 66,000)`: no ancient ACK;
 //!
-//! and for RST also `seq >= R.max_ack` (RFC 5961 section 3.2: what R has acknowledged can't reset it).
+//! and a segment with neither SYN, ACK nor RST never does; for RST also `seq >= R.max_ack` (RFC 5961 section 3.2: what R has acknowledged can't reset it).
 //!
 //! SACK blocks are not needed for 4: what R has in flight is never more than S's window, so that a
 //! plain ACK is never further behind than that.
@@ -132,6 +132,10 @@ pub fn fits(windows: &mut Windows, from: usize, s: &Segment, known: Known) -> bo
     let syn = s.flags & SYN != 0;
     let has_ack = s.flags & ACK != 0;
     let rst = s.flags & RST != 0;
+    if !(syn || has_ack || rst) {
+        // No stack sends it, and none takes it (RFC 9293 section 3.10.7.4, "fifth").
+        return !enforce;
+    }
     let unanswered = matches!(state, TcpState::SynSent);
     let shift_s = scale(known.bits, known.scales, s_end);
     let shift_r = scale(known.bits, known.scales, r_end);

@@ -1,9 +1,6 @@
 //! Looking at flows, and taking them out.
 
-use super::{
-    Datapath, DatapathError, clock,
-    table::{Going, Part, Which},
-};
+use super::{Datapath, DatapathError, clock};
 use crate::monitor::FlowRecord;
 
 impl Datapath {
@@ -14,9 +11,9 @@ impl Datapath {
     /// The whole flow table.
     ///
     /// # Errors
-    /// The kernel's clock couldn't be read.
+    /// None today: the table is read in place.
     pub fn flows(&self) -> Result<Vec<FlowRecord>, DatapathError> {
-        Ok(self.flows.flows(Which::All, self.ticks()?))
+        Ok(self.flows.all())
     }
 
     /// The flows with a packet at or after tick `since`.
@@ -24,7 +21,7 @@ impl Datapath {
     /// # Errors
     /// The kernel's clock couldn't be read.
     pub fn flows_since(&self, since: u64) -> Result<Vec<FlowRecord>, DatapathError> {
-        Ok(self.flows.flows(Which::Since(since), self.ticks()?))
+        Ok(self.flows.since(since, self.ticks()?))
     }
 
     /// Takes out flows past their time-out; those, and how many live on.
@@ -36,8 +33,7 @@ impl Datapath {
             return Ok((Vec::new(), 0));
         }
         let now = self.ticks()?;
-        let swept = self.flows.sweep(&self.timeouts, now)?;
-        Ok((swept.ended, swept.live))
+        self.flows.sweep(&self.timeouts, now)
     }
 
     /// As [`Self::sweep`], in the next of `parts` parts of the tables: as many calls see all of them.
@@ -49,7 +45,7 @@ impl Datapath {
             return Ok(Vec::new());
         }
         let now = self.ticks()?;
-        Ok(self.flows.sweep_on(&self.timeouts, parts, now)?.ended)
+        self.flows.sweep_on(&self.timeouts, parts, now)
     }
 
     /// Takes out the flows that `choose` says; those, with their last totals.
@@ -61,6 +57,6 @@ impl Datapath {
         choose: &mut dyn FnMut(&FlowRecord) -> bool,
     ) -> Result<Vec<FlowRecord>, DatapathError> {
         let now = self.ticks()?;
-        Ok(self.flows.take_out(Going::Chosen(choose), Part::WHOLE, now)?.ended)
+        self.flows.cut(now, choose)
     }
 }

@@ -16,7 +16,7 @@ mod names;
 mod netdev;
 mod object;
 mod raw;
-mod table;
+pub mod table;
 pub mod testing;
 
 pub use error::DatapathError;
@@ -33,6 +33,7 @@ use aya::{
 use error::chain;
 use firewall_common::abi::{
     ABI_VERSION,
+    bucket::{PLANNED, SLOTS, buckets_for},
     clock::ClockReading,
     control::Control,
     counter::{EventCounter, ReasonCounter, RuleCounter, TableCounter},
@@ -46,13 +47,23 @@ use std::{
     os::fd::{AsFd as _, AsRawFd as _, OwnedFd},
     path::{Path, PathBuf},
 };
-use table::{Sizes, TableMaps};
+use table::Tables;
 
 /// Budget windows a second (see `Settings::budget_window`).
 const WINDOWS: u64 = 8;
 
-/// Seconds after which a flow that goes both ways is a stream (netfilter: 2 s).
-const STREAM_AFTER: u64 = 2;
+/// UDP that still goes both ways this long after its first packet is a stream (netfilter's figure,
+/// net/netfilter/nf_conntrack_proto_udp.c).
+const STREAM_AFTER_MS: u64 = 2000;
+
+/// Draws the tables' secret.
+fn secret() -> Result<u64, DatapathError> {
+    let mut bytes = [0; 8];
+    getrandom::fill(&mut bytes)
+        .map_err(|e| DatapathError::Load(format!("the system gives no random numbers: {e}")))?;
+    // Zero means "none drawn yet".
+    Ok(u64::from_ne_bytes(bytes) | 1)
+}
 
 /// How to open the datapath.
 #[derive(Clone, Debug)]
@@ -88,7 +99,7 @@ pub struct Datapath {
     rate: u64,
     timeouts: [u32; TIMEOUTS],
     interfaces: Vec<IfaceView>,
-    flows: TableMaps,
+    flows: Tables,
     events: RingBuf<MapData>,
     control: Array<MapData, Control>,
     tables: Array<MapData, RuleTable>,
@@ -179,15 +190,34 @@ impl Datapath {
                 expected: ABI_VERSION,
             });
         }
-        let mut loader = EbpfLoader::new();
-        loader
+        let buckets = buckets_for(options.max_flows);
+        let mut ebpf = EbpfLoader::new()
             .default_map_pin_directory(&options.pin_dir)
-            .map_max_entries("EVENTS", options.ring_bytes);
-        Sizes::of(options.max_flows).apply(&mut loader);
-        let mut ebpf = loader.load(object).map_err(|e| load_error(&e))?;
+            .map_max_entries("BUCKETS4", buckets)
+            .map_max_entries("FLOWS4", buckets * SLOTS as u32)
+            .map_max_entries("BUCKETS6", buckets)
+            .map_max_entries("FLOWS6", buckets * SLOTS as u32)
+            .map_max_entries("ALIAS_BUCKETS", buckets)
+            .map_max_entries("ALIASES", buckets * SLOTS as u32)
+            .map_max_entries("EVENTS", options.ring_bytes)
+            .load(object)
+            .map_err(|e| load_error(&e))?;
         load_programs(&mut ebpf)?;
+        let found = pinned.unwrap_or_default();
+        let [buckets4, buckets6, alias_buckets] = Tables::buckets(&ebpf)?;
+        let control = Control {
+            abi_version: ABI_VERSION,
+            generation: found.generation,
+            // Drawn once: whoever is in the tables stands where the secret says.
+            seed: if found.seed == 0 { secret()? } else { found.seed },
+            buckets4,
+            buckets6,
+            alias_buckets,
+            nat: found.nat,
+        };
+        let capacity = u64::from(buckets4) * u64::from(PLANNED) / 2;
         let mut this = Self {
-            flows: TableMaps::of(&ebpf)?,
+            flows: Tables::new(&ebpf, &control, capacity)?,
             events: take(&mut ebpf, "EVENTS")?,
             control: take(&mut ebpf, "CONTROL")?,
             tables_fd: descriptor(&ebpf, "TABLES")?,
@@ -208,9 +238,6 @@ impl Datapath {
             interfaces: Vec::new(),
             ebpf,
         };
-        let mut control = pinned.unwrap_or_default();
-        control.abi_version = ABI_VERSION;
-        this.flows.complete(&mut control)?;
         this.control.set(0, control, 0).map_err(DatapathError::map("CONTROL"))?;
         this.rate = clock::rate(&this.ebpf, &this.clock)?;
         if this.adopted {
@@ -293,7 +320,6 @@ impl Datapath {
         let mut control = self.control.get(&0, 0).map_err(DatapathError::map("CONTROL"))?;
         control.generation = next;
         if ours.settings.nat_in | ours.settings.nat_out != 0 {
-            // For good: flows outlive the policy that translated them.
             control.nat = 1;
         }
         self.control.set(0, control, 0).map_err(DatapathError::map("CONTROL"))?;
@@ -317,9 +343,12 @@ impl Datapath {
         settings.budget_window = (self.rate / WINDOWS).max(1) as u32;
         settings.reject_budget = share(settings.reject_budget);
         settings.sample_budget = share(settings.sample_budget);
-        settings.cookie_rate = share(settings.cookie_rate);
         settings.new_budget = share(settings.new_budget);
-        settings.stream_after = (STREAM_AFTER * self.rate) as u32;
+        if settings.cookie_rate > 1 {
+            settings.cookie_rate = share(settings.cookie_rate).max(2);
+        }
+        let after = self.rate * STREAM_AFTER_MS / 1000;
+        settings.stream_after = u32::try_from(after).unwrap_or(u32::MAX);
     }
 
     /// Slot of an interface's name, taking a free one if it has none.
@@ -350,7 +379,7 @@ impl Datapath {
             return Err(DatapathError::IfindexTooHigh { name, ifindex, limit: IFINDEX_LIMIT });
         }
         let slot = self.iface_slot(name)?;
-        let entry = Iface { slot: u32::from(slot), ..Iface::default() };
+        let entry = netdev::entry(&dev, slot);
         self.ifaces.set(dev.ifindex, entry, 0).map_err(DatapathError::map("IFACES"))?;
         let (order, mut why) = mode::plan(mode, &dev);
         let mut chosen = None;

@@ -4,6 +4,7 @@
 //! old namespace's /sys/class/net.
 
 use super::error::DatapathError;
+use firewall_common::abi::iface::{IFACE_WIRE, Iface};
 use std::{ffi::CString, io, os::fd::AsRawFd};
 
 const SIOCETHTOOL: libc::c_ulong = 0x8946;
@@ -138,4 +139,31 @@ pub fn find(name: &str) -> Result<NetDev, DatapathError> {
         if told { (text(&info.driver), text(&info.bus_info)) } else { <_>::default() };
     let physical = !bus.is_empty() && bus != "N/A" && !VIRTUAL.contains(&driver.as_str());
     Ok(NetDev { name: name.to_owned(), ifindex, driver, physical })
+}
+
+/// What the programs are told of an interface: slot, whether its frames come off a wire, first IPv4
+/// address, MTU.
+pub fn entry(dev: &NetDev, slot: u8) -> Iface {
+    let flags = if dev.physical { IFACE_WIRE } else { 0 };
+    let mtu = std::fs::read_to_string(format!("/sys/class/net/{}/mtu", dev.name));
+    Iface {
+        slot: u32::from(slot),
+        flags,
+        address: address(&dev.name).unwrap_or_default(),
+        mtu: mtu.ok().and_then(|text| text.trim().parse().ok()).unwrap_or(1500),
+    }
+}
+
+/// The first IPv4 address of an interface.
+pub fn address(name: &str) -> Option<[u8; 4]> {
+    let socket = std::net::UdpSocket::bind("0.0.0.0:0").ok()?;
+    let mut req = request(name);
+    // SAFETY: SIOCGIFADDR fills the request it is given.
+    if unsafe { libc::ioctl(socket.as_raw_fd(), libc::SIOCGIFADDR, &mut req) } != 0 {
+        return None;
+    }
+    // SAFETY: the ioctl wrote this member of the union; `sa_data` begins with the port.
+    let data = unsafe { req.ifr_ifru.ifru_addr.sa_data };
+    let byte = |i: usize| data.get(i).map_or(0, |b| b.cast_unsigned());
+    Some([byte(2), byte(3), byte(4), byte(5)])
 }

@@ -1,4 +1,4 @@
-//! Two kernel calls that aya doesn't offer, as thin as they can be: a look-up straight to the heap, and
+//! Two kernel calls that aya doesn't offer, as thin as they can be: a look-up straight into the heap, and
 //! waiting for a grace period.
 
 use bytemuck::Pod;
@@ -6,8 +6,6 @@ use std::{
     io,
     os::fd::{AsRawFd, BorrowedFd},
 };
-
-const BPF_MAP_LOOKUP_ELEM: libc::c_long = 1;
 
 /// `union bpf_attr`, the anonymous member of the element commands.
 #[repr(C)]
@@ -25,6 +23,8 @@ fn bpf<T>(cmd: libc::c_long, attr: &mut T) -> io::Result<()> {
     let rc = unsafe { libc::syscall(libc::SYS_bpf, cmd, std::ptr::from_mut(attr), size_of::<T>()) };
     if rc < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
 }
+
+const BPF_MAP_LOOKUP_ELEM: libc::c_long = 1;
 
 /// Reads an entry straight into `value`: for values that don't fit a stack.
 ///

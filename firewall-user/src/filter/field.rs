@@ -1,8 +1,8 @@
 //! The fields there are.
 
 use super::subject::SubjectKind;
-use crate::netfilter::ProtoState;
 use crate::policy::suggest;
+use crate::view::{NETFILTER_SCTP_STATES, NETFILTER_TCP_STATES};
 use firewall_common::abi::event::Class;
 use firewall_common::abi::reason::Reason;
 use firewall_common::flow::tcp::TcpState;
@@ -172,8 +172,8 @@ impl Field {
                     _ => ours.collect(),
                 };
                 if matches!(of, None | Some(SubjectKind::Netfilter)) {
-                    names.extend(ProtoState::TCP);
-                    names.extend(ProtoState::SCTP);
+                    names.extend(NETFILTER_TCP_STATES);
+                    names.extend(NETFILTER_SCTP_STATES);
                 }
                 names.extend(["new", "established"]);
                 names.sort_unstable();

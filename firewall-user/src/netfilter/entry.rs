@@ -1,5 +1,6 @@
 //! An entry of the kernel's connection tracking table.
 
+use crate::view::{NETFILTER_SCTP_STATES, NETFILTER_TCP_STATES};
 use firewall_common::wire::icmp::{PROTO_ICMP, PROTO_ICMPV6};
 use std::net::IpAddr;
 
@@ -124,37 +125,10 @@ pub enum ProtoState {
 }
 
 impl ProtoState {
-    /// TCP's states in netfilter's order.
-    pub const TCP: [&str; 10] = [
-        "none",
-        "syn-sent",
-        "syn-recv",
-        "established",
-        "fin-wait",
-        "close-wait",
-        "last-ack",
-        "time-wait",
-        "close",
-        "syn-sent2",
-    ];
-    /// SCTP's.
-    pub const SCTP: [&str; 10] = [
-        "none",
-        "closed",
-        "cookie-wait",
-        "cookie-echoed",
-        "established",
-        "shutdown-sent",
-        "shutdown-recd",
-        "shutdown-ack-sent",
-        "heartbeat-sent",
-        "heartbeat-acked",
-    ];
-
     fn name(self) -> &'static str {
         let (names, raw) = match self {
-            Self::Tcp(raw) => (&Self::TCP, raw),
-            Self::Sctp(raw) => (&Self::SCTP, raw),
+            Self::Tcp(raw) => (&NETFILTER_TCP_STATES, raw),
+            Self::Sctp(raw) => (&NETFILTER_SCTP_STATES, raw),
         };
         names.get(usize::from(raw)).copied().unwrap_or("unknown")
     }

@@ -36,14 +36,15 @@ impl Settings {
 
     /// What can't be known with these settings, in plain words.
     pub fn limits(&self) -> Vec<String> {
-        let mut limits = Vec::new();
         if self.count == Some(0) {
-            limits.push(
+            // What isn't there needs no further excuses.
+            return vec![
                 "netfilter's connection tracking has no entries in this network namespace: \
                  no ruleset here uses it, or nothing has passed"
                     .to_owned(),
-            );
+            ];
         }
+        let mut limits = Vec::new();
         if self.acct == Some(0) {
             limits.push(
                 "netfilter counts no packets and bytes (net.netfilter.nf_conntrack_acct=0): \
@@ -78,12 +79,12 @@ mod tests {
         let all = Settings { count: Some(9), acct: Some(1), timestamp: Some(1), events: Some(2) };
         assert_eq!(all.limits(), Vec::<String>::new());
         assert_eq!(Settings::default().limits(), Vec::<String>::new(), "unknown isn't off");
-        let none = Settings { count: Some(0), acct: Some(0), timestamp: Some(0), events: Some(0) };
-        let limits = none.limits().join("\n");
-        for word in
-            ["no entries", "conntrack_acct=0", "conntrack_timestamp=0", "conntrack_events=0"]
-        {
+        let off = Settings { count: Some(9), acct: Some(0), timestamp: Some(0), events: Some(0) };
+        let limits = off.limits().join("\n");
+        for word in ["conntrack_acct=0", "conntrack_timestamp=0", "conntrack_events=0"] {
             assert!(limits.contains(word), "{word} is missing in: {limits}");
         }
+        let unused = Settings { count: Some(0), ..off }.limits();
+        assert!(unused.len() == 1 && unused[0].contains("no entries"), "{unused:?}");
     }
 }

@@ -1,8 +1,10 @@
 //! Random policies and packet sequences, drawn from a world small enough that packets meet rules,
 //! flows meet replies, and policies meet flows of their predecessors.
 
-use super::policy::{Action, End, Policy, Proto, Question, Range, Rule, State, Way};
-use crate::packet::{Packet, tcp};
+use super::parse::Segment;
+use super::policy::{Action, End, Policy, Proto, Question, Range, Rule, State, Way, Window};
+use super::talk::Talk;
+use crate::packet::tcp;
 use crate::rng::Rng;
 use std::net::IpAddr;
 
@@ -20,6 +22,8 @@ pub enum Step {
     },
     /// Another policy goes live.
     Swap(Policy),
+    /// Time passes: more than the time-outs that the policy has short.
+    Wait,
 }
 
 /// A policy and what happens to it.
@@ -35,18 +39,9 @@ const HOSTS4: [&str; 6] =
     ["10.0.0.1", "10.0.0.2", "10.0.1.1", "192.0.2.7", "203.0.113.255", "10.255.255.255"];
 const HOSTS6: [&str; 5] =
     ["2001:db8::1", "2001:db8::2", "2001:db8:0:1::1", "fd00::7", "ffff:ffff::ffff"];
-const PORTS: [u16; 9] = [0, 22, 53, 80, 443, 1023, 1024, 8080, 65_535];
-const FLAGS: [u8; 9] = [
-    tcp::SYN,
-    tcp::SYN,
-    tcp::SYN | tcp::ACK,
-    tcp::ACK,
-    tcp::ACK | tcp::PSH,
-    tcp::FIN | tcp::ACK,
-    tcp::RST,
-    tcp::RST | tcp::ACK,
-    0,
-];
+pub(super) const PORTS: [u16; 9] = [0, 22, 53, 80, 443, 1023, 1024, 8080, 65_535];
+const STATES: [State; 5] =
+    [State::New, State::Established, State::Related, State::Invalid, State::Untracked];
 
 /// The case of a seed, over these interfaces.
 pub fn case(seed: u64, interfaces: &[&str]) -> Case {
@@ -73,11 +68,49 @@ pub fn case(seed: u64, interfaces: &[&str]) -> Case {
         } else if rng.one_in(8) {
             talks.push(Talk::random(&mut rng, interfaces.len()));
         } else {
-            let talk = talks[rng.below(talks.len())].clone();
-            steps.extend(talk.step(&mut rng));
+            let talk = rng.below(talks.len());
+            steps.extend(talks[talk].step(&mut rng));
         }
     }
     Case { policy, steps }
+}
+
+/// The segments of one connection, and whether each goes there or back.
+pub fn segments(seed: u64, count: usize) -> Vec<(bool, Segment)> {
+    let mut rng = Rng::new(seed ^ 0x5e9);
+    let mut talk = Talk::random(&mut rng, 1);
+    talk.only_tcp();
+    (0..count).map(|_| talk.segment(&mut rng)).collect()
+}
+
+/// Time-outs that a timed case may have short.
+const TIMEOUTS: [&str; 8] = [
+    "tcp-handshake",
+    "tcp-established",
+    "tcp-half-closed",
+    "tcp-closed",
+    "udp-new",
+    "udp-established",
+    "icmp",
+    "other",
+];
+
+/// The case of a seed, in which time passes now and then.
+pub fn timed(seed: u64, interfaces: &[&str]) -> Case {
+    let mut rng = Rng::new(seed ^ 0x71_3e);
+    let mut case = case(seed, interfaces);
+    let short: Vec<_> = TIMEOUTS.into_iter().filter(|_| rng.one_in(2)).collect();
+    case.policy.short.clone_from(&short);
+    for step in &mut case.steps {
+        if let Step::Swap(policy) = step {
+            policy.short.clone_from(&short);
+        }
+    }
+    for _ in 0..2 {
+        let at = rng.below(case.steps.len() + 1);
+        case.steps.insert(at, Step::Wait);
+    }
+    case
 }
 
 fn edited(rng: &mut Rng, mut policy: Policy, interfaces: &[&str]) -> Policy {
@@ -117,9 +150,12 @@ pub fn random_policy(rng: &mut Rng, interfaces: &[&str]) -> Policy {
         default_in: default_action(rng),
         default_out: default_action(rng),
         pickup: rng.one_in(2),
+        window: *rng.pick(&[Window::Strict, Window::Strict, Window::Liberal, Window::Off]),
+        short: Vec::new(),
         malformed_passes: rng.one_in(3),
         ethertypes_pass: !rng.one_in(3),
         fragments_pass: rng.one_in(3),
+        nats: Vec::new(),
         rules: (0..count).map(|i| random_rule(rng, format!("r{i}"), interfaces)).collect(),
     }
 }
@@ -154,23 +190,25 @@ fn random_rule(rng: &mut Rng, name: String, interfaces: &[&str]) -> Rule {
     });
     let mut states = Vec::new();
     if rng.one_in(5) {
-        for state in [State::New, State::Established, State::Related, State::Invalid] {
+        for state in STATES {
             if rng.one_in(2) {
                 states.push(state);
             }
         }
     }
+    let action = *rng.pick(&[
+        Action::Allow,
+        Action::Allow,
+        Action::Drop,
+        Action::Drop,
+        Action::Reject,
+        Action::Count,
+    ]);
     Rule {
         name,
         enabled: !rng.one_in(10),
-        action: *rng.pick(&[
-            Action::Allow,
-            Action::Allow,
-            Action::Drop,
-            Action::Drop,
-            Action::Reject,
-            Action::Count,
-        ]),
+        action,
+        no_track: action == Action::Allow && rng.one_in(8),
         way: *rng.pick(&[None, Some(Way::In), Some(Way::In), Some(Way::Out)]),
         interfaces: if rng.one_in(5) {
             vec![(*rng.pick(interfaces)).to_owned()]
@@ -204,7 +242,7 @@ fn random_end(rng: &mut Rng, family: Option<u8>, ports: bool) -> End {
     end
 }
 
-fn host(rng: &mut Rng, family: u8) -> IpAddr {
+pub(super) fn host(rng: &mut Rng, family: u8) -> IpAddr {
     let text = if family == 4 { *rng.pick(&HOSTS4) } else { *rng.pick(&HOSTS6) };
     text.parse().expect("an address of this file")
 }
@@ -235,144 +273,6 @@ fn random_range(rng: &mut Rng, family: u8) -> Range {
     }
 }
 
-/// Two ends that talk, and where the gate sees them.
-#[derive(Clone, Debug)]
-struct Talk {
-    a: IpAddr,
-    b: IpAddr,
-    proto: u8,
-    a_port: u16,
-    b_port: u16,
-    /// Interface on `a`'s side, and on `b`'s side; the same where the gate itself is an end.
-    near: usize,
-    far: usize,
-    forwarded: bool,
-    vlan: Option<u16>,
-}
-
-impl Talk {
-    fn random(rng: &mut Rng, interfaces: usize) -> Self {
-        let family = *rng.pick(&[4, 4, 6]);
-        Self {
-            a: host(rng, family),
-            b: host(rng, family),
-            proto: *rng.pick(&[6, 6, 6, 17, 17, if family == 4 { 1 } else { 58 }, 132, 47]),
-            a_port: *rng.pick(&[1024, 40_000, 8080, 53]),
-            b_port: *rng.pick(&PORTS),
-            near: rng.below(interfaces),
-            far: rng.below(interfaces),
-            forwarded: rng.one_in(3),
-            vlan: rng.one_in(5).then(|| rng.between(1, 4094) as u16),
-        }
-    }
-
-    /// One packet of the conversation, at one hook or (forwarded) at both.
-    fn step(&self, rng: &mut Rng) -> Vec<Step> {
-        let forth = rng.below(5) < 3;
-        let packet = if rng.one_in(14) { self.error(rng, forth) } else { self.packet(rng, forth) };
-        let mut frames: Vec<Vec<u8>> = if packet_can_fragment(self.proto) && rng.one_in(14) {
-            let mut frames: Vec<_> = packet
-                .fill(64)
-                .fragments(24, rng.below(3) as u32)
-                .iter()
-                .map(Packet::build)
-                .collect();
-            if rng.one_in(4) {
-                frames.remove(0);
-            }
-            frames
-        } else {
-            vec![packet.build()]
-        };
-        if rng.one_in(16) {
-            frames = frames.into_iter().map(|frame| mangled(rng, frame)).collect();
-        }
-        // `a` stands before the near interface: its packets come in there and go out at the far one.
-        let hops: Vec<(Way, usize)> = match (self.forwarded, forth) {
-            (false, true) => vec![(Way::In, self.near)],
-            (false, false) => vec![(Way::Out, self.near)],
-            (true, true) => vec![(Way::In, self.near), (Way::Out, self.far)],
-            (true, false) => vec![(Way::In, self.far), (Way::Out, self.near)],
-        };
-        frames
-            .into_iter()
-            .flat_map(|bytes| {
-                hops.iter()
-                    .map(|&(way, interface)| Step::Frame { way, interface, bytes: bytes.clone() })
-                    .collect::<Vec<_>>()
-            })
-            .collect()
-    }
-
-    fn header(&self, forth: bool) -> Packet {
-        let (src, dst) = if forth { (self.a, self.b) } else { (self.b, self.a) };
-        let packet = match self.vlan {
-            Some(id) => Packet::new().vlan(id),
-            None => Packet::new(),
-        };
-        packet.ip(&src.to_string(), &dst.to_string())
-    }
-
-    fn packet(&self, rng: &mut Rng, forth: bool) -> Packet {
-        let mut packet = self.header(forth);
-        if rng.one_in(8) {
-            packet = if self.a.is_ipv4() {
-                packet.options(&[1; 8])
-            } else {
-                packet.hop_by_hop().destination_options()
-            };
-        }
-        let (sport, dport) =
-            if forth { (self.a_port, self.b_port) } else { (self.b_port, self.a_port) };
-        let packet = match self.proto {
-            6 => {
-                let flags = *rng.pick(&FLAGS);
-                packet.tcp(sport, dport).flags(flags).seq(rng.bits() as u32, rng.bits() as u32)
-            }
-            17 => packet.udp(sport, dport),
-            1 | 58 => match rng.below(8) {
-                0 => packet.icmp(*rng.pick(&[5, 13, 14, 100, 134, 200]), 0, [1, 2, 3, 4]),
-                _ if forth => packet.ping(self.a_port),
-                _ => packet.pong(self.a_port),
-            },
-            132 => packet
-                .proto(132)
-                .payload(&[&sport.to_be_bytes()[..], &dport.to_be_bytes(), &[0; 8]].concat()),
-            other => packet.proto(other),
-        };
-        if self.proto == 132 {
-            return packet;
-        }
-        packet.fill(rng.below(40)).trailer(if rng.one_in(5) { 6 } else { 0 })
-    }
-
-    /// An ICMP error from the other end about a packet of this conversation.
-    fn error(&self, rng: &mut Rng, forth: bool) -> Packet {
-        let mut about = self.packet(rng, !forth).ip_packet();
-        if rng.one_in(4) {
-            about.truncate(rng.between(0, 40));
-        }
-        let kind =
-            if self.a.is_ipv4() { *rng.pick(&[3, 11, 12]) } else { *rng.pick(&[1, 2, 3, 4]) };
-        self.header(forth).icmp(kind, 1, [0; 4]).payload(&about)
-    }
-}
-
-fn packet_can_fragment(proto: u8) -> bool {
-    matches!(proto, 6 | 17 | 1 | 58)
-}
-
-/// A frame that lost its end, or one of whose header bytes is wrong.
-fn mangled(rng: &mut Rng, mut frame: Vec<u8>) -> Vec<u8> {
-    if rng.one_in(2) {
-        frame.truncate(rng.between(14, frame.len()));
-    } else {
-        let at = rng.between(12, frame.len().min(70) - 1);
-        frame[at] = rng.bits() as u8;
-    }
-    frame
-}
-
 /// A random question for the rules alone.
 pub fn question<'a>(rng: &mut Rng, interfaces: &[&'a str]) -> Question<'a> {
     let family = *rng.pick(&[4, 6]);
@@ -387,6 +287,6 @@ pub fn question<'a>(rng: &mut Rng, interfaces: &[&'a str]) -> Question<'a> {
         flags: (proto == 6).then(|| rng.bits() as u8),
         icmp: matches!(proto, 1 | 58)
             .then(|| (*rng.pick(&[0, 1, 3, 8, 128, 129]), rng.below(4) as u8)),
-        state: *rng.pick(&[State::New, State::Established, State::Related, State::Invalid]),
+        state: *rng.pick(&STATES),
     }
 }

@@ -2,10 +2,20 @@
 //!
 //! It shares no code with the product (`cargo xtask tidy` may check that nothing below this folder
 //! names `firewall_common` or `firewall_user`): it reads bytes itself ([`parse`]), asks its own rules
-//! one after the other ([`policy`]), and keeps flows in a `BTreeMap` ([`gate`]). [`generate`] makes the random
-//! cases.
+//! one after the other ([`policy`]), and keeps flows in a `BTreeMap` ([`gate`], [`track`], [`tcp`]);
+//! translations are whole packets written anew ([`nat`], [`rewrite`]). [`generate`] makes the random cases.
 
 pub mod gate;
 pub mod generate;
+mod mapping;
+pub mod nat;
 pub mod parse;
 pub mod policy;
+pub mod rewrite;
+mod talk;
+pub mod tcp;
+pub mod track;
+pub mod translated;
+
+#[cfg(test)]
+mod tests;

@@ -70,6 +70,8 @@ pub struct Ip {
     pub id: u32,
     /// TCP flags.
     pub flags: u8,
+    /// TCP numbers, where the header is there.
+    pub segment: Option<Segment>,
     /// ICMP type and code.
     pub icmp: Option<(u8, u8)>,
     /// ICMP role.
@@ -78,10 +80,31 @@ pub struct Ip {
     pub quoted: Option<Ends>,
 }
 
+/// A TCP segment's numbers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Segment {
+    /// Flags.
+    pub flags: u8,
+    /// Sequence number.
+    pub seq: u32,
+    /// Acknowledgement number.
+    pub ack: u32,
+    /// Window, as written.
+    pub window: u16,
+    /// Bytes of data.
+    pub data: u32,
+    /// Window scale, if the options have one.
+    pub scale: Option<u8>,
+}
+
 type Bad = &'static str;
 
 fn be16(bytes: &[u8], at: usize) -> u16 {
     u16::from(bytes[at]) * 256 + u16::from(bytes[at + 1])
+}
+
+fn be32(bytes: &[u8], at: usize) -> u32 {
+    u32::from(be16(bytes, at)) << 16 | u32::from(be16(bytes, at + 2))
 }
 
 /// Reads a frame; where it can't be understood, the name of the reason.
@@ -149,6 +172,7 @@ fn v4(data: &[u8]) -> Result<Ip, Bad> {
         part,
         id: u32::from(be16(data, 4)),
         flags: 0,
+        segment: None,
         icmp: None,
         role: Role::Other,
         quoted: None,
@@ -184,6 +208,7 @@ fn v6(data: &[u8]) -> Result<Ip, Bad> {
         part: Part::Whole,
         id: 0,
         flags: 0,
+        segment: None,
         icmp: None,
         role: Role::Other,
         quoted: None,
@@ -245,6 +270,14 @@ fn transport(ip: &mut Ip, body: &[u8], beyond: &[u8]) -> Result<(), Bad> {
                 return Err("bad-tcp-data-offset");
             }
             ip.flags = body[13];
+            ip.segment = Some(Segment {
+                flags: body[13],
+                seq: be32(body, 4),
+                ack: be32(body, 8),
+                window: be16(body, 14),
+                data: (body.len() - header) as u32,
+                scale: scale(&body[20..header]),
+            });
         }
         17 => {
             if body.len() < 8 {
@@ -279,6 +312,26 @@ fn transport(ip: &mut Ip, body: &[u8], beyond: &[u8]) -> Result<(), Bad> {
     }
     (ip.ends.sport, ip.ends.dport) = (be16(body, 0), be16(body, 2));
     Ok(())
+}
+
+/// The window scale among TCP options (RFC 9293 section 3.1, RFC 7323 section 2.2): at most 14; the last
+/// one counts; options that make no sense end the list.
+fn scale(mut options: &[u8]) -> Option<u8> {
+    let mut found = None;
+    while let [kind, rest @ ..] = options {
+        match (kind, rest) {
+            (0, _) => break,
+            (1, _) => options = rest,
+            (_, [len, ..]) if (2..=options.len()).contains(&usize::from(*len)) => {
+                if (*kind, *len) == (3, 3) {
+                    found = Some(options[2].min(14));
+                }
+                options = &options[usize::from(*len)..];
+            }
+            _ => break,
+        }
+    }
+    found
 }
 
 /// RFC 792, 950, 8335; RFC 4443.

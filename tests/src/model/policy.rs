@@ -1,5 +1,6 @@
 //! The oracle's own policies: plain structs, and the text that says the same to the real compiler.
 
+use super::nat::Nat;
 use std::fmt::{self, Display, Write as _};
 use std::net::IpAddr;
 
@@ -56,6 +57,8 @@ pub enum State {
     Related,
     /// Belongs to none and can't begin one.
     Invalid,
+    /// Neither, and nothing is wrong with it.
+    Untracked,
 }
 
 impl Display for State {
@@ -65,6 +68,7 @@ impl Display for State {
             Self::Established => "established",
             Self::Related => "related",
             Self::Invalid => "invalid",
+            Self::Untracked => "untracked",
         })
     }
 }
@@ -95,7 +99,7 @@ pub struct End {
 }
 
 impl End {
-    fn matches(&self, address: IpAddr, port: Option<u16>) -> bool {
+    pub(super) fn matches(&self, address: IpAddr, port: Option<u16>) -> bool {
         let address_ok =
             self.addresses.is_empty() || self.addresses.iter().any(|range| range.holds(address));
         let port_ok = self.ports.is_empty()
@@ -105,7 +109,7 @@ impl End {
         address_ok && port_ok
     }
 
-    fn print(&self, word: &str, out: &mut String) {
+    pub(super) fn print(&self, word: &str, out: &mut String) {
         if self.addresses.is_empty() && self.ports.is_empty() {
             return;
         }
@@ -149,6 +153,18 @@ pub enum Proto {
     Number(u8),
 }
 
+impl Display for Proto {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Tcp => f.write_str("tcp"),
+            Self::Udp => f.write_str("udp"),
+            Self::Icmp => f.write_str("icmp"),
+            Self::Icmpv6 => f.write_str("icmpv6"),
+            Self::Number(n) => write!(f, "proto {n}"),
+        }
+    }
+}
+
 impl Proto {
     /// The number on the wire.
     pub fn number(self) -> u8 {
@@ -187,6 +203,8 @@ pub struct Rule {
     pub icmp: Option<(u8, Option<u8>)>,
     /// Any of these states.
     pub states: Vec<State>,
+    /// What it lets by enters no flow.
+    pub no_track: bool,
     /// Tell of each match.
     pub log: bool,
 }
@@ -243,15 +261,8 @@ impl Rule {
         if !self.interfaces.is_empty() {
             let _ = write!(out, " on {}", braces(self.interfaces.iter().cloned()));
         }
-        match self.proto {
-            None => {}
-            Some(Proto::Tcp) => out.push_str(" tcp"),
-            Some(Proto::Udp) => out.push_str(" udp"),
-            Some(Proto::Icmp) => out.push_str(" icmp"),
-            Some(Proto::Icmpv6) => out.push_str(" icmpv6"),
-            Some(Proto::Number(n)) => {
-                let _ = write!(out, " proto {n}");
-            }
+        if let Some(proto) = self.proto {
+            let _ = write!(out, " {proto}");
         }
         if let Some((kind, code)) = self.icmp {
             let _ = write!(out, " type {kind}");
@@ -266,6 +277,9 @@ impl Rule {
         }
         if !self.states.is_empty() {
             let _ = write!(out, " state {}", braces(self.states.iter().map(State::to_string)));
+        }
+        if self.no_track {
+            out.push_str(" no-track");
         }
         if self.log {
             out.push_str(" log");
@@ -284,6 +298,27 @@ fn flag_names(flags: u8) -> String {
     if names.is_empty() { "none".into() } else { names.join(",") }
 }
 
+/// What becomes of TCP segments that don't fit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Window {
+    /// They are dropped.
+    Strict,
+    /// They pass under a reason of their own.
+    Liberal,
+    /// Nobody looks.
+    Off,
+}
+
+impl Display for Window {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Strict => "strict",
+            Self::Liberal => "liberal",
+            Self::Off => "off",
+        })
+    }
+}
+
 /// A whole policy.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Policy {
@@ -293,12 +328,18 @@ pub struct Policy {
     pub default_out: Action,
     /// A TCP segment without SYN may begin a flow.
     pub pickup: bool,
+    /// TCP windows.
+    pub window: Window,
+    /// Time-outs that are as short as may be; the others are long.
+    pub short: Vec<&'static str>,
     /// What can't be parsed passes.
     pub malformed_passes: bool,
     /// EtherTypes that are neither IP nor ARP pass.
     pub ethertypes_pass: bool,
     /// Later fragments whose first wasn't seen pass.
     pub fragments_pass: bool,
+    /// The translations in order.
+    pub nats: Vec<Nat>,
     /// The rules in order.
     pub rules: Vec<Rule>,
 }
@@ -309,9 +350,12 @@ impl Display for Policy {
         writeln!(f, "default in {}", self.default_in)?;
         writeln!(f, "default out {}", self.default_out)?;
         writeln!(f, "option tcp-pickup {}", if self.pickup { "on" } else { "off" })?;
+        writeln!(f, "option tcp-window {}", self.window)?;
+        self.short.iter().try_for_each(|name| writeln!(f, "option timeout {name} 100ms"))?;
         writeln!(f, "option malformed {}", word(self.malformed_passes))?;
         writeln!(f, "option ethertypes {}", word(self.ethertypes_pass))?;
         writeln!(f, "option fragments {}", word(self.fragments_pass))?;
+        self.nats.iter().try_for_each(|nat| writeln!(f, "{nat}"))?;
         self.rules.iter().try_for_each(|rule| writeln!(f, "{}", rule.print()))
     }
 }

@@ -9,8 +9,9 @@ const ONE_WAY: &str = "default in drop\ndefault out drop\noption tcp-pickup off\
 /// A handshake: in, out, in.
 fn handshake(bench: &mut Bench) {
     bench.xdp(&forth().tcp(4000, 80).flags(tcp::SYN)).passes("rule");
-    bench.out(&back().tcp(80, 4000).flags(tcp::SYN | tcp::ACK)).passes("established");
-    bench.xdp(&forth().tcp(4000, 80).flags(tcp::ACK)).passes("established");
+    let syn_ack = back().tcp(80, 4000).flags(tcp::SYN | tcp::ACK).seq(999, 1001);
+    bench.out(&syn_ack).passes("established");
+    bench.xdp(&forth().tcp(4000, 80).flags(tcp::ACK).seq(1001, 1000)).passes("established");
 }
 
 #[test]
@@ -39,7 +40,9 @@ fn tcp_from_syn_to_close() {
 
     bench.case("a reset", ONE_WAY);
     handshake(&mut bench);
-    bench.out(&back().tcp(80, 4000).flags(tcp::RST | tcp::ACK)).passes("established");
+    bench
+        .out(&back().tcp(80, 4000).flags(tcp::RST | tcp::ACK).seq(1000, 1001))
+        .passes("established");
     assert_eq!(bench.events("closed"), 1);
 
     bench.case("a SYN again before the answer", ONE_WAY);

@@ -12,14 +12,19 @@ const MEMBERS: [(&str, &[&str]); 5] = [
 ];
 
 /// A room of firewall-user, and the rooms (modules of the crate) that it may name.
-const ROOMS: [(&str, &[&str]); 5] = [
+const ROOMS: [(&str, &[&str]); 6] = [
     ("policy", &["policy"]),
     // The policy's spans and "did you mean" serve the filter language too.
     ("filter", &["filter", "policy", "view"]),
     // The monitor owns the records that it is fed with; the datapath makes them.
     ("datapath", &["datapath", "monitor", "view"]),
     ("monitor", &["monitor", "filter", "policy", "view"]),
-    ("server", &["server", "monitor", "daemon", "datapath", "filter", "policy", "view"]),
+    // Times and protocols read like the monitor's.
+    ("netfilter", &["netfilter", "monitor", "filter", "view"]),
+    (
+        "server",
+        &["server", "monitor", "netfilter", "daemon", "datapath", "filter", "policy", "view"],
+    ),
 ];
 
 /// A foreign crate, and the places in firewall-user that may name it.

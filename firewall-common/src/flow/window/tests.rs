@@ -107,6 +107,8 @@ fn what_does_not_fit() {
         ("a RST above the window", 1, seg(RST, 5000 + reach + 2, 0, 0, 0)),
         ("a RST below what was acknowledged", 1, seg(RST, 4999, 0, 0, 0)),
         ("a RST with a wrong ACK", 1, seg(RST | ACK, 5000, 1001, 0, 0)),
+        ("data without ACK", 0, seg(PSH, 1000, 0, 10, 500)),
+        ("a FIN without ACK", 1, seg(FIN, 5000, 0, 0, 500)),
         ("a FIN from nowhere", 1, seg(FIN | ACK, 9_000_000, 1000, 0, 500)),
     ] {
         let mut w = Wire::open();

@@ -1,146 +1,136 @@
 //! The tables in the kernel's maps.
 
-use super::{Going, Part, Swept, Table, Tables, Which, mmap::Mapping, ports::Suspects};
+use super::{Going, Part, Swept, Table, View, Which, mmap::Mapping, ports::Suspects};
 use crate::{
     datapath::{error::DatapathError, raw},
     monitor::FlowRecord,
 };
-use aya::{Ebpf, EbpfLoader, maps::Map};
-use firewall_common::abi::{
-    bucket::{PLANNED, SLOTS, buckets_for},
-    control::Control,
-    table::TIMEOUTS,
+use aya::{
+    Ebpf,
+    maps::{Map, MapData},
 };
-use std::os::fd::AsFd as _;
+use firewall_common::abi::{control::Control, table::TIMEOUTS};
+use std::{fmt, os::fd::AsFd as _, sync::atomic::Ordering::SeqCst};
 
-/// How large to make the tables.
-pub struct Sizes {
-    buckets: u32,
-}
-
-impl Sizes {
-    /// For so many flows of each family.
-    pub fn of(max_flows: u32) -> Self {
-        Self { buckets: buckets_for(max_flows) }
-    }
-
-    /// Asks the loader for them. Maps that are pinned already stay as they are.
-    pub fn apply(&self, loader: &mut EbpfLoader<'_>) {
-        for (buckets, records) in
-            [("BUCKETS4", "FLOWS4"), ("BUCKETS6", "FLOWS6"), ("ALIAS_BUCKETS", "ALIASES")]
-        {
-            loader.map_max_entries(buckets, self.buckets);
-            loader.map_max_entries(records, self.buckets * SLOTS as u32);
-        }
-    }
-}
-
-/// An array map that is mapped, and how many entries it has.
-struct Mapped {
-    memory: Mapping,
-    entries: u32,
-}
-
-impl Mapped {
-    fn of(ebpf: &Ebpf, name: &'static str) -> Result<Self, DatapathError> {
-        let Some(Map::Array(data)) = ebpf.map(name) else {
-            return Err(DatapathError::Load(format!("the object has no array {name}")));
-        };
-        let info = data.info().map_err(DatapathError::map(name))?;
-        let (entries, size) = (info.max_entries(), info.value_size() as usize);
-        let memory = Mapping::of(data.fd().as_fd(), entries as usize * size.next_multiple_of(8))
-            .map_err(DatapathError::io(format!("mapping {name}")))?;
-        Ok(Self { memory, entries })
-    }
-}
-
-/// The tables' maps.
-pub struct TableMaps {
-    buckets4: Mapped,
-    flows4: Mapped,
-    buckets6: Mapped,
-    flows6: Mapped,
-    alias_buckets: Mapped,
-    aliases: Mapped,
-    ports: Mapped,
-    rules: Mapped,
-    hosts: Mapped,
-    sources: Mapped,
+/// Every table that a flow has a part in.
+pub struct Tables {
+    buckets4: Mapping,
+    flows4: Mapping,
+    buckets6: Mapping,
+    flows6: Mapping,
+    alias_buckets: Mapping,
+    aliases: Mapping,
+    ports: Mapping,
+    rules: Mapping,
+    hosts: Mapping,
+    sources: Mapping,
     seed: u64,
+    capacity: u64,
     /// Part of the next sweep.
     next: usize,
     suspects: Suspects,
 }
 
-impl TableMaps {
-    /// Maps the tables of a loaded object.
-    pub fn of(ebpf: &Ebpf) -> Result<Self, DatapathError> {
+impl fmt::Debug for Tables {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Tables").field("capacity", &self.capacity).finish_non_exhaustive()
+    }
+}
+
+/// The data of a map that must be an array.
+fn array<'e>(ebpf: &'e Ebpf, name: &'static str) -> Result<&'e MapData, DatapathError> {
+    match ebpf.map(name) {
+        Some(Map::Array(data)) => Ok(data),
+        _ => Err(DatapathError::Load(format!("the object has no array {name}"))),
+    }
+}
+
+/// Maps all of an array.
+fn mapping(ebpf: &Ebpf, name: &'static str) -> Result<Mapping, DatapathError> {
+    let data = array(ebpf, name)?;
+    let info = data.info().map_err(DatapathError::map(name))?;
+    let bytes = info.max_entries() as usize * (info.value_size() as usize).next_multiple_of(8);
+    Mapping::of(data.fd().as_fd(), bytes).map_err(DatapathError::io(format!("mapping {name}")))
+}
+
+impl Tables {
+    /// Maps the tables of a loaded object, which are planned for `capacity` flows of each family.
+    ///
+    /// # Errors
+    /// A map isn't there, or the kernel doesn't map it.
+    pub fn new(ebpf: &Ebpf, control: &Control, capacity: u64) -> Result<Self, DatapathError> {
         Ok(Self {
-            buckets4: Mapped::of(ebpf, "BUCKETS4")?,
-            flows4: Mapped::of(ebpf, "FLOWS4")?,
-            buckets6: Mapped::of(ebpf, "BUCKETS6")?,
-            flows6: Mapped::of(ebpf, "FLOWS6")?,
-            alias_buckets: Mapped::of(ebpf, "ALIAS_BUCKETS")?,
-            aliases: Mapped::of(ebpf, "ALIASES")?,
-            ports: Mapped::of(ebpf, "PORTS")?,
-            rules: Mapped::of(ebpf, "NAT_RULES")?,
-            hosts: Mapped::of(ebpf, "NAT_HOSTS")?,
-            sources: Mapped::of(ebpf, "SOURCES")?,
-            seed: 0,
+            buckets4: mapping(ebpf, "BUCKETS4")?,
+            flows4: mapping(ebpf, "FLOWS4")?,
+            buckets6: mapping(ebpf, "BUCKETS6")?,
+            flows6: mapping(ebpf, "FLOWS6")?,
+            alias_buckets: mapping(ebpf, "ALIAS_BUCKETS")?,
+            aliases: mapping(ebpf, "ALIASES")?,
+            ports: mapping(ebpf, "PORTS")?,
+            rules: mapping(ebpf, "NAT_RULES")?,
+            hosts: mapping(ebpf, "NAT_HOSTS")?,
+            sources: mapping(ebpf, "SOURCES")?,
+            seed: control.seed,
+            capacity,
             next: 0,
             suspects: Suspects::new(),
         })
     }
 
-    /// Completes what is said of the tables: their sizes as they were made, and a secret where there is
-    /// none yet.
+    /// Buckets of an object's tables as it was loaded: IPv4, IPv6, aliases.
     ///
     /// # Errors
-    /// The system has no random numbers.
-    pub fn complete(&mut self, control: &mut Control) -> Result<(), DatapathError> {
-        if control.seed == 0 {
-            let mut seed = [0; 8];
-            getrandom::fill(&mut seed).map_err(|e| DatapathError::Random(e.to_string()))?;
-            control.seed = u64::from_ne_bytes(seed) | 1;
+    /// A map isn't there.
+    pub fn buckets(ebpf: &Ebpf) -> Result<[u32; 3], DatapathError> {
+        let mut found = [0; 3];
+        for (n, name) in found.iter_mut().zip(["BUCKETS4", "BUCKETS6", "ALIAS_BUCKETS"]) {
+            let info = array(ebpf, name)?.info().map_err(DatapathError::map(name))?;
+            *n = info.max_entries();
         }
-        control.buckets4 = self.buckets4.entries;
-        control.buckets6 = self.buckets6.entries;
-        control.alias_buckets = self.alias_buckets.entries;
-        self.seed = control.seed;
-        Ok(())
+        Ok(found)
     }
 
-    /// Flows that each table is planned for.
+    /// Flows that each family's table is planned for.
     pub fn capacity(&self) -> u64 {
-        u64::from(self.buckets4.entries / 2 * PLANNED)
+        self.capacity
     }
 
-    fn view(&self) -> Tables<'_> {
-        Tables {
-            v4: Table::new(self.buckets4.memory.words(), self.flows4.memory.words()),
-            v6: Table::new(self.buckets6.memory.words(), self.flows6.memory.words()),
-            aliases: Table::new(self.alias_buckets.memory.words(), self.aliases.memory.words()),
-            ports: self.ports.memory.words(),
-            rules: self.rules.memory.words(),
-            hosts: self.hosts.memory.words(),
-            sources: self.sources.memory.words(),
+    pub(super) fn view(&self) -> View<'_> {
+        View {
+            v4: Table::new(self.buckets4.words(), self.flows4.words()),
+            v6: Table::new(self.buckets6.words(), self.flows6.words()),
+            aliases: Table::new(self.alias_buckets.words(), self.aliases.words()),
+            ports: self.ports.words(),
+            rules: self.rules.words(),
+            hosts: self.hosts.words(),
+            sources: self.sources.words(),
             seed: self.seed,
         }
     }
 
-    /// Flows as they are.
-    pub fn flows(&self, which: Which, now: u64) -> Vec<FlowRecord> {
-        self.view().flows(which, now)
+    /// Every flow. Those that come or go meanwhile may be missed or seen.
+    pub fn all(&self) -> Vec<FlowRecord> {
+        self.view().flows(Which::All, 0)
     }
 
-    /// Takes out flows idle past their time-outs, everywhere, and counts the public ports.
+    /// The flows with a packet at or after tick `since`, at tick `now`.
+    pub fn since(&self, since: u64, now: u64) -> Vec<FlowRecord> {
+        self.view().flows(Which::Since(since), now)
+    }
+
+    /// Takes out flows idle past their time-outs (ticks) at tick `now`, everywhere, and counts the public
+    /// ports; those flows, and how many live on.
     ///
     /// # Errors
     /// The kernel refused to wait for a grace period.
-    pub fn sweep(&mut self, timeouts: &[u32; TIMEOUTS], now: u64) -> Result<Swept, DatapathError> {
-        let swept = self.take_out(Going::Idle(timeouts), Part::WHOLE, now)?;
+    pub fn sweep(
+        &mut self,
+        timeouts: &[u32; TIMEOUTS],
+        now: u64,
+    ) -> Result<(Vec<FlowRecord>, u64), DatapathError> {
+        let Swept { ended, live } = self.take_out(Going::Idle(timeouts), Part::WHOLE, now)?;
         self.count_ports(now);
-        Ok(swept)
+        Ok((ended, live))
     }
 
     /// As [`Self::sweep`], on the next of `parts` parts of the tables.
@@ -152,21 +142,29 @@ impl TableMaps {
         timeouts: &[u32; TIMEOUTS],
         parts: usize,
         now: u64,
-    ) -> Result<Swept, DatapathError> {
+    ) -> Result<Vec<FlowRecord>, DatapathError> {
         let part = self.next % parts;
         self.next = part + 1;
         let swept = self.take_out(Going::Idle(timeouts), Part { part, parts }, now)?;
         if part + 1 == parts {
             self.count_ports(now);
         }
-        Ok(swept)
+        Ok(swept.ended)
     }
 
-    /// Takes out what is to go.
+    /// Takes out the flows that `choose` says; those, with their last totals.
     ///
     /// # Errors
     /// The kernel refused to wait for a grace period.
-    pub fn take_out(&self, going: Going<'_>, part: Part, now: u64) -> Result<Swept, DatapathError> {
+    pub fn cut(
+        &self,
+        now: u64,
+        choose: &mut dyn FnMut(&FlowRecord) -> bool,
+    ) -> Result<Vec<FlowRecord>, DatapathError> {
+        Ok(self.take_out(Going::Chosen(choose), Part::WHOLE, now)?.ended)
+    }
+
+    fn take_out(&self, going: Going<'_>, part: Part, now: u64) -> Result<Swept, DatapathError> {
         self.view()
             .take_out(going, part, now, raw::grace_period)
             .map_err(DatapathError::io("waiting for a grace period"))
@@ -176,5 +174,24 @@ impl TableMaps {
         let mut suspects = std::mem::take(&mut self.suspects);
         self.view().count_ports(&mut suspects, now);
         self.suspects = suspects;
+    }
+
+    /// Forgets everything, for tests: no program may run meanwhile.
+    pub fn clear(&self) {
+        let forgotten = [
+            &self.buckets4,
+            &self.buckets6,
+            &self.alias_buckets,
+            &self.ports,
+            &self.rules,
+            &self.hosts,
+            &self.sources,
+        ];
+        for word in forgotten.iter().flat_map(|mapping| mapping.words()) {
+            // Most are zero: what isn't written stays out of other caches.
+            if word.load(SeqCst) != 0 {
+                word.store(0, SeqCst);
+            }
+        }
     }
 }

@@ -4,6 +4,7 @@
 //! Everything but [`mmap`] and [`maps`] works on words wherever they lie, so that the tests walk and sweep
 //! tables of their own.
 
+mod accounts;
 mod entry;
 mod maps;
 mod mmap;
@@ -13,13 +14,14 @@ mod sweep;
 mod totals;
 mod view;
 
-pub(super) use entry::{Entry, FlowEntry};
-pub(super) use maps::{Sizes, TableMaps};
-pub(super) use scan::Which;
-pub(super) use sweep::{Going, Part, Swept};
-pub(super) use view::Table;
+pub use accounts::NatAccount;
+pub use maps::Tables;
 
-use entry::tuple;
+use entry::{Entry, FlowEntry};
+use scan::Which;
+use sweep::{Going, Part, Swept};
+use view::Table;
+
 use firewall_common::abi::{
     flow::{Flow4, Flow6},
     nat::Alias4,
@@ -28,21 +30,21 @@ use std::sync::atomic::AtomicU64;
 
 /// All tables, and what is kept beside them, as they lie in memory.
 #[derive(Clone, Copy)]
-pub(super) struct Tables<'a> {
+struct View<'a> {
     /// IPv4 flows.
-    pub v4: Table<'a, Flow4>,
+    v4: Table<'a, Flow4>,
     /// IPv6 flows.
-    pub v6: Table<'a, Flow6>,
+    v6: Table<'a, Flow6>,
     /// Other tuples of translated flows.
-    pub aliases: Table<'a, Alias4>,
+    aliases: Table<'a, Alias4>,
     /// Map `PORTS`.
-    pub ports: &'a [AtomicU64],
+    ports: &'a [AtomicU64],
     /// Map `NAT_RULES`.
-    pub rules: &'a [AtomicU64],
+    rules: &'a [AtomicU64],
     /// Map `NAT_HOSTS`.
-    pub hosts: &'a [AtomicU64],
+    hosts: &'a [AtomicU64],
     /// Map `SOURCES`.
-    pub sources: &'a [AtomicU64],
+    sources: &'a [AtomicU64],
     /// Secret of the hashes.
     pub seed: u64,
 }

@@ -1,6 +1,6 @@
 //! Counting public ports anew, and aliases whose flow is gone.
 
-use super::{Tables, entry::tuple};
+use super::{View, entry::tuple};
 use firewall_common::abi::{
     bucket::tag::{CLAIMED, LIVE},
     nat::{Alias4, Ports},
@@ -12,7 +12,7 @@ use std::{
 };
 
 /// Words of an entry of map `PORTS`.
-const ENTRY: usize = size_of::<Ports>() / 8;
+pub(super) const ENTRY: usize = size_of::<Ports>() / 8;
 /// Words of its bitmap.
 const USED: usize = 1024;
 
@@ -43,7 +43,7 @@ fn word(entry: &[AtomicU64], offset: usize) -> &AtomicU64 {
     &entry[offset / 8]
 }
 
-impl Tables<'_> {
+impl View<'_> {
     /// Counts the ports in use by the live aliases, and takes out aliases without a flow.
     pub fn count_ports(&self, suspects: &mut Suspects, now: u64) {
         // An address of which no mapping was ever made costs a look.

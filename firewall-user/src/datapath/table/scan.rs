@@ -1,8 +1,8 @@
 //! Reading the tables.
 
-use super::{FlowEntry, Table, Tables, entry};
+use super::{FlowEntry, Table, View, entry};
 use crate::monitor::FlowRecord;
-use firewall_common::abi::{bucket::tag::LIVE, flow::Flow};
+use firewall_common::abi::bucket::tag::LIVE;
 
 /// Which flows to read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -13,7 +13,7 @@ pub enum Which {
     Since(u64),
 }
 
-impl Tables<'_> {
+impl View<'_> {
     /// The flows, IPv4 first, each with its translated tuple.
     pub fn flows(&self, which: Which, now: u64) -> Vec<FlowRecord> {
         let mut found = Vec::new();
@@ -43,8 +43,7 @@ fn walk<R: FlowEntry>(
         }
         if let Which::Since(tick) = which {
             // One word: the rest of most records isn't touched.
-            let idle = Flow { last: table.last(slot), ..Flow::default() }.idle(now);
-            if u64::from(idle) > now.saturating_sub(tick) {
+            if u64::from(table.idle(slot, now)) > now.saturating_sub(tick) {
                 continue;
             }
         }

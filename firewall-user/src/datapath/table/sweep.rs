@@ -5,7 +5,7 @@
 //! and it is dead. A daemon that dies in between leaves claimed slots behind, which the next one's first
 //! sweep ends.
 
-use super::{FlowEntry, Table, Tables, entry::alias_of};
+use super::{FlowEntry, Table, View, entry::alias_of};
 use crate::monitor::FlowRecord;
 use firewall_common::{
     abi::{bucket::tag::LIVE, table::TIMEOUTS},
@@ -47,7 +47,7 @@ pub struct Swept {
 /// A slot that is ours, and the tag that says so.
 type Claimed = (usize, u64);
 
-impl Tables<'_> {
+impl View<'_> {
     /// Takes out what is to go. `grace` waits for a grace period: it is called where there is anything to
     /// wait for.
     ///
@@ -80,12 +80,21 @@ impl Tables<'_> {
         live: &mut u64,
     ) -> Vec<Claimed> {
         let mut claimed = Vec::new();
+        let shortest = match going {
+            Going::Idle(timeouts) => timeouts.iter().copied().min(),
+            Going::Chosen(_) => None,
+        };
         for slot in table.part(part.part, part.parts) {
             let tag = table.tag(slot);
             if tag & LIVE == 0 {
                 if Table::<R>::is_orphan(tag) {
                     claimed.push((slot, tag));
                 }
+                continue;
+            }
+            // Most flows are idle for less than the shortest time-out: one word tells.
+            if shortest.is_some_and(|shortest| table.idle(slot, now) <= shortest) {
+                *live += 1;
                 continue;
             }
             let Some((seen, record)) = table.live(slot) else { continue };

@@ -53,8 +53,8 @@ impl Memory {
         }
     }
 
-    fn tables(&self) -> Tables<'_> {
-        Tables {
+    fn tables(&self) -> View<'_> {
+        View {
             v4: Table::new(&self.tags[0], &self.records[0]),
             v6: Table::new(&self.tags[1], &self.records[1]),
             aliases: Table::new(&self.tags[2], &self.records[2]),

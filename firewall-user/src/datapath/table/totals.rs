@@ -1,6 +1,6 @@
 //! What a flow leaves behind when it is taken out: its translation's totals, its source's count.
 
-use super::{FlowEntry, Tables};
+use super::{FlowEntry, View};
 use firewall_common::{
     abi::{
         flow::{Flow, bits},
@@ -14,7 +14,7 @@ use std::{
 };
 
 /// Words of a row of totals.
-const ROW: usize = size_of::<NatTotals>() / 8;
+pub(super) const ROW: usize = size_of::<NatTotals>() / 8;
 /// Rows that are looked at for a host. Programs look at as many.
 const PROBES: usize = 8;
 /// Beside a host's address: the row is in use.
@@ -50,7 +50,7 @@ pub fn host_row(hosts: &[AtomicU64], address: [u8; 4], seed: u64) -> Option<&[At
     row_at(NAT_HOSTS)
 }
 
-impl Tables<'_> {
+impl View<'_> {
     /// A flow was taken out: gives its source's count back.
     pub(super) fn leave<R: FlowEntry>(&self, record: &R) {
         if record.flow().bits & bits::SOURCE_COUNTED != 0
@@ -64,7 +64,7 @@ impl Tables<'_> {
     /// A translated flow was taken out: keeps its totals by rule and by inside host, takes its aliases
     /// out. Its port is given back by the next count.
     pub(super) fn let_go(&self, flow: &Flow, src: [u8; 4], alias: &Alias4, now: u64) {
-        let (inside, outer) = (super::tuple(alias).dst, flow.nat.wrapping_sub(1) as usize);
+        let (inside, outer) = (super::entry::tuple(alias).dst, flow.nat.wrapping_sub(1) as usize);
         if alias.inner != 0 {
             self.aliases.remove(alias.inner as usize - 1, now);
         }

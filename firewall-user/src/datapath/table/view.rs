@@ -98,6 +98,11 @@ impl<'a, R: Entry> Table<'a, R> {
         u32::from_ne_bytes([a, b, c, d])
     }
 
+    /// Ticks since the last packet of the flow in a slot.
+    pub fn idle(&self, slot: usize, now: u64) -> u32 {
+        Flow { last: self.last(slot), ..Flow::default() }.idle(now)
+    }
+
     /// Claims a live slot whose tag was `seen`, for the sweep: nobody finds its record any more, nobody
     /// takes the slot.
     pub fn claim(&self, slot: usize, seen: u64, now: u64) -> Option<u64> {
