@@ -266,7 +266,12 @@ impl Kernel {
         limits(&mut table.settings);
         table.index_actions().unwrap_or_else(|n| panic!("{n} rules that only count"));
         self.array::<RuleTable>("TABLES").set(next & 1, table.as_ref(), 0).expect("writing TABLES");
-        let control = Control { abi_version: ABI_VERSION, generation: next, ..Control::default() };
+        // As the daemon does: once something was translated, tuples may stand for other flows.
+        if table.settings.nat_in | table.settings.nat_out != 0 {
+            self.control.nat = 1;
+        }
+        self.control.generation = next;
+        let control = self.control;
         self.array::<Control>("CONTROL").set(0, control, 0).expect("writing CONTROL");
         self.generation = next;
     }
@@ -307,7 +312,7 @@ impl Kernel {
     /// # Panics
     /// Where the map can't be written.
     pub fn forget_policy(&mut self) {
-        let control = Control { abi_version: ABI_VERSION, generation: 0, ..Control::default() };
+        let control = Control { generation: 0, ..self.control };
         self.array::<Control>("CONTROL").set(0, control, 0).expect("writing CONTROL");
     }
 
