@@ -193,16 +193,13 @@ pub extern "C" fn sluice_fits(slot: u32, reply: u32, family: u32) -> u32 {
         (scales, flow_bits) = (with, flow_bits | set);
     }
     let known = window::Known { bits: flow_bits, scales, state, enforce: true };
-    if segment.flags & transport::RST != 0 && flow_bits & bits::PICKED_UP == 0 {
-        // SAFETY: as above.
-        let acts = window::resets(unsafe { &(*flow).windows }, end, segment.seq, state);
-        // SAFETY: as above.
-        let fits = window::fits(unsafe { &mut (*flow).windows }, end, &segment, known);
-        return if fits && !acts { FITS_IDLY } else { u32::from(fits) };
-    }
+    let rst = segment.flags & transport::RST != 0;
+    // SAFETY: as above.
+    let acts = !rst || window::resets(unsafe { &(*flow).windows }, end, &segment, known);
     // SAFETY: as above; nobody else holds a reference to the windows while this CPU works on them, and
     // another CPU's words are taken as they come.
-    u32::from(window::fits(unsafe { &mut (*flow).windows }, end, &segment, known))
+    let fits = window::fits(unsafe { &mut (*flow).windows }, end, &segment, known);
+    if fits && !acts { FITS_IDLY } else { u32::from(fits) }
 }
 
 #[inline(always)]

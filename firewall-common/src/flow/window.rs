@@ -272,17 +272,5 @@ pub fn resets(windows: &Windows, from: usize, s: &Segment, known: Known) -> bool
     s.seq == receiver.max_ack || s.seq == sender.end
 }
 
-/// Whether a RST that fits ends the connection (RFC 5961 section 3.2): only at the very number that its
-/// receiver waits for; any other in the window makes the receiver ask, and what comes back is judged in
-/// its turn. Who has sent no more than a SYN answers an old connection's ACK with a RST, and lives on.
-#[inline(always)]
-pub const fn resets(windows: &Windows, from: usize, seq: u32, state: TcpState) -> bool {
-    if matches!(state, TcpState::SynSent) {
-        return from & 1 == 1;
-    }
-    let awaited = windows.ends[(from & 1) ^ 1].max_ack;
-    awaited == 0 || awaited == seq
-}
-
 #[cfg(test)]
 mod tests;
