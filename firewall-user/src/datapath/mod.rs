@@ -239,9 +239,6 @@ impl Datapath {
             interfaces: Vec::new(),
             ebpf,
         };
-        let generation = this.generation();
-        let control =
-            Control { abi_version: ABI_VERSION, generation, ..pinned.unwrap_or_default() };
         this.control.set(0, control, 0).map_err(DatapathError::map("CONTROL"))?;
         this.rate = clock::rate(&this.ebpf, &this.clock)?;
         if this.adopted {
@@ -323,6 +320,9 @@ impl Datapath {
         }
         let mut control = self.control.get(&0, 0).map_err(DatapathError::map("CONTROL"))?;
         control.generation = next;
+        if ours.settings.nat_in | ours.settings.nat_out != 0 {
+            control.nat = 1;
+        }
         self.control.set(0, control, 0).map_err(DatapathError::map("CONTROL"))?;
         self.timeouts = ours.settings.timeouts;
         // From here on nobody begins with the old table; wait for those who have.
