@@ -179,17 +179,11 @@ pub extern "C" fn sluice_fits(slot: u32, reply: u32, family: u32) -> u32 {
     let segment = segment(f);
     let end = reply as usize & 1;
     // SAFETY: a live map value; races as `abi::flow::Flow` allows.
-    let (mut scales, state, mut flow_bits) =
+    let (old_scales, state, old_bits) =
         unsafe { ((*flow).scales, TcpState::from_raw((*flow).tcp_state), (*flow).bits) };
+    let (mut scales, mut flow_bits) = (old_scales, old_bits);
     if f.tcp_flags & transport::SYN != 0 && state.is_handshake() {
         let (with, set) = window::note_options(scales, end, &work.options);
-        if set & !flow_bits != 0 || with != scales {
-            // SAFETY: as above.
-            unsafe {
-                (*flow).scales = with;
-                atomic::fetch_or(&raw mut (*flow).bits, set);
-            }
-        }
         (scales, flow_bits) = (with, flow_bits | set);
     }
     let known = window::Known { bits: flow_bits, scales, state, enforce: true };
@@ -199,6 +193,14 @@ pub extern "C" fn sluice_fits(slot: u32, reply: u32, family: u32) -> u32 {
     // SAFETY: as above; nobody else holds a reference to the windows while this CPU works on them, and
     // another CPU's words are taken as they come.
     let fits = window::fits(unsafe { &mut (*flow).windows }, end, &segment, known);
+    if fits && (scales != old_scales || flow_bits != old_bits) {
+        // Options count once their segment does.
+        // SAFETY: as above.
+        unsafe {
+            (*flow).scales = scales;
+            atomic::fetch_or(&raw mut (*flow).bits, flow_bits);
+        }
+    }
     if fits && !acts { FITS_IDLY } else { u32::from(fits) }
 }
 
