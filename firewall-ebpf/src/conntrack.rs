@@ -154,9 +154,12 @@ pub fn counts_here(flow: *mut Flow, flow_bits: u64, reply: bool, direction: Dire
 /// Whether a TCP segment fits its flow's windows, which are stepped on. Not asked of fragments, whose
 /// length isn't the segment's.
 #[inline(always)]
-pub fn fits(slot: u32, reply: bool, family: u8) -> bool {
-    sluice_fits(slot, u32::from(reply), u32::from(family)) != 0
+pub fn fits(slot: u32, reply: bool, family: u8) -> u32 {
+    sluice_fits(slot, u32::from(reply), u32::from(family))
 }
+
+/// What [`fits`] returns for a segment that passes and changes nothing; 0: it doesn't fit, 1: it does.
+pub const FITS_IDLY: u32 = 2;
 
 /// See [`fits`]. A global function: its many ways are verified once, and not once for each way that
 /// leads here.
@@ -176,23 +179,29 @@ pub extern "C" fn sluice_fits(slot: u32, reply: u32, family: u32) -> u32 {
     let segment = segment(f);
     let end = reply as usize & 1;
     // SAFETY: a live map value; races as `abi::flow::Flow` allows.
-    let (mut scales, state, mut flow_bits) =
+    let (old_scales, state, old_bits) =
         unsafe { ((*flow).scales, TcpState::from_raw((*flow).tcp_state), (*flow).bits) };
+    let (mut scales, mut flow_bits) = (old_scales, old_bits);
     if f.tcp_flags & transport::SYN != 0 && state.is_handshake() {
         let (with, set) = window::note_options(scales, end, &work.options);
-        if set & !flow_bits != 0 || with != scales {
-            // SAFETY: as above.
-            unsafe {
-                (*flow).scales = with;
-                atomic::fetch_or(&raw mut (*flow).bits, set);
-            }
-        }
         (scales, flow_bits) = (with, flow_bits | set);
     }
     let known = window::Known { bits: flow_bits, scales, state, enforce: true };
+    let rst = segment.flags & transport::RST != 0;
+    // SAFETY: as above.
+    let acts = !rst || window::resets(unsafe { &(*flow).windows }, end, &segment, known);
     // SAFETY: as above; nobody else holds a reference to the windows while this CPU works on them, and
     // another CPU's words are taken as they come.
-    u32::from(window::fits(unsafe { &mut (*flow).windows }, end, &segment, known))
+    let fits = window::fits(unsafe { &mut (*flow).windows }, end, &segment, known);
+    if fits && (scales != old_scales || flow_bits != old_bits) {
+        // Options count once their segment does.
+        // SAFETY: as above.
+        unsafe {
+            (*flow).scales = scales;
+            atomic::fetch_or(&raw mut (*flow).bits, flow_bits);
+        }
+    }
+    if fits && !acts { FITS_IDLY } else { u32::from(fits) }
 }
 
 #[inline(always)]
@@ -215,8 +224,8 @@ pub struct Step {
     pub slot: u16,
     /// Whether it counts at this hook (see [`counts_here`]).
     pub counts: bool,
-    /// Whether the TCP state goes on: the segment fits.
-    pub fits: bool,
+    /// Whether the TCP state goes on: the segment fits, and does something.
+    pub acts: bool,
 }
 
 /// Counts a packet on its flow and steps the flow's state; tells `established` and `closed` once.
@@ -254,7 +263,7 @@ pub fn advance(hit: Hit, step: Step, stream_after: u32, work: &Work) {
         events::first_to(flow, bits::SEEN_REPLY);
     }
     if f.proto == transport::TCP {
-        if f.fragment == Fragment::Later || !step.fits {
+        if f.fragment == Fragment::Later || !step.acts {
             return;
         }
         // SAFETY: see above.
@@ -517,7 +526,7 @@ fn join(flow: *mut Flow, slot: u32, work: &mut Work) {
     // SAFETY: a live map value.
     let winner_is_a = unsafe { (*flow).bits } & bits::ORIG_IS_A != 0;
     let reply = winner_is_a != (work.flow.bits & bits::ORIG_IS_A != 0);
-    let step = Step { reply, slot: SLOT_NONE, counts: true, fits: true };
+    let step = Step { reply, slot: SLOT_NONE, counts: true, acts: true };
     advance(Hit { slot, flow }, step, u32::MAX, work);
     work.slot = u32::MAX;
 }

@@ -364,6 +364,7 @@ fn track<F: Family>(table: &RuleTable, control: &Control, work: &mut Work) -> u6
         work.facts.tcp_flags & (transport::SYN | transport::ACK) == transport::SYN,
     );
     let mut fits = true;
+    let mut acts = true;
     let mut counts = true;
     if flow.is_some() {
         let found = flow;
@@ -381,14 +382,17 @@ fn track<F: Family>(table: &RuleTable, control: &Control, work: &mut Work) -> u6
         } else {
             counts = conntrack::counts_here(found.flow, view.bits, reply, direction);
             let flags = table.settings.flags;
-            if proto == transport::TCP
-                && counts
-                && work.facts.fragment == Fragment::Whole
-                && flags & SETTING_WINDOW_OFF == 0
-            {
-                fits = conntrack::fits(found.slot, reply, family);
-                if !fits && flags & SETTING_WINDOW_STRICT != 0 {
-                    return Decision::new(Verdict::Drop, Reason::OutOfWindow).pack();
+            if proto == transport::TCP && counts {
+                if work.facts.fragment == Fragment::Whole && flags & SETTING_WINDOW_OFF == 0 {
+                    let how = conntrack::fits(found.slot, reply, family);
+                    fits = how != 0;
+                    acts = how == 1;
+                    if !fits && flags & SETTING_WINDOW_STRICT != 0 {
+                        return Decision::new(Verdict::Drop, Reason::OutOfWindow).pack();
+                    }
+                } else if view.bits & bits::PICKED_UP == 0 {
+                    // Its numbers are not looked at: from here on they can't be held against anybody.
+                    events::first_to(found.flow, bits::PICKED_UP);
                 }
             }
             if view.nat != 0 || view.bits & (bits::NAT_SOURCE | bits::NAT_DESTINATION) != 0 {
@@ -404,6 +408,7 @@ fn track<F: Family>(table: &RuleTable, control: &Control, work: &mut Work) -> u6
     work.reply = reply;
     work.counts = counts;
     work.fits = fits;
+    work.acts = acts;
     work.src_is_a = src_is_a;
 
     // Which judgement has to be renewed: of the original direction at this hook, or, for a reply, at
@@ -454,7 +459,7 @@ fn track<F: Family>(table: &RuleTable, control: &Control, work: &mut Work) -> u6
             }
         }
         if settled {
-            let step = Step { reply, slot, counts, fits };
+            let step = Step { reply, slot, counts, acts };
             conntrack::advance(found, step, table.settings.stream_after, work);
             let reason = if fits { Reason::Established } else { Reason::OutOfWindow };
             return Decision { verdict: Verdict::Allow, reason, slot }.pack();
@@ -513,6 +518,7 @@ fn judge<F: Family>(table: &RuleTable, work: &mut Work) -> Decision {
     let mut tcp_flags = work.facts.tcp_flags;
     let mut other = false;
     let mut nat_rule = 0;
+    let mut nat = 0;
     if flow.is_some() {
         other = true;
         work.other = work.facts;
@@ -522,8 +528,10 @@ fn judge<F: Family>(table: &RuleTable, work: &mut Work) -> Decision {
             (asked.sport, asked.dport) = (f.dport, f.sport);
         }
         // SAFETY: a live map value.
-        let (first_flags, first_icmp, nat) =
-            unsafe { ((*flow.flow).first_flags, (*flow.flow).icmp(), (*flow.flow).nat) };
+        let (first_flags, first_icmp) =
+            unsafe { ((*flow.flow).first_flags, (*flow.flow).icmp()) };
+        // SAFETY: as above.
+        nat = unsafe { (*flow.flow).nat };
         tcp_flags = first_flags;
         if !f.has_ports() {
             asked.dport = first_icmp;
@@ -563,7 +571,7 @@ fn judge<F: Family>(table: &RuleTable, work: &mut Work) -> Decision {
         }
         if matches!((direction, state), (Direction::Out, State::New))
             && family == 4
-            && table.settings.nat_out != 0
+            && (table.settings.nat_out != 0 || nat != 0)
         {
             let refused = nat::at_egress(work.generation, flow.slot, false);
             if refused != 0 {
@@ -574,7 +582,7 @@ fn judge<F: Family>(table: &RuleTable, work: &mut Work) -> Decision {
         }
         renew(flow.flow, judge_at, judge_iface, judgement);
         // The rule's packets were counted as the hit; only the flow is left.
-        let step = Step { reply, slot: SLOT_NONE, counts: work.counts, fits: work.fits };
+        let step = Step { reply, slot: SLOT_NONE, counts: work.counts, acts: work.acts };
         conntrack::advance(flow, step, table.settings.stream_after, work);
         let reason = if work.fits { Reason::Established } else { Reason::OutOfWindow };
         return Decision { reason, ..decision };

@@ -221,6 +221,10 @@ fn inner(skb: *mut __sk_buff, l4: u32, to: Rewrite, work: &Work) -> bool {
             if change.port_at != 0 {
                 after = replaced(after, change.port[0], change.port[1]);
             }
+            if after == 0 && sum_at == 6 {
+                // Zero would say that there is none (RFC 768).
+                after = 0xffff;
+            }
             // SAFETY: the context is the program's; the helpers check their ranges; the source is two bytes.
             let ok = unsafe {
                 bpf_skb_store_bytes(skb.cast(), inner_l4 + sum_at, (&raw const after).cast(), 2, 0)

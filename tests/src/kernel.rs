@@ -266,8 +266,11 @@ impl Kernel {
         limits(&mut table.settings);
         table.index_actions().unwrap_or_else(|n| panic!("{n} rules that only count"));
         self.array::<RuleTable>("TABLES").set(next & 1, table.as_ref(), 0).expect("writing TABLES");
+        // As the daemon does: once something was translated, tuples may stand for other flows.
+        if table.settings.nat_in | table.settings.nat_out != 0 {
+            self.control.nat = 1;
+        }
         self.control.generation = next;
-        self.control.nat = u32::from(table.settings.nat_in | table.settings.nat_out != 0);
         let control = self.control;
         self.array::<Control>("CONTROL").set(0, control, 0).expect("writing CONTROL");
         self.generation = next;

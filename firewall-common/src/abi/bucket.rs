@@ -101,7 +101,7 @@ pub fn buckets_for(capacity: u32) -> u32 {
 /// First bucket of a hash, of `n`.
 #[inline(always)]
 pub const fn first(hash: u64, n: u32) -> u32 {
-    ((hash & 0xffff_ffff) * n as u64 >> 32) as u32
+    (((hash & 0xffff_ffff) * n as u64) >> 32) as u32
 }
 
 /// Second bucket; never the first, where there are two.
@@ -109,7 +109,7 @@ pub const fn first(hash: u64, n: u32) -> u32 {
 pub const fn second(hash: u64, first: u32, n: u32) -> u32 {
     // The fingerprint chooses a distance, as in cuckoo filters: from 1 to n - 1.
     let distance =
-        1 + (((hash >> 32).wrapping_mul(0x9e37_79b1) & 0xffff_ffff) * (n as u64 - 1) >> 32);
+        1 + ((((hash >> 32).wrapping_mul(0x9e37_79b1) & 0xffff_ffff) * (n as u64 - 1)) >> 32);
     let at = first as u64 + distance;
     if at >= n as u64 { (at - n as u64) as u32 } else { at as u32 }
 }

@@ -90,8 +90,8 @@ pub mod bits {
     pub const TOLD_ESTABLISHED: u64 = 1 << 4;
     /// The `closed` event was told.
     pub const TOLD_CLOSED: u64 = 1 << 5;
-    /// Taken up in mid-stream: no SYN was seen, so nothing is known of the window's scale, and sequence
-    /// numbers are followed but not enforced.
+    /// Not followed from its SYN on: taken up in mid-stream, or there were packets whose numbers nobody
+    /// looked at (fragments, a policy that leaves windows alone). Numbers are followed and not enforced.
     pub const PICKED_UP: u64 = 1 << 6;
     /// The originator's SYN offered a window scale (RFC 7323).
     pub const SCALE_ORIG: u64 = 1 << 7;

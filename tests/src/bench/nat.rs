@@ -29,7 +29,7 @@ const REPEAT: usize = 200_000;
 /// Ports that may be used: those from 1024 on.
 const PORTS: usize = 65_536 - 1024;
 /// Mappings that are measured, half of them on either side of the share.
-const PROBES: usize = 2000;
+const PROBES: usize = 4000;
 /// Tries until there is no port left: random ones may fail earlier.
 const TRIES: usize = PORTS + 16_384;
 /// Cases: tries made before.

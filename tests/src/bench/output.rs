@@ -60,9 +60,12 @@ impl Figures {
         }
     }
 
-    /// A subject that can't be measured in a case (`*`: in none), and why.
+    /// A subject that can't be measured in a case (`*`: in none), and why; told once.
     pub(super) fn missing(&mut self, subject: &str, case: &str, why: impl Into<String>) {
         let (subject, case, why) = (subject.to_owned(), case.to_owned(), why.into());
+        if self.missing.iter().any(|m| (&m.subject, &m.case) == (&subject, &case)) {
+            return;
+        }
         eprintln!("bench: {subject} is missing in {case}: {why}");
         self.missing.push(Missing { subject, case, why });
     }

@@ -41,7 +41,7 @@ fn words(error: LabError) -> String {
 }
 
 impl Street {
-    /// Builds one. The receiving ends have NAPI, so that frames can be redirected into their links, and know
+    /// Builds one. All ends have NAPI, so that frames can be redirected and sent back into their links, and know
     /// their neighbours for good.
     ///
     /// # Errors
@@ -52,7 +52,9 @@ impl Street {
 
     fn build() -> Result<Self, LabError> {
         let lab = Lab::new()?;
-        for (ns, name) in [(&lab.gate, "wan0"), (&lab.gate, "lan0"), (&lab.server, "s0")] {
+        let ends =
+            [(&lab.client, "c0"), (&lab.gate, "wan0"), (&lab.gate, "lan0"), (&lab.server, "s0")];
+        for (ns, name) in ends {
             ns.exec("ethtool", &["-K", name, "gro", "on"])?;
         }
         for ns in [&lab.client, &lab.gate, &lab.server] {

@@ -64,7 +64,7 @@ impl Tuple {
     pub fn udp(&self, macs: Macs) -> Header {
         let (sport, dport) = self.ports(false);
         // Headers alone are written into the packet; what follows stays, and is zero.
-        header(&self.packet(macs, false).udp(sport, dport).fill(18).build())
+        header(&self.packet(macs, false).udp(sport, dport).payload(&[0; 18]).build())
     }
 }
 
@@ -73,5 +73,23 @@ pub(super) fn shuffle<T>(all: &mut [T]) {
     let mut rng = Rng::new(7);
     for i in (1..all.len()).rev() {
         all.swap(i, rng.below(i + 1));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Step, tuple};
+    use crate::bench::train::{HEADER, frame};
+    use crate::packet::verify_checksums;
+
+    #[test]
+    fn headers_in_a_blank_frame_are_whole_packets() {
+        let flow = tuple(3, 77, ([198, 51, 100, 20].into(), 443));
+        let macs = ([2; 6], [4; 6]);
+        for header in [flow.udp(macs), flow.tcp(macs, Step::Syn), flow.tcp(macs, Step::SynAck)] {
+            let mut frame = frame();
+            frame[..HEADER].copy_from_slice(&header);
+            verify_checksums(&frame).unwrap();
+        }
     }
 }

@@ -31,6 +31,9 @@ const SYNS: usize = 1 << 18;
 /// A connect has so long.
 const PATIENCE: Duration = Duration::from_secs(3);
 
+/// A connection that says nothing for so long is lost.
+const SILENCE: Duration = Duration::from_secs(10);
+
 const PORT: u16 = 8080;
 const SERVER: &str = "10.77.2.2:8080";
 
@@ -115,7 +118,7 @@ impl Scene {
             let stream = stream.map_err(|error| format!("before the flood: {error}"))?;
             connections.push(Some(stream));
         }
-        talk(&mut connections, &AtomicBool::new(false));
+        talk(&mut connections);
         if connections.iter().any(Option::is_none) {
             return Err("a connection doesn't even live before the flood".into());
         }
@@ -126,10 +129,10 @@ impl Scene {
         std::thread::scope(|scope| {
             let talking = scope.spawn(|| {
                 while !over.load(SeqCst) {
-                    talk(&mut connections, &over);
+                    talk(&mut connections);
                 }
                 // All of them once more, when the flood has gone.
-                talk(&mut connections, &AtomicBool::new(false));
+                talk(&mut connections);
                 connections.iter().filter(|stream| stream.is_none()).count()
             });
             let connecting = scope.spawn(|| {
@@ -168,17 +171,22 @@ fn exchange(stream: &mut TcpStream) -> std::io::Result<()> {
     stream.read_exact(&mut back)
 }
 
-/// Each of the connections says something and hears it back; those that don't are lost.
-fn talk(connections: &mut [Option<TcpStream>], over: &AtomicBool) {
-    for place in connections {
-        if over.load(SeqCst) {
-            return;
+/// All connections say something, then all hear it back; those that don't within [`SILENCE`] are lost.
+fn talk(connections: &mut [Option<TcpStream>]) {
+    let until = Instant::now() + SILENCE;
+    for place in connections.iter_mut() {
+        let said = place.as_mut().is_none_or(|stream| stream.write_all(b"a flood?").is_ok());
+        if !said {
+            *place = None;
         }
-        let lives = place.as_mut().is_none_or(|stream| {
-            stream.set_read_timeout(Some(Duration::from_secs(10))).is_ok()
-                && exchange(stream).is_ok()
+    }
+    for place in connections {
+        let left = until.saturating_duration_since(Instant::now()).max(Duration::from_millis(1));
+        let heard = place.as_mut().is_none_or(|stream| {
+            let mut back = [0; 8];
+            stream.set_read_timeout(Some(left)).is_ok() && stream.read_exact(&mut back).is_ok()
         });
-        if !lives {
+        if !heard {
             *place = None;
         }
     }

@@ -28,9 +28,9 @@ pub(super) fn daemon_share(gate: &Gate, rounds: usize) -> Vec<f64> {
 
 /// Maps of each family's flows, and of translations.
 const MAPS: [(&str, &[&str]); 3] = [
-    ("memory v4", &["FLOWS4", "BUCKETS4", "LOCKS4"]),
-    ("memory v6", &["FLOWS6", "BUCKETS6", "LOCKS6"]),
-    ("memory nat", &["ALIASES", "ALIAS_BUCKETS"]),
+    ("memory v4", &["FLOWS4", "BUCKETS4", "LOCKS"]),
+    ("memory v6", &["FLOWS6", "BUCKETS6", "LOCKS"]),
+    ("memory nat", &["ALIASES", "ALIAS_BUCKETS", "PORTS"]),
 ];
 
 /// With a million flows in its table.
