@@ -289,3 +289,40 @@ fn events_add_up() {
     });
     assert!(settled.is_ok(), "{FLOWS} flows and as many refusals: {}", seen["events"]);
 }
+
+#[test]
+fn killed_flows_are_gone_and_begin_anew() {
+    let test = "e2e_traffic::killed_flows_are_gone_and_begin_anew";
+    let Some((lab, daemon)) = lab_and_daemon(test, POLICY) else { return };
+    let raw = RawSocket::open(&lab.client, "c0").unwrap();
+    let (from, to) = (lab.client.mac("c0").unwrap(), lab.gate.mac("wan0").unwrap());
+    let send = |port: u16| {
+        let head = Packet::new().macs(from, to).ipv4(Lab::CLIENT4, Lab::SERVER4);
+        raw.send(&head.udp(port, 53).build());
+    };
+    (2001..=2005).for_each(send);
+    let live =
+        |filter: &str| daemon.flows(filter).iter().filter(|row| row["ended"].is_null()).count();
+    wait_for("five flows", SOON, || (live("dport=53") == 5).then_some(())).unwrap();
+
+    let all = daemon.cli(&["flow", "kill", " "]);
+    assert!(all.code != 0 && all.stderr.contains("every flow"), "{all:?}");
+    let looked = daemon.json(&["flow", "kill", "--dry-run", "sport<=2003"]);
+    assert_eq!((&looked["total"], live("dport=53")), (&serde_json::json!(3), 5));
+    let killed = daemon.json(&["flow", "kill", "sport<=2003"]);
+    assert_eq!((&killed["total"], &killed["dry_run"]), (&serde_json::json!(3), &false.into()));
+    assert_eq!(killed["rows"][0]["ended"], "killed");
+    assert_eq!((live("sport<=2003"), live("sport>2003")), (0, 2));
+    let told = daemon.rows(&["events", "reason=killed"]);
+    assert_eq!(told.len(), 3, "{told:?}");
+    let words = daemon.cli(&["flow", "kill", "sport=2004"]);
+    assert!(words.stdout.contains("1 flow killed"), "{words:?}");
+
+    let before = killed["rows"].as_array().unwrap().iter().map(|row| row["id"].clone());
+    let before: Vec<_> = before.collect();
+    send(2001);
+    let anew = wait_for("the flow anew", SOON, || {
+        daemon.flows("sport=2001").into_iter().find(|row| row["ended"].is_null())
+    });
+    assert!(!before.contains(&anew.unwrap()["id"]), "a flow of its own");
+}
