@@ -23,6 +23,7 @@ use crate::{
     events::{self, About, Told},
     maps::{FLOW_IDS, SOURCES, TABLE_COUNTERS, TABLES, WORK},
     nat,
+    opaque::{put, volatile},
     table::{self, Claim, Terms, V4, V6},
     work::Work,
 };
@@ -154,54 +155,81 @@ pub fn counts_here(flow: *mut Flow, flow_bits: u64, reply: bool, direction: Dire
 /// Whether a TCP segment fits its flow's windows, which are stepped on. Not asked of fragments, whose
 /// length isn't the segment's.
 #[inline(always)]
-pub fn fits(slot: u32, reply: bool, family: u8) -> u32 {
-    sluice_fits(slot, u32::from(reply), u32::from(family))
+pub fn fits(slot: u32, reply: bool, family: u8) -> bool {
+    sluice_fits(slot, u32::from(reply), u32::from(family)) != 0
 }
-
-/// What [`fits`] returns for a segment that passes and changes nothing; 0: it doesn't fit, 1: it does.
-pub const FITS_IDLY: u32 = 2;
 
 /// See [`fits`]. A global function: its many ways are verified once, and not once for each way that
 /// leads here.
 #[unsafe(no_mangle)]
 #[inline(never)]
 pub extern "C" fn sluice_fits(slot: u32, reply: u32, family: u32) -> u32 {
-    let Some(work) = WORK.get_ptr(0) else { return 1 };
+    let Some(work) = WORK.get_ptr_mut(0) else { return 1 };
     // SAFETY: this CPU's own entry; programs of one CPU don't nest.
-    let work = unsafe { &*work };
+    let work = unsafe { &mut *work };
     let record = if family == 4 {
         <V4 as table::Table>::record(slot).map(|record| record.cast::<Flow>())
     } else {
         <V6 as table::Table>::record(slot).map(|record| record.cast::<Flow>())
     };
     let Some(flow) = record else { return 1 };
-    let f = &work.facts;
-    let segment = segment(f);
+    let segment = segment(&work.facts);
     let end = reply as usize & 1;
     // SAFETY: a live map value; races as `abi::flow::Flow` allows.
-    let (old_scales, state, old_bits) =
+    let (scales, state, flow_bits) =
         unsafe { ((*flow).scales, TcpState::from_raw((*flow).tcp_state), (*flow).bits) };
-    let (mut scales, mut flow_bits) = (old_scales, old_bits);
-    if f.tcp_flags & transport::SYN != 0 && state.is_handshake() {
+    put(&mut work.new_scales, scales);
+    put(&mut work.new_bits, flow_bits);
+    if segment.flags & transport::SYN != 0 && state.is_handshake() {
         let (with, set) = window::note_options(scales, end, &work.options);
-        (scales, flow_bits) = (with, flow_bits | set);
+        put(&mut work.new_scales, with);
+        put(&mut work.new_bits, flow_bits | set);
     }
-    let known = window::Known { bits: flow_bits, scales, state, enforce: true };
-    let rst = segment.flags & transport::RST != 0;
-    // SAFETY: as above.
-    let acts = !rst || window::resets(unsafe { &(*flow).windows }, end, &segment, known);
+    // From the work, so that all ways are one to the verifier; and so that the stack stays short.
+    let known = window::Known {
+        bits: volatile(&work.new_bits),
+        scales: volatile(&work.new_scales),
+        state,
+        enforce: true,
+    };
     // SAFETY: as above; nobody else holds a reference to the windows while this CPU works on them, and
     // another CPU's words are taken as they come.
-    let fits = window::fits(unsafe { &mut (*flow).windows }, end, &segment, known);
-    if fits && (scales != old_scales || flow_bits != old_bits) {
+    if !window::fits(unsafe { &mut (*flow).windows }, end, &segment, known) {
+        return 0;
+    }
+    if segment.flags & transport::SYN != 0 {
         // Options count once their segment does.
         // SAFETY: as above.
         unsafe {
-            (*flow).scales = scales;
-            atomic::fetch_or(&raw mut (*flow).bits, flow_bits);
+            (*flow).scales = volatile(&work.new_scales);
+            atomic::fetch_or(&raw mut (*flow).bits, volatile(&work.new_bits));
         }
     }
-    if fits && !acts { FITS_IDLY } else { u32::from(fits) }
+    1
+}
+
+/// Whether a RST that fits ends its connection (`window::resets`).
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub extern "C" fn sluice_resets(slot: u32, reply: u32, family: u32) -> u32 {
+    let Some(work) = WORK.get_ptr(0) else { return 1 };
+    let record = if family == 4 {
+        <V4 as table::Table>::record(slot).map(|record| record.cast::<Flow>())
+    } else {
+        <V6 as table::Table>::record(slot).map(|record| record.cast::<Flow>())
+    };
+    let Some(flow) = record else { return 1 };
+    // SAFETY: this CPU's own entry; programs of one CPU don't nest.
+    let segment = segment(unsafe { &(*work).facts });
+    // SAFETY: a live map value; races as `abi::flow::Flow` allows.
+    let flow = unsafe { &*flow };
+    let known = window::Known {
+        bits: flow.bits,
+        scales: flow.scales,
+        state: TcpState::from_raw(flow.tcp_state),
+        enforce: true,
+    };
+    u32::from(window::resets(&flow.windows, reply as usize & 1, &segment, known))
 }
 
 #[inline(always)]

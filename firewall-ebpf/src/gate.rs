@@ -384,12 +384,18 @@ fn track<F: Family>(table: &RuleTable, control: &Control, work: &mut Work) -> u6
             let flags = table.settings.flags;
             if proto == transport::TCP && counts {
                 if work.facts.fragment == Fragment::Whole && flags & SETTING_WINDOW_OFF == 0 {
-                    let how = conntrack::fits(found.slot, reply, family);
-                    fits = how != 0;
-                    acts = how == 1;
+                    fits = conntrack::fits(found.slot, reply, family);
                     if !fits && flags & SETTING_WINDOW_STRICT != 0 {
                         return Decision::new(Verdict::Drop, Reason::OutOfWindow).pack();
                     }
+                    let reset = work.facts.tcp_flags & transport::RST != 0;
+                    acts = fits
+                        && !(reset
+                            && conntrack::sluice_resets(
+                                found.slot,
+                                u32::from(reply),
+                                u32::from(family),
+                            ) == 0);
                 } else if view.bits & bits::PICKED_UP == 0 {
                     // Its numbers are not looked at: from here on they can't be held against anybody.
                     events::first_to(found.flow, bits::PICKED_UP);

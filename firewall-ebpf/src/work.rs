@@ -62,6 +62,10 @@ pub struct Work {
     pub bytes: u64,
     /// What was decided, packed; all ones: nothing yet.
     pub said: u64,
+    /// What the flow's bits are once this segment counts.
+    pub new_bits: u64,
+    /// What its window scales are then.
+    pub new_scales: u8,
     /// Secret of the tables.
     pub seed: u64,
     /// Hash of `key`.
