@@ -75,10 +75,7 @@ impl View<'_> {
         // Whose translation it is: the client that was given another source, else the server behind.
         let host = if flow.bits & bits::NAT_SOURCE != 0 { src } else { inside };
         let rule = usize::from(alias.rule) * ROW;
-        for row in [self.rules.get(rule..rule + ROW), host_row(self.hosts, host, self.seed)] {
-            if let Some(row) = row {
-                fold(row, flow);
-            }
-        }
+        let rows = [self.rules.get(rule..rule + ROW), host_row(self.hosts, host, self.seed)];
+        rows.into_iter().flatten().for_each(|row| fold(row, flow));
     }
 }
