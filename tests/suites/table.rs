@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use firewall_common::abi::{
     bucket::{HALF_OPEN_SLOTS, QUARANTINE, SLOTS, buckets_for},
     reason::Reason,
-    table::Verdict,
+    table::{Direction, Verdict},
 };
 use firewall_user::{
     datapath::{
@@ -229,4 +229,41 @@ fn a_source_that_has_its_share_gets_it_back_flow_by_flow() {
     assert_eq!(gate.passing(1000..1010).len(), 5);
     assert_eq!(gate.datapath().kill(&mut |flow| flow.sport < 1002).expect("killed").len(), 2);
     assert_eq!(gate.passing(2000..2010).len(), 2);
+}
+
+#[test]
+fn a_swept_mapping_leaves_its_totals_and_gives_its_port_back() {
+    let Some(mut gate) =
+        Gate::or_skip("table::a_swept_mapping_leaves_its_totals_and_gives_its_port_back")
+    else {
+        return;
+    };
+    assert_eq!(gate.slots.hold_iface("lo", 0), Some(1));
+    gate.install(
+        "option timeout udp-new 100ms\n\
+         nat out source on lo from 192.0.2.0/24 => 203.0.113.1\n",
+    );
+    let frame = Packet::new().ipv4("192.0.2.1", "198.51.100.2").udp(1000, 53).build();
+    for _ in 0..2 {
+        gate.datapath().test_run(Hook::Tc(Direction::Out), &frame, 1).expect("a test run");
+    }
+    let flows = gate.datapath().flows().expect("flows");
+    let nat = flows[0].nat.expect("translated");
+    assert_eq!((nat.src, nat.dst, nat.dport), ([203, 0, 113, 1], [198, 51, 100, 2], 53));
+    assert_eq!(Some(nat.rule), gate.slots.rule("out"));
+    let accounts = |gate: &mut Gate| {
+        let tables = gate.datapath().tables();
+        let host = tables.nat_hosts();
+        assert_eq!(host[0].0, Some([192, 0, 2, 1]));
+        let rule = tables.nat_rules()[0].1;
+        assert_eq!(rule, host[0].1);
+        let in_use = tables.nat_ports()[0].1[0];
+        (rule.mappings, rule.ended, rule.totals, in_use)
+    };
+    gate.datapath().sweep().expect("a sweep");
+    assert_eq!(accounts(&mut gate), (1, 0, [0; 4], 1), "what lives is in the flow table");
+    gate.wait(100);
+    let (ended, _) = gate.datapath().sweep().expect("a sweep");
+    assert_eq!(ended[0].nat, Some(nat));
+    assert_eq!(accounts(&mut gate), (1, 1, [2, 56, 0, 0], 0));
 }

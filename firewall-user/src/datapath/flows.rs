@@ -1,11 +1,16 @@
 //! Looking at flows, and taking them out.
 
-use super::{Datapath, DatapathError, clock};
+use super::{Datapath, DatapathError, clock, table::Tables};
 use crate::monitor::FlowRecord;
 
 impl Datapath {
     fn ticks(&self) -> Result<u64, DatapathError> {
         Ok(clock::read(&self.ebpf, &self.clock)?.ticks)
+    }
+
+    /// The tables in place, with the accounts of translations.
+    pub fn tables(&self) -> &Tables {
+        &self.flows
     }
 
     /// The whole flow table.
