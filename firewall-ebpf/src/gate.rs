@@ -32,8 +32,9 @@ use crate::{
     counters,
     events::{self, Told},
     fragments, judge,
+    mapping::Side,
     maps::{CONTROL, IFACES, TABLES, WORK},
-    nat::{self, Side},
+    nat,
     opaque::{put, volatile},
     packet::Packet,
     reject,
@@ -400,7 +401,8 @@ fn track<F: Family>(table: &RuleTable, control: &Control, work: &mut Work) -> u6
                                 u32::from(reply),
                                 u32::from(family),
                             ) == 0);
-                } else if view.bits & bits::PICKED_UP == 0 {
+                } else if work.facts.fragment != Fragment::Later && view.bits & bits::PICKED_UP == 0
+                {
                     // Its numbers are not looked at: from here on they can't be held against anybody.
                     events::first_to(found.flow, bits::PICKED_UP);
                 }

@@ -17,6 +17,7 @@ mod events;
 mod fragments;
 mod gate;
 mod judge;
+mod mapping;
 mod maps;
 mod nat;
 mod nataccounts;

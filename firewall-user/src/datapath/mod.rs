@@ -53,15 +53,6 @@ use std::{
 };
 use table::Tables;
 
-/// Draws the tables' secret.
-fn secret() -> Result<u64, DatapathError> {
-    let mut bytes = [0; 8];
-    getrandom::fill(&mut bytes)
-        .map_err(|e| DatapathError::Load(format!("the system gives no random numbers: {e}")))?;
-    // Zero means "none drawn yet".
-    Ok(u64::from_ne_bytes(bytes) | 1)
-}
-
 /// How to open the datapath.
 #[derive(Clone, Debug)]
 pub struct Options {
@@ -205,7 +196,7 @@ impl Datapath {
             abi_version: ABI_VERSION,
             generation: found.generation,
             // Drawn once: whoever is in the tables stands where the secret says.
-            seed: if found.seed == 0 { secret()? } else { found.seed },
+            seed: if found.seed == 0 { table::secret()? } else { found.seed },
             buckets4,
             buckets6,
             alias_buckets,

@@ -260,6 +260,15 @@ impl Tables {
     }
 }
 
+/// Draws the tables' secret.
+pub(super) fn secret() -> Result<u64, DatapathError> {
+    let mut bytes = [0; 8];
+    getrandom::fill(&mut bytes)
+        .map_err(|e| DatapathError::Load(format!("the system gives no random numbers: {e}")))?;
+    // Zero means "none drawn yet".
+    Ok(u64::from_ne_bytes(bytes) | 1)
+}
+
 /// Waits until no program holds a record that was taken out before.
 fn settle() -> Result<(), DatapathError> {
     raw::grace_period().map_err(DatapathError::io("waiting for a grace period"))
