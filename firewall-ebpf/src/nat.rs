@@ -5,10 +5,10 @@ use firewall_common::{
     abi::{
         control::Control,
         event::Class,
-        flow::{Flow, Flow4, Key4, bits},
+        flow::{Flow4, Key4, bits},
         nat::{
             ALIAS_HAIRPIN, ALIAS_INNER, ALIAS_ORIG_IS_A, Alias4, MAX_NAT_RULES, NAT_BLOCKS,
-            NAT_HAIRPIN, NAT_HOSTS as HOSTS, NAT_TO_PORT, NatKind, NatRule, NatTotals,
+            NAT_HAIRPIN, NAT_TO_PORT, NatKind, NatRule,
         },
         reason::Reason,
         table::{Direction, RuleTable, Verdict},
@@ -21,68 +21,14 @@ use crate::{
     atomic, classify,
     conntrack::{Hit, Key},
     events::{self, About, Told},
-    maps::{ALIASES, FLOWS4, IFACES, NAT_HOSTS, NAT_RULES, PORTS, TABLES, WORK},
+    mapping::Side,
+    maps::{ALIASES, FLOWS4, IFACES, NAT_RULES, TABLES, WORK},
+    nataccounts,
     opaque::opaque,
     ports,
     table::{self, Aliases, Claim, Terms, V4},
     work::Work,
 };
-
-/// Which end of a packet is rewritten.
-#[derive(Clone, Copy, PartialEq, Eq)]
-#[repr(u8)]
-pub enum Side {
-    /// Neither.
-    Nothing = 0,
-    /// Destination, at ingress.
-    Destination = 1,
-    /// Source, at egress.
-    Source = 2,
-}
-
-/// How the packet at hand is rewritten at this hook.
-#[derive(Clone, Copy)]
-#[repr(C)]
-pub struct Rewrite {
-    /// New address.
-    pub address: [u8; 4],
-    /// New port; ICMP: identifier.
-    pub port: [u8; 2],
-    /// Which end.
-    pub side: Side,
-}
-
-/// The mapping that is being made, and its alias on the way into the table.
-#[derive(Clone, Copy)]
-#[repr(C)]
-pub struct Mapping {
-    /// Real source.
-    pub src: [u8; 4],
-    /// Real destination.
-    pub dst: [u8; 4],
-    /// Real source port.
-    pub sport: [u8; 2],
-    /// Real destination port.
-    pub dport: [u8; 2],
-    /// Public source, or the real one.
-    pub to: [u8; 4],
-    /// IP protocol.
-    pub proto: u8,
-    /// Flags of the alias.
-    pub flags: u8,
-    /// Stable slot of the rule.
-    pub rule: u16,
-    /// Index in `PORTS` of the public address, plus 1.
-    pub pool: u16,
-    /// Slot of the flow.
-    pub flow: u32,
-    /// Slot of the alias, once it is there.
-    pub alias: u32,
-    /// Key of the alias.
-    pub key: Key,
-    /// Room in its buckets.
-    pub scan: table::Scan,
-}
 
 /// Why a mapping couldn't be made; 0 is success.
 pub const EXHAUSTED: u32 = 1;
@@ -102,11 +48,11 @@ pub fn refusal(why: u32) -> Reason {
 }
 
 /// One end of a tuple.
-type End = ([u8; 4], [u8; 2]);
+pub type End = ([u8; 4], [u8; 2]);
 
 /// Originator's and responder's end of a key.
 #[inline(always)]
-fn ends(key: &Key4, orig_is_a: bool) -> (End, End) {
+pub fn ends(key: &Key4, orig_is_a: bool) -> (End, End) {
     let (a, b) = ((key.a, key.a_port), (key.b, key.b_port));
     if orig_is_a { (a, b) } else { (b, a) }
 }
@@ -460,7 +406,7 @@ fn settle_in(bit: u64, work: &mut Work) {
         unsafe { atomic::add(&raw mut (*totals).mappings, 1) };
     }
     let host = if bit == bits::NAT_SOURCE { m.src } else { m.dst };
-    if let Some(totals) = host_row(host, work.seed) {
+    if let Some(totals) = nataccounts::host_row(host, work.seed) {
         // SAFETY: as above.
         unsafe { atomic::add(&raw mut (*totals).mappings, 1) };
     }
@@ -596,7 +542,7 @@ fn source(table: &RuleTable, slot: u32, other: u32, work: &mut Work) -> u32 {
             // SAFETY: a live map value, an aligned word.
             unsafe { atomic::add(&raw mut (*totals).failures, 1) };
         }
-        if let Some(totals) = host_row(work.mapping.src, work.seed) {
+        if let Some(totals) = nataccounts::host_row(work.mapping.src, work.seed) {
             // SAFETY: as above.
             unsafe { atomic::add(&raw mut (*totals).failures, 1) };
         }
@@ -614,70 +560,4 @@ fn is_lent(work: &Work) -> bool {
     let key = unsafe { &work.key.v4 };
     let mut at = 0;
     !table::find::<Aliases>(control, key, work.hash, &mut at).is_null()
-}
-
-/// The row of an inside host, made where it has none.
-#[inline(never)]
-fn host_row(address: [u8; 4], seed: u64) -> Option<*mut NatTotals> {
-    let number = u32::from_be_bytes(address);
-    let owner = u64::from(number) | 1 << 32;
-    let mut at = source4(address, seed) as u32;
-    let mut turns = 0;
-    while turns < 8 {
-        let row = NAT_HOSTS.get_ptr_mut(at & (HOSTS as u32 - 1))?;
-        // SAFETY: a live map value, an aligned word.
-        unsafe {
-            let seen = (&raw const (*row).owner).read_volatile();
-            if seen == owner || (seen == 0 && atomic::swap_if(&raw mut (*row).owner, 0, owner)) {
-                return Some(row);
-            }
-            if (&raw const (*row).owner).read_volatile() == owner {
-                return Some(row);
-            }
-        }
-        at += 1;
-        turns += 1;
-    }
-    NAT_HOSTS.get_ptr_mut(HOSTS as u32)
-}
-
-/// Adds a flow's totals to a row.
-#[inline(always)]
-fn fold(totals: *mut NatTotals, flow: &Flow) {
-    // SAFETY: a live map value, aligned words.
-    unsafe {
-        atomic::add(&raw mut (*totals).ended, 1);
-        atomic::add(&raw mut (*totals).packets, flow.packets);
-        atomic::add(&raw mut (*totals).bytes, flow.bytes);
-        atomic::add(&raw mut (*totals).reply_packets, flow.reply_packets);
-        atomic::add(&raw mut (*totals).reply_bytes, flow.reply_bytes);
-    }
-}
-
-/// Ends the mapping of a flow that was taken out of the table: its totals are kept, its aliases and its
-/// port are free.
-#[inline(always)]
-pub fn let_go(flow: &Flow, source: [u8; 4], seed: u64, now: u32) {
-    let slot = flow.nat.wrapping_sub(1);
-    let Some(alias) = ALIASES.get_ptr(slot) else { return };
-    // SAFETY: a live map value; it is this flow's alone.
-    let alias = unsafe { &*alias };
-    let (rule, pool, inner) = (alias.rule, alias.pool, alias.inner);
-    let (public, inside) = ends(&alias.key, alias.flags & ALIAS_ORIG_IS_A != 0);
-    let host = if flow.bits & bits::NAT_SOURCE != 0 { source } else { inside.0 };
-    if let Some(totals) = NAT_RULES.get_ptr_mut(u32::from(rule)) {
-        fold(totals, flow);
-    }
-    if let Some(totals) = host_row(host, seed) {
-        fold(totals, flow);
-    }
-    table::remove::<Aliases>(slot, now);
-    if inner != 0 {
-        table::remove::<Aliases>(inner - 1, now);
-    }
-    if pool != 0
-        && let Some(map) = PORTS.get_ptr_mut(u32::from(pool) - 1)
-    {
-        ports::free(map, u16::from_be_bytes(public.1));
-    }
 }

@@ -14,7 +14,7 @@ use aya_ebpf::{
 use firewall_common::wire::{Fragment, facts::IcmpKind, icmp, ipv4, transport};
 
 use crate::{
-    nat::{Rewrite, Side},
+    mapping::{Rewrite, Side},
     work::Work,
 };
 

@@ -13,7 +13,7 @@ use firewall_common::{
 use crate::{
     classify::Rows,
     conntrack::Key,
-    nat::{Mapping, Rewrite},
+    mapping::{Mapping, Rewrite},
     ports::Search,
     table::Scan,
 };

@@ -18,6 +18,7 @@ mod object;
 mod raw;
 pub mod table;
 pub mod testing;
+mod units;
 
 pub use error::DatapathError;
 pub use mode::{HookMode, outlook as interface_outlook};
@@ -48,22 +49,6 @@ use std::{
     path::{Path, PathBuf},
 };
 use table::Tables;
-
-/// Budget windows a second (see `Settings::budget_window`).
-const WINDOWS: u64 = 8;
-
-/// UDP that still goes both ways this long after its first packet is a stream (netfilter's figure,
-/// net/netfilter/nf_conntrack_proto_udp.c).
-const STREAM_AFTER_MS: u64 = 2000;
-
-/// Draws the tables' secret.
-fn secret() -> Result<u64, DatapathError> {
-    let mut bytes = [0; 8];
-    getrandom::fill(&mut bytes)
-        .map_err(|e| DatapathError::Load(format!("the system gives no random numbers: {e}")))?;
-    // Zero means "none drawn yet".
-    Ok(u64::from_ne_bytes(bytes) | 1)
-}
 
 /// How to open the datapath.
 #[derive(Clone, Debug)]
@@ -209,7 +194,7 @@ impl Datapath {
             abi_version: ABI_VERSION,
             generation: found.generation,
             // Drawn once: whoever is in the tables stands where the secret says.
-            seed: if found.seed == 0 { secret()? } else { found.seed },
+            seed: if found.seed == 0 { table::secret()? } else { found.seed },
             buckets4,
             buckets6,
             alias_buckets,
@@ -298,7 +283,7 @@ impl Datapath {
         }
         let mut ours: Box<RuleTable> = bytemuck::allocation::zeroed_box();
         bytemuck::bytes_of_mut(&mut *ours).copy_from_slice(bytemuck::bytes_of(table));
-        self.to_kernel_units(&mut ours.settings);
+        units::to_kernel(&mut ours.settings, self.rate);
         ours.index_actions()
             .map_err(|seen| DatapathError::TooManyContinues { seen, limit: MAX_CONTINUES })?;
         let idle = next & 1;
@@ -327,28 +312,6 @@ impl Datapath {
         // From here on nobody begins with the old table; wait for those who have.
         raw::grace_period().map_err(DatapathError::io("waiting for a grace period"))?;
         Ok(next)
-    }
-
-    /// Milliseconds to ticks, rates to budgets.
-    fn to_kernel_units(&self, settings: &mut firewall_common::abi::table::Settings) {
-        for t in &mut settings.timeouts {
-            let ticks = (u64::from(*t) * self.rate).div_ceil(1000).max(1);
-            *t = u32::try_from(ticks).unwrap_or(u32::MAX);
-        }
-        let cpus = std::thread::available_parallelism().map_or(1, |n| n.get() as u64);
-        let share = |per_second: u32| {
-            let n = u64::from(per_second).div_ceil(WINDOWS * cpus);
-            u32::try_from(n).unwrap_or(u32::MAX)
-        };
-        settings.budget_window = (self.rate / WINDOWS).max(1) as u32;
-        settings.reject_budget = share(settings.reject_budget);
-        settings.sample_budget = share(settings.sample_budget);
-        settings.new_budget = share(settings.new_budget);
-        if settings.cookie_rate > 1 {
-            settings.cookie_rate = share(settings.cookie_rate).max(2);
-        }
-        let after = self.rate * STREAM_AFTER_MS / 1000;
-        settings.stream_after = u32::try_from(after).unwrap_or(u32::MAX);
     }
 
     /// Slot of an interface's name, taking a free one if it has none.

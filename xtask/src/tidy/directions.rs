@@ -23,7 +23,17 @@ const ROOMS: [(&str, &[&str]); 6] = [
     ("netfilter", &["netfilter", "monitor", "filter", "view"]),
     (
         "server",
-        &["server", "monitor", "netfilter", "daemon", "datapath", "filter", "policy", "view"],
+        &[
+            "server",
+            "monitor",
+            "netfilter",
+            "store",
+            "daemon",
+            "datapath",
+            "filter",
+            "policy",
+            "view",
+        ],
     ),
 ];
 

@@ -53,6 +53,17 @@ fn mapping(ebpf: &Ebpf, name: &'static str) -> Result<Mapping, DatapathError> {
     Mapping::of(data.fd().as_fd(), bytes).map_err(DatapathError::io(format!("mapping {name}")))
 }
 
+/// Draws the tables' secret.
+///
+/// # Errors
+/// The system gives no random numbers.
+pub fn secret() -> Result<u64, DatapathError> {
+    let mut bytes = [0; 8];
+    getrandom::fill(&mut bytes).map_err(|e| DatapathError::Random(e.to_string()))?;
+    // Zero means "none drawn yet".
+    Ok(u64::from_ne_bytes(bytes) | 1)
+}
+
 impl Tables {
     /// Maps the tables of a loaded object, which are planned for `capacity` flows of each family.
     ///

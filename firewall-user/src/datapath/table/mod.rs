@@ -15,7 +15,7 @@ mod totals;
 mod view;
 
 pub use accounts::NatAccount;
-pub use maps::Tables;
+pub use maps::{Tables, secret};
 
 use entry::{Entry, FlowEntry};
 use scan::Which;

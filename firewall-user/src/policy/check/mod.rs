@@ -1,6 +1,7 @@
 //! What is legal and hardly meant: rules that can never match, names nobody uses, interfaces that
 //! aren't there, and a policy that would cut its operator off.
 
+mod built;
 mod lockout;
 mod nat;
 mod shadow;
@@ -69,6 +70,7 @@ pub fn check(policy: &Policy, context: &CheckContext) -> Vec<Diagnostic> {
     single_rules(&mut report);
     shadow::check(&resolved, &mut report);
     nat::check(&resolved, &mut report);
+    built::check(&mut report);
     lockout::check(context, &mut report);
     report.found.sort_by_key(|d| (d.line, d.column));
     report.found

@@ -1,0 +1,179 @@
+//! The second half of a packet's way: what the flow table doesn't settle, the rules judge; and what that
+//! means for the flow.
+
+use firewall_common::abi::{
+    flow::{Flow, Judgement},
+    reason::Reason,
+    table::{ACTION_NO_TRACK, Direction, RuleTable, SLOT_NONE, State, Verdict},
+};
+
+use crate::{
+    classify::{self, Match, Query, refusal},
+    conntrack::{self, Family, Hit, Step},
+    entering::{self, Entered},
+    gate::{Decision, NOT_FOUND},
+    maps::{TABLES, WORK},
+    nat,
+    table::{V4, V6},
+    work::Work,
+};
+
+/// [`judge`] for IPv4: the second half of [`crate::gate::sluice_track4`], with a frame of its own.
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub extern "C" fn sluice_judge4(generation: u32) -> u64 {
+    judge_in::<V4>(generation)
+}
+
+/// [`judge`] for IPv6.
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub extern "C" fn sluice_judge6(generation: u32) -> u64 {
+    judge_in::<V6>(generation)
+}
+
+#[inline(always)]
+fn judge_in<F: Family>(generation: u32) -> u64 {
+    let (Some(table), Some(work)) = (TABLES.get_ptr(generation & 1), WORK.get_ptr_mut(0)) else {
+        return Decision::new(Verdict::Allow, Reason::NoPolicy).pack();
+    };
+    // SAFETY: live map values; the table isn't written while its generation is live, the work is this
+    // CPU's own.
+    let (table, work) = unsafe { (&*table, &mut *work) };
+    judge::<F>(table, work).pack()
+}
+
+/// Asks the rules, and does for the flow what they say.
+#[inline(always)]
+fn judge<F: Family>(table: &RuleTable, work: &mut Work) -> Decision {
+    let (direction, state, begins) = (work.direction, work.state, work.begins);
+    let family = F::FAMILY;
+    let mut flow = Hit { slot: work.found, flow: core::ptr::null_mut() };
+    if work.found != NOT_FOUND {
+        let Some(record) = F::record(work.found) else {
+            return Decision::new(Verdict::Drop, Reason::TableBusy);
+        };
+        flow.flow = record.cast();
+    }
+    let reply = work.reply;
+    // The original direction is what policies speak of: a reply is judged as the packet it answers, and
+    // both ends as what they really are, whatever the packet says here.
+    let mut tcp_flags = work.facts.tcp_flags;
+    let mut other = false;
+    let mut nat_rule = 0;
+    let mut nat = 0;
+    if flow.is_some() {
+        other = true;
+        work.other = work.facts;
+        let (f, asked) = (&work.facts, &mut work.other);
+        if reply {
+            (asked.src, asked.dst) = (f.dst, f.src);
+            (asked.sport, asked.dport) = (f.dport, f.sport);
+        }
+        // SAFETY: a live map value.
+        let (first_flags, first_icmp) = unsafe { ((*flow.flow).first_flags, (*flow.flow).icmp()) };
+        // SAFETY: as above.
+        nat = unsafe { (*flow.flow).nat };
+        tcp_flags = first_flags;
+        if !f.has_ports() {
+            asked.dport = first_icmp;
+        }
+        if nat != 0 {
+            nat::real_ends(flow);
+        }
+    } else if begins
+        && family == 4
+        && matches!(direction, Direction::In)
+        && table.settings.nat_in != 0
+    {
+        let query = Query { direction, iface: work.judge_iface, state, tcp_flags, other: false };
+        nat_rule =
+            classify::sluice_nat_rule(work.generation, query.pack(), table.settings.nat_in) as u32;
+        if nat_rule != 0 {
+            other = true;
+            work.other = work.facts;
+            if !nat::new_destination(work.generation, nat_rule - 1) {
+                return Decision::new(Verdict::Drop, Reason::NatImpossible);
+            }
+        }
+    }
+    let (judge_at, judge_iface) = (work.judge_at, work.judge_iface);
+    let query = Query { direction: judge_at, iface: judge_iface, state, tcp_flags, other };
+    let m = Match::unpack(classify::sluice_classify(work.generation, query.pack()));
+    let decision = Decision { verdict: m.verdict, reason: m.reason, slot: m.slot };
+    let allowed = matches!(m.verdict, Verdict::Allow | Verdict::Continue);
+    let judgement = Judgement::new(work.generation, m.slot, Verdict::Allow as u8);
+
+    if flow.is_some() {
+        if !allowed {
+            // At its second hook for the first time, or let in by an older policy.
+            let why = if matches!(state, State::New) { m.reason } else { Reason::PolicyChanged };
+            conntrack::end(flow, reply, (m.verdict, why, m.slot));
+            return decision;
+        }
+        if matches!((direction, state), (Direction::Out, State::New))
+            && family == 4
+            && (table.settings.nat_out != 0 || nat != 0)
+        {
+            let refused = nat::at_egress(work.generation, flow.slot, false);
+            if refused != 0 {
+                let reason = nat::refusal(refused);
+                conntrack::end(flow, reply, (Verdict::Drop, reason, m.slot));
+                return Decision { verdict: Verdict::Drop, reason, slot: m.slot };
+            }
+        }
+        renew(flow.flow, judge_at, judge_iface, judgement);
+        // The rule's packets were counted as the hit; only the flow is left.
+        let step = Step { reply, slot: SLOT_NONE, counts: work.counts, acts: work.acts };
+        conntrack::advance(flow, step, table.settings.stream_after, work);
+        let reason = if work.fits { Reason::Established } else { Reason::OutOfWindow };
+        return Decision { reason, ..decision };
+    }
+    if allowed && m.flags & ACTION_NO_TRACK != 0 {
+        return Decision { reason: Reason::NoTrack, ..decision };
+    }
+    if !allowed || !begins {
+        return decision;
+    }
+    let refused = match entering::enter::<F>(work.src_is_a, judgement, work.generation) {
+        Entered::Yes => {
+            let mut why = 0;
+            if work.slot != u32::MAX && family == 4 {
+                if nat_rule != 0 {
+                    why = nat::sluice_enter_destination(work.generation, nat_rule - 1);
+                } else if matches!(direction, Direction::Out) && table.settings.nat_out != 0 {
+                    why = nat::at_egress(work.generation, work.slot, true);
+                }
+            }
+            if why == 0 {
+                return decision;
+            }
+            nat::refusal(why)
+        }
+        Entered::Full if refusal(table.settings.flow_full) == Verdict::Allow => {
+            return Decision { verdict: Verdict::Allow, reason: Reason::Untracked, ..decision };
+        }
+        Entered::Full => Reason::FlowTableFull,
+        Entered::Busy => Reason::TableBusy,
+        Entered::SourceLimit => Reason::SourceLimit,
+    };
+    Decision { verdict: Verdict::Drop, reason: refused, slot: m.slot }
+}
+
+/// Writes a flow's new judgement at a hook.
+#[inline(always)]
+fn renew(flow: *mut Flow, at: Direction, iface: u8, judgement: Judgement) {
+    // SAFETY: a live map value; one word, written whole. Two CPUs write the same policy's judgement.
+    unsafe {
+        match at {
+            Direction::In => {
+                (&raw mut (*flow).judged_in).write_volatile(judgement);
+                (*flow).if_in = iface;
+            }
+            Direction::Out => {
+                (&raw mut (*flow).judged_out).write_volatile(judgement);
+                (*flow).if_out = iface;
+            }
+        }
+    }
+}
