@@ -3,11 +3,16 @@
 
 use super::gate::{Gate, GateError};
 use crate::{
+    daemon::history,
     monitor::{Monitor, RuleInfo, Tick},
     policy::{Compiled, Slots},
+    store::{self, History},
     view::IfaceView,
 };
-use firewall_common::abi::{event::Event, table::TIMEOUTS};
+use firewall_common::abi::{
+    event::{Class, Event},
+    table::TIMEOUTS,
+};
 use std::{
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
@@ -86,6 +91,8 @@ pub struct Actor {
     /// Who waits for one.
     waiting: Vec<oneshot::Sender<()>>,
     events: Vec<Event>,
+    /// Where mappings are written down.
+    history: Option<History>,
     /// What went wrong at the last scan: said once, not every second.
     trouble: Option<String>,
 }
@@ -99,6 +106,7 @@ impl Actor {
         ticks: SyncSender<Tick>,
         beat: Arc<AtomicU64>,
         started: Instant,
+        history: Option<History>,
     ) -> Self {
         let actor = Self {
             gate,
@@ -110,6 +118,7 @@ impl Actor {
             rested: started,
             waiting: Vec::new(),
             events: Vec::new(),
+            history,
             trouble: None,
         };
         actor.tell_names();
@@ -165,6 +174,7 @@ impl Actor {
         }
         let clock = self.gate.clock();
         let mut trouble = None;
+        let mut ends = Vec::new();
         let mut monitor = lock(&self.monitor);
         monitor.begin(clock);
         for event in &self.events {
@@ -176,7 +186,10 @@ impl Actor {
                 monitor.names_mut().set_iface_index(iface.ifindex, &iface.name);
             }
             match swept {
-                Ok(expired) => monitor.swept(&expired),
+                Ok(expired) => {
+                    monitor.swept(&expired);
+                    ends = expired.into_iter().filter(|record| record.nat.is_some()).collect();
+                }
                 Err(error) => trouble = Some(error.to_string()),
             }
             match flows {
@@ -189,7 +202,18 @@ impl Actor {
             }
         }
         let tick = monitor.finish();
+        let mut changes = Vec::new();
+        if self.history.is_some() {
+            let now = store::now_ms();
+            let began = self.events.iter().filter(|event| event.class == Class::NatNew.raw());
+            changes.extend(began.map(|event| {
+                let rule = monitor.names_mut().rule(event.rule);
+                history::began(event, &rule, now)
+            }));
+            changes.extend(ends.iter().map(|record| history::ended(record, "timed-out", now)));
+        }
         drop(monitor);
+        history::record(self.history.as_ref(), changes);
         if scan {
             for answer in self.waiting.drain(..) {
                 let _ = answer.send(());
