@@ -282,7 +282,7 @@ async fn serve(overrides: &Overrides, config: Config) -> Result<(), DaemonError>
     let history = history::open(&config).map_err(system("starting a thread"))?;
     let monitor = Arc::new(Mutex::new(Monitor::new(Limits::default())));
     let hub = Arc::new(Hub::new(monitor.clone(), epoch));
-    let core = Core::start(Box::new(gate), monitor.clone(), hub.clone())
+    let core = Core::start(Box::new(gate), monitor.clone(), hub.clone(), history.clone())
         .map_err(system("starting a thread"))?;
     let Core { jobs, beat, started, mut died } = core;
     let (control, beginning) = Control::begin(jobs, monitor.clone(), facts, &config.policy).await?;
@@ -411,12 +411,17 @@ struct Core {
 }
 
 impl Core {
-    fn start(gate: Box<dyn Gate>, monitor: Arc<Mutex<Monitor>>, hub: Arc<Hub>) -> io::Result<Self> {
+    fn start(
+        gate: Box<dyn Gate>,
+        monitor: Arc<Mutex<Monitor>>,
+        hub: Arc<Hub>,
+        history: Option<crate::store::History>,
+    ) -> io::Result<Self> {
         let (jobs, work) = mpsc::channel();
         let (ticks, published) = mpsc::sync_channel::<Tick>(TICKS_AHEAD);
         let beat = Arc::new(AtomicU64::new(0));
         let started = Instant::now();
-        let actor = Actor::new(gate, monitor, ticks, beat.clone(), started);
+        let actor = Actor::new(gate, monitor, ticks, beat.clone(), started, history);
         let (alive, died) = oneshot::channel();
         thread::Builder::new().name("sluice-gate".into()).spawn(move || {
             // Dropped when the thread ends, also by a panic.

@@ -443,7 +443,12 @@ impl Datapath {
                     .to_owned(),
             );
         }
+        let nat = self.control.get(&0, 0).is_ok_and(|control| control.nat != 0);
         for i in &self.interfaces {
+            if nat && i.ingress.starts_with("xdp") {
+                let name = &i.name;
+                limits.push(format!("{name}: what comes in at XDP isn't translated: use mode tc"));
+            }
             if i.ingress == "xdp-generic" {
                 limits.push(format!(
                     "{}: answers to rejected outgoing packets don't reach local programs under \

@@ -4,12 +4,18 @@
 
 use super::gate::{Gate, GateError};
 use crate::{
+    daemon::history,
     filter::Filter,
     monitor::{FlowRecord, Monitor, RuleInfo, Tick},
     policy::{Compiled, Slots},
+    store::{self, History},
     view::{FlowView, IfaceView},
 };
-use firewall_common::abi::{event::Event, reason::Reason, table::TIMEOUTS};
+use firewall_common::abi::{
+    event::{Class, Event},
+    reason::Reason,
+    table::TIMEOUTS,
+};
 use std::{
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
@@ -119,6 +125,8 @@ pub struct Actor {
     /// Who waits for one.
     waiting: Vec<oneshot::Sender<()>>,
     events: Vec<Event>,
+    /// Where mappings are written down.
+    history: Option<History>,
     /// What went wrong at the last scan: said once, not every second.
     trouble: Option<String>,
 }
@@ -132,6 +140,7 @@ impl Actor {
         ticks: SyncSender<Tick>,
         beat: Arc<AtomicU64>,
         started: Instant,
+        history: Option<History>,
     ) -> Self {
         let actor = Self {
             gate,
@@ -145,6 +154,7 @@ impl Actor {
             rested: started,
             waiting: Vec::new(),
             events: Vec::new(),
+            history,
             trouble: None,
         };
         actor.tell_names();
@@ -208,13 +218,17 @@ impl Actor {
         }
         let clock = self.gate.clock();
         let mut trouble = None;
+        let mut ends = Vec::new();
         let mut monitor = lock(&self.monitor);
         monitor.begin(clock);
         for event in &self.events {
             monitor.event(event);
         }
         match swept {
-            Some(Ok(expired)) => monitor.swept(&expired),
+            Some(Ok(expired)) => {
+                monitor.swept(&expired);
+                ends = expired.into_iter().filter(|record| record.nat.is_some()).collect();
+            }
             Some(Err(error)) => trouble = Some(error.to_string()),
             None => {}
         }
@@ -234,7 +248,20 @@ impl Actor {
             }
         }
         let tick = monitor.finish();
+        let mut changes = Vec::new();
+        if self.history.is_some() {
+            let now = store::now_ms();
+            let began = self.events.iter().filter(|event| event.class == Class::NatNew.raw());
+            changes.extend(began.map(|event| {
+                let rule = monitor.names_mut().rule(event.rule);
+                history::began(event, &rule, now)
+            }));
+            changes.extend(
+                ends.iter().map(|record| history::ended(record, Reason::TimedOut.name(), now)),
+            );
+        }
         drop(monitor);
+        history::record(self.history.as_ref(), changes);
         if scan {
             for answer in self.waiting.drain(..) {
                 let _ = answer.send(());
@@ -316,6 +343,10 @@ impl Actor {
         } else {
             let flows = self.gate.kill(&mut matches)?;
             lock(&self.monitor).killed(&flows);
+            let now = store::now_ms();
+            let translated = flows.iter().filter(|record| record.nat.is_some());
+            let ends = translated.map(|flow| history::ended(flow, Reason::Killed.name(), now));
+            history::record(self.history.as_ref(), ends);
             (flows, Some(Reason::Killed))
         };
         let rows = flows.iter().take(kill.limit).map(|flow| lens.row(flow, ended)).collect();
