@@ -6,6 +6,21 @@
 
 use serde::{Deserialize, Serialize};
 
+/// The translated tuple of a flow, as its original direction goes out.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct FlowNatView {
+    /// Name of the rule.
+    pub rule: String,
+    /// Source address.
+    pub src: String,
+    /// Source port; ICMP: query identifier.
+    pub sport: u16,
+    /// Destination address.
+    pub dst: String,
+    /// Destination port.
+    pub dport: u16,
+}
+
 /// A flow, live or just ended.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct FlowView {
@@ -57,6 +72,9 @@ pub struct FlowView {
     pub idle_ms: u64,
     /// Until the flow is forgotten if nothing more comes.
     pub timeout_ms: u64,
+    /// How it is translated, `null` where it isn't.
+    #[serde(default)]
+    pub nat: Option<FlowNatView>,
     /// Why it ended (`closed`, `reset`, `timed-out`, `policy-changed`, ...); `null` while it lives.
     pub ended: Option<String>,
 }

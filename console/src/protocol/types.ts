@@ -29,6 +29,8 @@ export interface FlowView {
   age_ms: number;
   idle_ms: number;
   timeout_ms: number;
+  /** How it is translated; null where it isn't. */
+  nat?: { rule: string; src: string; sport: number; dst: string; dport: number } | null;
   ended: string | null;
 }
 

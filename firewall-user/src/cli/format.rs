@@ -86,6 +86,19 @@ pub fn clean(text: &str) -> String {
     text.chars().filter(|c| !c.is_control()).collect()
 }
 
+/// What a flow's packets look like as they go out: the ends that are translated, and by which rule.
+pub fn translation(flow: &FlowView) -> String {
+    let Some(nat) = &flow.nat else { return String::new() };
+    let mut ends = Vec::new();
+    if (nat.src.as_str(), nat.sport) != (flow.src.as_str(), flow.sport) {
+        ends.push(format!("from {}", endpoint(&nat.src, nat.sport)));
+    }
+    if nat.dst != flow.dst || (flow.dport != 0 && nat.dport != flow.dport) {
+        ends.push(format!("to {}", endpoint(&nat.dst, nat.dport)));
+    }
+    format!("{} ({})", ends.join(" "), nat.rule)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

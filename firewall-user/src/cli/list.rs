@@ -33,7 +33,7 @@ pub async fn flows(
     let sort = sort.map(|sort| format!("&sort={}", escape(sort))).unwrap_or_default();
     let path = format!("/api/v1/flows?filter={}&limit={limit}{sort}", escape(filter));
     let answer: Rows<FlowView> = client.get(&path).await?;
-    const HEADS: [Head; 11] = [
+    const HEADS: [Head; 13] = [
         Head::text("PROTO"),
         Head::text("FROM"),
         Head::text("TO"),
@@ -45,6 +45,8 @@ pub async fn flows(
         Head::number("BACK"),
         Head::number("AGE"),
         Head::number("IDLE"),
+        Head::number("LEFT"),
+        Head::text("NAT"),
     ];
     out.rows(&answer.rows, &HEADS, |flow| {
         let tone = if flow.ended.is_some() { Tone::Dim } else { Tone::Plain };
@@ -60,6 +62,8 @@ pub async fn flows(
             (format::bytes(flow.reply_bytes), tone),
             (format::duration(flow.age_ms), tone),
             (format::duration(flow.idle_ms), tone),
+            (format::duration(flow.timeout_ms), tone),
+            (format::translation(flow), tone),
         ]
     })?;
     if !out.json && answer.total > answer.rows.len() as u64 {

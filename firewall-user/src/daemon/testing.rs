@@ -252,7 +252,8 @@ impl TestDaemon {
         let monitor = Arc::new(Mutex::new(Monitor::new(limits)));
         let epoch = format!("epoch-{}", COUNT.fetch_add(1, Ordering::Relaxed));
         let hub = Arc::new(Hub::new(monitor.clone(), epoch.clone()));
-        let core = Core::start(Box::new(gate), monitor.clone(), hub.clone(), None).expect("threads");
+        let core =
+            Core::start(Box::new(gate), monitor.clone(), hub.clone(), None).expect("threads");
         let facts = Facts {
             epoch: epoch.clone(),
             started: String::new(),

@@ -1,7 +1,7 @@
 //! The live flow table: events make it quick, scans make it true.
 
 use super::{FlowRecord, clock::Clock, names::Names, text};
-use crate::view::FlowView;
+use crate::view::{FlowNatView, FlowView};
 use firewall_common::{
     abi::{
         event::{Class, Event},
@@ -13,6 +13,7 @@ use firewall_common::{
 };
 use std::{
     collections::{HashMap, VecDeque},
+    net::Ipv4Addr,
     sync::Arc,
 };
 
@@ -359,6 +360,9 @@ impl FlowTable {
 
 /// Whether people would see a difference (`last` alone can't move without the counters).
 fn differs(old: &Flow, new: &Flow) -> bool {
+    if old.nat != new.nat {
+        return true;
+    }
     (old.packets, old.reply_packets, old.bytes, old.reply_bytes)
         != (new.packets, new.reply_packets, new.bytes, new.reply_bytes)
         || (old.bits, old.tcp_state, old.if_in, old.if_out)
@@ -458,6 +462,13 @@ impl Live {
             age_ms: clock.ms_since_tick(first),
             idle_ms,
             timeout_ms: u64::from(timeout).saturating_sub(idle_ms),
+            nat: record.nat.map(|nat| FlowNatView {
+                rule: names.rule(nat.rule),
+                src: Ipv4Addr::from(nat.src).to_string(),
+                sport: nat.sport,
+                dst: Ipv4Addr::from(nat.dst).to_string(),
+                dport: nat.dport,
+            }),
             ended: self.ended.map(str::to_owned),
         }
     }
