@@ -305,9 +305,9 @@ mod tests {
         assert_eq!(config.server.listen.port(), 9000);
         assert_eq!(config.history.max_age_ms, 36 * 3_600_000);
         assert_eq!(config.history_path(), Path::new("/log/history.db"));
+        assert_eq!(config.netfilter.enabled, Follow::Never);
         let config = Config { state_dir: "/state".into(), ..Config::default() };
         assert_eq!(config.history_path(), Path::new("/state/history.db"));
-        assert_eq!(config.netfilter.enabled, Follow::Never);
         let said = |text: &str| Config::parse(text).expect("valid").netfilter.enabled;
         assert_eq!(said("netfilter.enabled = true"), Follow::Always);
         assert_eq!(said("netfilter.enabled = \"auto\""), Follow::Auto);
