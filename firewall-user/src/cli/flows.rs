@@ -44,7 +44,7 @@ pub async fn list(
 }
 
 fn table(out: &Out, rows: &[FlowView]) -> Result<(), CliError> {
-    const HEADS: [Head; 11] = [
+    const HEADS: [Head; 12] = [
         Head::text("PROTO"),
         Head::text("FROM"),
         Head::text("TO"),
@@ -56,6 +56,7 @@ fn table(out: &Out, rows: &[FlowView]) -> Result<(), CliError> {
         Head::number("BACK"),
         Head::number("AGE"),
         Head::number("IDLE"),
+        Head::number("LEFT"),
     ];
     // Where nothing is translated the column would only be wide.
     let nat = rows.iter().any(|flow| flow.nat.is_some()).then_some(Head::text("NAT"));
@@ -78,6 +79,7 @@ fn table(out: &Out, rows: &[FlowView]) -> Result<(), CliError> {
             (format::bytes(flow.reply_bytes), tone),
             (format::duration(flow.age_ms), tone),
             (format::duration(flow.idle_ms), tone),
+            (format::duration(flow.timeout_ms), tone),
         ]);
         cells
     })
