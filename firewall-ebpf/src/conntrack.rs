@@ -236,8 +236,10 @@ pub struct Step {
     pub slot: u16,
     /// Whether it counts at this hook (see [`counts_here`]).
     pub counts: bool,
-    /// Whether the TCP state goes on: the segment fits, and does something.
+    /// Whether the TCP state goes on: the segment fits.
     pub acts: bool,
+    /// TCP flags to step the state with: without a RST that its receiver doesn't believe.
+    pub flags: u8,
 }
 
 /// Counts a packet on its flow and steps the flow's state; tells `established` and `closed` once.
@@ -280,7 +282,7 @@ pub fn advance(hit: Hit, step: Step, stream_after: u32, work: &Work) {
         }
         // SAFETY: see above.
         let before = TcpState::from_raw(unsafe { (*flow).tcp_state });
-        let after = tcp::next(before, reply, f.tcp_flags);
+        let after = tcp::next(before, reply, step.flags);
         established = after == TcpState::Established && before != TcpState::Established;
         if after != before {
             // SAFETY: see above.

@@ -169,7 +169,8 @@ fn join(flow: *mut Flow, slot: u32, work: &mut Work) {
     // SAFETY: a live map value.
     let winner_is_a = unsafe { (*flow).bits } & bits::ORIG_IS_A != 0;
     let reply = winner_is_a != (work.flow.bits & bits::ORIG_IS_A != 0);
-    let step = Step { reply, slot: SLOT_NONE, counts: true, acts: true };
+    let step =
+        Step { reply, slot: SLOT_NONE, counts: true, acts: true, flags: work.facts.tcp_flags };
     advance(Hit { slot, flow }, step, u32::MAX, work);
     work.slot = u32::MAX;
 }

@@ -369,7 +369,7 @@ fn track<F: Family>(table: &RuleTable, control: &Control, work: &mut Work) -> u6
         work.facts.tcp_flags & (transport::SYN | transport::ACK) == transport::SYN,
     );
     let mut fits = true;
-    let mut acts = true;
+    let mut step_flags = work.facts.tcp_flags;
     let mut counts = true;
     if flow.is_some() {
         let found = flow;
@@ -394,13 +394,13 @@ fn track<F: Family>(table: &RuleTable, control: &Control, work: &mut Work) -> u6
                         return Decision::new(Verdict::Drop, Reason::OutOfWindow).pack();
                     }
                     let reset = work.facts.tcp_flags & transport::RST != 0;
-                    acts = fits
-                        && !(reset
-                            && conntrack::sluice_resets(
-                                found.slot,
-                                u32::from(reply),
-                                u32::from(family),
-                            ) == 0);
+                    if reset
+                        && fits
+                        && conntrack::sluice_resets(found.slot, u32::from(reply), u32::from(family))
+                            == 0
+                    {
+                        step_flags &= !transport::RST;
+                    }
                 } else if work.facts.fragment != Fragment::Later && view.bits & bits::PICKED_UP == 0
                 {
                     // Its numbers are not looked at: from here on they can't be held against anybody.
@@ -420,7 +420,7 @@ fn track<F: Family>(table: &RuleTable, control: &Control, work: &mut Work) -> u6
     work.reply = reply;
     work.counts = counts;
     work.fits = fits;
-    work.acts = acts;
+    work.step_flags = step_flags;
     work.src_is_a = src_is_a;
 
     // Which judgement has to be renewed: of the original direction at this hook, or, for a reply, at
@@ -471,7 +471,7 @@ fn track<F: Family>(table: &RuleTable, control: &Control, work: &mut Work) -> u6
             }
         }
         if settled {
-            let step = Step { reply, slot, counts, acts };
+            let step = Step { reply, slot, counts, acts: fits, flags: step_flags };
             conntrack::advance(found, step, table.settings.stream_after, work);
             let reason = if fits { Reason::Established } else { Reason::OutOfWindow };
             return Decision { verdict: Verdict::Allow, reason, slot }.pack();

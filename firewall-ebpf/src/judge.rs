@@ -124,7 +124,13 @@ fn judge<F: Family>(table: &RuleTable, work: &mut Work) -> Decision {
         }
         renew(flow.flow, judge_at, judge_iface, judgement);
         // The rule's packets were counted as the hit; only the flow is left.
-        let step = Step { reply, slot: SLOT_NONE, counts: work.counts, acts: work.acts };
+        let step = Step {
+            reply,
+            slot: SLOT_NONE,
+            counts: work.counts,
+            acts: work.fits,
+            flags: work.step_flags,
+        };
         conntrack::advance(flow, step, table.settings.stream_after, work);
         let reason = if work.fits { Reason::Established } else { Reason::OutOfWindow };
         return Decision { reason, ..decision };

@@ -88,8 +88,8 @@ pub struct Work {
     pub counts: bool,
     /// It fits its flow's windows.
     pub fits: bool,
-    /// It steps its flow's TCP state.
-    pub acts: bool,
+    /// TCP flags to step its flow's state with.
+    pub step_flags: u8,
     /// Its source is end `a` of the key.
     pub src_is_a: bool,
     /// It may begin a flow.

@@ -326,10 +326,9 @@ fn another_abi_is_refused_with_both_numbers() {
     };
     daemon.kill9();
     let control = daemon.pin_dir.join("CONTROL");
-    let old = sluice_tests::bpf::Map::pinned(&control)
-        .unwrap()
-        .lookup(&0u32.to_ne_bytes(), size_of::<firewall_common::abi::control::Control>())
-        .unwrap();
+    let len = size_of::<firewall_common::abi::control::Control>();
+    let old =
+        sluice_tests::bpf::Map::pinned(&control).unwrap().lookup(&0u32.to_ne_bytes(), len).unwrap();
     let mut changed = old.clone();
     changed[..4].copy_from_slice(&4711u32.to_ne_bytes());
     sluice_tests::bpf::Map::pinned(&control)

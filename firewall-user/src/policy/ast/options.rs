@@ -120,7 +120,7 @@ impl Default for Options {
             timeouts,
             sample_rate: 1000,
             reject_rate: 100,
-            new_rate: 20_000,
+            new_rate: 200_000,
         }
     }
 }

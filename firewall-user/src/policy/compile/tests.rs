@@ -134,7 +134,7 @@ fn what_is_too_large_is_named_and_slots_stay() {
 fn options_reach_the_settings() {
     let (c, _) = compiled("");
     let s = c.table.settings;
-    assert_eq!((s.source_flows, s.cookie_rate, s.new_budget), (0, 0, 20_000));
+    assert_eq!((s.source_flows, s.cookie_rate, s.new_budget), (0, 0, 200_000));
     let (c, _) = compiled(
         "option tcp-window liberal
          option half-open-full refuse
