@@ -1,9 +1,9 @@
 //! Translations: what leaves and what comes in, byte for byte, all checksums looked at. `wan0` is outside,
 //! `lan0` inside.
 
-use super::{Bench, C6};
+use super::Bench;
 use sluice_tests::kernel::Hook;
-use sluice_tests::model::nat::{Plan, prefix};
+use sluice_tests::model::nat::Plan;
 use sluice_tests::model::parse::{self, Ends, Frame, Ip};
 use sluice_tests::model::rewrite;
 use sluice_tests::model::translated::{Back, OWN, back};
