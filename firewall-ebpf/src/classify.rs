@@ -326,6 +326,24 @@ pub extern "C" fn sluice_nat_rule(generation: u32, query: u64, mask: u64) -> u64
     if set == 0 { 0 } else { u64::from(set.trailing_zeros()) + 1 }
 }
 
+/// The translation rules that are met by an IPv6 address and an interface, whatever else they ask: those for
+/// prefixes ask nothing else.
+#[inline(always)]
+pub fn address_and_interface(
+    table: &RuleTable,
+    address: &[u8; 16],
+    direction: Direction,
+    iface: u8,
+) -> u64 {
+    let map = match direction {
+        Direction::In => &table.dst6,
+        Direction::Out => &table.src6,
+    };
+    let meta = direction as usize * IFACE_SLOTS + (iface as usize & (IFACE_SLOTS - 1));
+    let w = table.settings.nat_word as usize & (WORDS - 1);
+    row(table, v6(map, address))[w] & row(table, at!(table.meta, meta, 2 * IFACE_SLOTS))[w]
+}
+
 /// As [`sluice_nat_rule`], of the rows that the last look-up left.
 #[inline(always)]
 pub fn nat_match(table: &RuleTable, work: &Work, mask: u64) -> u32 {

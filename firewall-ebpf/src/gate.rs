@@ -37,7 +37,7 @@ use crate::{
     nat,
     opaque::{put, volatile},
     packet::Packet,
-    reject,
+    prefix, reject,
     table::{V4, V6},
     verdict::Outcome,
     work::Work,
@@ -117,10 +117,12 @@ pub fn run<P: Packet>(pkt: &P, direction: Direction) -> Outcome {
     work.iface = iface;
     work.ifindex = ifindex;
     work.generation = generation;
+    work.quotes = false;
     work.packets = segments;
     work.now = budget::now();
     work.seed = control.seed;
     work.rewrite.side = Side::Nothing;
+    work.rewrite.quotes = false;
     let early = match parse(pkt, &mut work.facts) {
         Err(reason) => Decision::new(refusal(table.settings.malformed), reason).pack(),
         Ok(Parsed::Arp) => Decision::new(Verdict::Allow, Reason::Arp).pack(),
@@ -128,7 +130,19 @@ pub fn run<P: Packet>(pkt: &P, direction: Direction) -> Outcome {
             let verdict = refusal(table.settings.ethertypes);
             Decision::new(verdict, Reason::UnknownEthertype).pack()
         }
-        Ok(Parsed::Ip) => in_pieces(table, work).map_or(JUDGE, Decision::pack),
+        Ok(Parsed::Ip) => {
+            let early = in_pieces(table, work).map_or(JUDGE, Decision::pack);
+            let asks = work.facts.family == 6 && matches!(direction, Direction::In);
+            if early == JUDGE
+                && asks
+                && table.settings.prefix_in != 0
+                && prefix::sluice_prefix(generation, 0, 0) == prefix::IMPOSSIBLE
+            {
+                Decision::new(Verdict::Drop, Reason::NatImpossible).pack()
+            } else {
+                early
+            }
+        }
     };
     // Through the map's memory, from which the verifier takes any decision for any other: it walks the rest
     // once, and not once for each way through the parser.
@@ -145,7 +159,7 @@ pub fn run<P: Packet>(pkt: &P, direction: Direction) -> Outcome {
     work.frame_len = pkt.frame_len(l3 as usize + ip_len as usize);
     work.bytes = u64::from(ip_len) + (segments - 1) * (l4 - l3);
     if volatile(&work.said) == JUDGE {
-        if work.facts.icmp == IcmpKind::Error && is_related(pkt, control, work) {
+        if work.facts.icmp == IcmpKind::Error && is_related(pkt, table, control, work) {
             put(&mut work.said, Decision::new(Verdict::Allow, Reason::Related).pack());
         } else {
             if work.facts.tcp_flags & transport::SYN != 0 {
@@ -252,7 +266,7 @@ fn in_pieces(table: &RuleTable, work: &mut Work) -> Option<Decision> {
 
 /// Whether the packet that an ICMP error carries belongs to a live flow; how to translate both, then.
 #[inline(always)]
-fn is_related<P: Packet>(pkt: &P, control: &Control, work: &mut Work) -> bool {
+fn is_related<P: Packet>(pkt: &P, table: &RuleTable, control: &Control, work: &mut Work) -> bool {
     if work.facts.fragment == Fragment::Later {
         return false;
     }
@@ -260,8 +274,13 @@ fn is_related<P: Packet>(pkt: &P, control: &Control, work: &mut Work) -> bool {
     if !icmp::embedded(pkt, &work.facts, &mut work.other) {
         return false;
     }
+    let family = volatile(&work.other.family);
+    work.quotes = true;
+    if family == 6 && matches!(work.direction, Direction::In) && table.settings.prefix_in != 0 {
+        // One that can't be translated belongs to no flow, either.
+        prefix::sluice_prefix(work.generation, 0, 1);
+    }
     let src_is_a = work.other_key.set(&work.other);
-    let family = work.other.family;
     let hash = work.other_key.hash(family, control);
     let hit = work.other_key.find(family, hash, control);
     if hit.is_some() {
@@ -498,10 +517,20 @@ fn carry_out<P: Packet>(pkt: &P, table: &RuleTable, decision: u64, work: &mut Wo
             (verdict, reason) = (Verdict::Drop, Reason::RejectLimited);
         }
     }
+    if verdict == Verdict::Allow
+        && work.facts.family == 6
+        && table.settings.prefix_out != 0
+        && matches!(work.direction, Direction::Out)
+        && reason != Reason::NeighbourDiscovery
+        && prefix::sluice_prefix(work.generation, 1, u32::from(work.quotes)) == prefix::IMPOSSIBLE
+    {
+        (verdict, reason) = (Verdict::Drop, Reason::NatImpossible);
+    }
     counters::reason(verdict, reason, work.packets, u64::from(work.frame_len));
     match verdict {
         Verdict::Allow | Verdict::Continue => {
-            if work.rewrite.side != Side::Nothing && !pkt.translate(work) {
+            let rewrites = work.rewrite.side != Side::Nothing || work.rewrite.quotes;
+            if rewrites && !pkt.translate(work) {
                 return Outcome::Drop;
             }
             Outcome::Pass

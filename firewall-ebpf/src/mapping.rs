@@ -19,12 +19,18 @@ pub enum Side {
 #[derive(Clone, Copy)]
 #[repr(C)]
 pub struct Rewrite {
-    /// New address.
+    /// IPv4: new address.
     pub address: [u8; 4],
     /// New port; ICMP: identifier.
     pub port: [u8; 2],
     /// Which end.
     pub side: Side,
+    /// The packet that an ICMPv6 error quotes is rewritten too, at its other end.
+    pub quotes: bool,
+    /// IPv6: new address.
+    pub prefix: [u8; 16],
+    /// IPv6: new address of the quoted packet.
+    pub quoted: [u8; 16],
 }
 
 /// The mapping that is being made, and its alias on the way into the table.
@@ -49,12 +55,16 @@ pub struct Mapping {
     pub rule: u16,
     /// Index in `PORTS` of the public address, plus 1.
     pub pool: u16,
+    /// Ports to choose from.
+    pub ports: [u16; 2],
     /// Slot of the flow.
     pub flow: u32,
     /// Slot of the alias, once it is there.
     pub alias: u32,
     /// Key of the alias.
     pub key: Key,
+    /// Key of the endpoint.
+    pub endpoint: Key,
     /// Room in its buckets.
     pub scan: table::Scan,
 }

@@ -8,7 +8,7 @@ use firewall_common::{
         flow::{Flow4, Key4, bits},
         nat::{
             ALIAS_HAIRPIN, ALIAS_INNER, ALIAS_ORIG_IS_A, Alias4, MAX_NAT_RULES, NAT_BLOCKS,
-            NAT_HAIRPIN, NAT_TO_PORT, NatKind, NatRule,
+            NAT_ENDPOINT_INDEPENDENT, NAT_HAIRPIN, NAT_TO_PORT, NatKind, NatRule,
         },
         reason::Reason,
         table::{Direction, RuleTable, Verdict},
@@ -19,7 +19,8 @@ use firewall_common::{
 
 use crate::{
     atomic, classify,
-    conntrack::{Hit, Key},
+    conntrack::{Hit, Key, sluice_leave},
+    endpoints,
     events::{self, About, Told},
     mapping::Side,
     maps::{ALIASES, FLOWS4, IFACES, NAT_RULES, TABLES, WORK},
@@ -357,10 +358,12 @@ pub extern "C" fn sluice_enter_destination(generation: u32, index: u32) -> u32 {
     0
 }
 
-/// Takes a flow that came to nothing out again.
+/// Takes a flow that came to nothing out again: its source's count is given back.
 #[inline(always)]
 fn forget(slot: u32, work: &Work) {
-    table::remove::<V4>(slot, work.now as u32);
+    if table::remove::<V4>(slot, work.now as u32) {
+        sluice_leave(slot);
+    }
 }
 
 /// Ties the alias that was entered to its flow, counts the mapping, tells of it, and plans the packet.
@@ -445,22 +448,88 @@ fn tell_mapping(record: *mut Flow4, work: &mut Work) {
 }
 
 /// Gives the flow in `slot` its public source at its first egress, where a rule asks for one. 0, or why
-/// not; then a flow that was `entered` here a moment ago is gone again.
+/// not; then a flow that was `entered` here a moment ago is gone again. In steps, each with a frame of its
+/// own: together they would be more than a chain of calls may have.
 #[inline(always)]
 pub fn at_egress(generation: u32, slot: u32, entered: bool) -> u32 {
-    sluice_at_egress(generation, slot, u32::from(entered))
-}
-
-/// See [`at_egress`].
-#[unsafe(no_mangle)]
-#[inline(never)]
-pub extern "C" fn sluice_at_egress(generation: u32, slot: u32, entered: u32) -> u32 {
-    let Some((table, work)) = at_hand(generation) else { return BUSY };
-    let why = source(table, slot, u32::from(entered == 0), work);
-    if why != 0 && entered != 0 {
-        forget(slot, work);
+    let mut why = sluice_source(generation, slot, u32::from(!entered));
+    if why >= CHOOSE {
+        let found = match why {
+            CHOOSE_TUPLE => sluice_reserve_own(),
+            CHOOSE_ENDPOINT => match endpoints::sluice_endpoint() {
+                endpoints::NONE => match ports::sluice_take_port(1) {
+                    0 => endpoints::sluice_keep(),
+                    why => why,
+                },
+                why => why,
+            },
+            _ => ports::sluice_take_port(0),
+        };
+        why = sluice_chosen(found as u32);
+    }
+    if why != 0 && entered {
+        sluice_forget(slot);
     }
     why
+}
+
+/// [`sluice_source`]: a port has to be chosen.
+const CHOOSE: u32 = 0x100;
+/// There is nothing to choose: this tuple or none.
+const CHOOSE_TUPLE: u32 = 0x101;
+/// The endpoint keeps its port.
+const CHOOSE_ENDPOINT: u32 = 0x102;
+
+/// Which source the flow in `slot` is to have: into `work.mapping`. 0: its own; `CHOOSE`...; or why there is
+/// none.
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub extern "C" fn sluice_source(generation: u32, slot: u32, other: u32) -> u32 {
+    let Some((table, work)) = at_hand(generation) else { return BUSY };
+    source(table, slot, other, work)
+}
+
+/// Reserves the tuple as it is.
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub extern "C" fn sluice_reserve_own() -> u64 {
+    let Some(work) = WORK.get_ptr(0) else { return u64::from(BUSY) };
+    // SAFETY: this CPU's own entry; programs of one CPU don't nest.
+    let port = u16::from_be_bytes(unsafe { (*work).mapping.sport });
+    if sluice_reserve(u32::from(port)) == 0 { 0 } else { u64::from(EXHAUSTED) }
+}
+
+/// Last step: the mapping stands, or its failure is counted.
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub extern "C" fn sluice_chosen(why: u32) -> u32 {
+    if why == 0 {
+        settle(bits::NAT_SOURCE);
+        return 0;
+    }
+    let Some(work) = WORK.get_ptr(0) else { return BUSY };
+    // SAFETY: as above.
+    let work = unsafe { &*work };
+    if let Some(totals) = NAT_RULES.get_ptr_mut(u32::from(work.mapping.rule)) {
+        // SAFETY: a live map value, an aligned word.
+        unsafe { atomic::add(&raw mut (*totals).failures, 1) };
+    }
+    if let Some(totals) = nataccounts::host_row(work.mapping.src, work.seed) {
+        // SAFETY: as above.
+        unsafe { atomic::add(&raw mut (*totals).failures, 1) };
+    }
+    why
+}
+
+/// Takes the flow in `slot`, which came to nothing, out again.
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub extern "C" fn sluice_forget(slot: u32) -> u32 {
+    if let Some(work) = WORK.get_ptr(0) {
+        // SAFETY: as above.
+        forget(slot, unsafe { &*work });
+    }
+    0
 }
 
 #[inline(always)]
@@ -470,6 +539,7 @@ fn source(table: &RuleTable, slot: u32, other: u32, work: &mut Work) -> u32 {
     // SAFETY: a live map value.
     let (nat, if_in) = unsafe { ((*record).flow.nat, (*record).flow.if_in) };
     let mut kind = NatKind::None as u8;
+    let mut independent = false;
     let mut range = [1024, 65_535];
     begin(slot, other != 0, work);
     let mut pool = u32::from(work.iface);
@@ -477,6 +547,7 @@ fn source(table: &RuleTable, slot: u32, other: u32, work: &mut Work) -> u32 {
         let rule = rule(table, met - 1);
         kind = rule.kind;
         range = rule.ports;
+        independent = rule.flags & NAT_ENDPOINT_INDEPENDENT != 0;
         work.mapping.rule = rule.slot;
         if kind == NatKind::StaticOut as u8 {
             work.mapping.to = one_to_one(rule, work.mapping.src);
@@ -528,28 +599,13 @@ fn source(table: &RuleTable, slot: u32, other: u32, work: &mut Work) -> u32 {
     if !events::first_to(unsafe { &raw mut (*record).flow }, bits::NAT_SETTLED) {
         return BUSY;
     }
-    let why = if kind == NatKind::StaticOut as u8 || !has_own_ports(work.mapping.proto) {
-        // Nothing to choose: this tuple or none.
-        let port = u16::from_be_bytes(work.mapping.sport);
-        if sluice_reserve(u32::from(port)) == 0 { 0 } else { EXHAUSTED }
-    } else {
-        let pool = pool * 3 + ports::class(work.mapping.proto);
-        work.mapping.pool = pool as u16 + 1;
-        ports::take(pool, range, work)
-    };
-    if why != 0 {
-        if let Some(totals) = NAT_RULES.get_ptr_mut(u32::from(work.mapping.rule)) {
-            // SAFETY: a live map value, an aligned word.
-            unsafe { atomic::add(&raw mut (*totals).failures, 1) };
-        }
-        if let Some(totals) = nataccounts::host_row(work.mapping.src, work.seed) {
-            // SAFETY: as above.
-            unsafe { atomic::add(&raw mut (*totals).failures, 1) };
-        }
-        return why;
+    if kind == NatKind::StaticOut as u8 || !has_own_ports(work.mapping.proto) {
+        return CHOOSE_TUPLE;
     }
-    settle(bits::NAT_SOURCE);
-    0
+    let pool = pool * 3 + ports::class(work.mapping.proto);
+    work.mapping.pool = pool as u16 + 1;
+    work.mapping.ports = range;
+    if independent { CHOOSE_ENDPOINT } else { CHOOSE }
 }
 
 /// Whether the tuple of a packet of the machine's own was lent to somebody inside.

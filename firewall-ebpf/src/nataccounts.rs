@@ -3,7 +3,7 @@
 use firewall_common::{
     abi::{
         flow::{Flow, bits},
-        nat::{ALIAS_ORIG_IS_A, NAT_HOSTS as HOSTS, NatTotals},
+        nat::{ALIAS_KEEPS_PORT, ALIAS_ORIG_IS_A, NAT_HOSTS as HOSTS, NatTotals},
     },
     flow::hash::source4,
 };
@@ -62,7 +62,8 @@ pub fn let_go(flow: &Flow, source: [u8; 4], seed: u64, now: u32) {
     let Some(alias) = ALIASES.get_ptr(slot) else { return };
     // SAFETY: a live map value; it is this flow's alone.
     let alias = unsafe { &*alias };
-    let (rule, pool, inner) = (alias.rule, alias.pool, alias.inner);
+    let (rule, inner) = (alias.rule, alias.inner);
+    let pool = if alias.flags & ALIAS_KEEPS_PORT != 0 { 0 } else { alias.pool };
     let (public, inside) = ends(&alias.key, alias.flags & ALIAS_ORIG_IS_A != 0);
     let host = if flow.bits & bits::NAT_SOURCE != 0 { source } else { inside.0 };
     if let Some(totals) = NAT_RULES.get_ptr_mut(u32::from(rule)) {

@@ -115,9 +115,9 @@ impl Packet for Xdp<'_> {
         0
     }
     #[inline(always)]
-    fn translate(&self, _: &Work) -> bool {
-        // The TC program behind this one does it, which sees partial checksums.
-        true
+    fn translate(&self, work: &Work) -> bool {
+        // IPv4 is left to the TC program behind this one, which sees partial checksums.
+        translate::frame(self.0.ctx, work)
     }
     #[inline(always)]
     fn answer<const N: usize>(&self, l3: usize, bytes: &[u8; N], _: Direction) -> Outcome {

@@ -16,7 +16,6 @@ use crate::{
     maps::{PORTS, WORK},
     nat::{BUSY, EXHAUSTED, sluice_reserve},
     opaque::{opaque, put, volatile},
-    work::Work,
 };
 
 /// Ports tried that the bitmap says are free.
@@ -58,14 +57,6 @@ fn mask(word: u32, low: u32, high: u32) -> u64 {
 #[inline(always)]
 fn below(random: u32, n: u32) -> u32 {
     (u64::from(random) * u64::from(n) >> 32) as u32
-}
-
-/// Reserves a port of `range` for `work.mapping`; 0, or why not.
-#[inline(always)]
-pub fn take(pool: u32, range: [u16; 2], work: &mut Work) -> u32 {
-    let own = u16::from_be_bytes(work.mapping.sport);
-    let bounds = u32::from(range[0]) << 16 | u32::from(range[1]);
-    sluice_take_port(pool, bounds, u32::from(own), (work.hash >> 13) as u32) as u32
 }
 
 /// A port of the range whose bit is clear, plus 1; 0: there is none. A global function, as its caller.
@@ -194,17 +185,24 @@ fn used(map: *mut Ports, word: u32) -> u64 {
     }
 }
 
-/// See [`take`]. A global function: verified once, by itself. `own` is the port to keep if it is free,
-/// `random` where to begin.
+/// Reserves one of `work.mapping.ports` for the mapping; 0, or why not. `alone`: one that nobody has. A global
+/// function: verified once, by itself.
 #[unsafe(no_mangle)]
 #[inline(never)]
-pub extern "C" fn sluice_take_port(pool: u32, bounds: u32, own: u32, random: u32) -> u64 {
+pub extern "C" fn sluice_take_port(alone: u32) -> u64 {
+    let Some(work) = WORK.get_ptr_mut(0) else { return u64::from(BUSY) };
+    // SAFETY: this CPU's own entry; programs of one CPU don't nest.
+    let work = unsafe { &mut *work };
+    let pool = u32::from(work.mapping.pool).wrapping_sub(1);
     let Some(map) = PORTS.get_ptr_mut(pool) else { return u64::from(EXHAUSTED) };
-    let (low, high) = (bounds >> 16, bounds & 0xffff);
+    let random = (work.hash >> 13) as u32;
+    // The port to keep, if it is free.
+    let own = u32::from(u16::from_be_bytes(work.mapping.sport));
+    let (low, high) = (u32::from(work.mapping.ports[0]), u32::from(work.mapping.ports[1]));
+    let bounds = low << 16 | high;
     if low > high {
         return u64::from(EXHAUSTED);
     }
-    let own = own & 0xffff;
     if own >= low && own <= high && used(map, own >> 6) >> (own & 63) & 1 == 0 {
         match sluice_reserve(own) {
             0 => {
@@ -235,12 +233,10 @@ pub extern "C" fn sluice_take_port(pool: u32, bounds: u32, own: u32, random: u32
         }
     }
     let count = high - low + 1;
-    let Some(work) = WORK.get_ptr_mut(0) else { return u64::from(BUSY) };
-    // SAFETY: this CPU's own entry; programs of one CPU don't nest.
-    let search = unsafe { &mut (*work).search };
+    let search = &mut work.search;
     put(&mut search.word, below(random, count));
     let mut tries = 0;
-    while tries < SHARES {
+    while tries < SHARES && alone == 0 {
         tries += 1;
         let port = low + volatile(&search.word);
         match sluice_reserve(port) {

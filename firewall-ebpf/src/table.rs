@@ -424,7 +424,22 @@ pub fn remove<T: Table>(slot: u32, now: u32) -> bool {
     // SAFETY: an aligned word of a live map value.
     unsafe {
         let seen = at.read_volatile();
-        seen & LIVE != 0 && atomic::swap_if(at, seen, tag::new(DEAD, now, seen & FINGERPRINT << 32))
+        seen & LIVE != 0
+            && atomic::swap_if(at, seen, tag::new(DEAD, now, (seen & FINGERPRINT) << 32))
+    }
+}
+
+/// Notes that a record is in use now; `false`: it is being taken out.
+#[inline(always)]
+pub fn touch<T: Table>(slot: u32, now: u32) -> bool {
+    let Some(bucket) = T::bucket(slot / SLOTS as u32) else { return false };
+    let at = word(bucket, slot);
+    // SAFETY: an aligned word of a live map value.
+    unsafe {
+        let seen = at.read_volatile();
+        seen & LIVE != 0
+            && (tag::age(seen, now) == 0
+                || atomic::swap_if(at, seen, tag::new(LIVE, now, (seen & FINGERPRINT) << 32)))
     }
 }
 

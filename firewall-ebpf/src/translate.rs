@@ -6,12 +6,16 @@
 //! rewritten.
 
 use aya_ebpf::{
-    bindings::__sk_buff,
+    bindings::{__sk_buff, xdp_md},
     helpers::generated::{
         bpf_l3_csum_replace, bpf_l4_csum_replace, bpf_skb_load_bytes, bpf_skb_store_bytes,
+        bpf_xdp_store_bytes,
     },
 };
-use firewall_common::wire::{Fragment, facts::IcmpKind, icmp, ipv4, transport};
+use firewall_common::{
+    abi::table::Direction,
+    wire::{Fragment, facts::IcmpKind, icmp, ipv4, transport},
+};
 
 use crate::{
     mapping::{Rewrite, Side},
@@ -54,6 +58,9 @@ struct Change {
 #[inline(never)]
 pub fn skb(skb: *mut __sk_buff, work: &Work) -> bool {
     let f = &work.facts;
+    if f.family == 6 {
+        return prefixes(skb, work);
+    }
     let to = work.rewrite;
     let source = to.side == Side::Source;
     let (l3, l4) = (u32::from(f.l3), u32::from(f.l4));
@@ -101,6 +108,47 @@ pub fn skb(skb: *mut __sk_buff, work: &Work) -> bool {
             return false;
         }
         store(skb, change)
+    }
+}
+
+/// Where IPv6 addresses are written: the packet's own, and that of the packet that it quotes.
+#[inline(always)]
+fn places(work: &Work) -> (u32, u32) {
+    let f = &work.facts;
+    let (outer, inner) = if matches!(work.direction, Direction::Out) { (8, 24) } else { (24, 8) };
+    (u32::from(f.l3) + outer, u32::from(f.l4) + 8 + inner)
+}
+
+/// Writes IPv6 addresses. Prefixes are changed so that no checksum notices, not even one over the whole
+/// packet that the device has made (CHECKSUM_COMPLETE).
+#[inline(always)]
+fn prefixes(skb: *mut __sk_buff, work: &Work) -> bool {
+    let (at, quoted_at) = places(work);
+    let invalid = u64::from(aya_ebpf::bindings::BPF_F_INVALIDATE_HASH);
+    let (new, quoted) = (work.rewrite.prefix.as_ptr(), work.rewrite.quoted.as_ptr());
+    // SAFETY: the context is the program's; the helper checks its range; the sources are 16 bytes.
+    unsafe {
+        (work.rewrite.side == Side::Nothing
+            || bpf_skb_store_bytes(skb.cast(), at, new.cast(), 16, invalid) == 0)
+            && (!work.rewrite.quotes
+                || bpf_skb_store_bytes(skb.cast(), quoted_at, quoted.cast(), 16, 0) == 0)
+    }
+}
+
+/// As [`skb`], for a frame, where IPv6 prefixes are all that is translated: no checksum changes.
+#[inline(always)]
+pub fn frame(ctx: *mut xdp_md, work: &Work) -> bool {
+    if work.facts.family != 6 {
+        return true;
+    }
+    let (at, quoted_at) = places(work);
+    let (new, quoted) = (work.rewrite.prefix.as_ptr(), work.rewrite.quoted.as_ptr());
+    // SAFETY: as in `prefixes`.
+    unsafe {
+        (work.rewrite.side == Side::Nothing
+            || bpf_xdp_store_bytes(ctx, at, new.cast_mut().cast(), 16) == 0)
+            && (!work.rewrite.quotes
+                || bpf_xdp_store_bytes(ctx, quoted_at, quoted.cast_mut().cast(), 16) == 0)
     }
 }
 

@@ -92,6 +92,8 @@ pub struct Work {
     pub step_flags: u8,
     /// Its source is end `a` of the key.
     pub src_is_a: bool,
+    /// It is an ICMP error, and `other` the packet that it carries.
+    pub quotes: bool,
     /// It may begin a flow.
     pub begins: bool,
     /// Slot of the interface whose rules judge.

@@ -11,6 +11,8 @@ mod flows;
 mod malformed;
 #[path = "vectors/nat.rs"]
 mod nat;
+#[path = "vectors/prefixes.rs"]
+mod prefixes;
 #[path = "vectors/rules.rs"]
 mod rules;
 #[path = "vectors/windows.rs"]

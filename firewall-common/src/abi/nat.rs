@@ -122,6 +122,17 @@ pub const ALIAS_INNER: u32 = 2;
 
 /// [`Alias4::flags`]: the destination rule asks for a hairpin.
 pub const ALIAS_HAIRPIN: u32 = 4;
+/// [`Alias4::flags`]: no tuple, but what an endpoint inside has outside (see [`endpoint_key`]): `flow` holds
+/// the public address as on the wire, `inner` the public port.
+pub const ALIAS_ENDPOINT: u32 = 8;
+/// [`Alias4::flags`]: its port is that of an endpoint, and stays in use when the flow ends.
+pub const ALIAS_KEEPS_PORT: u32 = 16;
+
+/// Key of what an endpoint inside has by a rule: that of no packet, for its padding isn't zero.
+#[inline(always)]
+pub const fn endpoint_key(src: [u8; 4], sport: [u8; 2], proto: u8, rule: u16) -> Key4 {
+    Key4 { a: src, b: [0; 4], a_port: sport, b_port: rule.to_be_bytes(), proto, _pad: [1, 0, 0] }
+}
 
 /// Ports of one public address and protocol, an entry of map `PORTS`, `3 * address + class` (TCP, UDP,
 /// ICMP identifiers). A set bit says that some mapping uses the port. It is a hint that makes the search

@@ -201,6 +201,10 @@ pub struct Settings {
     pub nat_in: u64,
     /// Translation rules that change sources, at egress.
     pub nat_out: u64,
+    /// Rules for IPv6 prefixes that change destinations, at ingress; not in `nat_in`.
+    pub prefix_in: u64,
+    /// Rules for IPv6 prefixes that change sources, at egress; not in `nat_out`.
+    pub prefix_out: u64,
 }
 
 /// IPv4 address to row. `top[high 16 bits]` is a row (bit 31 clear), or `1<<31 | k<<24 | base`: then
@@ -308,6 +312,6 @@ impl RuleTable {
 }
 
 const _: () = assert!(core::mem::size_of::<RuleAction>() == 4);
-const _: () = assert!(core::mem::size_of::<Settings>() == 112);
-plain_bytes!(RuleTable => 112 + 4096 + 128 + 128 + 8 + 256 + 512 + 512 + 16 + 64 * 44 + 131_072 * 2 + 8
+const _: () = assert!(core::mem::size_of::<Settings>() == 128);
+plain_bytes!(RuleTable => 128 + 4096 + 128 + 128 + 8 + 256 + 512 + 512 + 16 + 64 * 44 + 131_072 * 2 + 8
     + 2 * (262_144 + 131_072) + 2 * (8192 * 18 + 8) + 1_048_576);

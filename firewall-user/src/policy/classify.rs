@@ -91,8 +91,8 @@ fn rows<'t>(table: &'t RuleTable, probe: &Probe) -> [&'t Row; 8] {
 /// Index in `RuleTable::nat` of the translation that a new flow's packet meets at this hook.
 pub fn translation(table: &RuleTable, probe: &Probe) -> Option<usize> {
     let of_hook = match probe.direction {
-        Direction::In => table.settings.nat_in,
-        Direction::Out => table.settings.nat_out,
+        Direction::In => table.settings.nat_in | table.settings.prefix_in,
+        Direction::Out => table.settings.nat_out | table.settings.prefix_out,
     };
     let word = table.settings.nat_word as usize;
     let bits = rows(table, probe)

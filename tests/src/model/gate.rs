@@ -237,17 +237,29 @@ impl Gate {
                 }
             },
         }
-        self.prefix_in(way, interface, &mut ip);
+        if let Err(reason) = self.prefix_in(way, interface, &mut ip) {
+            return ((Action::Drop, reason), Some(ip));
+        }
         if let Some(quoted) = &ip.quoted
             && let Some((flow, reply)) = self.find_quoted(quoted)
         {
             // The error goes the other way than what it quotes.
             self.plan_for(&flow, !reply, way);
-            return ((Action::Allow, "related"), Some(ip));
+            return (self.leaving((Action::Allow, "related"), way, interface, &ip), Some(ip));
         }
         let decision = self.track(way, interface, &ip, seen);
-        self.prefix_out(way, interface, &ip);
-        (decision, Some(ip))
+        (self.leaving(decision, way, interface, &ip), Some(ip))
+    }
+
+    /// What may leave gets its prefix.
+    fn leaving(&mut self, decision: Decision, way: Way, interface: &str, ip: &Ip) -> Decision {
+        if decision.0 != Action::Allow {
+            return decision;
+        }
+        match self.prefix_out(way, interface, ip) {
+            Ok(()) => decision,
+            Err(reason) => (Action::Drop, reason),
+        }
     }
 
     /// The first rule that decides, or the default; counts every rule met.

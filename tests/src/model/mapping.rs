@@ -1,7 +1,7 @@
 //! The gate's translations: which flow has which other tuples, and who may have which.
 
 use super::gate::Gate;
-use super::nat::{self, Choice, Kind, Nat, Plan, Translated, has_free_ports};
+use super::nat::{self, Choice, Kind, Moved, Nat, Plan, Translated, has_free_ports};
 use super::parse::{Ends, Ip};
 use super::policy::Way;
 use super::track::{Key, is_reply, name};
@@ -49,7 +49,7 @@ impl Gate {
             _ => return,
         };
         let (source, address, port) = to;
-        self.plan = Some(Plan { source, address, port: Some(port) });
+        self.plan = Some(Plan { source, address, port: Some(port), quoted: None });
     }
 
     /// The translation of a new flow's destination.
@@ -187,38 +187,69 @@ impl Gate {
         self.aliases.contains_key(&key) || self.flows.contains_key(&key)
     }
 
-    /// IPv6 prefixes have no state: on the way in a destination is translated before anything else.
-    pub(super) fn prefix_in(&mut self, way: Way, interface: &str, ip: &mut Ip) {
-        if way != Way::In {
-            return;
+    /// IPv6 prefixes have no state: on the way in a destination is translated before anything else. An
+    /// error's quoted packet went the other way: its source is.
+    pub(super) fn prefix_in(
+        &mut self,
+        way: Way,
+        interface: &str,
+        ip: &mut Ip,
+    ) -> Result<(), Refused> {
+        if way != Way::In || !ip.ends.dst.is_ipv6() {
+            return Ok(());
         }
-        if let Some(to) = self.other_prefix(interface, ip.ends.dst, false) {
-            ip.ends.dst = to;
-            self.plan = Some(Plan { source: false, address: to, port: None });
-            if let Some(quoted) = &mut ip.quoted
-                && let Some(to) = self.other_prefix(interface, quoted.src, false)
-            {
-                quoted.src = to;
-            }
+        let outer = self.other_prefix(interface, ip.ends.dst, false)?;
+        let quoted = match &ip.quoted {
+            // One that has no counterpart stays, and belongs to no flow.
+            Some(quoted) => self.other_prefix(interface, quoted.src, false).unwrap_or_default(),
+            None => None,
+        };
+        if outer.is_some() || quoted.is_some() {
+            let address = outer.unwrap_or(ip.ends.dst);
+            self.plan = Some(Plan { source: false, address, port: None, quoted });
         }
+        ip.ends.dst = outer.unwrap_or(ip.ends.dst);
+        if let (Some(quoted), Some(to)) = (&mut ip.quoted, quoted) {
+            quoted.src = to;
+        }
+        Ok(())
     }
 
-    /// On the way out a source is translated behind everything else.
-    pub(super) fn prefix_out(&mut self, way: Way, interface: &str, ip: &Ip) {
-        if way == Way::Out
-            && let Some(to) = self.other_prefix(interface, ip.ends.src, true)
-        {
-            self.plan = Some(Plan { source: true, address: to, port: None });
+    /// On the way out a source is translated behind everything else; an error's quoted destination with it.
+    pub(super) fn prefix_out(&mut self, way: Way, interface: &str, ip: &Ip) -> Result<(), Refused> {
+        if way != Way::Out || !ip.ends.src.is_ipv6() {
+            return Ok(());
         }
+        let outer = self.other_prefix(interface, ip.ends.src, true)?;
+        let quoted = match &ip.quoted {
+            Some(quoted) => self.other_prefix(interface, quoted.dst, true)?,
+            None => None,
+        };
+        if outer.is_some() || quoted.is_some() {
+            let address = outer.unwrap_or(ip.ends.src);
+            self.plan = Some(Plan { source: true, address, port: None, quoted });
+        }
+        Ok(())
     }
 
-    fn other_prefix(&self, interface: &str, address: IpAddr, outwards: bool) -> Option<IpAddr> {
-        let IpAddr::V6(address) = address else { return None };
-        self.policy.nats.iter().filter(|nat| nat.interface == interface).find_map(|nat| {
-            let Kind::Prefix(inside, outside, len) = nat.kind else { return None };
-            let (from, to): (Ipv6Addr, Ipv6Addr) =
-                if outwards { (inside, outside) } else { (outside, inside) };
-            nat::prefix(address, from, to, len).map(IpAddr::V6)
-        })
+    fn other_prefix(
+        &self,
+        interface: &str,
+        address: IpAddr,
+        outwards: bool,
+    ) -> Result<Option<IpAddr>, Refused> {
+        let IpAddr::V6(address) = address else { return Ok(None) };
+        let moved =
+            self.policy.nats.iter().filter(|nat| nat.interface == interface).find_map(|nat| {
+                let Kind::Prefix(inside, outside, len) = nat.kind else { return None };
+                let (from, to): (Ipv6Addr, Ipv6Addr) =
+                    if outwards { (inside, outside) } else { (outside, inside) };
+                nat::prefix(address, from, to, len)
+            });
+        match moved {
+            None => Ok(None),
+            Some(Moved::To(to)) => Ok(Some(to.into())),
+            Some(Moved::Nowhere) => Err("nat-impossible"),
+        }
     }
 }

@@ -79,6 +79,17 @@ pub struct Plan {
     pub address: IpAddr,
     /// New port, or identifier; none: there is none.
     pub port: Option<u16>,
+    /// IPv6 prefixes: new address of the packet that an error quotes, at its other end.
+    pub quoted: Option<IpAddr>,
+}
+
+/// An address under another prefix.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Moved {
+    /// This one.
+    To(Ipv6Addr),
+    /// It has no counterpart (RFC 6296 section 3.5, 3.6).
+    Nowhere,
 }
 
 /// What a source may become.
@@ -221,7 +232,7 @@ impl Nat {
 
 /// An address under another prefix of the same length, with the same checksum (RFC 6296 section 3).
 /// None: it isn't under the first.
-pub fn prefix(address: Ipv6Addr, from: Ipv6Addr, to: Ipv6Addr, len: u8) -> Option<Ipv6Addr> {
+pub fn prefix(address: Ipv6Addr, from: Ipv6Addr, to: Ipv6Addr, len: u8) -> Option<Moved> {
     let mask = u128::MAX << (128 - u32::from(len));
     if u128::from(address) & mask != u128::from(from) & mask {
         return None;
@@ -231,15 +242,13 @@ pub fn prefix(address: Ipv6Addr, from: Ipv6Addr, to: Ipv6Addr, len: u8) -> Optio
     let wanted = sum(address.segments());
     let mut words = moved.segments();
     // The subnet's word, or with longer prefixes the first of the rest that isn't all ones (3.4, 3.5).
-    let at = if len <= 48 { 3 } else { (4..8).find(|at| words[*at] != 0xffff)? };
-    if words[at] == 0xffff {
-        return None;
-    }
+    let at = if len <= 48 { Some(3) } else { (4..8).find(|at| words[*at] != 0xffff) };
+    let Some(at) = at.filter(|at| words[*at] != 0xffff) else { return Some(Moved::Nowhere) };
     words[at] = 0;
     let rest = sum(words);
     // What is missing, in one's complement, where all ones is written as zero.
     words[at] = ((wanted + 0xffff - rest) % 0xffff) as u16;
-    Some(words.into())
+    Some(Moved::To(words.into()))
 }
 
 impl Display for Nat {
@@ -295,9 +304,9 @@ mod tests {
     fn prefixes_as_in_the_rfc() {
         let (inside, outside) = (v6("fd01:203:405::"), v6("2001:db8:1::"));
         let out = prefix(v6("fd01:203:405:1::1234"), inside, outside, 48);
-        assert_eq!(out, Some(v6("2001:db8:1:d550::1234")));
+        assert_eq!(out, Some(Moved::To(v6("2001:db8:1:d550::1234"))));
         let back = prefix(v6("2001:db8:1:d550::1234"), outside, inside, 48);
-        assert_eq!(back, Some(v6("fd01:203:405:1::1234")));
+        assert_eq!(back, Some(Moved::To(v6("fd01:203:405:1::1234"))));
         assert_eq!(prefix(v6("fd01:203:406:1::1234"), inside, outside, 48), None);
     }
 
@@ -312,13 +321,13 @@ mod tests {
                 let (a, b, host) = (wide(&mut rng), wide(&mut rng), wide(&mut rng));
                 let mask = u128::MAX << (128 - u32::from(len));
                 let host = Ipv6Addr::from(u128::from(a) & mask | u128::from(host) & !mask);
-                let Some(out) = prefix(host, a, b, len) else { continue };
+                let Some(Moved::To(out)) = prefix(host, a, b, len) else { continue };
                 assert_eq!(u128::from(out) & mask, u128::from(b) & mask);
                 let sum = |a: Ipv6Addr| {
                     a.segments().iter().map(|word| u64::from(*word)).sum::<u64>() % 0xffff
                 };
                 assert_eq!(sum(out), sum(host), "/{len} {host} {out}");
-                assert_eq!(prefix(out, b, a, len), Some(host), "/{len}");
+                assert_eq!(prefix(out, b, a, len), Some(Moved::To(host)), "/{len}");
             }
         }
     }

@@ -205,15 +205,15 @@ pub fn frame(frame: &[u8], plan: &Plan) -> Vec<u8> {
         return bytes;
     }
     let right = at.whole && at.transport(frame) == 0;
-    let mut inner = Plan { source: !plan.source, ..plan.clone() };
-    if plan.port.is_none() {
-        // Without state the quoted address is translated by itself; it is the same one.
-        inner.port = None;
-    }
+    // IPv6 prefixes: the quoted address is translated by itself.
+    let inner =
+        Plan { source: !plan.source, address: plan.quoted.unwrap_or(plan.address), ..plan.clone() };
     let quoted = at.l4 + 8;
     let end = at.end;
     let trailer = bytes.split_off(end);
-    write(&mut bytes, quoted, v6, &inner);
+    if !v6 || plan.quoted.is_some() {
+        write(&mut bytes, quoted, v6, &inner);
+    }
     // The outer header has no port, and its checksum is made anew below.
     let (sum_at, old) = (at.l4 + 2, frame[quoted..end].to_vec());
     let sum = be16(&bytes, sum_at);

@@ -120,6 +120,7 @@ fn rewriting_back_is_the_identity() {
             source: true,
             address: address.into(),
             port: Some(port),
+            quoted: None,
         };
         let original = ends(&frame);
         let there = rewrite::frame(&frame, &source(OWN[0], 777));

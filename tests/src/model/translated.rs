@@ -89,6 +89,10 @@ fn random_nat(rng: &mut Rng, i: usize) -> Nat {
             let mut nat = Nat::new(&name, "wan0", Kind::Masquerade);
             nat.from.addresses.push(ten);
             (nat.proto, nat.ports) = (proto, *rng.pick(&ports));
+            if rng.one_in(3) {
+                // So many ports that nobody has to share one.
+                (nat.endpoint_independent, nat.ports) = (true, None);
+            }
             nat
         }
         2 => {

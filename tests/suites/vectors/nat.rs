@@ -11,8 +11,8 @@ use sluice_tests::packet::{Packet, assemble, hex, tcp, verify_all};
 use std::collections::BTreeSet;
 use std::net::IpAddr;
 
-const WAN: usize = 0;
-const LAN: usize = 1;
+pub const WAN: usize = 0;
+pub const LAN: usize = 1;
 const INSIDE: &str = "10.0.0.5";
 const OTHER: &str = "10.0.0.6";
 const OUTSIDE: &str = "198.51.100.7";
@@ -20,7 +20,7 @@ const PUBLIC: &str = "203.0.113.5";
 const MASQUERADE: &str = "nat m masquerade on wan0 from 10.0.0.0/8";
 
 /// A case whose rules let everything by.
-fn begin(bench: &mut Bench, label: &str, nat: &str) {
+pub fn begin(bench: &mut Bench, label: &str, nat: &str) {
     begin_with(bench, label, &format!("default in allow\ndefault out allow\n{nat}\n"));
 }
 
@@ -38,7 +38,7 @@ fn read(frame: &[u8]) -> Ip {
     }
 }
 
-fn ends(frame: &[u8]) -> Ends {
+pub fn ends(frame: &[u8]) -> Ends {
     read(frame).ends
 }
 
@@ -48,7 +48,7 @@ fn address(text: &str) -> IpAddr {
 
 /// In at one interface and out at another; what leaves.
 #[track_caller]
-fn through(bench: &mut Bench, from: usize, to: usize, frame: &[u8]) -> Vec<u8> {
+pub fn through(bench: &mut Bench, from: usize, to: usize, frame: &[u8]) -> Vec<u8> {
     let good = verify_all(frame).is_ok();
     let between = bench.meet(Hook::TcIn, from, frame);
     assert_eq!(between.fate, sluice_tests::kernel::Fate::Pass, "{}", between.case);
@@ -59,17 +59,17 @@ fn through(bench: &mut Bench, from: usize, to: usize, frame: &[u8]) -> Vec<u8> {
 }
 
 #[track_caller]
-fn out(bench: &mut Bench, packet: &Packet) -> Vec<u8> {
+pub fn out(bench: &mut Bench, packet: &Packet) -> Vec<u8> {
     through(bench, LAN, WAN, &packet.build())
 }
 
 /// From inside to outside by way of the gate's port `port`, as it was sent otherwise.
 fn as_source(packet: &Packet, address: IpAddr, port: u16) -> Vec<u8> {
-    rewrite::frame(&packet.build(), &Plan { source: true, address, port: Some(port) })
+    rewrite::frame(&packet.build(), &Plan { source: true, address, port: Some(port), quoted: None })
 }
 
 fn as_destination(frame: &[u8], address: IpAddr, port: u16) -> Vec<u8> {
-    rewrite::frame(frame, &Plan { source: false, address, port: Some(port) })
+    rewrite::frame(frame, &Plan { source: false, address, port: Some(port), quoted: None })
 }
 
 fn sent() -> Packet {
@@ -293,8 +293,30 @@ fn sources_of_a_pool() {
 
 #[test]
 fn one_endpoint_for_all() {
-    let test = "vectors::nat::one_endpoint_for_all";
-    sluice_tests::skip::skip(test, "endpoint-independent mapping is not built yet");
+    let Some(mut bench) = Bench::or_skip("vectors::nat::one_endpoint_for_all") else { return };
+    begin(&mut bench, "one endpoint for all", &format!("{MASQUERADE} endpoint-independent"));
+    let mut public = BTreeSet::new();
+    for to in [OUTSIDE, "198.51.100.8", "192.0.2.33"] {
+        let seen = ends(&out(&mut bench, &Packet::new().ipv4(INSIDE, to).udp(4000, 3478)));
+        public.insert((seen.src, seen.sport));
+    }
+    assert_eq!(public.len(), 1, "{public:?}");
+    let seen = ends(&out(&mut bench, &Packet::new().ipv4(OTHER, OUTSIDE).udp(4000, 3478)));
+    assert!(!public.contains(&(seen.src, seen.sport)), "another endpoint has another");
+
+    // Ports are nobody else's: two endpoints have both, the third is refused.
+    begin(
+        &mut bench,
+        "none is shared",
+        &format!("{MASQUERADE} ports 5000-5001 endpoint-independent"),
+    );
+    for (host, to) in [(INSIDE, OUTSIDE), (OTHER, OUTSIDE), (INSIDE, "192.0.2.33")] {
+        let seen = ends(&out(&mut bench, &Packet::new().ipv4(host, to).udp(4000, 3478)));
+        assert!((5000..=5001).contains(&seen.sport), "{}", seen.sport);
+    }
+    let third = Packet::new().ipv4("10.0.0.7", "192.0.2.34").udp(4000, 3478).build();
+    bench.at(Hook::TcIn, LAN, &third).passes("default");
+    bench.meet(Hook::TcOut, WAN, &third).drops("nat-exhausted");
 }
 
 #[test]
@@ -312,7 +334,7 @@ fn destinations_inside() {
     assert_eq!(bench.rule("web")[0], 1);
     let answer = back(&came, Back::Answer(9)).expect("an answer");
     let left = through(&mut bench, LAN, WAN, &answer);
-    let plan = Plan { source: true, address: address(PUBLIC), port: Some(80) };
+    let plan = Plan { source: true, address: address(PUBLIC), port: Some(80), quoted: None };
     assert_eq!(left, rewrite::frame(&answer, &plan));
     // An error of a router inside comes from the public address, about what was asked.
     let error = Packet::new().ipv4("10.0.0.254", OUTSIDE).icmp(3, 1, [0; 4]);
@@ -438,10 +460,4 @@ fn what_is_not_translated() {
     bench.at(Hook::TcIn, LAN, &packet).passes("default");
     bench.meet(Hook::TcOut, WAN, &packet).drops("nat-impossible");
     assert!(bench.flows().is_empty());
-}
-
-#[test]
-fn prefixes_of_ipv6_as_in_the_rfc() {
-    let test = "vectors::nat::prefixes_of_ipv6_as_in_the_rfc";
-    sluice_tests::skip::skip(test, "IPv6 prefix translation is not built yet");
 }

@@ -3,7 +3,7 @@
 use super::{View, entry::tuple};
 use firewall_common::abi::{
     bucket::tag::{CLAIMED, LIVE},
-    nat::{Alias4, Ports},
+    nat::{ALIAS_ENDPOINT, ALIAS_KEEPS_PORT, Alias4, Ports},
 };
 use std::{
     collections::HashMap,
@@ -33,6 +33,17 @@ impl Default for Counted {
     }
 }
 
+impl Counted {
+    /// Counts a port; whether it was counted already.
+    fn take(&mut self, port: u16) -> bool {
+        let port = usize::from(port);
+        let (used, bit) = (&mut self.used[port / 64], 1 << (port % 64));
+        let taken = *used & bit != 0;
+        *used |= bit;
+        taken
+    }
+}
+
 /// What was in an entry before the aliases were looked at. What was added since isn't ours to clear.
 struct Before {
     used: Box<[u64; USED]>,
@@ -56,21 +67,33 @@ impl View<'_> {
             .collect();
         let mut counted: HashMap<usize, Counted> = HashMap::new();
         let suspected = std::mem::take(suspects);
+        let mut suspect = |slot: usize, tag: u64| {
+            if suspected.get(&slot) != Some(&tag) || !self.aliases.remove_as(slot, tag, now) {
+                suspects.insert(slot, tag);
+            }
+        };
+        let mut endpoints = Vec::new();
         for slot in 0..self.aliases.slots() {
             let Some((tag, alias)) = self.aliases.live(slot) else { continue };
+            if alias.flags & ALIAS_ENDPOINT != 0 {
+                endpoints.push((slot, tag, alias));
+                continue;
+            }
             if !self.is_owned(slot, &alias) {
-                if suspected.get(&slot) == Some(&tag) {
-                    self.aliases.remove(slot, now);
-                } else {
-                    suspects.insert(slot, tag);
-                }
+                suspect(slot, tag);
             }
             let Some(pool) = alias.pool.checked_sub(1) else { continue };
-            let port = usize::from(tuple(&alias).sport);
             let counted = counted.entry(usize::from(pool)).or_default();
-            let (used, bit) = (&mut counted.used[port / 64], 1 << (port % 64));
-            counted.shared += u64::from(*used & bit != 0);
-            *used |= bit;
+            let taken = counted.take(tuple(&alias).sport);
+            // An endpoint's own mappings share its port with nobody.
+            counted.shared += u64::from(taken && alias.flags & ALIAS_KEEPS_PORT == 0);
+        }
+        // What an endpoint has stays as long as a flow uses it; and its port as long as it has it.
+        for (slot, tag, endpoint) in endpoints {
+            let Some(pool) = endpoint.pool.checked_sub(1) else { continue };
+            if !counted.entry(usize::from(pool)).or_default().take(endpoint.inner as u16) {
+                suspect(slot, tag);
+            }
         }
         for (at, entry, before) in entries {
             settle(entry, &before, counted.get(&at));

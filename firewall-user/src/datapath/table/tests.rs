@@ -12,7 +12,9 @@ use firewall_common::{
             tag::{self, CLAIMED, DEAD, HALF, LIVE, SWEPT},
         },
         flow::{Flow, Key4, Key6, bits},
-        nat::{ALIAS_INNER, ALIAS_ORIG_IS_A, NAT_HOSTS, NatTotals, Ports},
+        nat::{
+            ALIAS_ENDPOINT, ALIAS_INNER, ALIAS_ORIG_IS_A, NAT_HOSTS, NatTotals, Ports, endpoint_key,
+        },
         source::SOURCES,
         table::{RULE_SLOTS, TIMEOUTS, Timeout},
     },
@@ -346,4 +348,37 @@ fn an_alias_without_a_flow_goes_at_the_second_look() {
     assert_eq!(memory.tag(2, stray) & LIVE, 0);
     assert_ne!(memory.tag(2, kept) & memory.tag(2, inner) & LIVE, 0);
     assert!(suspects.is_empty());
+}
+
+#[test]
+fn an_endpoint_keeps_its_port_until_nobody_used_it_for_two_looks() {
+    let memory = Memory::new();
+    let entry = size_of::<Ports>() / 8;
+    memory.ports[entry + offset_of!(Ports, made) / 8].store(1, Relaxed);
+    let slot = memory.enter(0, &flow(1, 10, 0), LIVE);
+    translate(&memory, slot, 1, 40_000, false);
+    let key = endpoint_key(INSIDE, 1u16.to_be_bytes(), 17, 20);
+    let to = u32::from_ne_bytes(PUBLIC);
+    let record = Alias4 { key, flow: to, rule: 20, pool: 2, flags: ALIAS_ENDPOINT, inner: 40_000 };
+    let endpoint = memory.enter(2, &record, LIVE);
+    let mut suspects = Suspects::new();
+    let tables = memory.tables();
+    let used = |memory: &Memory| memory.ports[entry + 40_000 / 64].load(Relaxed);
+    for now in 100..103 {
+        tables.count_ports(&mut suspects, now);
+        assert!(suspects.is_empty() && used(&memory) == 1);
+    }
+    let all = Going::Chosen(&mut |_| true);
+    tables.take_out(all, Part::WHOLE, 103, || Ok(())).expect("no trouble");
+    tables.count_ports(&mut suspects, 104);
+    assert_eq!((suspects.len(), used(&memory)), (1, 1), "its flow is gone, its port isn't yet");
+    // A program uses it at the last moment: that shows in its tag.
+    let touched = (memory.tag(2, endpoint) & !(0xffff << 32)) | 104 << 32;
+    memory.tags[2][endpoint].store(touched, Relaxed);
+    tables.count_ports(&mut suspects, 105);
+    assert_ne!(memory.tag(2, endpoint) & LIVE, 0);
+    tables.count_ports(&mut suspects, 106);
+    assert_eq!(memory.tag(2, endpoint) & LIVE, 0);
+    tables.count_ports(&mut suspects, 107);
+    assert_eq!(used(&memory), 0);
 }

@@ -136,6 +136,11 @@ impl<'a, R: Entry> Table<'a, R> {
         seen & LIVE != 0 && self.swap(slot, seen, dead(now, seen))
     }
 
+    /// As [`Self::remove`], but only while the tag is still `seen`.
+    pub fn remove_as(&self, slot: usize, seen: u64, now: u64) -> bool {
+        self.swap(slot, seen, dead(now, seen))
+    }
+
     /// Ends a slot that was claimed.
     pub fn bury(&self, slot: usize, claimed: u64, now: u64) {
         // Nobody else changes a tag that is claimed.

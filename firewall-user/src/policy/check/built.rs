@@ -1,6 +1,6 @@
 //! What the language speaks of and the kernel doesn't do yet: said, so that nobody relies on it.
 
-use super::super::ast::{Action, Mapping, SynCookies, Translation};
+use super::super::ast::{Action, SynCookies};
 use super::super::span::Span;
 use super::Report;
 
@@ -23,19 +23,6 @@ pub fn check(report: &mut Report<'_>) {
         }
         if rule.action == Action::Bypass {
             say(rule.name.span, "handing packets to an AF_XDP socket");
-        }
-    }
-    for nat in policy.nats.iter().filter(|nat| nat.enabled) {
-        let mapping = match &nat.translation {
-            Translation::Masquerade(mapping) | Translation::Source { mapping, .. } => Some(mapping),
-            Translation::Prefix { .. } => {
-                say(nat.name.span, "translating IPv6 prefixes");
-                None
-            }
-            _ => None,
-        };
-        if mapping.is_some_and(|mapping: &Mapping| mapping.endpoint_independent) {
-            say(nat.name.span, "`endpoint-independent`");
         }
     }
 }

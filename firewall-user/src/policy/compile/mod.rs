@@ -16,6 +16,7 @@ use super::resolved::Resolved;
 use bits::{Bits, Pool};
 use collect::Collector;
 use firewall_common::abi::iface::IFACE_SLOTS;
+use firewall_common::abi::nat::NatKind;
 use firewall_common::abi::table::{
     ACTION_BYPASS, ACTION_COOKIES, ACTION_LOG, ACTION_NO_TRACK, Direction, MAX_CONTINUES, MAX_ROWS,
     MAX_RULES, RuleAction, RuleTable, SETTING_EVICT_HALF_OPEN, SETTING_FAST_PATH,
@@ -201,9 +202,12 @@ pub fn compile(
     for (i, (nat, half)) in halves.iter().enumerate() {
         let slot = taken.rule(&nat.name.value).unwrap_or_default();
         table.nat[i] = nat::rule(nat, half, slot, &mut pools);
-        let way = match nat::at_ingress(half.kind) {
-            true => &mut table.settings.nat_in,
-            false => &mut table.settings.nat_out,
+        let settings = &mut table.settings;
+        let way = match (nat::at_ingress(half.kind), half.kind) {
+            (true, NatKind::PrefixIn) => &mut settings.prefix_in,
+            (true, _) => &mut settings.nat_in,
+            (false, NatKind::PrefixOut) => &mut settings.prefix_out,
+            (false, _) => &mut settings.nat_out,
         };
         *way |= 1 << i;
     }

@@ -66,8 +66,8 @@ fn each_kind_is_what_the_kernel_reads() {
             kind(NatKind::PrefixIn),
         ]
     );
-    assert_eq!(t.settings.nat_in, 0b1_0001_0111);
-    assert_eq!(t.settings.nat_out, 0b0_1110_1000);
+    assert_eq!((t.settings.nat_in, t.settings.prefix_in), (0b0_0001_0111, 0b1_0000_0000));
+    assert_eq!((t.settings.nat_out, t.settings.prefix_out), (0b0_0110_1000, 0b0_1000_0000));
     let slot = |name: &str| slots.rule(name).unwrap();
     let none = NatRule::default();
     assert_eq!(
