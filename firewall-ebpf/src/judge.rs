@@ -13,7 +13,7 @@ use crate::{
     entering::{self, Entered},
     gate::{Decision, NOT_FOUND},
     maps::{TABLES, WORK},
-    nat,
+    nat, snat,
     table::{V4, V6},
     work::Work,
 };
@@ -115,7 +115,7 @@ fn judge<F: Family>(table: &RuleTable, work: &mut Work) -> Decision {
             && family == 4
             && (table.settings.nat_out != 0 || nat != 0)
         {
-            let refused = nat::at_egress(work.generation, flow.slot, false);
+            let refused = snat::at_egress(work.generation, flow.slot, false);
             if refused != 0 {
                 let reason = nat::refusal(refused);
                 conntrack::end(flow, reply, (Verdict::Drop, reason, m.slot));
@@ -148,7 +148,7 @@ fn judge<F: Family>(table: &RuleTable, work: &mut Work) -> Decision {
                 if nat_rule != 0 {
                     why = nat::sluice_enter_destination(work.generation, nat_rule - 1);
                 } else if matches!(direction, Direction::Out) && table.settings.nat_out != 0 {
-                    why = nat::at_egress(work.generation, work.slot, true);
+                    why = snat::at_egress(work.generation, work.slot, true);
                 }
             }
             if why == 0 {

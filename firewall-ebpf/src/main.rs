@@ -27,6 +27,7 @@ mod packet;
 mod ports;
 mod prefix;
 mod reject;
+mod snat;
 mod table;
 mod translate;
 mod verdict;
