@@ -6,6 +6,7 @@ use firewall_common::{
         control::Control,
         event::Class,
         flow::{Judgement, bits},
+        iface::IFACE_XDP,
         reason::Reason,
         table::{
             Direction, RuleTable, SETTING_TCP_PICKUP, SETTING_WINDOW_OFF, SETTING_WINDOW_STRICT,
@@ -91,10 +92,14 @@ pub fn run<P: Packet>(pkt: &P, direction: Direction) -> Outcome {
     };
     // Read once: this packet is judged by this policy, whatever the daemon does meanwhile.
     let generation = volatile(&control.generation);
-    let iface = match IFACES.get(ifindex) {
-        Some(iface) => iface.slot as u8,
-        None => 0,
+    let (iface, flags) = match IFACES.get(ifindex) {
+        Some(iface) => (iface.slot as u8, iface.flags),
+        None => (0, 0),
     };
+    if matches!(direction, Direction::In) && flags & IFACE_XDP != 0 && !pkt.is_deferred() {
+        // XDP has judged it.
+        return Outcome::Pass;
+    }
     if generation == 0 || iface == 0 {
         let reason = if generation == 0 { Reason::NoPolicy } else { Reason::UnknownInterface };
         counters::reason(Verdict::Allow, reason, segments, u64::from(pkt.frame_len(0)));
@@ -121,6 +126,8 @@ pub fn run<P: Packet>(pkt: &P, direction: Direction) -> Outcome {
     work.packets = segments;
     work.now = budget::now();
     work.seed = control.seed;
+    work.defers = P::DEFERS;
+    work.deferred = false;
     work.rewrite.side = Side::Nothing;
     work.rewrite.quotes = false;
     let early = match parse(pkt, &mut work.facts) {
@@ -160,7 +167,11 @@ pub fn run<P: Packet>(pkt: &P, direction: Direction) -> Outcome {
     work.bytes = u64::from(ip_len) + (segments - 1) * (l4 - l3);
     if volatile(&work.said) == JUDGE {
         if work.facts.icmp == IcmpKind::Error && is_related(pkt, table, control, work) {
-            put(&mut work.said, Decision::new(Verdict::Allow, Reason::Related).pack());
+            let translates =
+                work.defers && work.facts.family == 4 && work.rewrite.side != Side::Nothing;
+            let related = Decision::new(Verdict::Allow, Reason::Related).pack();
+            work.deferred |= translates;
+            put(&mut work.said, related);
         } else {
             if work.facts.tcp_flags & transport::SYN != 0 {
                 read_options(pkt, work);
@@ -169,6 +180,14 @@ pub fn run<P: Packet>(pkt: &P, direction: Direction) -> Outcome {
         }
     }
     let said = volatile(&work.said);
+    if P::DEFERS && volatile(&work.deferred) {
+        // Nothing was counted yet: the program behind this one begins anew.
+        if pkt.defer() {
+            return Outcome::Pass;
+        }
+        counters::reason(Verdict::Drop, Reason::NatImpossible, segments, u64::from(work.frame_len));
+        return Outcome::Drop;
+    }
     carry_out(pkt, table, said, work)
 }
 
@@ -404,6 +423,12 @@ fn track<F: Family>(table: &RuleTable, control: &Control, work: &mut Work) -> u6
             conntrack::end(found, reply, (Verdict::Allow, Reason::TimedOut, SLOT_NONE));
             flow = Hit::NONE;
         } else {
+            // Whether it would be rewritten here.
+            let turned = if reply { bits::NAT_SOURCE } else { bits::NAT_DESTINATION };
+            if work.defers && view.bits & turned != 0 {
+                work.deferred = true;
+                return Decision::new(Verdict::Drop, Reason::NatImpossible).pack();
+            }
             counts = conntrack::counts_here(found.flow, view.bits, reply, direction);
             let flags = table.settings.flags;
             if proto == transport::TCP && counts {

@@ -90,6 +90,10 @@ fn judge<F: Family>(table: &RuleTable, work: &mut Work) -> Decision {
         nat_rule =
             classify::sluice_nat_rule(work.generation, query.pack(), table.settings.nat_in) as u32;
         if nat_rule != 0 {
+            if work.defers {
+                work.deferred = true;
+                return Decision::new(Verdict::Drop, Reason::NatImpossible);
+            }
             other = true;
             work.other = work.facts;
             if !nat::new_destination(work.generation, nat_rule - 1) {

@@ -5,12 +5,15 @@ use aya_ebpf::{
     EbpfContext as _,
     helpers::generated::{
         bpf_redirect, bpf_skb_change_tail, bpf_skb_load_bytes, bpf_skb_pull_data,
-        bpf_skb_store_bytes, bpf_xdp_adjust_tail, bpf_xdp_get_buff_len, bpf_xdp_load_bytes,
-        bpf_xdp_store_bytes,
+        bpf_skb_store_bytes, bpf_xdp_adjust_meta, bpf_xdp_adjust_tail, bpf_xdp_get_buff_len,
+        bpf_xdp_load_bytes, bpf_xdp_store_bytes,
     },
     programs::{TcContext, XdpContext},
 };
-use firewall_common::{abi::table::Direction, wire::Cursor};
+use firewall_common::{
+    abi::{iface::DEFERRED, table::Direction},
+    wire::Cursor,
+};
 
 use crate::{translate, verdict::Outcome, work::Work};
 
@@ -26,6 +29,13 @@ pub const ANSWER_MARK: u32 = 0x51_1ce;
 
 /// A packet at a hook.
 pub trait Packet: Cursor {
+    /// Packets to be translated are left to the TC program behind this one, which sees partial checksums: a
+    /// frame of a veth or of a virtual machine carries the pseudo header's sum alone, and nothing tells.
+    const DEFERS: bool;
+    /// Leaves the packet to the next program; `false`: that can't be.
+    fn defer(&self) -> bool;
+    /// Whether the packet is judged at this hook, where XDP stands in front of it.
+    fn is_deferred(&self) -> bool;
     /// Interface of the hook.
     fn ifindex(&self) -> u32;
     /// Length of the frame, bytes; cheap where the first buffer already holds `at_least`.
@@ -84,6 +94,25 @@ impl Cursor for Xdp<'_> {
 }
 
 impl Packet for Xdp<'_> {
+    const DEFERS: bool = true;
+    #[inline(always)]
+    fn defer(&self) -> bool {
+        // SAFETY: the context is ours. The helper fails where the driver knows no metadata.
+        if unsafe { bpf_xdp_adjust_meta(self.0.ctx, -4) } != 0 {
+            return false;
+        }
+        let at = self.0.metadata();
+        if at + 4 > self.0.data() {
+            return false;
+        }
+        // SAFETY: the four bytes are metadata, as was just checked.
+        unsafe { (at as *mut u32).write_unaligned(DEFERRED) };
+        true
+    }
+    #[inline(always)]
+    fn is_deferred(&self) -> bool {
+        true
+    }
     #[inline(always)]
     fn ifindex(&self) -> u32 {
         // SAFETY: the context is the one this program was called with.
@@ -199,6 +228,22 @@ impl Cursor for Skb<'_> {
 }
 
 impl Packet for Skb<'_> {
+    const DEFERS: bool = false;
+    #[inline(always)]
+    fn defer(&self) -> bool {
+        false
+    }
+    #[inline(always)]
+    fn is_deferred(&self) -> bool {
+        let skb = self.0.skb.skb;
+        // SAFETY: the context is ours.
+        let (at, end) = unsafe { ((*skb).data_meta as usize, (*skb).data as usize) };
+        if at + 4 > end {
+            return false;
+        }
+        // SAFETY: the four bytes are metadata, as was just checked.
+        unsafe { (at as *const u32).read_unaligned() == DEFERRED }
+    }
     #[inline(always)]
     fn ifindex(&self) -> u32 {
         // SAFETY: the context is ours.

@@ -92,6 +92,10 @@ pub struct Work {
     pub step_flags: u8,
     /// Its source is end `a` of the key.
     pub src_is_a: bool,
+    /// What has to be translated is left to the next program.
+    pub defers: bool,
+    /// It was.
+    pub deferred: bool,
     /// It is an ICMP error, and `other` the packet that it carries.
     pub quotes: bool,
     /// It may begin a flow.

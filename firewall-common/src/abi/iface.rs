@@ -29,5 +29,11 @@ pub struct Iface {
 pub const IFACE_WIRE: u32 = 1;
 /// [`Iface::flags`]: established forwarded flows may skip the stack.
 pub const IFACE_FAST: u32 = 2;
+/// [`Iface::flags`]: packets are judged at XDP. The TC program behind it judges only those that XDP leaves to
+/// it (see [`DEFERRED`]): packets to be translated, whose checksums XDP can't see the whole of.
+pub const IFACE_XDP: u32 = 4;
+
+/// What XDP writes before a frame that it leaves to the TC program (packet metadata, 4 bytes).
+pub const DEFERRED: u32 = 0x51_1ce_de;
 
 plain_bytes!(Iface => 16);

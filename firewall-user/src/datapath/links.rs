@@ -38,6 +38,7 @@ fn pin(dir: &Path, slot: u8, hook: &str) -> PathBuf {
     dir.join(format!("link-{slot}-{hook}"))
 }
 
+const XDP_HOOKS: [&str; 2] = ["in-xdp", "in-xdp-generic"];
 const HOOKS: [&str; 4] = ["in-xdp", "in-xdp-generic", "in-tcx", "out-tcx"];
 
 fn hook(ingress: Ingress) -> &'static str {
@@ -66,16 +67,15 @@ pub(super) fn ingress(
     how: Ingress,
 ) -> Result<(), DatapathError> {
     let path = pin(dir, slot, hook(how));
-    match how {
-        Ingress::Tc => classifier(ebpf, "sluice_tc_in", &path, dev, TcAttachType::Ingress),
-        Ingress::Xdp | Ingress::XdpGeneric => xdp(ebpf, &path, dev, how),
-    }?;
-    // What an earlier mode left goes only now: for a moment both run, never none.
-    for other in HOOKS.into_iter().filter(|h| h.starts_with("in-") && *h != hook(how)) {
-        let _ = std::fs::remove_file(pin(dir, slot, other));
+    if how != Ingress::Tc {
+        xdp(ebpf, &path, dev, how)?;
     }
-    if how != Ingress::Tc && !has_tcx() {
-        let _ = tc::qdisc_detach_program(&dev.name, TcAttachType::Ingress, "sluice_tc_in");
+    // Behind XDP too: it judges what XDP leaves to it (`firewall_common::abi::iface::DEFERRED`).
+    let path = pin(dir, slot, hook(Ingress::Tc));
+    classifier(ebpf, "sluice_tc_in", &path, dev, TcAttachType::Ingress)?;
+    // What an earlier mode left goes only now: for a moment both run, never none.
+    for other in XDP_HOOKS.into_iter().filter(|h| *h != hook(how)) {
+        let _ = std::fs::remove_file(pin(dir, slot, other));
     }
     Ok(())
 }

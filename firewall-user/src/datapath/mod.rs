@@ -39,7 +39,7 @@ use firewall_common::abi::{
     control::Control,
     counter::{EventCounter, ReasonCounter, RuleCounter, TableCounter},
     event::Event,
-    iface::{IFACE_SLOTS, IFINDEX_LIMIT, Iface},
+    iface::{IFACE_SLOTS, IFACE_XDP, IFINDEX_LIMIT, Iface},
     names::Name,
     table::{MAX_CONTINUES, RuleTable, TIMEOUTS},
 };
@@ -342,7 +342,8 @@ impl Datapath {
             return Err(DatapathError::IfindexTooHigh { name, ifindex, limit: IFINDEX_LIMIT });
         }
         let slot = self.iface_slot(name)?;
-        let entry = netdev::entry(&dev, slot);
+        let mut entry = netdev::entry(&dev, slot);
+        // Until XDP is there, TC judges everything.
         self.ifaces.set(dev.ifindex, entry, 0).map_err(DatapathError::map("IFACES"))?;
         let (order, mut why) = mode::plan(mode, &dev);
         let mut chosen = None;
@@ -364,6 +365,10 @@ impl Datapath {
         };
         if let Some(e) = refusal {
             log::warn!("{e}");
+        }
+        if how != mode::Ingress::Tc {
+            entry.flags |= IFACE_XDP;
+            self.ifaces.set(dev.ifindex, entry, 0).map_err(DatapathError::map("IFACES"))?;
         }
         links::egress(&mut self.ebpf, &self.pin_dir, slot, &dev)?;
         if how != mode::Ingress::Tc && !dev.physical && dev.driver == "veth" {
@@ -443,12 +448,7 @@ impl Datapath {
                     .to_owned(),
             );
         }
-        let nat = self.control.get(&0, 0).is_ok_and(|control| control.nat != 0);
         for i in &self.interfaces {
-            if nat && i.ingress.starts_with("xdp") {
-                let name = &i.name;
-                limits.push(format!("{name}: what comes in at XDP isn't translated: use mode tc"));
-            }
             if i.ingress == "xdp-generic" {
                 limits.push(format!(
                     "{}: answers to rejected outgoing packets don't reach local programs under \
