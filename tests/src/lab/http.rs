@@ -96,8 +96,7 @@ fn serve(stream: TcpStream, files: &Files) -> std::io::Result<()> {
             }
             _ if path == "/who" => ("200 OK", peer.to_string().into_bytes()),
             _ => {
-                let found =
-                    files.lock().unwrap_or_else(PoisonError::into_inner).get(path).cloned();
+                let found = files.lock().unwrap_or_else(PoisonError::into_inner).get(path).cloned();
                 found.map_or(("404 Not Found", Vec::new()), |body| ("200 OK", body))
             }
         };

@@ -11,7 +11,12 @@ impl NetNs {
     ///
     /// # Errors
     /// As `TcpStream::connect_timeout`.
-    pub fn connect_from(&self, sport: u16, to: &str, limit: Duration) -> std::io::Result<TcpStream> {
+    pub fn connect_from(
+        &self,
+        sport: u16,
+        to: &str,
+        limit: Duration,
+    ) -> std::io::Result<TcpStream> {
         let to: SocketAddrV4 = to.parse().expect("an IPv4 socket address");
         self.run(|| {
             // SAFETY: socket takes numbers; the descriptor it returns is owned by nobody else.

@@ -22,13 +22,16 @@ pub struct Capture {
     file: PathBuf,
 }
 
-/// Checksums of a capture: how many are good and bad, by protocol.
+/// Checksums of a capture: how many are good and bad, by protocol; `quoted` are those of the TCP and UDP
+/// headers that ICMP errors carry.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Sums {
     /// Good ones.
     pub good: BTreeMap<&'static str, u64>,
     /// Bad ones.
     pub bad: BTreeMap<&'static str, u64>,
+    /// The first of the packets that have one, in tshark's words.
+    pub bad_packets: Vec<String>,
 }
 
 impl Sums {
@@ -101,7 +104,7 @@ impl Capture {
         }
         // Payload isn't looked at.
         tshark.args(["-o", "tcp.desegment_tcp_streams:FALSE"]);
-        for (_, field) in FIELDS {
+        for field in FIELDS.map(|(_, field)| field).into_iter().chain(["ip.src", "_ws.col.Info"]) {
             tshark.args(["-e", field]);
         }
         let output = tshark.stdin(Stdio::null()).output().expect("tshark");
@@ -122,7 +125,11 @@ impl Drop for Capture {
 fn tally(text: &str) -> Sums {
     let mut sums = Sums::default();
     for line in text.lines() {
+        let before = sums.bad();
+        let is_icmp = line.split(';').nth(3).is_some_and(|status| !status.is_empty());
         for ((protocol, _), values) in FIELDS.iter().zip(line.split(';')) {
+            let quoted = is_icmp && matches!(*protocol, "tcp" | "udp");
+            let protocol = if quoted { "quoted" } else { *protocol };
             for value in values.split(',') {
                 match value.trim() {
                     "1" | "Good" => *sums.good.entry(protocol).or_default() += 1,
@@ -130,6 +137,9 @@ fn tally(text: &str) -> Sums {
                     _ => {}
                 }
             }
+        }
+        if sums.bad() > before && sums.bad_packets.len() < 5 {
+            sums.bad_packets.push(line.to_owned());
         }
     }
     sums
