@@ -4,16 +4,25 @@
 //! test that is killed leaves none behind, and any number of labs stand side by side.
 
 mod daemon;
+mod http;
+mod nat;
 mod netns;
 mod raw;
+mod sockets;
+mod tools;
 mod topology;
 mod traffic;
+mod wire;
 
 pub use daemon::{CliOutput, Daemon, DaemonOptions, sluice_bin};
+pub use http::HttpServer;
+pub use nat::{Checksums, NatLab};
 pub use netns::NetNs;
 pub use raw::RawSocket;
+pub use tools::{Run, missing_tools, run};
 pub use topology::Lab;
 pub use traffic::{TcpEcho, Transfer, UdpEcho, udp_exchange};
+pub use wire::{Capture, Sums};
 
 use std::time::{Duration, Instant};
 

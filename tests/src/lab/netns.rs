@@ -2,10 +2,11 @@
 
 use super::LabError;
 use std::fs::File;
+use std::io::Write as _;
 use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
-use std::process::Command;
+use std::process::{Command, Stdio};
 use std::sync::Arc;
 
 /// A network namespace; gone when the last clone is dropped and nothing runs in it.
@@ -90,6 +91,35 @@ impl NetNs {
     pub fn exec(&self, program: &str, args: &[&str]) -> Result<String, LabError> {
         let line = || format!("[{}] {program} {}", self.label, args.join(" "));
         let output = self.command(program).args(args).output().map_err(LabError::system(line()))?;
+        if !output.status.success() {
+            return Err(LabError::Command {
+                command: line(),
+                status: output.status.to_string(),
+                stderr: String::from_utf8_lossy(&output.stderr).into_owned(),
+            });
+        }
+        Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+    }
+
+    /// Runs a command that reads `input`, to its end, and returns its standard output.
+    ///
+    /// # Errors
+    /// As [`NetNs::exec`].
+    pub fn feed(&self, program: &str, args: &[&str], input: &str) -> Result<String, LabError> {
+        let line = || format!("[{}] {program} {}", self.label, args.join(" "));
+        let mut child = self
+            .command(program)
+            .args(args)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .map_err(LabError::system(line()))?;
+        if let Some(mut stdin) = child.stdin.take() {
+            // A command that doesn't read to the end says why itself.
+            let _ = stdin.write_all(input.as_bytes());
+        }
+        let output = child.wait_with_output().map_err(LabError::system(line()))?;
         if !output.status.success() {
             return Err(LabError::Command {
                 command: line(),

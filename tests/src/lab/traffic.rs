@@ -10,13 +10,13 @@ use std::time::Duration;
 
 /// A server thread that ends when its owner is dropped.
 #[derive(Debug)]
-struct Server {
+pub(super) struct Server {
     stop: Arc<AtomicBool>,
     thread: Option<JoinHandle<()>>,
 }
 
 impl Server {
-    fn start(work: impl FnOnce(&AtomicBool) + Send + 'static) -> Self {
+    pub(super) fn start(work: impl FnOnce(&AtomicBool) + Send + 'static) -> Self {
         let stop = Arc::new(AtomicBool::new(false));
         let theirs = stop.clone();
         Self { stop, thread: Some(std::thread::spawn(move || work(&theirs))) }
@@ -32,7 +32,7 @@ impl Drop for Server {
     }
 }
 
-const TICK: Duration = Duration::from_millis(20);
+pub(super) const TICK: Duration = Duration::from_millis(20);
 
 /// Sends back whatever a TCP connection brings, connection by connection on threads of their own.
 #[derive(Debug)]
@@ -60,7 +60,7 @@ impl TcpEcho {
     }
 }
 
-fn listen(ns: &NetNs, address: &str) -> Result<TcpListener, LabError> {
+pub(super) fn listen(ns: &NetNs, address: &str) -> Result<TcpListener, LabError> {
     let listener = ns
         .run(|| TcpListener::bind(address))
         .map_err(LabError::system(format!("listening on {address}")))?;

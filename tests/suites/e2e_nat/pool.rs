@@ -1,0 +1,72 @@
+//! A pool of public ports, used to the last one.
+
+use super::{SILENCE, SOON, setup};
+use sluice_tests::lab::{NatLab, UdpEcho, udp_exchange, wait_for};
+
+/// Eight ports of one address.
+const POLICY: &str = "
+interface wan = wan0
+interface lan = lan0
+default in drop
+default out allow
+nat out source on wan from 10.9.0.0/24 ports 50000-50007 => 203.0.113.70
+rule inside allow in on lan
+";
+const PORTS: usize = 8;
+
+#[test]
+fn ports_are_used_to_exhaustion_and_used_again() {
+    let test = "e2e_nat::pool::ports_are_used_to_exhaustion_and_used_again";
+    let Some((lab, daemon)) = setup(test, &[], POLICY) else { return };
+    let _echoes = [7000, 7001]
+        .map(|port| UdpEcho::start(&lab.server, &format!("{}:{port}", NatLab::SERVER)).unwrap());
+    let exchange = |sport: u16, dport: u16| {
+        let (host, limit) = if sport % 2 == 0 { (&lab.a, SOON) } else { (&lab.b, SOON) };
+        udp_exchange(host, sport, &format!("{}:{dport}", NatLab::SERVER), b"hello", limit)
+    };
+    let refused = |sport: u16| {
+        let host = if sport % 2 == 0 { &lab.a } else { &lab.b };
+        let to = format!("{}:7000", NatLab::SERVER);
+        udp_exchange(host, sport, &to, b"hello", SILENCE).unwrap_err();
+    };
+    let ports = || {
+        let rows = daemon.flows("dport=7000");
+        let mut ports: Vec<u64> = rows
+            .iter()
+            .filter(|row| row["ended"].is_null() && row["nat"]["src"] == "203.0.113.70")
+            .filter_map(|row| row["nat"]["sport"].as_u64())
+            .collect();
+        ports.sort_unstable();
+        ports
+    };
+    for i in 0..PORTS as u16 {
+        exchange(2000 + i, 7000).unwrap_or_else(|error| panic!("port {i}: {error}"));
+    }
+    let all: Vec<u64> = (50_000..50_000 + PORTS as u64).collect();
+    assert_eq!(ports(), all, "each is used, none twice");
+    assert_eq!(daemon.reason("nat-exhausted"), 0);
+    for i in 0..3 {
+        refused(3000 + i);
+    }
+    assert_eq!(daemon.reason("nat-exhausted"), 3, "each refused packet is counted");
+    // To another destination the same ports may be lent once more (RFC 4787: port overloading).
+    for i in 0..PORTS as u16 {
+        exchange(4000 + i, 7001).unwrap_or_else(|error| panic!("shared port {i}: {error}"));
+    }
+    assert_eq!(daemon.reason("nat-exhausted"), 3);
+    // Those that hold ports still work.
+    for i in 0..PORTS as u16 {
+        exchange(2000 + i, 7000).unwrap_or_else(|error| panic!("port {i} again: {error}"));
+    }
+
+    let freed = daemon.json(&["flow", "kill", "dport=7000 and sport=2000-2002"]);
+    assert_eq!(freed["total"], 3, "{freed}");
+    for i in 0..3 {
+        wait_for("a freed port", SOON, || exchange(5000 + i, 7000).ok())
+            .unwrap_or_else(|error| panic!("freed port {i}: {error}"));
+    }
+    assert_eq!(ports(), all, "the freed ones, and no other");
+    let before = daemon.reason("nat-exhausted");
+    refused(6000);
+    assert_eq!(daemon.reason("nat-exhausted"), before + 1, "and again there are no more");
+}
