@@ -6,7 +6,7 @@ use firewall_common::{
         control::Control,
         event::Class,
         flow::{Judgement, bits},
-        iface::IFACE_XDP,
+        iface::{IFACE_XDP, IFACE_XDP_GENERIC},
         reason::Reason,
         table::{
             Direction, RuleTable, SETTING_TCP_PICKUP, SETTING_WINDOW_OFF, SETTING_WINDOW_STRICT,
@@ -182,7 +182,7 @@ pub fn run<P: Packet>(pkt: &P, direction: Direction) -> Outcome {
     let said = volatile(&work.said);
     if P::DEFERS && volatile(&work.deferred) {
         // Nothing was counted yet: the program behind this one begins anew.
-        if pkt.defer() {
+        if flags & IFACE_XDP_GENERIC == 0 && pkt.defer() {
             return Outcome::Pass;
         }
         counters::reason(Verdict::Drop, Reason::NatImpossible, segments, u64::from(work.frame_len));

@@ -6,6 +6,8 @@
 mod forward;
 #[path = "e2e_nat/masquerade.rs"]
 mod masquerade;
+#[path = "e2e_nat/modes.rs"]
+mod modes;
 #[path = "e2e_nat/peer.rs"]
 mod peer;
 #[path = "e2e_nat/pool.rs"]

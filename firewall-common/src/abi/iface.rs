@@ -33,6 +33,10 @@ pub const IFACE_FAST: u32 = 2;
 /// it (see [`DEFERRED`]): packets to be translated, whose checksums XDP can't see the whole of.
 pub const IFACE_XDP: u32 = 4;
 
+/// [`Iface::flags`]: XDP runs in the stack. What it lets by may come to TC without its Ethernet header (the kernel's
+/// `skb_pp_cow_data` forgets `mac_len`), so nothing can be left to a program behind it.
+pub const IFACE_XDP_GENERIC: u32 = 8;
+
 /// What XDP writes before a frame that it leaves to the TC program (packet metadata, 4 bytes).
 pub const DEFERRED: u32 = 0x51_1ce_de;
 

@@ -39,7 +39,7 @@ use firewall_common::abi::{
     control::Control,
     counter::{EventCounter, ReasonCounter, RuleCounter, TableCounter},
     event::Event,
-    iface::{IFACE_SLOTS, IFACE_XDP, IFINDEX_LIMIT, Iface},
+    iface::{IFACE_SLOTS, IFACE_XDP, IFACE_XDP_GENERIC, IFINDEX_LIMIT, Iface},
     names::Name,
     table::{MAX_CONTINUES, RuleTable, TIMEOUTS},
 };
@@ -368,6 +368,9 @@ impl Datapath {
         }
         if how != mode::Ingress::Tc {
             entry.flags |= IFACE_XDP;
+            if how == mode::Ingress::XdpGeneric {
+                entry.flags |= IFACE_XDP_GENERIC;
+            }
             self.ifaces.set(dev.ifindex, entry, 0).map_err(DatapathError::map("IFACES"))?;
         }
         links::egress(&mut self.ebpf, &self.pin_dir, slot, &dev)?;
@@ -448,7 +451,15 @@ impl Datapath {
                     .to_owned(),
             );
         }
+        let nat = self.control.get(&0, 0).is_ok_and(|control| control.nat != 0);
         for i in &self.interfaces {
+            if nat && i.ingress == "xdp-generic" {
+                limits.push(format!(
+                    "{}: under generic XDP, packets that come in and have to be translated are dropped \
+                     (nat-impossible): use mode tc",
+                    i.name
+                ));
+            }
             if i.ingress == "xdp-generic" {
                 limits.push(format!(
                     "{}: answers to rejected outgoing packets don't reach local programs under \
