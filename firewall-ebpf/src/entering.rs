@@ -22,6 +22,7 @@ use crate::{
     events::{self, Told},
     maps::{FLOW_IDS, TABLE_COUNTERS, TABLES, WORK},
     table::{self, Claim, Terms, V4, V6},
+    words,
     work::Work,
 };
 
@@ -43,18 +44,17 @@ pub enum Entered {
 /// Makes the record of the flow that this packet begins: `work.flow`.
 #[inline(always)]
 fn prepare(src_is_a: bool, judgement: Judgement, work: &mut Work) {
-    work.flow = Flow {
-        packets: work.packets,
-        bytes: work.bytes,
-        last: work.now as u32,
-        first: work.now as u32,
-        first_high: (work.now >> 32) as u8,
-        id: next_id(),
-        first_flags: work.facts.tcp_flags,
-        vlan: work.facts.vlan,
-        ..Flow::default()
-    };
+    // SAFETY: all-zero bytes are a flow.
+    unsafe { words::clear(&raw mut work.flow) };
     let (f, flow) = (&work.facts, &mut work.flow);
+    flow.packets = work.packets;
+    flow.bytes = work.bytes;
+    flow.last = work.now as u32;
+    flow.first = work.now as u32;
+    flow.first_high = (work.now >> 32) as u8;
+    flow.id = next_id();
+    flow.first_flags = f.tcp_flags;
+    flow.vlan = f.vlan;
     if src_is_a {
         flow.bits |= bits::ORIG_IS_A;
     }
@@ -225,8 +225,8 @@ fn enter4(control: &Control, terms: Terms, work: &mut Work) -> Entered {
     }
     // SAFETY: the slot is ours until it is published.
     unsafe {
-        (*record).flow = work.flow;
-        (*record).key = work.key.v4;
+        words::copy(&raw mut (*record).flow, &raw const work.flow);
+        words::copy(&raw mut (*record).key, &raw const work.key.v4);
     }
     table::publish::<V4>(slot, hash, terms);
     work.slot = slot;
@@ -270,8 +270,8 @@ fn enter6(control: &Control, terms: Terms, work: &mut Work) -> Entered {
     }
     // SAFETY: the slot is ours until it is published.
     unsafe {
-        (*record).flow = work.flow;
-        (*record).key = work.key.v6;
+        words::copy(&raw mut (*record).flow, &raw const work.flow);
+        words::copy(&raw mut (*record).key, &raw const work.key.v6);
     }
     table::publish::<V6>(slot, hash, terms);
     work.slot = slot;

@@ -15,6 +15,7 @@ use firewall_common::{
 use crate::{
     atomic, budget,
     maps::{EVENT_COUNTERS, EVENTS, FLOWS4, FLOWS6, WORK},
+    words,
     work::Work,
 };
 
@@ -102,8 +103,9 @@ fn write(work: &Work, told: u32, slot: u16, flow: *const Flow) {
     unsafe {
         (*e).seq = seq;
         (*e).time_ns = bpf_ktime_get_ns();
-        (*e).src = if reply { f.dst } else { f.src };
-        (*e).dst = if reply { f.src } else { f.dst };
+        let (src, dst) = if reply { (&f.dst, &f.src) } else { (&f.src, &f.dst) };
+        words::copy(&raw mut (*e).src, src);
+        words::copy(&raw mut (*e).dst, dst);
         (*e).sport = if reply { f.dport } else { f.sport };
         (*e).dport = if reply { f.sport } else { f.dport };
         (*e).generation = work.generation;

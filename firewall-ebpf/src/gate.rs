@@ -41,6 +41,7 @@ use crate::{
     prefix, reject,
     table::{V4, V6},
     verdict::Outcome,
+    words,
     work::Work,
 };
 
@@ -221,7 +222,7 @@ fn read_options<P: Packet>(pkt: &P, work: &mut Work) {
     // take for implied, since it knows nothing of this value.
     let words = u32::from(volatile(&f.l4_len)) / 4;
     let len = (words.wrapping_sub(6) & 15) * 4 + 4;
-    if pkt.load_part(at, &mut work.option_bytes, len) {
+    if pkt.copy_part(at, &mut work.option_bytes, len) {
         sluice_options(len);
     }
 }
@@ -256,7 +257,7 @@ pub extern "C" fn sluice_options(len: u32) -> u32 {
 #[inline(always)]
 fn clear(facts: &mut Facts) {
     // SAFETY: all-zero bytes are `Facts::default()`: integers, and enums whose first value is 0.
-    unsafe { core::ptr::from_mut(facts).write_bytes(0, 1) };
+    unsafe { words::clear(facts) };
 }
 
 /// What is settled without the flow table: neighbour discovery, and fragments whose first is unknown.
@@ -284,7 +285,7 @@ fn in_pieces(table: &RuleTable, work: &mut Work) -> Option<Decision> {
 }
 
 /// Whether the packet that an ICMP error carries belongs to a live flow; how to translate both, then.
-#[inline(always)]
+#[inline(never)]
 fn is_related<P: Packet>(pkt: &P, table: &RuleTable, control: &Control, work: &mut Work) -> bool {
     if work.facts.fragment == Fragment::Later {
         return false;

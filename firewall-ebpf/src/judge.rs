@@ -15,6 +15,7 @@ use crate::{
     maps::{TABLES, WORK},
     nat, snat,
     table::{V4, V6},
+    words,
     work::Work,
 };
 
@@ -64,7 +65,8 @@ fn judge<F: Family>(table: &RuleTable, work: &mut Work) -> Decision {
     let mut nat = 0;
     if flow.is_some() {
         other = true;
-        work.other = work.facts;
+        // SAFETY: both are the work's.
+        unsafe { words::copy(&raw mut work.other, &raw const work.facts) };
         let (f, asked) = (&work.facts, &mut work.other);
         if reply {
             (asked.src, asked.dst) = (f.dst, f.src);
@@ -95,7 +97,8 @@ fn judge<F: Family>(table: &RuleTable, work: &mut Work) -> Decision {
                 return Decision::new(Verdict::Drop, Reason::NatImpossible);
             }
             other = true;
-            work.other = work.facts;
+            // SAFETY: both are the work's.
+            unsafe { words::copy(&raw mut work.other, &raw const work.facts) };
             if !nat::new_destination(work.generation, nat_rule - 1) {
                 return Decision::new(Verdict::Drop, Reason::NatImpossible);
             }

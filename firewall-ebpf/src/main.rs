@@ -31,6 +31,7 @@ mod snat;
 mod table;
 mod translate;
 mod verdict;
+mod words;
 mod work;
 
 use aya_ebpf::{

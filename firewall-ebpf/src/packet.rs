@@ -12,7 +12,7 @@ use aya_ebpf::{
 };
 use firewall_common::{
     abi::{iface::DEFERRED, table::Direction},
-    wire::Cursor,
+    wire::{Cursor, cursor::Pod},
 };
 
 use crate::{translate, verdict::Outcome, work::Work};
@@ -41,9 +41,9 @@ pub trait Packet: Cursor {
     /// Length of the frame, bytes; cheap where the first buffer already holds `at_least`.
     fn frame_len(&self, at_least: usize) -> u32;
     /// Copies `to.len()` bytes at `off` out of the packet; whether it has that many.
-    fn load<const N: usize>(&self, off: usize, to: &mut [u8; N]) -> bool;
+    fn copy<const N: usize>(&self, off: usize, to: &mut [u8; N]) -> bool;
     /// Copies `len` bytes, 4 to 64, at `off` out of the packet; whether it has that many.
-    fn load_part(&self, off: usize, to: &mut [u8; 64], len: u32) -> bool;
+    fn copy_part(&self, off: usize, to: &mut [u8; 64], len: u32) -> bool;
     /// Segments the buffer stands for, at least 1.
     fn segments(&self) -> u32;
     /// VLAN id that the driver took off, 0 if none.
@@ -55,32 +55,48 @@ pub trait Packet: Cursor {
     fn answer<const N: usize>(&self, l3: usize, bytes: &[u8; N], direction: Direction) -> Outcome;
 }
 
-/// `N` bytes at `off` of the packet between two pointers.
+/// A value at `off` of the packet between two pointers.
 #[inline(always)]
-fn read<const N: usize>(data: usize, data_end: usize, off: usize) -> Option<[u8; N]> {
+fn read<T: Pod>(data: usize, data_end: usize, off: usize) -> Option<T> {
     if off > MAX_OFFSET {
         return None;
     }
     let at = data + off;
-    if at + N > data_end {
+    if at + size_of::<T>() > data_end {
         return None;
     }
-    // SAFETY: `at + N <= data_end` was just checked, as the verifier demands; any byte is a value.
-    Some(unsafe { core::ptr::read_unaligned(at as *const [u8; N]) })
+    // SAFETY: the end was just checked, as the verifier demands; any bytes are a value.
+    Some(unsafe { core::ptr::read_unaligned(at as *const T) })
 }
 
 /// A frame in a driver's receive path.
 pub struct Xdp<'a>(pub &'a XdpContext);
 
+impl Xdp<'_> {
+    /// Where the frame begins. Read anew each time: a pointer that the compiler keeps on the stack as 32 bits is
+    /// none to the verifier any more.
+    #[inline(always)]
+    fn data(&self) -> usize {
+        // SAFETY: the context is the one this program was called with.
+        unsafe { (&raw const (*self.0.ctx).data).read_volatile() as usize }
+    }
+    /// Where it ends.
+    #[inline(always)]
+    fn data_end(&self) -> usize {
+        // SAFETY: as above.
+        unsafe { (&raw const (*self.0.ctx).data_end).read_volatile() as usize }
+    }
+}
+
 impl Cursor for Xdp<'_> {
     #[inline(always)]
-    fn bytes<const N: usize>(&self, off: usize) -> Option<[u8; N]> {
-        read(self.0.data(), self.0.data_end(), off)
+    fn load<T: Pod>(&self, off: usize) -> Option<T> {
+        read(self.data(), self.data_end(), off)
     }
     #[inline(always)]
     fn holds(&self, end: usize) -> bool {
         // The helper (multi-buffer frames) is asked only where the first buffer is too short.
-        end <= self.0.data_end() - self.0.data() || end <= self.len()
+        end <= self.data_end() - self.data() || end <= self.len()
     }
     #[inline(always)]
     fn len(&self) -> usize {
@@ -102,7 +118,7 @@ impl Packet for Xdp<'_> {
             return false;
         }
         let at = self.0.metadata();
-        if at + 4 > self.0.data() {
+        if at + 4 > self.data() {
             return false;
         }
         // SAFETY: the four bytes are metadata, as was just checked.
@@ -120,17 +136,17 @@ impl Packet for Xdp<'_> {
     }
     #[inline(always)]
     fn frame_len(&self, at_least: usize) -> u32 {
-        let linear = self.0.data_end() - self.0.data();
+        let linear = self.data_end() - self.data();
         if linear >= at_least { linear as u32 } else { self.len() as u32 }
     }
     #[inline(always)]
-    fn load<const N: usize>(&self, off: usize, to: &mut [u8; N]) -> bool {
+    fn copy<const N: usize>(&self, off: usize, to: &mut [u8; N]) -> bool {
         let to = to.as_mut_ptr().cast();
         // SAFETY: the helper fills the N bytes it is given, or fails.
         unsafe { bpf_xdp_load_bytes(self.0.ctx, off as u32, to, N as u32) == 0 }
     }
     #[inline(always)]
-    fn load_part(&self, off: usize, to: &mut [u8; 64], len: u32) -> bool {
+    fn copy_part(&self, off: usize, to: &mut [u8; 64], len: u32) -> bool {
         let to = to.as_mut_ptr().cast();
         // SAFETY: the helper fills `len` bytes, at most 64, or fails.
         unsafe { bpf_xdp_load_bytes(self.0.ctx, off as u32, to, len) == 0 }
@@ -181,10 +197,22 @@ impl Packet for Xdp<'_> {
 pub struct Skb<'a>(pub &'a TcContext);
 
 impl Skb<'_> {
+    /// Where the frame begins; as for XDP.
+    #[inline(always)]
+    fn data(&self) -> usize {
+        // SAFETY: the context is the one this program was called with.
+        unsafe { (&raw const (*self.0.skb.skb).data).read_volatile() as usize }
+    }
+    /// Where its readable part ends.
+    #[inline(always)]
+    fn data_end(&self) -> usize {
+        // SAFETY: as above.
+        unsafe { (&raw const (*self.0.skb.skb).data_end).read_volatile() as usize }
+    }
     /// Makes the headers readable where they lie in fragments of the buffer.
     #[inline(always)]
     pub fn pull(&self) {
-        let linear = self.0.data_end() - self.0.data();
+        let linear = self.data_end() - self.data();
         let len = self.0.len();
         if linear < HEADERS as usize && (linear as u32) < len {
             let want = if len < HEADERS { len } else { HEADERS };
@@ -210,8 +238,8 @@ impl Skb<'_> {
 
 impl Cursor for Skb<'_> {
     #[inline(always)]
-    fn bytes<const N: usize>(&self, off: usize) -> Option<[u8; N]> {
-        read(self.0.data(), self.0.data_end(), off)
+    fn load<T: Pod>(&self, off: usize) -> Option<T> {
+        read(self.data(), self.data_end(), off)
     }
     #[inline(always)]
     fn holds(&self, end: usize) -> bool {
@@ -254,13 +282,13 @@ impl Packet for Skb<'_> {
         self.0.len()
     }
     #[inline(always)]
-    fn load<const N: usize>(&self, off: usize, to: &mut [u8; N]) -> bool {
+    fn copy<const N: usize>(&self, off: usize, to: &mut [u8; N]) -> bool {
         let to = to.as_mut_ptr().cast();
         // SAFETY: the helper fills the N bytes it is given, or fails.
         unsafe { bpf_skb_load_bytes(self.0.as_ptr().cast(), off as u32, to, N as u32) == 0 }
     }
     #[inline(always)]
-    fn load_part(&self, off: usize, to: &mut [u8; 64], len: u32) -> bool {
+    fn copy_part(&self, off: usize, to: &mut [u8; 64], len: u32) -> bool {
         let to = to.as_mut_ptr().cast();
         // SAFETY: the helper fills `len` bytes, at most 64, or fails.
         unsafe { bpf_skb_load_bytes(self.0.as_ptr().cast(), off as u32, to, len) == 0 }

@@ -50,7 +50,7 @@ pub fn answer<P: Packet>(pkt: &P, work: &mut Work) -> Outcome {
     let (l3, l4) = (f.l3 as usize, f.l4 as usize);
     if f.proto == transport::TCP {
         let numbers = room::<8, 0>(&mut work.answer);
-        if !pkt.load(l4 + 4, numbers) {
+        if !pkt.copy(l4 + 4, numbers) {
             return Outcome::Drop;
         }
         let n = *numbers;
@@ -71,14 +71,14 @@ pub fn answer<P: Packet>(pkt: &P, work: &mut Work) -> Outcome {
         };
     }
     if f.family == 4 {
-        if !pkt.load(l3, room::<28, 28>(&mut work.answer)) {
+        if !pkt.copy(l3, room::<28, 28>(&mut work.answer)) {
             return Outcome::Drop;
         }
         let out = room::<56, 0>(&mut work.answer);
         answer::unreachable4(out, f);
         pkt.answer(l3, out, direction)
     } else {
-        if !pkt.load(l3, room::<48, 48>(&mut work.answer)) {
+        if !pkt.copy(l3, room::<48, 48>(&mut work.answer)) {
             return Outcome::Drop;
         }
         let out = room::<96, 0>(&mut work.answer);

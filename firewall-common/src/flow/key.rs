@@ -27,13 +27,32 @@ pub fn key4(key: &mut Key4, f: &Facts) -> bool {
     let (sp, dp) = ports(f, icmp::PROTO_ICMP);
     let src_is_a = src < dst || (src == dst && u16::from_be_bytes(sp) <= u16::from_be_bytes(dp));
     let (a, b, a_port, b_port) = if src_is_a { (src, dst, sp, dp) } else { (dst, src, dp, sp) };
-    key.a = a.to_be_bytes();
-    key.b = b.to_be_bytes();
-    key.a_port = a_port;
-    key.b_port = b_port;
-    key.proto = f.proto;
-    key._pad = [0; 3];
+    let (a_port, b_port) = (u16::from_ne_bytes(a_port), u16::from_ne_bytes(b_port));
+    let ports = pair(u64::from(a_port), u64::from(b_port), 16);
+    let words: &mut [[u8; 8]; 2] = bytemuck::must_cast_mut(key);
+    // As words, because it is read as words: a processor can't hand on what was stored in smaller pieces.
+    words[0] = pair(u64::from(a.to_be()), u64::from(b.to_be()), 32).to_ne_bytes();
+    words[1] = pair(ports, protocol(f.proto), 32).to_ne_bytes();
     src_is_a
+}
+
+/// Two values of `bits` bits, one behind the other in memory.
+#[inline(always)]
+const fn pair(first: u64, second: u64, bits: u32) -> u64 {
+    if cfg!(target_endian = "little") { first | second << bits } else { first << bits | second }
+}
+
+/// A protocol and three bytes of padding.
+#[inline(always)]
+const fn protocol(proto: u8) -> u64 {
+    u32::from_ne_bytes([proto, 0, 0, 0]) as u64
+}
+
+/// Eight bytes of an address as one word, in memory order.
+#[inline(always)]
+fn half(address: &[u8; 16], at: usize) -> [u8; 8] {
+    // SAFETY: `at` is 0 or 8; any bytes are a value.
+    unsafe { address.as_ptr().add(at).cast::<u64>().read_unaligned() }.to_ne_bytes()
 }
 
 #[inline(always)]
@@ -54,19 +73,16 @@ pub fn key6(key: &mut Key6, f: &Facts) -> bool {
     let src_is_a = s_hi < d_hi
         || (s_hi == d_hi && s_lo < d_lo)
         || (equal && u16::from_be_bytes(sp) <= u16::from_be_bytes(dp));
-    if src_is_a {
-        key.a = f.src;
-        key.b = f.dst;
-        key.a_port = sp;
-        key.b_port = dp;
-    } else {
-        key.a = f.dst;
-        key.b = f.src;
-        key.a_port = dp;
-        key.b_port = sp;
-    }
-    key.proto = f.proto;
-    key._pad = [0; 3];
+    let (a, b, a_port, b_port) =
+        if src_is_a { (&f.src, &f.dst, sp, dp) } else { (&f.dst, &f.src, dp, sp) };
+    let (a_port, b_port) = (u16::from_ne_bytes(a_port), u16::from_ne_bytes(b_port));
+    let ports = pair(u64::from(a_port), u64::from(b_port), 16);
+    let words: &mut [[u8; 8]; 5] = bytemuck::must_cast_mut(key);
+    words[0] = half(a, 0);
+    words[1] = half(a, 8);
+    words[2] = half(b, 0);
+    words[3] = half(b, 8);
+    words[4] = pair(ports, protocol(f.proto), 32).to_ne_bytes();
     src_is_a
 }
 

@@ -1,9 +1,21 @@
 //! Where bytes come from.
 
+/// Any bytes are a value.
+pub use bytemuck::Pod;
+
 /// Read access to a packet. Offsets count from the first byte of the Ethernet header.
 pub trait Cursor {
+    /// A value at `off` as it lies there, or `None` where it reaches past what can be read. Arrays of words are
+    /// read a word at a time, those of bytes a byte at a time: headers are read as words.
+    fn load<T: Pod>(&self, off: usize) -> Option<T>;
     /// The `N` bytes at `off`, or `None` where they reach past what can be read.
-    fn bytes<const N: usize>(&self, off: usize) -> Option<[u8; N]>;
+    #[inline(always)]
+    fn bytes<const N: usize>(&self, off: usize) -> Option<[u8; N]>
+    where
+        [u8; N]: Pod,
+    {
+        self.load(off)
+    }
     /// Whether the packet (not only its readable part) has at least `end` bytes.
     fn holds(&self, end: usize) -> bool;
     /// Length of the packet, bytes.
@@ -22,8 +34,9 @@ pub trait Cursor {
 pub struct Slice<'a>(pub &'a [u8]);
 
 impl Cursor for Slice<'_> {
-    fn bytes<const N: usize>(&self, off: usize) -> Option<[u8; N]> {
-        self.0.get(off..off.checked_add(N)?)?.try_into().ok()
+    fn load<T: Pod>(&self, off: usize) -> Option<T> {
+        let bytes = self.0.get(off..off.checked_add(size_of::<T>())?)?;
+        Some(bytemuck::pod_read_unaligned(bytes))
     }
     fn holds(&self, end: usize) -> bool {
         end <= self.0.len()

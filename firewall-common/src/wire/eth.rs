@@ -24,9 +24,9 @@ fn is_tag(ethertype: u16) -> bool {
 /// Reads the Ethernet header and up to two tags; the offset of what follows.
 #[inline(always)]
 pub fn parse<C: Cursor>(c: &C, facts: &mut Facts) -> Result<usize, Reason> {
-    let Some(head) = c.bytes::<HEADER>(0) else { return Err(Reason::TruncatedEthernet) };
-    facts.group = head[0] & 1;
-    let mut ethertype = u16::from_be_bytes([head[12], head[13]]);
+    let Some(head) = c.load::<[u16; HEADER / 2]>(0) else { return Err(Reason::TruncatedEthernet) };
+    facts.group = head[0].to_ne_bytes()[0] & 1;
+    let mut ethertype = u16::from_be(head[6]);
     if !is_tag(ethertype) {
         facts.ethertype = ethertype;
         facts.l3 = HEADER as u16;

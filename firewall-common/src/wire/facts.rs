@@ -114,3 +114,15 @@ impl Facts {
             && matches!(self.dport[0], 133..=137)
     }
 }
+
+/// Writes an IPv6 address, two words in memory order. Into place: as an array it would pass over the kernel's
+/// short stack, byte by byte.
+#[inline(always)]
+pub fn set_wide(address: &mut [u8; 16], first: u64, second: u64) {
+    let words = address.as_mut_ptr().cast::<u64>();
+    // SAFETY: two words are 16 bytes.
+    unsafe {
+        words.write_unaligned(first);
+        words.add(1).write_unaligned(second);
+    }
+}

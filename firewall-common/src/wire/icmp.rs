@@ -1,6 +1,10 @@
 //! ICMP (RFC 792) and ICMPv6 (RFC 4443).
 
-use super::{Cursor, Facts, facts::IcmpKind, ipv4, ipv6, transport};
+use super::{
+    Cursor, Facts,
+    facts::{self, IcmpKind},
+    ipv4, ipv6, transport,
+};
 use crate::abi::reason::Reason;
 
 /// IP protocol number of ICMP.
@@ -35,12 +39,12 @@ pub fn parse<C: Cursor>(c: &C, end: usize, facts: &mut Facts) -> Result<(), Reas
     if l4 + 8 > end {
         return Err(Reason::TruncatedIcmp);
     }
-    let Some(h) = c.bytes::<8>(l4) else { return Err(Reason::TruncatedIcmp) };
-    facts.dport = [h[0], h[1]];
-    facts.icmp = kind(facts.family, h[0]);
+    let Some(h) = c.load::<[u16; 4]>(l4) else { return Err(Reason::TruncatedIcmp) };
+    facts.dport = h[0].to_ne_bytes();
+    facts.icmp = kind(facts.family, facts.dport[0]);
     facts.l4_len = 8;
     if matches!(facts.icmp, IcmpKind::Query | IcmpKind::Answer) {
-        facts.sport = [h[4], h[5]];
+        facts.sport = h[2].to_ne_bytes();
     }
     Ok(())
 }
@@ -54,36 +58,37 @@ pub fn embedded<C: Cursor>(c: &C, error: &Facts, inner: &mut Facts) -> bool {
     inner.family = error.family;
     let l4;
     if error.family == 4 {
-        let Some(h) = c.bytes::<{ ipv4::HEADER }>(at) else { return false };
-        let header = ((h[0] & 0x0f) as usize) * 4;
-        if h[0] >> 4 != 4 || header < ipv4::HEADER || (h[6] & 0x1f) | h[7] != 0 {
+        let Some(h) = c.load::<[u32; ipv4::HEADER / 4]>(at) else { return false };
+        let first = u32::from_be(h[0]);
+        let header = (first >> 24 & 0x0f) as usize * 4;
+        let later = u32::from_be(h[1]) & 0x1fff != 0;
+        if first >> 28 != 4 || header < ipv4::HEADER || later {
             return false;
         }
-        inner.proto = h[9];
-        inner.src[..4].copy_from_slice(&[h[12], h[13], h[14], h[15]]);
-        inner.dst[..4].copy_from_slice(&[h[16], h[17], h[18], h[19]]);
+        inner.proto = (u32::from_be(h[2]) >> 16) as u8;
+        inner.src[..4].copy_from_slice(&h[3].to_ne_bytes());
+        inner.dst[..4].copy_from_slice(&h[4].to_ne_bytes());
         l4 = at + header;
     } else {
-        let Some(h) = c.bytes::<8>(at) else { return false };
-        let (Some(src), Some(dst)) = (c.bytes::<16>(at + 8), c.bytes::<16>(at + 24)) else {
-            return false;
-        };
-        if h[0] >> 4 != 6 {
+        let Some(h) = c.load::<u64>(at) else { return false };
+        let h = u64::from_be(h);
+        let Some([s0, s1, d0, d1]) = c.load::<[u64; 4]>(at + 8) else { return false };
+        if h >> 60 != 6 {
             return false;
         }
-        inner.proto = h[6];
-        inner.src = src;
-        inner.dst = dst;
+        inner.proto = (h >> 8) as u8;
+        facts::set_wide(&mut inner.src, s0, s1);
+        facts::set_wide(&mut inner.dst, d0, d1);
         l4 = at + ipv6::HEADER;
     }
-    let Some(h) = c.bytes::<8>(l4) else { return false };
+    let Some(h) = c.load::<[u16; 4]>(l4) else { return false };
     if transport::has_ports(inner.proto) {
-        inner.sport = [h[0], h[1]];
-        inner.dport = [h[2], h[3]];
+        inner.sport = h[0].to_ne_bytes();
+        inner.dport = h[1].to_ne_bytes();
     } else if inner.proto == PROTO_ICMP || inner.proto == PROTO_ICMPV6 {
-        inner.icmp = kind(inner.family, h[0]);
-        inner.dport = [h[0], h[1]];
-        inner.sport = [h[4], h[5]];
+        inner.dport = h[0].to_ne_bytes();
+        inner.icmp = kind(inner.family, inner.dport[0]);
+        inner.sport = h[2].to_ne_bytes();
     }
     true
 }

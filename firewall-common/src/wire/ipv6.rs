@@ -1,6 +1,6 @@
 //! IPv6 (RFC 8200) and its extension headers.
 
-use super::{Cursor, Facts, Fragment};
+use super::{Cursor, Facts, Fragment, facts};
 use crate::abi::reason::Reason;
 
 /// Length of the fixed header.
@@ -24,14 +24,15 @@ const SHIM6: u8 = 140;
 /// Reads the header at `l3` and walks the extension headers.
 #[inline(always)]
 pub fn parse<C: Cursor>(c: &C, l3: usize, facts: &mut Facts) -> Result<(), Reason> {
-    let Some(h) = c.bytes::<8>(l3) else { return Err(Reason::TruncatedIpv6) };
-    if h[0] >> 4 != 6 {
+    let Some(h) = c.load::<u64>(l3) else { return Err(Reason::TruncatedIpv6) };
+    let h = u64::from_be(h);
+    if h >> 60 != 6 {
         return Err(Reason::BadIpv6Version);
     }
-    let (Some(src), Some(dst)) = (c.bytes::<16>(l3 + 8), c.bytes::<16>(l3 + 24)) else {
+    let Some([s0, s1, d0, d1]) = c.load::<[u64; 4]>(l3 + 8) else {
         return Err(Reason::TruncatedIpv6);
     };
-    let mut total = HEADER + u16::from_be_bytes([h[4], h[5]]) as usize;
+    let mut total = HEADER + (h >> 16 & 0xffff) as usize;
     if c.aggregated() {
         total = c.len().saturating_sub(l3);
     }
@@ -40,10 +41,10 @@ pub fn parse<C: Cursor>(c: &C, l3: usize, facts: &mut Facts) -> Result<(), Reaso
     }
     facts.family = 6;
     facts.ip_len = total as u32;
-    facts.ttl = h[7];
-    facts.src = src;
-    facts.dst = dst;
-    extensions(c, l3, h[6], facts)
+    facts.ttl = h as u8;
+    facts::set_wide(&mut facts.src, s0, s1);
+    facts::set_wide(&mut facts.dst, d0, d1);
+    extensions(c, l3, (h >> 8) as u8, facts)
 }
 
 /// Walks from the fixed header's `next` on; sets protocol, transport offset and fragment facts.
@@ -75,19 +76,21 @@ fn extensions<C: Cursor>(c: &C, l3: usize, next: u8, facts: &mut Facts) -> Resul
         if at + 8 > end {
             return Err(Reason::TruncatedIpv6);
         }
-        let Some(e) = c.bytes::<8>(at) else { return Err(Reason::TruncatedIpv6) };
+        let Some([e, id]) = c.load::<[u32; 2]>(at) else { return Err(Reason::TruncatedIpv6) };
+        let e = u32::from_be(e);
+        let len = (e >> 16 & 0xff) as usize;
         if next == FRAGMENT {
-            let field = u16::from_be_bytes([e[2], e[3]]);
+            let field = e & 0xffff;
             let offset = (field & 0xfff8) as usize;
             if field & 0xfff9 != 0 {
-                facts.frag_id = [e[4], e[5], e[6], e[7]];
+                facts.frag_id = id.to_ne_bytes();
                 if offset + (end - at - 8) > 65_535 {
                     return Err(Reason::BadFragment);
                 }
                 facts.fragment = if offset == 0 { Fragment::First } else { Fragment::Later };
             }
             facts.l4 = (at + 8) as u16;
-            facts.proto = e[0];
+            facts.proto = (e >> 24) as u8;
             if facts.fragment == Fragment::Later {
                 // What follows is the middle of something.
                 return Ok(());
@@ -95,9 +98,9 @@ fn extensions<C: Cursor>(c: &C, l3: usize, next: u8, facts: &mut Facts) -> Resul
             continue;
         }
         let len = if next == AUTHENTICATION {
-            (e[1] as usize + 2) * 4 // RFC 4302 section 2.2
+            (len + 2) * 4 // RFC 4302 section 2.2
         } else {
-            (e[1] as usize + 1) * 8
+            (len + 1) * 8
         };
         if at + len > end {
             return Err(Reason::TruncatedIpv6);
@@ -106,6 +109,6 @@ fn extensions<C: Cursor>(c: &C, l3: usize, next: u8, facts: &mut Facts) -> Resul
             return Err(Reason::TooManyExtensions);
         }
         facts.l4 = (at + len) as u16;
-        facts.proto = e[0];
+        facts.proto = (e >> 24) as u8;
     }
 }

@@ -44,36 +44,37 @@ pub fn parse<C: Cursor>(c: &C, facts: &mut Facts) -> Result<(), Reason> {
             if l4 + TCP_HEADER > end {
                 return Err(Reason::TruncatedTcp);
             }
-            let Some(h) = c.bytes::<16>(l4) else { return Err(Reason::TruncatedTcp) };
-            let header = (h[12] >> 4) as usize * 4;
+            let Some(h) = c.load::<[u32; 4]>(l4) else { return Err(Reason::TruncatedTcp) };
+            let fourth = u32::from_be(h[3]);
+            let header = (fourth >> 28) as usize * 4;
             if header < 20 || l4 + header > end {
                 return Err(Reason::BadTcpDataOffset);
             }
-            set_ports(facts, [h[0], h[1], h[2], h[3]]);
-            facts.seq = u32::from_be_bytes([h[4], h[5], h[6], h[7]]);
-            facts.ack = u32::from_be_bytes([h[8], h[9], h[10], h[11]]);
-            facts.window = u16::from_be_bytes([h[14], h[15]]);
-            facts.tcp_flags = h[13];
+            set_ports(facts, h[0]);
+            facts.seq = u32::from_be(h[1]);
+            facts.ack = u32::from_be(h[2]);
+            facts.window = fourth as u16;
+            facts.tcp_flags = (fourth >> 16) as u8;
             facts.l4_len = header as u8;
         }
         UDP => {
             if l4 + 8 > end {
                 return Err(Reason::TruncatedUdp);
             }
-            let Some(h) = c.bytes::<8>(l4) else { return Err(Reason::TruncatedUdp) };
-            let len = u16::from_be_bytes([h[4], h[5]]) as usize;
+            let Some(h) = c.load::<[u32; 2]>(l4) else { return Err(Reason::TruncatedUdp) };
+            let len = (u32::from_be(h[1]) >> 16) as usize;
             let whole = facts.fragment == Fragment::Whole && !c.aggregated();
             if whole && (len < 8 || l4 + len > end) {
                 return Err(Reason::BadUdpLength);
             }
-            set_ports(facts, [h[0], h[1], h[2], h[3]]);
+            set_ports(facts, h[0]);
             facts.l4_len = 8;
         }
         SCTP | UDPLITE => {
             if l4 + 8 > end {
                 return Err(Reason::TruncatedTransport);
             }
-            let Some(ports) = c.bytes::<4>(l4) else { return Err(Reason::TruncatedTransport) };
+            let Some(ports) = c.load::<u32>(l4) else { return Err(Reason::TruncatedTransport) };
             set_ports(facts, ports);
         }
         icmp::PROTO_ICMP if facts.family == 4 => icmp::parse(c, end, facts)?,
@@ -84,7 +85,8 @@ pub fn parse<C: Cursor>(c: &C, facts: &mut Facts) -> Result<(), Reason> {
 }
 
 #[inline(always)]
-fn set_ports(facts: &mut Facts, p: [u8; 4]) {
+fn set_ports(facts: &mut Facts, word: u32) {
+    let p = word.to_ne_bytes();
     facts.sport = [p[0], p[1]];
     facts.dport = [p[2], p[3]];
 }
