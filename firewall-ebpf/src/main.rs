@@ -11,6 +11,7 @@ mod atomic;
 mod budget;
 mod classify;
 mod conntrack;
+mod cookies;
 mod counters;
 mod entering;
 mod events;
@@ -65,13 +66,32 @@ pub fn sluice_tc_in(ctx: TcContext) -> i32 {
         return TC_NEXT;
     }
     skb.pull();
-    tc_verdict(gate::run(&skb, Direction::In))
+    let outcome = gate::run(&skb, Direction::In);
+    if outcome == Outcome::Pass {
+        cookies::hand_over(&skb);
+    }
+    tc_verdict(outcome)
+}
+
+/// Ingress, behind XDP: hands connections that cookies made to their listeners, which XDP can't. Judges
+/// nothing.
+#[classifier]
+pub fn sluice_cookies_in(ctx: TcContext) -> i32 {
+    if cookies::are_out() {
+        let skb = packet::Skb(&ctx);
+        skb.pull();
+        gate::look_for_cookie(&skb);
+    }
+    TC_NEXT
 }
 
 /// Egress, at TCX or clsact.
 #[classifier]
 pub fn sluice_tc_out(ctx: TcContext) -> i32 {
     let skb = packet::Skb(&ctx);
+    if skb.is_answer() {
+        return TC_NEXT;
+    }
     skb.pull();
     tc_verdict(gate::run(&skb, Direction::Out))
 }

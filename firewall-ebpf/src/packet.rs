@@ -3,6 +3,7 @@
 
 use aya_ebpf::{
     EbpfContext as _,
+    cty::c_void,
     helpers::generated::{
         bpf_redirect, bpf_skb_change_tail, bpf_skb_load_bytes, bpf_skb_pull_data,
         bpf_skb_store_bytes, bpf_xdp_adjust_tail, bpf_xdp_get_buff_len, bpf_xdp_load_bytes,
@@ -20,12 +21,14 @@ const MAX_OFFSET: usize = 0x3fff;
 /// Bytes of headers that must be readable, where the packet has them.
 const HEADERS: u32 = 192;
 
-/// `__sk_buff.mark` of an answer to a local process on its way back in: our own ingress program lets
-/// it by.
+/// `__sk_buff.mark` of an answer on its way to the next hook, back in to a local process or out by the way
+/// that the packet came: our own program there lets it by.
 pub const ANSWER_MARK: u32 = 0x51_1ce;
 
 /// A packet at a hook.
 pub trait Packet: Cursor {
+    /// What helpers are called with.
+    fn context(&self) -> *mut c_void;
     /// Interface of the hook.
     fn ifindex(&self) -> u32;
     /// Length of the frame, bytes; cheap where the first buffer already holds `at_least`.
@@ -84,6 +87,10 @@ impl Cursor for Xdp<'_> {
 }
 
 impl Packet for Xdp<'_> {
+    #[inline(always)]
+    fn context(&self) -> *mut c_void {
+        self.0.ctx.cast()
+    }
     #[inline(always)]
     fn ifindex(&self) -> u32 {
         // SAFETY: the context is the one this program was called with.
@@ -164,7 +171,7 @@ impl Skb<'_> {
             unsafe { bpf_skb_pull_data(self.0.as_ptr().cast(), want) };
         }
     }
-    /// Whether this is our own answer on its way in (see [`ANSWER_MARK`]); takes the mark off.
+    /// Whether this is our own answer on its way (see [`ANSWER_MARK`]); takes the mark off.
     #[inline(always)]
     pub fn is_answer(&self) -> bool {
         let skb = self.0.skb.skb;
@@ -199,6 +206,10 @@ impl Cursor for Skb<'_> {
 }
 
 impl Packet for Skb<'_> {
+    #[inline(always)]
+    fn context(&self) -> *mut c_void {
+        self.0.skb.skb.cast()
+    }
     #[inline(always)]
     fn ifindex(&self) -> u32 {
         // SAFETY: the context is ours.
@@ -268,14 +279,12 @@ impl Packet for Skb<'_> {
             {
                 return Outcome::Drop;
             }
+            (*ctx).mark = ANSWER_MARK;
             let flags = match direction {
                 // Out by the way it came.
                 Direction::In => 0,
                 // Back into the machine, as if the other side had answered.
-                Direction::Out => {
-                    (*ctx).mark = ANSWER_MARK;
-                    u64::from(aya_ebpf::bindings::BPF_F_INGRESS)
-                }
+                Direction::Out => u64::from(aya_ebpf::bindings::BPF_F_INGRESS),
             };
             bpf_redirect((*ctx).ifindex, flags);
         }
