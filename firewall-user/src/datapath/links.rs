@@ -38,7 +38,10 @@ fn pin(dir: &Path, slot: u8, hook: &str) -> PathBuf {
     dir.join(format!("link-{slot}-{hook}"))
 }
 
-const HOOKS: [&str; 4] = ["in-xdp", "in-xdp-generic", "in-tcx", "out-tcx"];
+const HOOKS: [&str; 5] = ["in-xdp", "in-xdp-generic", "in-tcx", COOKIES, "out-tcx"];
+
+/// The program behind XDP that gives connections that cookies made to their listeners.
+const COOKIES: &str = "in-cookies-tcx";
 
 fn hook(ingress: Ingress) -> &'static str {
     match ingress {
@@ -57,21 +60,29 @@ where
         .ok_or_else(|| DatapathError::Load(format!("the object has no program {name}")))
 }
 
-/// Attaches at ingress, or updates the link that is pinned.
+/// Attaches at ingress, or updates the link that is pinned; `cookies`: connections that they made can be given
+/// to their listeners.
 pub(super) fn ingress(
     ebpf: &mut Ebpf,
     dir: &Path,
     slot: u8,
     dev: &NetDev,
     how: Ingress,
+    cookies: bool,
 ) -> Result<(), DatapathError> {
     let path = pin(dir, slot, hook(how));
     match how {
         Ingress::Tc => classifier(ebpf, "sluice_tc_in", &path, dev, TcAttachType::Ingress),
         Ingress::Xdp | Ingress::XdpGeneric => xdp(ebpf, &path, dev, how),
     }?;
+    let behind = cookies && how != Ingress::Tc;
+    if behind {
+        let path = pin(dir, slot, COOKIES);
+        classifier(ebpf, "sluice_cookies_in", &path, dev, TcAttachType::Ingress)?;
+    }
     // What an earlier mode left goes only now: for a moment both run, never none.
-    for other in HOOKS.into_iter().filter(|h| h.starts_with("in-") && *h != hook(how)) {
+    let stays = |h: &&str| *h == hook(how) || (behind && *h == COOKIES);
+    for other in HOOKS.into_iter().filter(|h| h.starts_with("in-") && !stays(h)) {
         let _ = std::fs::remove_file(pin(dir, slot, other));
     }
     if how != Ingress::Tc && !has_tcx() {
