@@ -28,7 +28,7 @@ use firewall_common::{
         window,
     },
     wire::{
-        Facts, Fragment,
+        Facts, Fragment, eth,
         options::Options,
         synack::{self, SynAck},
         transport,
@@ -41,7 +41,7 @@ use crate::{
     gate::{self, NOT_FOUND},
     maps::{COOKIES, WORK},
     opaque::{put, volatile},
-    packet::{Packet, Skb},
+    packet::{Load, Packet},
     verdict::Outcome,
     work::Work,
 };
@@ -178,7 +178,7 @@ fn offers(control: &Control) -> Offers {
 
 /// Whether the packet at hand brings a good cookie; then the work says what the SYN said.
 #[inline(always)]
-pub fn check<P: Packet>(pkt: &P, work: &mut Work) -> bool {
+pub fn check<P: Load>(pkt: &P, work: &mut Work) -> bool {
     gate::read_options(pkt, work);
     sluice_cookie_check() != 0
 }
@@ -314,6 +314,11 @@ fn is_local(ctx: *mut c_void, work: &mut Work) -> bool {
 #[inline(never)]
 pub fn prepare<P: Packet>(pkt: &P, work: &mut Work) -> bool {
     let (family, mss) = (work.facts.family, work.options.mss);
+    // The stack takes one tag off; what is behind another isn't IP to the socket's layer.
+    let tags = (u32::from(work.facts.l3) - eth::HEADER as u32) / 4;
+    if tags + u32::from(pkt.stripped_vlan() != 0) > 1 {
+        return false;
+    }
     let Some(class) = cookie::class_of(family, mss) else { return false };
     work.cookie.class = class;
     if !listens(pkt, work) {
@@ -405,7 +410,7 @@ pub fn answer<P: Packet>(pkt: &P, work: &mut Work) -> Outcome {
 /// Gives the packet at hand the connection request that its cookie stands for, so that the listener takes
 /// it. Where it brings none, or nobody listens, it goes on as it is.
 #[inline(always)]
-pub fn hand_over(pkt: &Skb<'_>) {
+pub fn hand_over<P: Load>(ctx: *mut c_void, pkt: &P) {
     let Some(work) = WORK.get_ptr_mut(0) else { return };
     // SAFETY: this CPU's own entry; programs of one CPU don't nest.
     let work = unsafe { &mut *work };
@@ -418,7 +423,7 @@ pub fn hand_over(pkt: &Skb<'_>) {
             }
         }
     }
-    assign(pkt.context(), work);
+    assign(ctx, work);
 }
 
 /// See [`hand_over`].

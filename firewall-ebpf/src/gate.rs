@@ -18,8 +18,9 @@ use firewall_common::{
     },
     wire::{
         self, Facts, Fragment, Parsed,
+        eth,
         facts::IcmpKind,
-        icmp,
+        icmp, ipv4, ipv6,
         options::{self, Options},
         transport::{self, TCP_HEADER},
     },
@@ -37,7 +38,7 @@ use crate::{
     maps::{CONTROL, IFACES, TABLES, WORK},
     nat,
     opaque::{put, volatile},
-    packet::{Packet, Skb},
+    packet::{Load, Network, Packet},
     reject,
     table::{V4, V6},
     verdict::Outcome,
@@ -187,17 +188,27 @@ fn track_and_judge<P: Packet>(pkt: &P, work: &mut Work, generation: u32) -> u64 
 
 /// At ingress behind XDP: whether the packet brings a cookie back that its listener is still to hear of.
 #[inline(always)]
-pub fn look_for_cookie(pkt: &Skb<'_>) {
+pub fn look_for_cookie(pkt: &Network<'_>) {
     let Some(work) = WORK.get_ptr_mut(0) else { return };
     // SAFETY: this CPU's own entry; programs of one CPU don't nest.
     let work = unsafe { &mut *work };
     clear(&mut work.facts);
-    if parse(pkt, &mut work.facts) != Ok(Parsed::Ip) || !cookies::is_shaped(&work.facts) {
+    if parse_network(pkt, &mut work.facts).is_err() || !cookies::is_shaped(&work.facts) {
         return;
     }
-    work.ifindex = pkt.ifindex();
     work.cookie.state = CookieState::Again;
-    cookies::hand_over(pkt);
+    cookies::hand_over(pkt.context(), pkt);
+}
+
+/// As [`parse`], from the network header on.
+#[inline(never)]
+fn parse_network(pkt: &Network<'_>, facts: &mut Facts) -> Result<(), Reason> {
+    match pkt.ethertype() {
+        eth::IPV4 => ipv4::parse(pkt, 0, facts)?,
+        eth::IPV6 => ipv6::parse(pkt, 0, facts)?,
+        _ => return Err(Reason::UnknownEthertype),
+    }
+    if facts.fragment == Fragment::Later { Ok(()) } else { transport::parse(pkt, facts) }
 }
 
 /// The parser, with a frame of its own, which is gone when the flow table is asked: the frames of a
@@ -209,7 +220,7 @@ fn parse<P: Packet>(pkt: &P, facts: &mut Facts) -> Result<Parsed, Reason> {
 
 /// Reads a segment's options into the work.
 #[inline(always)]
-pub fn read_options<P: Packet>(pkt: &P, work: &mut Work) {
+pub fn read_options<P: Load>(pkt: &P, work: &mut Work) {
     work.options = Options::default();
     let f = &work.facts;
     let at = usize::from(volatile(&f.l4)) + TCP_HEADER;

@@ -39,6 +39,7 @@ use aya_ebpf::{
 };
 use firewall_common::abi::table::Direction;
 
+use packet::Packet as _;
 use verdict::Outcome;
 
 /// TCX_NEXT and TC_ACT_UNSPEC: the next program, then the stack (include/uapi/linux/bpf.h).
@@ -68,7 +69,7 @@ pub fn sluice_tc_in(ctx: TcContext) -> i32 {
     skb.pull();
     let outcome = gate::run(&skb, Direction::In);
     if outcome == Outcome::Pass {
-        cookies::hand_over(&skb);
+        cookies::hand_over(skb.context(), &skb);
     }
     tc_verdict(outcome)
 }
@@ -78,9 +79,7 @@ pub fn sluice_tc_in(ctx: TcContext) -> i32 {
 #[classifier]
 pub fn sluice_cookies_in(ctx: TcContext) -> i32 {
     if cookies::are_out() {
-        let skb = packet::Skb(&ctx);
-        skb.pull();
-        gate::look_for_cookie(&skb);
+        gate::look_for_cookie(&packet::Network(&ctx));
     }
     TC_NEXT
 }

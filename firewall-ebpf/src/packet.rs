@@ -5,7 +5,7 @@ use aya_ebpf::{
     EbpfContext as _,
     cty::c_void,
     helpers::generated::{
-        bpf_redirect, bpf_skb_change_tail, bpf_skb_load_bytes, bpf_skb_pull_data,
+        bpf_redirect, bpf_skb_change_tail, bpf_skb_load_bytes, bpf_skb_load_bytes_relative, bpf_skb_pull_data,
         bpf_skb_store_bytes, bpf_xdp_adjust_tail, bpf_xdp_get_buff_len, bpf_xdp_load_bytes,
         bpf_xdp_store_bytes,
     },
@@ -18,6 +18,9 @@ use crate::{translate, verdict::Outcome, work::Work};
 /// Parsed offsets stay below this; tells the verifier how far a variable offset can reach.
 const MAX_OFFSET: usize = 0x3fff;
 
+/// BPF_HDR_START_NET.
+const FROM_NETWORK: u32 = 1;
+
 /// Bytes of headers that must be readable, where the packet has them.
 const HEADERS: u32 = 192;
 
@@ -25,8 +28,14 @@ const HEADERS: u32 = 192;
 /// that the packet came: our own program there lets it by.
 pub const ANSWER_MARK: u32 = 0x51_1ce;
 
+/// Bytes of a packet by a length that only the packet tells.
+pub trait Load {
+    /// Copies `len` bytes, 4 to 64, at `off` out of the packet; whether it has that many.
+    fn load_part(&self, off: usize, to: &mut [u8; 64], len: u32) -> bool;
+}
+
 /// A packet at a hook.
-pub trait Packet: Cursor {
+pub trait Packet: Cursor + Load {
     /// What helpers are called with.
     fn context(&self) -> *mut c_void;
     /// Interface of the hook.
@@ -35,8 +44,6 @@ pub trait Packet: Cursor {
     fn frame_len(&self, at_least: usize) -> u32;
     /// Copies `to.len()` bytes at `off` out of the packet; whether it has that many.
     fn load<const N: usize>(&self, off: usize, to: &mut [u8; N]) -> bool;
-    /// Copies `len` bytes, 4 to 64, at `off` out of the packet; whether it has that many.
-    fn load_part(&self, off: usize, to: &mut [u8; 64], len: u32) -> bool;
     /// Segments the buffer stands for, at least 1.
     fn segments(&self) -> u32;
     /// VLAN id that the driver took off, 0 if none.
@@ -86,6 +93,15 @@ impl Cursor for Xdp<'_> {
     }
 }
 
+impl Load for Xdp<'_> {
+    #[inline(always)]
+    fn load_part(&self, off: usize, to: &mut [u8; 64], len: u32) -> bool {
+        let to = to.as_mut_ptr().cast();
+        // SAFETY: the helper fills `len` bytes, at most 64, or fails.
+        unsafe { bpf_xdp_load_bytes(self.0.ctx, off as u32, to, len) == 0 }
+    }
+}
+
 impl Packet for Xdp<'_> {
     #[inline(always)]
     fn context(&self) -> *mut c_void {
@@ -106,12 +122,6 @@ impl Packet for Xdp<'_> {
         let to = to.as_mut_ptr().cast();
         // SAFETY: the helper fills the N bytes it is given, or fails.
         unsafe { bpf_xdp_load_bytes(self.0.ctx, off as u32, to, N as u32) == 0 }
-    }
-    #[inline(always)]
-    fn load_part(&self, off: usize, to: &mut [u8; 64], len: u32) -> bool {
-        let to = to.as_mut_ptr().cast();
-        // SAFETY: the helper fills `len` bytes, at most 64, or fails.
-        unsafe { bpf_xdp_load_bytes(self.0.ctx, off as u32, to, len) == 0 }
     }
     #[inline(always)]
     fn segments(&self) -> u32 {
@@ -205,6 +215,15 @@ impl Cursor for Skb<'_> {
     }
 }
 
+impl Load for Skb<'_> {
+    #[inline(always)]
+    fn load_part(&self, off: usize, to: &mut [u8; 64], len: u32) -> bool {
+        let to = to.as_mut_ptr().cast();
+        // SAFETY: the helper fills `len` bytes, at most 64, or fails.
+        unsafe { bpf_skb_load_bytes(self.0.as_ptr().cast(), off as u32, to, len) == 0 }
+    }
+}
+
 impl Packet for Skb<'_> {
     #[inline(always)]
     fn context(&self) -> *mut c_void {
@@ -224,12 +243,6 @@ impl Packet for Skb<'_> {
         let to = to.as_mut_ptr().cast();
         // SAFETY: the helper fills the N bytes it is given, or fails.
         unsafe { bpf_skb_load_bytes(self.0.as_ptr().cast(), off as u32, to, N as u32) == 0 }
-    }
-    #[inline(always)]
-    fn load_part(&self, off: usize, to: &mut [u8; 64], len: u32) -> bool {
-        let to = to.as_mut_ptr().cast();
-        // SAFETY: the helper fills `len` bytes, at most 64, or fails.
-        unsafe { bpf_skb_load_bytes(self.0.as_ptr().cast(), off as u32, to, len) == 0 }
     }
     #[inline(always)]
     fn segments(&self) -> u32 {
@@ -289,5 +302,60 @@ impl Packet for Skb<'_> {
             bpf_redirect((*ctx).ifindex, flags);
         }
         Outcome::Bounce
+    }
+}
+
+/// A socket buffer from its network header on: behind generic XDP the kernel may have forgotten how long the
+/// link header is (it copies the buffer, and `mac_len` isn't copied), and begins the packet at either.
+pub struct Network<'a>(pub &'a TcContext);
+
+impl Network<'_> {
+    /// EtherType, host-endian.
+    #[inline(always)]
+    pub fn ethertype(&self) -> u16 {
+        // SAFETY: the context is ours.
+        u16::from_be(unsafe { (*self.0.skb.skb).protocol } as u16)
+    }
+    /// What helpers are called with.
+    #[inline(always)]
+    pub fn context(&self) -> *mut c_void {
+        self.0.skb.skb.cast()
+    }
+}
+
+impl Cursor for Network<'_> {
+    #[inline(always)]
+    fn bytes<const N: usize>(&self, off: usize) -> Option<[u8; N]> {
+        let mut to = [0; N];
+        let at = to.as_mut_ptr().cast();
+        // SAFETY: the helper fills the N bytes it is given, or fails.
+        let got = unsafe {
+            bpf_skb_load_bytes_relative(self.context(), off as u32, at, N as u32, FROM_NETWORK)
+        };
+        if got == 0 { Some(to) } else { None }
+    }
+    /// At most the link header too many: whoever judged the packet knows better.
+    #[inline(always)]
+    fn holds(&self, end: usize) -> bool {
+        end <= self.len()
+    }
+    #[inline(always)]
+    fn len(&self) -> usize {
+        self.0.len() as usize
+    }
+    #[inline(always)]
+    fn aggregated(&self) -> bool {
+        false
+    }
+}
+
+impl Load for Network<'_> {
+    #[inline(always)]
+    fn load_part(&self, off: usize, to: &mut [u8; 64], len: u32) -> bool {
+        let to = to.as_mut_ptr().cast();
+        // SAFETY: the helper fills `len` bytes, at most 64, or fails.
+        unsafe {
+            bpf_skb_load_bytes_relative(self.context(), off as u32, to, len, FROM_NETWORK) == 0
+        }
     }
 }
