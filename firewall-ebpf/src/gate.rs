@@ -170,8 +170,13 @@ fn track_and_judge<P: Packet>(pkt: &P, work: &mut Work, generation: u32) -> u64 
     if said != JUDGE {
         return said;
     }
-    if cookies::may_bring_one(work) && !cookies::check(pkt, work) && cookies::listens(pkt, work) {
-        return Decision::new(Verdict::Drop, Reason::CookieBad).pack();
+    if cookies::may_bring_one(work) {
+        if cookies::check(pkt, work) {
+            put(&mut work.state, State::New);
+            put(&mut work.begins, true);
+        } else if cookies::listens(pkt, work) {
+            return Decision::new(Verdict::Drop, Reason::CookieBad).pack();
+        }
     }
     let said =
         if family == 4 { judge::sluice_judge4(generation) } else { judge::sluice_judge6(generation) };

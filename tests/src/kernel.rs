@@ -10,7 +10,7 @@ use aya::maps::{Array, HashMap, MapData, PerCpuArray};
 use aya::{Ebpf, EbpfLoader, Pod};
 use firewall_common::abi::ABI_VERSION;
 use firewall_common::abi::control::{
-    COOKIES_ON, COOKIES_SACK, COOKIES_SCALE, COOKIES_TIMESTAMPS, Control,
+    COOKIES_ON, COOKIES_SACK, COOKIES_SCALE, COOKIES_TIMESTAMPS, Control, CookieClock,
 };
 use firewall_common::abi::counter::{EventCounter, ReasonCounter, RuleCounter};
 use firewall_common::abi::event::{CLASSES, Class};
@@ -236,6 +236,16 @@ impl Kernel {
         self.array::<Iface>("IFACES").set(index, iface, 0).expect("writing IFACES");
     }
 
+    /// Changes what the machine's TCP is said to take of cookies (`COOKIES_*`).
+    ///
+    /// # Panics
+    /// Where the map can't be written.
+    pub fn set_cookies(&mut self, flags: u32) {
+        self.control.cookies = flags;
+        let control = Control { generation: self.generation, ..self.control };
+        self.array::<Control>("CONTROL").set(0, control, 0).expect("writing CONTROL");
+    }
+
     /// The namespace with the interfaces.
     pub fn namespace(&self) -> &NetNs {
         &self.ns
@@ -252,7 +262,8 @@ impl Kernel {
             settings.sample_budget = u32::MAX;
             settings.new_budget = u32::MAX;
             settings.stream_after = u32::MAX;
-            settings.budget_window = 1;
+            // One window for all of a test: what is counted in it doesn't hang on the clock.
+            settings.budget_window = 1 << 31;
         });
     }
 
@@ -390,10 +401,13 @@ impl Kernel {
         &self.tables
     }
 
-    /// Forgets flows, fragments and counts; the policy stays.
+    /// Forgets flows, fragments, cookies and counts; the policy stays.
     pub fn clear(&mut self) {
         self.tables.clear();
         clear_hash(&mut self.hash::<FragKey, FragFirst>("FRAGMENTS"));
+        let mut cookies = self.array::<CookieClock>("COOKIES");
+        cookies.set(0, CookieClock::default(), 0).expect("writing COOKIES");
+        self.zero::<[u64; 3]>("BUDGETS", &[0]);
         let counters = self.counters();
         let mut slots: Vec<u32> = vec![SLOT_DEFAULT_IN.into(), SLOT_DEFAULT_OUT.into()];
         slots.extend(counters.rules.keys().filter_map(|name| self.slots.rule(name)).map(u32::from));

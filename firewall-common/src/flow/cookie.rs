@@ -230,7 +230,8 @@ mod tests {
         let offers = Offers { timestamps: true, scale: true, sack: true };
         for clock in [0u32, 63, 64, 1_000_000, u32::MAX] {
             for scale in 0..=14 {
-                for (has_scale, sack) in [(true, true), (true, false), (false, true), (false, false)]
+                for (has_scale, sack) in
+                    [(true, true), (true, false), (false, true), (false, false)]
                 {
                     let said = Options { scale, has_scale, sack, ..Options::default() };
                     let at = timestamp(clock, &said, offers);
