@@ -33,32 +33,32 @@ pub(super) fn asked(table: &RuleTable) -> bool {
     table.settings.cookie_rate != 0 || table.actions.iter().any(|a| a.flags & ACTION_COOKIES != 0)
 }
 
-/// What keeps cookies from being sent, or from keeping what a handshake agrees on.
-pub fn outlook(able: bool) -> Option<String> {
+/// What keeps cookies from being sent here, or from keeping what a handshake agrees on; and what to do about
+/// it.
+pub fn outlook() -> Option<(&'static str, &'static str)> {
+    let able = super::kfunc::has_cookies() && super::links::has_tcx();
     limit(able, read(able))
 }
 
-fn limit(able: bool, flags: u32) -> Option<String> {
+fn limit(able: bool, flags: u32) -> Option<(&'static str, &'static str)> {
     if !able {
-        return Some(
-            "SYN cookies are asked for, but none are sent: this kernel can't give a listener the \
-             connection that one made (it needs Linux 6.8 with its types, and TCX)"
-                .to_owned(),
-        );
+        return Some((
+            "none are sent: this kernel can't give a listener the connection that one made",
+            "it takes Linux 6.8 with its types (BTF), and TCX",
+        ));
     }
     if flags & COOKIES_ON == 0 {
-        return Some(
-            "SYN cookies are asked for, but none are sent: net.ipv4.tcp_syncookies is 0, and so the \
-             kernel takes none; set it to 1"
-                .to_owned(),
-        );
+        return Some((
+            "none are sent: net.ipv4.tcp_syncookies is 0, and so the kernel takes none",
+            "`sysctl net.ipv4.tcp_syncookies=1`",
+        ));
     }
     if flags & COOKIES_TIMESTAMPS == 0 {
-        return Some(
-            "connections that SYN cookies make have neither window scaling nor SACK: \
-             net.ipv4.tcp_timestamps is 0, and they travel in the timestamp"
-                .to_owned(),
-        );
+        return Some((
+            "what they make has neither window scaling nor SACK: net.ipv4.tcp_timestamps is 0, and these \
+             travel in the timestamp",
+            "`sysctl net.ipv4.tcp_timestamps=1`",
+        ));
     }
     None
 }
@@ -83,7 +83,10 @@ impl Datapath {
         if !self.cookies_asked {
             return Vec::new();
         }
-        let mut limits: Vec<String> = outlook(self.cookies_able).into_iter().collect();
+        let mut limits = Vec::new();
+        if let Some((seen, advice)) = limit(self.cookies_able, read(self.cookies_able)) {
+            limits.push(format!("SYN cookies are asked for; {seen}; {advice}"));
+        }
         let clock = self.cookie_clock.get(&0, 0).unwrap_or(CookieClock::default());
         if clock.refused != 0 {
             limits.push(format!(
@@ -107,9 +110,9 @@ mod tests {
         assert_eq!(flags(false, |_| Some(1)) & COOKIES_ON, 0);
         assert_eq!(flags(true, |_| None), 0, "unknown isn't on");
         let off = |name: &'static str| flags(true, move |n| Some(u32::from(n != name)));
-        assert!(limit(true, off("tcp_syncookies")).unwrap().contains("tcp_syncookies is 0"));
-        assert!(limit(true, off("tcp_timestamps")).unwrap().contains("tcp_timestamps is 0"));
+        assert!(limit(true, off("tcp_syncookies")).unwrap().0.contains("tcp_syncookies is 0"));
+        assert!(limit(true, off("tcp_timestamps")).unwrap().0.contains("tcp_timestamps is 0"));
         assert_eq!(limit(true, off("tcp_sack")), None);
-        assert!(limit(false, all).unwrap().contains("6.8"));
+        assert!(limit(false, all).unwrap().1.contains("6.8"));
     }
 }

@@ -30,13 +30,21 @@ fn number(btf: &Btf, name: &str) -> Option<i32> {
     i32::try_from(id).ok()
 }
 
+fn assign() -> Option<i32> {
+    Btf::from_sys_fs().ok().and_then(|btf| number(&btf, "bpf_sk_assign_tcp_reqsk"))
+}
+
+/// Whether the running kernel can give a listener the connection that a SYN cookie made.
+pub(super) fn has_cookies() -> bool {
+    assign().is_some()
+}
+
 /// Links an object to the running kernel.
 ///
 /// # Errors
 /// It isn't an ELF object.
 pub fn link(object: &[u8]) -> Result<Linked, DatapathError> {
-    let assign = Btf::from_sys_fs().ok().and_then(|btf| number(&btf, "bpf_sk_assign_tcp_reqsk"));
-    link_to(object, assign)
+    link_to(object, assign())
 }
 
 fn link_to(object: &[u8], assign: Option<i32>) -> Result<Linked, DatapathError> {

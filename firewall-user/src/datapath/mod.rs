@@ -26,7 +26,7 @@ pub use cookies::outlook as cookies_outlook;
 pub use error::DatapathError;
 pub use mode::{HookMode, outlook as interface_outlook};
 pub use names::SlotNames;
-pub use netdev::names as interface_names;
+pub use netdev::{addresses, names as interface_names};
 
 use crate::{monitor::Clock, view::IfaceView};
 use aya::{
