@@ -274,8 +274,7 @@ pub fn listens<P: Packet>(pkt: &P, work: &mut Work) -> bool {
         if sk.is_null() {
             return false;
         }
-        let listens =
-            (*sk).state == LISTEN && bpf_skc_to_mptcp_sock(sk.cast()).is_null();
+        let listens = (*sk).state == LISTEN && bpf_skc_to_mptcp_sock(sk.cast()).is_null();
         bpf_sk_release(sk.cast());
         listens
     };

@@ -165,8 +165,7 @@ pub extern "C" fn sluice_entered(generation: u32, how: u32, rule: u32) -> u32 {
         Told { class: Class::FlowNew, verdict: Verdict::Allow, reason: Reason::Rule, reply: false };
     events::emit_new(told, rule as u16, &table.settings);
     if work.flow.bits & bits::COOKIE != 0 {
-        let told =
-            Told { class: Class::FlowEstablished, reason: Reason::CookieGood, ..told };
+        let told = Told { class: Class::FlowEstablished, reason: Reason::CookieGood, ..told };
         events::emit(told, rule as u16, About::Entering);
     }
     0

@@ -17,8 +17,7 @@ use firewall_common::{
         timeout,
     },
     wire::{
-        self, Facts, Fragment, Parsed,
-        eth,
+        self, Facts, Fragment, Parsed, eth,
         facts::IcmpKind,
         icmp, ipv4, ipv6,
         options::{self, Options},
@@ -178,8 +177,11 @@ fn track_and_judge<P: Packet>(pkt: &P, work: &mut Work, generation: u32) -> u64 
             return Decision::new(Verdict::Drop, Reason::CookieBad).pack();
         }
     }
-    let said =
-        if family == 4 { judge::sluice_judge4(generation) } else { judge::sluice_judge6(generation) };
+    let said = if family == 4 {
+        judge::sluice_judge4(generation)
+    } else {
+        judge::sluice_judge6(generation)
+    };
     if Decision::unpack(said).reason != Reason::CookieSent || cookies::prepare(pkt, work) {
         return said;
     }

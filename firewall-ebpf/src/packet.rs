@@ -5,9 +5,9 @@ use aya_ebpf::{
     EbpfContext as _,
     cty::c_void,
     helpers::generated::{
-        bpf_redirect, bpf_skb_change_tail, bpf_skb_load_bytes, bpf_skb_load_bytes_relative, bpf_skb_pull_data,
-        bpf_skb_store_bytes, bpf_xdp_adjust_tail, bpf_xdp_get_buff_len, bpf_xdp_load_bytes,
-        bpf_xdp_store_bytes,
+        bpf_redirect, bpf_skb_change_tail, bpf_skb_load_bytes, bpf_skb_load_bytes_relative,
+        bpf_skb_pull_data, bpf_skb_store_bytes, bpf_xdp_adjust_tail, bpf_xdp_get_buff_len,
+        bpf_xdp_load_bytes, bpf_xdp_store_bytes,
     },
     programs::{TcContext, XdpContext},
 };
