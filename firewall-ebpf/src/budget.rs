@@ -59,6 +59,17 @@ pub fn take_answer(settings: &Settings) -> bool {
     left
 }
 
+/// Counts a SYN that may pass; whether it is one too many (see `Settings::cookie_rate`).
+#[inline(always)]
+pub fn is_flooded(settings: &Settings) -> bool {
+    if settings.cookie_rate == 0 {
+        return false;
+    }
+    let Some(b) = current(settings) else { return false };
+    b.syns = b.syns.saturating_add(1);
+    b.syns >= settings.cookie_rate
+}
+
 /// Takes one event of a new flow, if one is left.
 #[inline(always)]
 pub fn take_new(settings: &Settings) -> bool {

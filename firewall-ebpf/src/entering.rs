@@ -19,7 +19,8 @@ use firewall_common::{
 use crate::{
     atomic,
     conntrack::{Family, Hit, Step, advance, count_source, segment, sluice_leave},
-    events::{self, Told},
+    cookies::{self, CookieState},
+    events::{self, About, Told},
     maps::{FLOW_IDS, TABLE_COUNTERS, TABLES, WORK},
     table::{self, Claim, Terms, V4, V6},
     words,
@@ -58,7 +59,9 @@ fn prepare(src_is_a: bool, judgement: Judgement, work: &mut Work) {
     if src_is_a {
         flow.bits |= bits::ORIG_IS_A;
     }
-    if f.proto == transport::TCP {
+    if f.proto == transport::TCP && work.cookie.state == CookieState::Good {
+        cookies::begin(flow, f, &work.cookie);
+    } else if f.proto == transport::TCP {
         flow.tcp_state = tcp::first(f.tcp_flags) as u8;
         window::begin(&mut flow.windows, &segment(f));
         if f.tcp_flags & transport::SYN == 0 || f.tcp_flags & transport::ACK != 0 {
@@ -136,7 +139,8 @@ pub extern "C" fn sluice_prepare(src_is_a: u32, judgement: u64, generation: u32)
     if work.source != u32::MAX {
         work.flow.bits |= bits::SOURCE_COUNTED;
     }
-    let open = work.facts.proto == transport::TCP && work.flow.bits & bits::PICKED_UP != 0;
+    let open = work.facts.proto == transport::TCP
+        && work.flow.bits & (bits::PICKED_UP | bits::COOKIE) != 0;
     let evict = settings.flags & SETTING_EVICT_HALF_OPEN != 0;
     Terms { half: !open, evict, now: 0 }.pack()
 }
@@ -160,6 +164,10 @@ pub extern "C" fn sluice_entered(generation: u32, how: u32, rule: u32) -> u32 {
     let told =
         Told { class: Class::FlowNew, verdict: Verdict::Allow, reason: Reason::Rule, reply: false };
     events::emit_new(told, rule as u16, &table.settings);
+    if work.flow.bits & bits::COOKIE != 0 {
+        let told = Told { class: Class::FlowEstablished, reason: Reason::CookieGood, ..told };
+        events::emit(told, rule as u16, About::Entering);
+    }
     0
 }
 

@@ -18,9 +18,9 @@ use firewall_common::{
         timeout,
     },
     wire::{
-        self, Facts, Fragment, Parsed,
+        self, Facts, Fragment, Parsed, eth,
         facts::IcmpKind,
-        icmp,
+        icmp, ipv4, ipv6,
         options::{self, Options},
         transport::{self, TCP_HEADER},
     },
@@ -30,6 +30,7 @@ use crate::{
     budget,
     classify::refusal,
     conntrack::{self, Family, Hit, Step},
+    cookies::{self, CookieState},
     counters,
     events::{self, Told},
     fragments, judge,
@@ -37,7 +38,7 @@ use crate::{
     maps::{CONTROL, IFACES, TABLES, WORK},
     nat,
     opaque::{put, volatile},
-    packet::Packet,
+    packet::{Load, Network, Packet},
     prefix, reject,
     table::{V4, V6},
     verdict::Outcome,
@@ -131,6 +132,7 @@ pub fn run<P: Packet>(pkt: &P, direction: Direction) -> Outcome {
     work.deferred = false;
     work.rewrite.side = Side::Nothing;
     work.rewrite.quotes = false;
+    work.cookie.state = CookieState::None;
     let early = match parse(pkt, &mut work.facts) {
         Err(reason) => Decision::new(refusal(table.settings.malformed), reason).pack(),
         Ok(Parsed::Arp) => Decision::new(Verdict::Allow, Reason::Arp).pack(),
@@ -177,7 +179,8 @@ pub fn run<P: Packet>(pkt: &P, direction: Direction) -> Outcome {
             if work.facts.tcp_flags & transport::SYN != 0 {
                 read_options(pkt, work);
             }
-            put(&mut work.said, track_and_judge(volatile(&work.facts.family), generation));
+            let said = track_and_judge(pkt, work, generation);
+            put(&mut work.said, said);
         }
     }
     let said = volatile(&work.said);
@@ -192,14 +195,61 @@ pub fn run<P: Packet>(pkt: &P, direction: Direction) -> Outcome {
     carry_out(pkt, table, said, work)
 }
 
-/// What flow table and rules say.
+/// What flow table and rules say; between them, whether an ACK brings a cookie back.
 #[inline(always)]
-fn track_and_judge(family: u8, generation: u32) -> u64 {
+fn track_and_judge<P: Packet>(pkt: &P, work: &mut Work, generation: u32) -> u64 {
+    let family = volatile(&work.facts.family);
     let said = if family == 4 { sluice_track4(generation) } else { sluice_track6(generation) };
     if said != JUDGE {
         return said;
     }
-    if family == 4 { judge::sluice_judge4(generation) } else { judge::sluice_judge6(generation) }
+    if cookies::may_bring_one(work) {
+        if cookies::check(pkt, work) {
+            put(&mut work.state, State::New);
+            put(&mut work.begins, true);
+        } else if cookies::listens(pkt, work) {
+            return Decision::new(Verdict::Drop, Reason::CookieBad).pack();
+        }
+    }
+    let said = if family == 4 {
+        judge::sluice_judge4(generation)
+    } else {
+        judge::sluice_judge6(generation)
+    };
+    if Decision::unpack(said).reason != Reason::CookieSent || cookies::prepare(pkt, work) {
+        return said;
+    }
+    let slot = u32::from(Decision::unpack(said).slot);
+    if family == 4 {
+        judge::sluice_begin4(generation, slot)
+    } else {
+        judge::sluice_begin6(generation, slot)
+    }
+}
+
+/// At ingress behind XDP: whether the packet brings a cookie back that its listener is still to hear of.
+#[inline(always)]
+pub fn look_for_cookie(pkt: &Network<'_>) {
+    let Some(work) = WORK.get_ptr_mut(0) else { return };
+    // SAFETY: this CPU's own entry; programs of one CPU don't nest.
+    let work = unsafe { &mut *work };
+    clear(&mut work.facts);
+    if parse_network(pkt, &mut work.facts).is_err() || !cookies::is_shaped(&work.facts) {
+        return;
+    }
+    work.cookie.state = CookieState::Again;
+    cookies::hand_over(pkt.context(), pkt);
+}
+
+/// As [`parse`], from the network header on.
+#[inline(never)]
+fn parse_network(pkt: &Network<'_>, facts: &mut Facts) -> Result<(), Reason> {
+    match pkt.ethertype() {
+        eth::IPV4 => ipv4::parse(pkt, 0, facts)?,
+        eth::IPV6 => ipv6::parse(pkt, 0, facts)?,
+        _ => return Err(Reason::UnknownEthertype),
+    }
+    if facts.fragment == Fragment::Later { Ok(()) } else { transport::parse(pkt, facts) }
 }
 
 /// The parser, with a frame of its own, which is gone when the flow table is asked: the frames of a
@@ -209,9 +259,9 @@ fn parse<P: Packet>(pkt: &P, facts: &mut Facts) -> Result<Parsed, Reason> {
     wire::parse(pkt, facts)
 }
 
-/// Reads a SYN's options into the work.
+/// Reads a segment's options into the work.
 #[inline(always)]
-fn read_options<P: Packet>(pkt: &P, work: &mut Work) {
+pub fn read_options<P: Load>(pkt: &P, work: &mut Work) {
     work.options = Options::default();
     let f = &work.facts;
     let at = usize::from(volatile(&f.l4)) + TCP_HEADER;
@@ -222,7 +272,7 @@ fn read_options<P: Packet>(pkt: &P, work: &mut Work) {
     // take for implied, since it knows nothing of this value.
     let words = u32::from(volatile(&f.l4_len)) / 4;
     let len = (words.wrapping_sub(6) & 15) * 4 + 4;
-    if pkt.copy_part(at, &mut work.option_bytes, len) {
+    if pkt.load_part(at, &mut work.option_bytes, len) {
         sluice_options(len);
     }
 }
@@ -431,6 +481,10 @@ fn track<F: Family>(table: &RuleTable, control: &Control, work: &mut Work) -> u6
                 return Decision::new(Verdict::Drop, Reason::NatImpossible).pack();
             }
             counts = conntrack::counts_here(found.flow, view.bits, reply, direction);
+            if view.bits & (bits::COOKIE | bits::SEEN_REPLY) == bits::COOKIE && !reply {
+                // The listener may not have heard of it yet.
+                work.cookie.state = CookieState::Again;
+            }
             let flags = table.settings.flags;
             if proto == transport::TCP && counts {
                 if work.facts.fragment == Fragment::Whole && flags & SETTING_WINDOW_OFF == 0 {
@@ -555,6 +609,9 @@ fn carry_out<P: Packet>(pkt: &P, table: &RuleTable, decision: u64, work: &mut Wo
     counters::reason(verdict, reason, work.packets, u64::from(work.frame_len));
     match verdict {
         Verdict::Allow | Verdict::Continue => {
+            if reason == Reason::CookieSent {
+                return cookies::answer(pkt, work);
+            }
             let rewrites = work.rewrite.side != Side::Nothing || work.rewrite.quotes;
             if rewrites && !pkt.translate(work) {
                 return Outcome::Drop;

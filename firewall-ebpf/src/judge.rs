@@ -1,15 +1,19 @@
 //! The second half of a packet's way: what the flow table doesn't settle, the rules judge; and what that
 //! means for the flow.
 
-use firewall_common::abi::{
-    flow::{Flow, Judgement},
-    reason::Reason,
-    table::{ACTION_NO_TRACK, Direction, RuleTable, SLOT_NONE, State, Verdict},
+use firewall_common::{
+    abi::{
+        flow::{Flow, Judgement},
+        reason::Reason,
+        table::{ACTION_NO_TRACK, Direction, RuleTable, SLOT_FIRST, SLOT_NONE, State, Verdict},
+    },
+    wire::transport,
 };
 
 use crate::{
     classify::{self, Match, Query, refusal},
     conntrack::{self, Family, Hit, Step},
+    cookies::{self, CookieState},
     entering::{self, Entered},
     gate::{Decision, NOT_FOUND},
     maps::{TABLES, WORK},
@@ -83,6 +87,9 @@ fn judge<F: Family>(table: &RuleTable, work: &mut Work) -> Decision {
         if nat != 0 {
             nat::real_ends(flow);
         }
+    } else if work.cookie.state == CookieState::Good {
+        // To the rules it is the SYN that it stands for.
+        tcp_flags = transport::SYN;
     } else if begins
         && family == 4
         && matches!(direction, Direction::In)
@@ -148,6 +155,48 @@ fn judge<F: Family>(table: &RuleTable, work: &mut Work) -> Decision {
     if !allowed || !begins {
         return decision;
     }
+    if nat_rule == 0 && cookies::is_asked_for(table, m.flags, work) {
+        return Decision { reason: Reason::CookieSent, ..decision };
+    }
+    begin::<F>(table, work, decision, nat_rule)
+}
+
+/// [`begin`] for IPv4, where a SYN that was to be answered with a cookie can't be.
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub extern "C" fn sluice_begin4(generation: u32, slot: u32) -> u64 {
+    begin_in::<V4>(generation, slot)
+}
+
+/// [`begin`] for IPv6; as [`sluice_begin4`].
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub extern "C" fn sluice_begin6(generation: u32, slot: u32) -> u64 {
+    begin_in::<V6>(generation, slot)
+}
+
+#[inline(always)]
+fn begin_in<F: Family>(generation: u32, slot: u32) -> u64 {
+    let (Some(table), Some(work)) = (TABLES.get_ptr(generation & 1), WORK.get_ptr_mut(0)) else {
+        return Decision::new(Verdict::Allow, Reason::NoPolicy).pack();
+    };
+    // SAFETY: as in `judge_in`.
+    let (table, work) = unsafe { (&*table, &mut *work) };
+    let slot = slot as u16;
+    let reason = if slot < SLOT_FIRST { Reason::Default } else { Reason::Rule };
+    begin::<F>(table, work, Decision { verdict: Verdict::Allow, reason, slot }, 0).pack()
+}
+
+/// Enters the flow that an allowed packet begins, with its translation.
+#[inline(always)]
+fn begin<F: Family>(
+    table: &RuleTable,
+    work: &mut Work,
+    decision: Decision,
+    nat_rule: u32,
+) -> Decision {
+    let (direction, family) = (work.direction, F::FAMILY);
+    let judgement = Judgement::new(work.generation, decision.slot, Verdict::Allow as u8);
     let refused = match entering::enter::<F>(work.src_is_a, judgement, work.generation) {
         Entered::Yes => {
             let mut why = 0;
@@ -159,6 +208,9 @@ fn judge<F: Family>(table: &RuleTable, work: &mut Work) -> Decision {
                 }
             }
             if why == 0 {
+                if work.cookie.state == CookieState::Good {
+                    return Decision { reason: Reason::CookieGood, ..decision };
+                }
                 return decision;
             }
             nat::refusal(why)
@@ -170,7 +222,7 @@ fn judge<F: Family>(table: &RuleTable, work: &mut Work) -> Decision {
         Entered::Busy => Reason::TableBusy,
         Entered::SourceLimit => Reason::SourceLimit,
     };
-    Decision { verdict: Verdict::Drop, reason: refused, slot: m.slot }
+    Decision { verdict: Verdict::Drop, reason: refused, slot: decision.slot }
 }
 
 /// Writes a flow's new judgement at a hook.

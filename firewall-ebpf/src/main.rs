@@ -11,6 +11,7 @@ mod atomic;
 mod budget;
 mod classify;
 mod conntrack;
+mod cookies;
 mod counters;
 mod endpoints;
 mod entering;
@@ -42,6 +43,7 @@ use aya_ebpf::{
 };
 use firewall_common::abi::table::Direction;
 
+use packet::Packet as _;
 use verdict::Outcome;
 
 /// TCX_NEXT and TC_ACT_UNSPEC: the next program, then the stack (include/uapi/linux/bpf.h).
@@ -69,13 +71,30 @@ pub fn sluice_tc_in(ctx: TcContext) -> i32 {
         return TC_NEXT;
     }
     skb.pull();
-    tc_verdict(gate::run(&skb, Direction::In))
+    let outcome = gate::run(&skb, Direction::In);
+    if outcome == Outcome::Pass {
+        cookies::hand_over(skb.context(), &skb);
+    }
+    tc_verdict(outcome)
+}
+
+/// Ingress, behind XDP: hands connections that cookies made to their listeners, which XDP can't. Judges
+/// nothing.
+#[classifier]
+pub fn sluice_cookies_in(ctx: TcContext) -> i32 {
+    if cookies::are_out() {
+        gate::look_for_cookie(&packet::Network(&ctx));
+    }
+    TC_NEXT
 }
 
 /// Egress, at TCX or clsact.
 #[classifier]
 pub fn sluice_tc_out(ctx: TcContext) -> i32 {
     let skb = packet::Skb(&ctx);
+    if skb.is_answer() {
+        return TC_NEXT;
+    }
     skb.pull();
     tc_verdict(gate::run(&skb, Direction::Out))
 }

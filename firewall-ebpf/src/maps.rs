@@ -9,7 +9,7 @@ use aya_ebpf::{
 use firewall_common::abi::{
     bucket::{Bucket, Locks, PLANNED, SLOTS},
     clock::ClockReading,
-    control::Control,
+    control::{Control, CookieClock},
     counter::{EventCounter, ReasonCounter, RuleCounter, TableCounter},
     event::CLASSES,
     flow::{Flow4, Flow6},
@@ -23,6 +23,10 @@ use firewall_common::abi::{
 };
 
 use crate::{budget::Budget, work::Work};
+
+/// When a cookie was last sent: see `CookieClock`.
+#[map]
+pub static COOKIES: Array<CookieClock> = Array::pinned(1, 0);
 
 /// Live generation. Written by the daemon, one aligned word; programs read it once a packet.
 #[map]

@@ -3,10 +3,11 @@
 
 use aya_ebpf::{
     EbpfContext as _,
+    cty::c_void,
     helpers::generated::{
-        bpf_redirect, bpf_skb_change_tail, bpf_skb_load_bytes, bpf_skb_pull_data,
-        bpf_skb_store_bytes, bpf_xdp_adjust_meta, bpf_xdp_adjust_tail, bpf_xdp_get_buff_len,
-        bpf_xdp_load_bytes, bpf_xdp_store_bytes,
+        bpf_redirect, bpf_skb_change_tail, bpf_skb_load_bytes, bpf_skb_load_bytes_relative,
+        bpf_skb_pull_data, bpf_skb_store_bytes, bpf_xdp_adjust_meta, bpf_xdp_adjust_tail,
+        bpf_xdp_get_buff_len, bpf_xdp_load_bytes, bpf_xdp_store_bytes,
     },
     programs::{TcContext, XdpContext},
 };
@@ -20,15 +21,24 @@ use crate::{translate, verdict::Outcome, work::Work};
 /// Parsed offsets stay below this; tells the verifier how far a variable offset can reach.
 const MAX_OFFSET: usize = 0x3fff;
 
+/// BPF_HDR_START_NET.
+const FROM_NETWORK: u32 = 1;
+
 /// Bytes of headers that must be readable, where the packet has them.
 const HEADERS: u32 = 192;
 
-/// `__sk_buff.mark` of an answer to a local process on its way back in: our own ingress program lets
-/// it by.
+/// `__sk_buff.mark` of an answer on its way to the next hook, back in to a local process or out by the way
+/// that the packet came: our own program there lets it by.
 pub const ANSWER_MARK: u32 = 0x51_1ce;
 
+/// Bytes of a packet by a length that only the packet tells.
+pub trait Load {
+    /// Copies `len` bytes, 4 to 64, at `off` out of the packet; whether it has that many.
+    fn load_part(&self, off: usize, to: &mut [u8; 64], len: u32) -> bool;
+}
+
 /// A packet at a hook.
-pub trait Packet: Cursor {
+pub trait Packet: Cursor + Load {
     /// Packets to be translated are left to the TC program behind this one, which sees partial checksums: a
     /// frame of a veth or of a virtual machine carries the pseudo header's sum alone, and nothing tells.
     const DEFERS: bool;
@@ -36,14 +46,14 @@ pub trait Packet: Cursor {
     fn defer(&self) -> bool;
     /// Whether the packet is judged at this hook, where XDP stands in front of it.
     fn is_deferred(&self) -> bool;
+    /// What helpers are called with.
+    fn context(&self) -> *mut c_void;
     /// Interface of the hook.
     fn ifindex(&self) -> u32;
     /// Length of the frame, bytes; cheap where the first buffer already holds `at_least`.
     fn frame_len(&self, at_least: usize) -> u32;
     /// Copies `to.len()` bytes at `off` out of the packet; whether it has that many.
     fn copy<const N: usize>(&self, off: usize, to: &mut [u8; N]) -> bool;
-    /// Copies `len` bytes, 4 to 64, at `off` out of the packet; whether it has that many.
-    fn copy_part(&self, off: usize, to: &mut [u8; 64], len: u32) -> bool;
     /// Segments the buffer stands for, at least 1.
     fn segments(&self) -> u32;
     /// VLAN id that the driver took off, 0 if none.
@@ -109,6 +119,15 @@ impl Cursor for Xdp<'_> {
     }
 }
 
+impl Load for Xdp<'_> {
+    #[inline(always)]
+    fn load_part(&self, off: usize, to: &mut [u8; 64], len: u32) -> bool {
+        let to = to.as_mut_ptr().cast();
+        // SAFETY: the helper fills `len` bytes, at most 64, or fails.
+        unsafe { bpf_xdp_load_bytes(self.0.ctx, off as u32, to, len) == 0 }
+    }
+}
+
 impl Packet for Xdp<'_> {
     const DEFERS: bool = true;
     #[inline(always)]
@@ -130,6 +149,10 @@ impl Packet for Xdp<'_> {
         true
     }
     #[inline(always)]
+    fn context(&self) -> *mut c_void {
+        self.0.ctx.cast()
+    }
+    #[inline(always)]
     fn ifindex(&self) -> u32 {
         // SAFETY: the context is the one this program was called with.
         unsafe { (*self.0.ctx).ingress_ifindex }
@@ -144,12 +167,6 @@ impl Packet for Xdp<'_> {
         let to = to.as_mut_ptr().cast();
         // SAFETY: the helper fills the N bytes it is given, or fails.
         unsafe { bpf_xdp_load_bytes(self.0.ctx, off as u32, to, N as u32) == 0 }
-    }
-    #[inline(always)]
-    fn copy_part(&self, off: usize, to: &mut [u8; 64], len: u32) -> bool {
-        let to = to.as_mut_ptr().cast();
-        // SAFETY: the helper fills `len` bytes, at most 64, or fails.
-        unsafe { bpf_xdp_load_bytes(self.0.ctx, off as u32, to, len) == 0 }
     }
     #[inline(always)]
     fn segments(&self) -> u32 {
@@ -221,7 +238,7 @@ impl Skb<'_> {
             unsafe { bpf_skb_pull_data(self.0.as_ptr().cast(), want) };
         }
     }
-    /// Whether this is our own answer on its way in (see [`ANSWER_MARK`]); takes the mark off.
+    /// Whether this is our own answer on its way (see [`ANSWER_MARK`]); takes the mark off.
     #[inline(always)]
     pub fn is_answer(&self) -> bool {
         let skb = self.0.skb.skb;
@@ -255,6 +272,15 @@ impl Cursor for Skb<'_> {
     }
 }
 
+impl Load for Skb<'_> {
+    #[inline(always)]
+    fn load_part(&self, off: usize, to: &mut [u8; 64], len: u32) -> bool {
+        let to = to.as_mut_ptr().cast();
+        // SAFETY: the helper fills `len` bytes, at most 64, or fails.
+        unsafe { bpf_skb_load_bytes(self.0.as_ptr().cast(), off as u32, to, len) == 0 }
+    }
+}
+
 impl Packet for Skb<'_> {
     const DEFERS: bool = false;
     #[inline(always)]
@@ -273,6 +299,10 @@ impl Packet for Skb<'_> {
         unsafe { (at as *const u32).read_unaligned() == DEFERRED }
     }
     #[inline(always)]
+    fn context(&self) -> *mut c_void {
+        self.0.skb.skb.cast()
+    }
+    #[inline(always)]
     fn ifindex(&self) -> u32 {
         // SAFETY: the context is ours.
         unsafe { (*self.0.skb.skb).ifindex }
@@ -286,12 +316,6 @@ impl Packet for Skb<'_> {
         let to = to.as_mut_ptr().cast();
         // SAFETY: the helper fills the N bytes it is given, or fails.
         unsafe { bpf_skb_load_bytes(self.0.as_ptr().cast(), off as u32, to, N as u32) == 0 }
-    }
-    #[inline(always)]
-    fn copy_part(&self, off: usize, to: &mut [u8; 64], len: u32) -> bool {
-        let to = to.as_mut_ptr().cast();
-        // SAFETY: the helper fills `len` bytes, at most 64, or fails.
-        unsafe { bpf_skb_load_bytes(self.0.as_ptr().cast(), off as u32, to, len) == 0 }
     }
     #[inline(always)]
     fn segments(&self) -> u32 {
@@ -341,17 +365,70 @@ impl Packet for Skb<'_> {
             {
                 return Outcome::Drop;
             }
+            (*ctx).mark = ANSWER_MARK;
             let flags = match direction {
                 // Out by the way it came.
                 Direction::In => 0,
                 // Back into the machine, as if the other side had answered.
-                Direction::Out => {
-                    (*ctx).mark = ANSWER_MARK;
-                    u64::from(aya_ebpf::bindings::BPF_F_INGRESS)
-                }
+                Direction::Out => u64::from(aya_ebpf::bindings::BPF_F_INGRESS),
             };
             bpf_redirect((*ctx).ifindex, flags);
         }
         Outcome::Bounce
+    }
+}
+
+/// A socket buffer from its network header on: behind generic XDP the kernel may have forgotten how long the
+/// link header is (it copies the buffer, and `mac_len` isn't copied), and begins the packet at either.
+pub struct Network<'a>(pub &'a TcContext);
+
+impl Network<'_> {
+    /// EtherType, host-endian.
+    #[inline(always)]
+    pub fn ethertype(&self) -> u16 {
+        // SAFETY: the context is ours.
+        u16::from_be(unsafe { (*self.0.skb.skb).protocol } as u16)
+    }
+    /// What helpers are called with.
+    #[inline(always)]
+    pub fn context(&self) -> *mut c_void {
+        self.0.skb.skb.cast()
+    }
+}
+
+impl Cursor for Network<'_> {
+    #[inline(always)]
+    fn load<T: Pod>(&self, off: usize) -> Option<T> {
+        let mut to = T::zeroed();
+        let (at, len) = ((&raw mut to).cast(), size_of::<T>() as u32);
+        // SAFETY: the helper fills the bytes of the value, which may be any, or fails.
+        let got = unsafe {
+            bpf_skb_load_bytes_relative(self.context(), off as u32, at, len, FROM_NETWORK)
+        };
+        if got == 0 { Some(to) } else { None }
+    }
+    /// At most the link header too many: whoever judged the packet knows better.
+    #[inline(always)]
+    fn holds(&self, end: usize) -> bool {
+        end <= self.len()
+    }
+    #[inline(always)]
+    fn len(&self) -> usize {
+        self.0.len() as usize
+    }
+    #[inline(always)]
+    fn aggregated(&self) -> bool {
+        false
+    }
+}
+
+impl Load for Network<'_> {
+    #[inline(always)]
+    fn load_part(&self, off: usize, to: &mut [u8; 64], len: u32) -> bool {
+        let to = to.as_mut_ptr().cast();
+        // SAFETY: the helper fills `len` bytes, at most 64, or fails.
+        unsafe {
+            bpf_skb_load_bytes_relative(self.context(), off as u32, to, len, FROM_NETWORK) == 0
+        }
     }
 }

@@ -13,6 +13,7 @@ use firewall_common::{
 use crate::{
     classify::Rows,
     conntrack::Key,
+    cookies::Cookie,
     mapping::{Mapping, Rewrite},
     ports::Search,
     table::Scan,
@@ -36,6 +37,8 @@ pub struct Work {
     pub frag_first: FragFirst,
     /// A flow on its way into the table.
     pub flow: Flow,
+    /// A SYN cookie, made or brought back.
+    pub cookie: Cookie,
     /// What is known of the room in its buckets.
     pub scan: Scan,
     /// TCP options of a SYN.

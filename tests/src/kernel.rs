@@ -9,7 +9,9 @@ use crate::lab::NetNs;
 use aya::maps::{Array, HashMap, MapData, PerCpuArray};
 use aya::{Ebpf, EbpfLoader, Pod};
 use firewall_common::abi::ABI_VERSION;
-use firewall_common::abi::control::Control;
+use firewall_common::abi::control::{
+    COOKIES_ON, COOKIES_SACK, COOKIES_SCALE, COOKIES_TIMESTAMPS, Control, CookieClock,
+};
 use firewall_common::abi::counter::{EventCounter, ReasonCounter, RuleCounter};
 use firewall_common::abi::event::{CLASSES, Class};
 use firewall_common::abi::frag::{FragFirst, FragKey};
@@ -18,6 +20,7 @@ use firewall_common::abi::reason::{REASONS, Reason};
 use firewall_common::abi::table::{
     RuleTable, SLOT_DEFAULT_IN, SLOT_DEFAULT_OUT, Settings, Verdict,
 };
+use firewall_user::datapath::kfunc;
 use firewall_user::datapath::table::Tables;
 use firewall_user::monitor::FlowRecord;
 use firewall_user::policy::{self, Slots};
@@ -80,6 +83,7 @@ pub struct Kernel {
     xdp: Program,
     tc_in: Program,
     tc_out: Program,
+    cookies_in: Program,
     ifindexes: Vec<u32>,
     slots: Slots,
     generation: u32,
@@ -121,9 +125,10 @@ impl Kernel {
             COUNT.fetch_add(1, SeqCst)
         ));
         std::fs::create_dir_all(&pins).expect("a folder for pins");
+        let linked = kfunc::link(object).expect("an object");
         let mut ebpf = EbpfLoader::new()
             .default_map_pin_directory(&pins)
-            .load(object)
+            .load(&linked.object)
             .unwrap_or_else(|error| panic!("loading the object: {error:?}"));
         let mut program = |name: &str| {
             let program = ebpf
@@ -143,8 +148,12 @@ impl Kernel {
             });
             Program::of(program.fd().expect("a loaded program"))
         };
-        let (xdp, tc_in, tc_out) =
-            (program("sluice_xdp"), program("sluice_tc_in"), program("sluice_tc_out"));
+        let (xdp, tc_in, tc_out, cookies_in) = (
+            program("sluice_xdp"),
+            program("sluice_tc_in"),
+            program("sluice_tc_out"),
+            program("sluice_cookies_in"),
+        );
         let ifindexes = INTERFACES.map(|name| ns.ifindex(name).expect("an index")).to_vec();
         // Nobody else is to find these maps: the descriptors keep them alive, and a test that is killed
         // leaves nothing behind.
@@ -159,6 +168,8 @@ impl Kernel {
             buckets4,
             buckets6,
             alias_buckets,
+            cookie_key: [0xc00, 0x1e5],
+            cookies: COOKIES_ON | COOKIES_TIMESTAMPS | COOKIES_SCALE | COOKIES_SACK,
             ..Control::default()
         };
         let tables = Tables::new(&ebpf, &control, 0).expect("mapped tables");
@@ -170,6 +181,7 @@ impl Kernel {
             xdp,
             tc_in,
             tc_out,
+            cookies_in,
             ifindexes,
             slots: Slots::new(),
             generation: 0,
@@ -198,9 +210,14 @@ impl Kernel {
         PerCpuArray::try_from(map).unwrap_or_else(|error| panic!("{name}: {error}"))
     }
 
-    /// The three programs by name.
-    pub fn programs(&self) -> [(&'static str, &Program); 3] {
-        [("sluice_xdp", &self.xdp), ("sluice_tc_in", &self.tc_in), ("sluice_tc_out", &self.tc_out)]
+    /// The programs by name.
+    pub fn programs(&self) -> [(&'static str, &Program); 4] {
+        [
+            ("sluice_xdp", &self.xdp),
+            ("sluice_tc_in", &self.tc_in),
+            ("sluice_tc_out", &self.tc_out),
+            ("sluice_cookies_in", &self.cookies_in),
+        ]
     }
 
     /// Index of one of [`INTERFACES`].
@@ -219,6 +236,16 @@ impl Kernel {
         self.array::<Iface>("IFACES").set(index, iface, 0).expect("writing IFACES");
     }
 
+    /// Changes what the machine's TCP is said to take of cookies (`COOKIES_*`).
+    ///
+    /// # Panics
+    /// Where the map can't be written.
+    pub fn set_cookies(&mut self, flags: u32) {
+        self.control.cookies = flags;
+        let control = Control { generation: self.generation, ..self.control };
+        self.array::<Control>("CONTROL").set(0, control, 0).expect("writing CONTROL");
+    }
+
     /// The namespace with the interfaces.
     pub fn namespace(&self) -> &NetNs {
         &self.ns
@@ -235,7 +262,8 @@ impl Kernel {
             settings.sample_budget = u32::MAX;
             settings.new_budget = u32::MAX;
             settings.stream_after = u32::MAX;
-            settings.budget_window = 1;
+            // One window for all of a test: what is counted in it doesn't hang on the clock.
+            settings.budget_window = 1 << 31;
         });
     }
 
@@ -373,10 +401,13 @@ impl Kernel {
         &self.tables
     }
 
-    /// Forgets flows, fragments and counts; the policy stays.
+    /// Forgets flows, fragments, cookies and counts; the policy stays.
     pub fn clear(&mut self) {
         self.tables.clear();
         clear_hash(&mut self.hash::<FragKey, FragFirst>("FRAGMENTS"));
+        let mut cookies = self.array::<CookieClock>("COOKIES");
+        cookies.set(0, CookieClock::default(), 0).expect("writing COOKIES");
+        self.zero::<[u64; 3]>("BUDGETS", &[0]);
         let counters = self.counters();
         let mut slots: Vec<u32> = vec![SLOT_DEFAULT_IN.into(), SLOT_DEFAULT_OUT.into()];
         slots.extend(counters.rules.keys().filter_map(|name| self.slots.rule(name)).map(u32::from));

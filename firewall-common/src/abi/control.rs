@@ -24,6 +24,33 @@ pub struct Control {
     /// 1 once any policy had translation rules: then packets without a flow are looked for among the
     /// aliases.
     pub nat: u32,
+    /// Secret of SYN cookies; as `seed`.
+    pub cookie_key: [u64; 2],
+    /// `COOKIES_*`; changed by the daemon as the machine's settings change.
+    pub cookies: u32,
+    /// Explicit padding.
+    pub _pad: u32,
 }
 
-plain_bytes!(Control => 32);
+/// [`Control::cookies`]: a connection that a cookie made can be handed to its listener; else none is sent.
+pub const COOKIES_ON: u32 = 1;
+/// [`Control::cookies`]: the machine's TCP takes timestamps (`net.ipv4.tcp_timestamps`).
+pub const COOKIES_TIMESTAMPS: u32 = 2;
+/// [`Control::cookies`]: it scales windows (`net.ipv4.tcp_window_scaling`).
+pub const COOKIES_SCALE: u32 = 4;
+/// [`Control::cookies`]: it knows SACK (`net.ipv4.tcp_sack`).
+pub const COOKIES_SACK: u32 = 8;
+
+/// The single entry of map `COOKIES`: when a cookie was last sent, as a period ([`crate::flow::cookie`]) plus
+/// 1; 0: never. Written by programs, at most once a period and CPU; only while it is recent are ACKs without
+/// a flow looked at as cookies.
+#[derive(Clone, Copy, Debug, Default, Pod, Zeroable)]
+#[repr(C)]
+pub struct CookieClock {
+    /// See the type.
+    pub last: u64,
+    /// Connections that a cookie made and that the kernel wouldn't give to their listener; atomic adds.
+    pub refused: u64,
+}
+
+plain_bytes!(Control => 56, CookieClock => 16);

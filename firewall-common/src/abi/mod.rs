@@ -15,6 +15,7 @@ pub mod event;
 pub mod flow;
 pub mod frag;
 pub mod iface;
+pub mod kfunc;
 pub mod names;
 pub mod nat;
 pub mod reason;

@@ -1,6 +1,7 @@
 //! Pure transitions of a flow; `now` is always an argument.
 
 pub mod block;
+pub mod cookie;
 pub mod hash;
 pub mod key;
 pub mod nptv6;

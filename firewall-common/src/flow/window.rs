@@ -84,6 +84,21 @@ pub fn begin(windows: &mut Windows, s: &Segment) {
     }
 }
 
+/// Both ends after a handshake that a cookie made: `s` is the originator's first segment after its SYN, and
+/// `room` the window that the SYN-ACK offered it, in bytes.
+#[inline(always)]
+pub fn begin_answered(windows: &mut Windows, s: &Segment, room: u32, flow_bits: u64, scales: u8) {
+    let (shift, back) = (scale(flow_bits, scales, 0), scale(flow_bits, scales, 1));
+    let window = (s.window as u32) << shift;
+    windows.ends[0].end = s.seq.wrapping_add(s.len);
+    windows.ends[0].max_end = s.seq.wrapping_add(room);
+    windows.ends[0].max_ack = s.ack;
+    windows.ends[1].end = s.ack;
+    windows.ends[1].max_end = s.ack.wrapping_add(window);
+    windows.ends[1].max_ack = s.seq;
+    windows.largest = [units(window, shift), units(room, back)];
+}
+
 /// Scales and new bits after a SYN of end `end` (0: originator, 1: responder).
 #[inline(always)]
 pub const fn note_options(scales: u8, end: usize, options: &Options) -> (u8, u64) {

@@ -9,7 +9,7 @@ const TTL: u8 = 64;
 /// Sum of the sixteen-bit words from `from` to `to`. Out of line and rolled: answers are rare, and the
 /// kernel's stack is short.
 #[inline(never)]
-fn sum<const N: usize>(bytes: &[u8; N], from: usize, to: usize) -> u32 {
+pub(super) fn sum<const N: usize>(bytes: &[u8; N], from: usize, to: usize) -> u32 {
     let mut total = 0u32;
     let mut i = from;
     while i + 1 < to && i + 1 < N {
@@ -20,7 +20,7 @@ fn sum<const N: usize>(bytes: &[u8; N], from: usize, to: usize) -> u32 {
 }
 
 #[inline(always)]
-fn put<const N: usize>(out: &mut [u8; N], at: usize, value: u16) {
+pub(super) fn put<const N: usize>(out: &mut [u8; N], at: usize, value: u16) {
     let [hi, lo] = value.to_be_bytes();
     out[at] = hi;
     out[at + 1] = lo;
@@ -62,7 +62,7 @@ fn rst<const N: usize>(out: &mut [u8; N], at: usize, f: &Facts, s: Segment) {
 }
 
 #[inline(always)]
-fn ipv4_header<const N: usize>(out: &mut [u8; N], f: &Facts, proto: u8) {
+pub(super) fn ipv4_header<const N: usize>(out: &mut [u8; N], f: &Facts, proto: u8) {
     out[0] = 0x45;
     put(out, 2, N as u16);
     out[6] = 0x40; // don't fragment: then the identification may be zero (RFC 6864)
@@ -78,7 +78,7 @@ fn ipv4_header<const N: usize>(out: &mut [u8; N], f: &Facts, proto: u8) {
 }
 
 #[inline(always)]
-fn ipv6_header<const N: usize>(out: &mut [u8; N], f: &Facts, next: u8) {
+pub(super) fn ipv6_header<const N: usize>(out: &mut [u8; N], f: &Facts, next: u8) {
     out[0] = 0x60;
     put(out, 4, (N - 40) as u16);
     out[6] = next;

@@ -15,6 +15,7 @@ pub mod icmp;
 pub mod ipv4;
 pub mod ipv6;
 pub mod options;
+pub mod synack;
 pub mod transport;
 
 pub use cursor::{Cursor, Slice};

@@ -13,6 +13,8 @@ pub const MAX_SCALE: u8 = 14;
 pub struct Options {
     /// Timestamp value, if `has_timestamp`.
     pub timestamp: u32,
+    /// Timestamp that is echoed, if `has_timestamp`.
+    pub echo: u32,
     /// Maximum segment size; 0: not said.
     pub mss: u16,
     /// Window scale, at most [`MAX_SCALE`], if `has_scale`.
@@ -57,6 +59,8 @@ pub fn step(bytes: &[u8; MAX], len: usize, at: usize, out: &mut Options) -> usiz
         (8, 10) => {
             let b = [byte(at + 2), byte(at + 3), byte(at + 4), byte(at + 5)];
             out.timestamp = u32::from_be_bytes(b);
+            let b = [byte(at + 6), byte(at + 7), byte(at + 8), byte(at + 9)];
+            out.echo = u32::from_be_bytes(b);
             out.has_timestamp = true;
         }
         _ => {}
@@ -88,7 +92,7 @@ mod tests {
 
     #[test]
     fn what_linux_sends() {
-        let syn = [2, 4, 5, 0xb4, 4, 2, 8, 10, 0, 0, 1, 2, 0, 0, 0, 0, 1, 3, 3, 7];
+        let syn = [2, 4, 5, 0xb4, 4, 2, 8, 10, 0, 0, 1, 2, 0, 0, 3, 4, 1, 3, 3, 7];
         let seen = read(&syn);
         let expected = Options {
             mss: 1460,
@@ -97,6 +101,7 @@ mod tests {
             sack: true,
             has_timestamp: true,
             timestamp: 0x102,
+            echo: 0x304,
         };
         assert_eq!(seen, expected);
     }

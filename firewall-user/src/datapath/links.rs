@@ -38,8 +38,10 @@ fn pin(dir: &Path, slot: u8, hook: &str) -> PathBuf {
     dir.join(format!("link-{slot}-{hook}"))
 }
 
-const XDP_HOOKS: [&str; 2] = ["in-xdp", "in-xdp-generic"];
-const HOOKS: [&str; 4] = ["in-xdp", "in-xdp-generic", "in-tcx", "out-tcx"];
+const HOOKS: [&str; 5] = ["in-xdp", "in-xdp-generic", "in-tcx", COOKIES, "out-tcx"];
+
+/// The program behind XDP that gives connections that cookies made to their listeners.
+const COOKIES: &str = "in-cookies-tcx";
 
 fn hook(ingress: Ingress) -> &'static str {
     match ingress {
@@ -58,13 +60,15 @@ where
         .ok_or_else(|| DatapathError::Load(format!("the object has no program {name}")))
 }
 
-/// Attaches at ingress, or updates the link that is pinned.
+/// Attaches at ingress, or updates the link that is pinned; `cookies`: connections that they made can be given
+/// to their listeners.
 pub(super) fn ingress(
     ebpf: &mut Ebpf,
     dir: &Path,
     slot: u8,
     dev: &NetDev,
     how: Ingress,
+    cookies: bool,
 ) -> Result<(), DatapathError> {
     let path = pin(dir, slot, hook(how));
     if how != Ingress::Tc {
@@ -73,8 +77,14 @@ pub(super) fn ingress(
     // Behind XDP too: it judges what XDP leaves to it (`firewall_common::abi::iface::DEFERRED`).
     let path = pin(dir, slot, hook(Ingress::Tc));
     classifier(ebpf, "sluice_tc_in", &path, dev, TcAttachType::Ingress)?;
+    let behind = cookies && how != Ingress::Tc;
+    if behind {
+        let path = pin(dir, slot, COOKIES);
+        classifier(ebpf, "sluice_cookies_in", &path, dev, TcAttachType::Ingress)?;
+    }
     // What an earlier mode left goes only now: for a moment both run, never none.
-    for other in XDP_HOOKS.into_iter().filter(|h| *h != hook(how)) {
+    let stays = |h: &&str| *h == hook(how) || *h == hook(Ingress::Tc) || (behind && *h == COOKIES);
+    for other in HOOKS.into_iter().filter(|h| h.starts_with("in-") && !stays(h)) {
         let _ = std::fs::remove_file(pin(dir, slot, other));
     }
     Ok(())

@@ -6,10 +6,12 @@
 //! and owned by one thread.
 
 mod clock;
+mod cookies;
 mod counters;
 mod error;
 mod flows;
 mod follow;
+pub mod kfunc;
 mod links;
 mod mode;
 mod names;
@@ -20,10 +22,11 @@ pub mod table;
 pub mod testing;
 mod units;
 
+pub use cookies::outlook as cookies_outlook;
 pub use error::DatapathError;
 pub use mode::{HookMode, outlook as interface_outlook};
 pub use names::SlotNames;
-pub use netdev::names as interface_names;
+pub use netdev::{addresses, names as interface_names};
 
 use crate::{monitor::Clock, view::IfaceView};
 use aya::{
@@ -36,7 +39,7 @@ use firewall_common::abi::{
     ABI_VERSION,
     bucket::{PLANNED, SLOTS, buckets_for},
     clock::ClockReading,
-    control::Control,
+    control::{Control, CookieClock},
     counter::{EventCounter, ReasonCounter, RuleCounter, TableCounter},
     event::Event,
     iface::{IFACE_SLOTS, IFACE_XDP, IFACE_XDP_GENERIC, IFINDEX_LIMIT, Iface},
@@ -98,6 +101,11 @@ pub struct Datapath {
     clock: Array<MapData, ClockReading>,
     rule_names: Array<MapData, Name>,
     iface_names: Array<MapData, Name>,
+    cookie_clock: Array<MapData, CookieClock>,
+    /// The kernel can give connections that cookies made to their listeners.
+    cookies_able: bool,
+    /// The live policy asks for cookies.
+    cookies_asked: bool,
 }
 
 /// Takes a map out of the object as the type that it must be.
@@ -175,6 +183,8 @@ impl Datapath {
                 expected: ABI_VERSION,
             });
         }
+        let linked = kfunc::link(object)?;
+        let cookies_able = linked.cookies && links::has_tcx();
         let buckets = buckets_for(options.max_flows);
         let mut ebpf = EbpfLoader::new()
             .default_map_pin_directory(&options.pin_dir)
@@ -185,7 +195,7 @@ impl Datapath {
             .map_max_entries("ALIAS_BUCKETS", buckets)
             .map_max_entries("ALIASES", buckets * SLOTS as u32)
             .map_max_entries("EVENTS", options.ring_bytes)
-            .load(object)
+            .load(&linked.object)
             .map_err(|e| load_error(&e))?;
         load_programs(&mut ebpf)?;
         let found = pinned.unwrap_or_default();
@@ -199,6 +209,13 @@ impl Datapath {
             buckets6,
             alias_buckets,
             nat: found.nat,
+            cookie_key: if found.cookie_key == [0; 2] {
+                [table::secret()?, table::secret()?]
+            } else {
+                found.cookie_key
+            },
+            cookies: cookies::read(cookies_able),
+            _pad: 0,
         };
         let capacity = u64::from(buckets4) * u64::from(PLANNED) / 2;
         let mut this = Self {
@@ -215,6 +232,9 @@ impl Datapath {
             clock: take(&mut ebpf, "CLOCK")?,
             rule_names: take(&mut ebpf, "RULE_NAMES")?,
             iface_names: take(&mut ebpf, "IFACE_NAMES")?,
+            cookie_clock: take(&mut ebpf, "COOKIES")?,
+            cookies_able,
+            cookies_asked: false,
             adopted: pinned.is_some_and(|c| c.generation != 0),
             pin_dir: options.pin_dir.clone(),
             _lock: lock,
@@ -226,7 +246,9 @@ impl Datapath {
         this.control.set(0, control, 0).map_err(DatapathError::map("CONTROL"))?;
         this.rate = clock::rate(&this.ebpf, &this.clock)?;
         if this.adopted {
-            this.timeouts = this.live_settings()?.timeouts;
+            let live = this.table(this.generation() & 1)?;
+            this.timeouts = live.settings.timeouts;
+            this.cookies_asked = cookies::asked(&live);
         }
         for (name, mode) in &options.ifaces {
             this.attach(name, *mode)?;
@@ -250,12 +272,6 @@ impl Datapath {
     /// The kernel refused to read the maps.
     pub fn slot_names(&self) -> Result<SlotNames, DatapathError> {
         names::load(&self.rule_names, &self.iface_names)
-    }
-
-    /// Settings of the live table, in the kernel's units.
-    fn live_settings(&self) -> Result<firewall_common::abi::table::Settings, DatapathError> {
-        let table = self.table(self.generation() & 1)?;
-        Ok(table.settings)
     }
 
     /// Reads a table into the heap: it is far too large for a stack.
@@ -309,6 +325,7 @@ impl Datapath {
         }
         self.control.set(0, control, 0).map_err(DatapathError::map("CONTROL"))?;
         self.timeouts = ours.settings.timeouts;
+        self.cookies_asked = cookies::asked(&ours);
         // From here on nobody begins with the old table; wait for those who have.
         raw::grace_period().map_err(DatapathError::io("waiting for a grace period"))?;
         Ok(next)
@@ -349,7 +366,8 @@ impl Datapath {
         let mut chosen = None;
         let mut refusal = None;
         for how in order {
-            match links::ingress(&mut self.ebpf, &self.pin_dir, slot, &dev, how) {
+            let cookies = self.cookies_able;
+            match links::ingress(&mut self.ebpf, &self.pin_dir, slot, &dev, how, cookies) {
                 Ok(()) => {
                     chosen = Some(how);
                     break;
@@ -451,6 +469,7 @@ impl Datapath {
                     .to_owned(),
             );
         }
+        limits.extend(self.cookie_limits());
         let nat = self.control.get(&0, 0).is_ok_and(|control| control.nat != 0);
         for i in &self.interfaces {
             if nat && i.ingress == "xdp-generic" {
@@ -502,7 +521,7 @@ fn load_error(e: &dyn std::error::Error) -> DatapathError {
 }
 
 fn load_programs(ebpf: &mut Ebpf) -> Result<(), DatapathError> {
-    for name in ["sluice_tc_in", "sluice_tc_out", "sluice_clock"] {
+    for name in ["sluice_tc_in", "sluice_tc_out", "sluice_cookies_in", "sluice_clock"] {
         let program: &mut SchedClassifier = ebpf
             .program_mut(name)
             .and_then(|p| p.try_into().ok())

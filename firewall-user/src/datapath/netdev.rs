@@ -5,7 +5,7 @@
 
 use super::error::DatapathError;
 use firewall_common::abi::iface::{IFACE_WIRE, Iface};
-use std::{ffi::CString, io, os::fd::AsRawFd};
+use std::{ffi::CString, io, net::IpAddr, os::fd::AsRawFd};
 
 const SIOCETHTOOL: libc::c_ulong = 0x8946;
 const SIOCGIFHWADDR: libc::c_ulong = 0x8927;
@@ -84,6 +84,39 @@ pub fn names() -> Vec<String> {
         libc::if_freenameindex(list);
     }
     found
+}
+
+/// All addresses of all interfaces here, if the kernel tells them.
+pub fn addresses() -> Option<Vec<IpAddr>> {
+    let mut list = std::ptr::null_mut();
+    // SAFETY: the call sets the head of a list.
+    if unsafe { libc::getifaddrs(&mut list) } != 0 {
+        return None;
+    }
+    let mut found = Vec::new();
+    let mut at = list;
+    while !at.is_null() {
+        // SAFETY: the list is walked to its end and freed once; an address is of the kind that its family
+        // says.
+        unsafe {
+            let name = (*at).ifa_addr;
+            match if name.is_null() { 0 } else { i32::from((*name).sa_family) } {
+                libc::AF_INET => {
+                    let raw = (*name.cast::<libc::sockaddr_in>()).sin_addr.s_addr;
+                    found.push(IpAddr::from(raw.to_ne_bytes()));
+                }
+                libc::AF_INET6 => {
+                    found
+                        .push(IpAddr::from((*name.cast::<libc::sockaddr_in6>()).sin6_addr.s6_addr));
+                }
+                _ => {}
+            }
+            at = (*at).ifa_next;
+        }
+    }
+    // SAFETY: as above.
+    unsafe { libc::freeifaddrs(list) };
+    Some(found)
 }
 
 /// Index of an interface, if it is there.

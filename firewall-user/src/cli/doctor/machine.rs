@@ -158,6 +158,15 @@ pub fn cgroup2() -> Finding {
     }
 }
 
+/// Whether SYN cookies could be sent.
+pub fn cookies() -> Finding {
+    let what = "SYN cookies";
+    match datapath::cookies_outlook() {
+        None => Finding::ok(what, "can be sent, with window scaling, SACK and timestamps"),
+        Some((seen, advice)) => Finding::warn(what, seen, advice),
+    }
+}
+
 /// Each interface, and what hook mode `auto` would choose.
 pub fn interfaces() -> Vec<Finding> {
     let mut names = datapath::interface_names();

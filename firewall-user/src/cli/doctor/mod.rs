@@ -61,6 +61,7 @@ pub fn run(out: &Out, socket: &Path) -> Result<ExitCode, CliError> {
         machine::bpffs(),
         machine::memlock(),
         machine::cgroup2(),
+        machine::cookies(),
     ];
     findings.extend(machine::interfaces());
     findings.push(machine::group());

@@ -90,6 +90,9 @@ impl Gate for Datapath {
     }
 
     fn follow(&mut self) {
+        if let Err(error) = self.follow_cookies() {
+            log::error!("SYN cookies: {error}");
+        }
         for change in self.follow_interfaces() {
             log::warn!("{change}");
         }

@@ -44,6 +44,7 @@ impl CheckScene {
     pub fn check(&self, policy: &Policy) -> Vec<Diagnostic> {
         let mut context = CheckContext {
             interfaces: Some(self.interfaces.clone()),
+            addresses: datapath::addresses(),
             ssh: self.ssh.first().cloned(),
         };
         let mut found = policy::check(policy, &context);

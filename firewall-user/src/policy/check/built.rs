@@ -1,6 +1,6 @@
 //! What the language speaks of and the kernel doesn't do yet: said, so that nobody relies on it.
 
-use super::super::ast::{Action, SynCookies};
+use super::super::ast::Action;
 use super::super::span::Span;
 use super::Report;
 
@@ -11,16 +11,10 @@ pub fn check(report: &mut Report<'_>) {
         report.warn("not-in-force", span, format!("{what} has no effect yet"), None);
     };
     let top = Span::default();
-    if policy.options.syn_cookies != SynCookies::Off {
-        say(top, "`option syn-cookies`");
-    }
     if policy.options.fast_path {
         say(top, "`option fast-path`");
     }
     for rule in policy.rules.iter().filter(|rule| rule.enabled) {
-        if rule.syn_cookies {
-            say(rule.name.span, "`syn-cookies`");
-        }
         if rule.action == Action::Bypass {
             say(rule.name.span, "handing packets to an AF_XDP socket");
         }

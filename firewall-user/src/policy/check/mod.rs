@@ -2,6 +2,7 @@
 //! aren't there, and a policy that would cut its operator off.
 
 mod built;
+mod cookies;
 mod lockout;
 mod nat;
 mod shadow;
@@ -21,6 +22,8 @@ use std::net::IpAddr;
 pub struct CheckContext {
     /// Interfaces of this machine.
     pub interfaces: Option<Vec<String>>,
+    /// Addresses of this machine.
+    pub addresses: Option<Vec<IpAddr>>,
     /// The operator's own session.
     pub ssh: Option<SshPeer>,
 }
@@ -71,6 +74,7 @@ pub fn check(policy: &Policy, context: &CheckContext) -> Vec<Diagnostic> {
     shadow::check(&resolved, &mut report);
     nat::check(&resolved, &mut report);
     built::check(&mut report);
+    cookies::check(&resolved, context, &mut report);
     lockout::check(context, &mut report);
     report.found.sort_by_key(|d| (d.line, d.column));
     report.found

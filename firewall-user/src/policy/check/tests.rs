@@ -12,12 +12,7 @@ fn plain(text: &str) -> Vec<(String, u32)> {
 
 #[test]
 fn what_is_not_built_is_said() {
-    for text in [
-        "option syn-cookies always",
-        "option fast-path on",
-        "rule a allow in tcp to port 80 syn-cookies",
-        "rule a bypass in udp to port 80 => xsk",
-    ] {
+    for text in ["option fast-path on", "rule a bypass in udp to port 80 => xsk"] {
         assert_eq!(plain(text), [("not-in-force".to_owned(), 1)], "{text}");
     }
 }
@@ -110,7 +105,10 @@ fn what_nobody_uses_and_what_never_comes() {
 
 #[test]
 fn interfaces_that_are_not_here() {
-    let context = CheckContext { interfaces: Some(vec!["lo".into(), "eth0".into()]), ssh: None };
+    let context = CheckContext {
+        interfaces: Some(vec!["lo".into(), "eth0".into()]),
+        ..CheckContext::default()
+    };
     let found = codes(
         "interface wan = { eth0, eth1 }\nrule a drop on wna\nrule b drop on wan\nrule c drop on lo",
         &context,
@@ -122,11 +120,35 @@ fn interfaces_that_are_not_here() {
 }
 
 #[test]
+fn cookies_are_for_the_machine_itself() {
+    let own = ["192.0.2.1", "2001:db8::1"].map(|a| a.parse().unwrap()).to_vec();
+    let context = CheckContext { addresses: Some(own), ..CheckContext::default() };
+    let told = |to: &str| {
+        let text = format!("set all = {{ 192.0.2.0/24 }}\nrule a allow in tcp {to} syn-cookies");
+        codes(&text, &context).iter().any(|(code, ..)| code == "cookies-forwarded")
+    };
+    for forwarded in [
+        "to 192.0.2.2 port 80",
+        "to { 10.0.0.0/8, fd00::/8 }",
+        "to not { 192.0.2.0/24, 2001:db8::/32 }",
+    ] {
+        assert!(told(forwarded), "{forwarded}");
+    }
+    for local in
+        ["to port 80", "to @all", "to not 192.0.2.1", "to { 10.0.0.1, 2001:db8::1 }", "to any"]
+    {
+        assert!(!told(local), "{local}");
+    }
+    let unknown = plain("rule a allow in tcp to 10.0.0.1 syn-cookies");
+    assert_eq!(unknown, [], "what isn't known isn't checked");
+}
+
+#[test]
 fn the_operators_session_is_tried() {
     let ssh = SshPeer::from_ssh_connection("10.0.0.9 51000 192.0.2.1 22").unwrap();
     let on = |iface: Option<&str>| CheckContext {
-        interfaces: None,
         ssh: Some(SshPeer { iface: iface.map(str::to_owned), ..ssh.clone() }),
+        ..CheckContext::default()
     };
     let lockout = |text: &str, iface: Option<&str>| {
         codes(text, &on(iface))
@@ -252,7 +274,7 @@ fn a_translation_may_send_the_operator_elsewhere() {
     let ssh = SshPeer::from_ssh_connection("198.51.100.9 51000 203.0.113.5 22").unwrap();
     let lockout = |text: &str, iface: Option<&str>| {
         let ssh = SshPeer { iface: iface.map(str::to_owned), ..ssh.clone() };
-        let context = CheckContext { interfaces: None, ssh: Some(ssh) };
+        let context = CheckContext { ssh: Some(ssh), ..CheckContext::default() };
         codes(text, &context).into_iter().find(|(c, ..)| c == SSH_LOCKOUT).map(|(_, l, m)| (l, m))
     };
     let nat = "rule all allow\nnat ssh destination on eth0 tcp to port 22 => 10.0.0.5";

@@ -1,6 +1,9 @@
 //! `flood`: SYNs of sources that don't exist, as fast as one core sends them, through a real link into the
 //! gate. Meanwhile a thousand connections made before talk on, and new ones are tried.
 //!
+//! `flood`: the server stands behind the gate. `flood, listener here`: it is the gate itself, where SYN cookies
+//! are made.
+//!
 //! The first core sends and does everything that becomes of what it sends; clients and servers have the
 //! second. The peer is nftables' `synproxy` in front of the kernel's connection tracking; `nothing` is a gate
 //! that only forwards.
@@ -13,10 +16,10 @@ use super::super::train::{Header, Train};
 use super::super::tuples::{Macs, Step, Tuple};
 use super::SLUICE;
 use crate::bpf;
-use crate::lab::{Lab, TcpEcho};
+use crate::lab::{Lab, NetNs, TcpEcho};
 use crate::rng::Rng;
 use std::io::{Read, Write};
-use std::net::TcpStream;
+use std::net::{Ipv4Addr, TcpStream};
 use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 use std::time::{Duration, Instant};
 
@@ -35,30 +38,66 @@ const PATIENCE: Duration = Duration::from_secs(3);
 const SILENCE: Duration = Duration::from_secs(10);
 
 const PORT: u16 = 8080;
-const SERVER: &str = "10.77.2.2:8080";
 
 const POLICY: &str = "option syn-cookies above 1000/s\n\
     default in drop\n\
     default out drop\n\
-    rule web allow tcp to 10.77.2.2 port 8080\n";
+    rule web allow tcp to { 10.77.1.1, 10.77.2.2 } port 8080\n";
 
-/// As the manual of nftables has it, for a gate in front of the server.
-const RULES: &str = "table ip bench {\n chain pre {\n  type filter hook prerouting priority -300; \
-    policy accept;\n  tcp dport 8080 tcp flags syn / fin,syn,rst,ack notrack\n }\n \
-    chain forwarded {\n  type filter hook forward priority 0; policy drop;\n  \
-    tcp dport 8080 ct state invalid,untracked synproxy mss 1460 wscale 7 timestamp sack-perm\n  \
-    ct state invalid drop\n  ct state established accept\n  \
-    tcp dport 8080 ct state new accept\n }\n}\n";
+/// Where the server is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Place {
+    /// Behind the gate.
+    Behind,
+    /// The gate itself.
+    Here,
+}
+
+impl Place {
+    fn case(self) -> &'static str {
+        match self {
+            Self::Behind => "flood",
+            Self::Here => "flood, listener here",
+        }
+    }
+    fn address(self) -> Ipv4Addr {
+        match self {
+            Self::Behind => [10, 77, 2, 2].into(),
+            Self::Here => [10, 77, 1, 1].into(),
+        }
+    }
+    fn server(self) -> String {
+        format!("{}:{PORT}", self.address())
+    }
+    fn ns(self, lab: &Lab) -> &NetNs {
+        match self {
+            Self::Behind => &lab.server,
+            Self::Here => &lab.gate,
+        }
+    }
+    /// As the manual of nftables has it, for a gate in front of the server, or for the server itself.
+    fn rules(self) -> String {
+        let hook = if self == Self::Behind { "forward" } else { "input" };
+        format!(
+            "table ip bench {{\n chain pre {{\n  type filter hook prerouting priority -300; \
+             policy accept;\n  tcp dport 8080 tcp flags syn / fin,syn,rst,ack notrack\n }}\n \
+             chain guarded {{\n  type filter hook {hook} priority 0; policy drop;\n  \
+             tcp dport 8080 ct state invalid,untracked synproxy mss 1460 wscale 7 timestamp \
+             sack-perm\n  ct state invalid drop\n  ct state established accept\n  \
+             tcp dport 8080 ct state new accept\n }}\n}}\n"
+        )
+    }
+}
 
 /// SYNs from anywhere in 198.18.0.0/15.
-fn syns(macs: Macs) -> Vec<Header> {
+fn syns(macs: Macs, place: Place) -> Vec<Header> {
     let mut rng = Rng::new(11);
     (0..SYNS)
         .map(|_| {
             let bits = rng.bits();
             let source = 0xc612_0000u32 + (bits as u32 & 0x1_ffff);
             let client = (source.into(), 1024 + (bits >> 32) as u16 % 64_000);
-            Tuple { client, server: ([10, 77, 2, 2].into(), PORT) }.tcp(macs, Step::Syn)
+            Tuple { client, server: (place.address(), PORT) }.tcp(macs, Step::Syn)
         })
         .collect()
 }
@@ -73,12 +112,13 @@ struct Outcome {
 
 /// A street with a filter at its gate.
 struct Scene {
+    place: Place,
     street: Street,
     gate: Option<Gate>,
 }
 
 impl Scene {
-    fn new(subject: &str) -> Result<Self, String> {
+    fn new(subject: &str, place: Place) -> Result<Self, String> {
         let street = Street::new()?;
         let lab = &street.lab;
         let words = |error: crate::lab::LabError| error.to_string();
@@ -97,24 +137,26 @@ impl Scene {
             )?),
             SYNPROXY => {
                 lab.gate.sysctl("netfilter/nf_conntrack_tcp_loose", "0").map_err(words)?;
-                nft(&lab.gate, RULES)?;
+                nft(&lab.gate, &place.rules())?;
                 None
             }
             _ => None,
         };
-        Ok(Self { street, gate })
+        Ok(Self { place, street, gate })
     }
 
     fn flood(&self, time: Duration) -> Result<Outcome, String> {
         let lab = &self.street.lab;
+        let server = &self.place.server();
         bpf::pin_to_cpu(1);
         if let Some(gate) = &self.gate {
             gate.keep_to_cpu(1);
         }
-        let _server = TcpEcho::start(&lab.server, SERVER).map_err(|error| error.to_string())?;
+        let _server =
+            TcpEcho::start(self.place.ns(lab), server).map_err(|error| error.to_string())?;
         let mut connections: Vec<Option<TcpStream>> = Vec::new();
         for _ in 0..ESTABLISHED {
-            let stream = lab.client.connect(SERVER, PATIENCE);
+            let stream = lab.client.connect(server, PATIENCE);
             let stream = stream.map_err(|error| format!("before the flood: {error}"))?;
             connections.push(Some(stream));
         }
@@ -123,7 +165,7 @@ impl Scene {
             return Err("a connection doesn't even live before the flood".into());
         }
         let train = Train::new(SYNS)?;
-        train.fill(&syns(self.street.macs))?;
+        train.fill(&syns(self.street.macs, self.place))?;
         let engine = self.street.engine(&train)?;
         let over = AtomicBool::new(false);
         std::thread::scope(|scope| {
@@ -139,7 +181,7 @@ impl Scene {
                 let (mut tried, mut succeeded) = (0, 0);
                 while !over.load(SeqCst) {
                     tried += 1;
-                    let answered = lab.client.connect(SERVER, PATIENCE).and_then(|mut stream| {
+                    let answered = lab.client.connect(server, PATIENCE).and_then(|mut stream| {
                         stream.set_read_timeout(Some(PATIENCE))?;
                         exchange(&mut stream)
                     });
@@ -195,23 +237,28 @@ fn talk(connections: &mut [Option<TcpStream>]) {
 /// Measures.
 pub(super) fn measure(figures: &mut Figures, rounds: usize) {
     let time = Duration::from_secs(if rounds < 3 { 3 } else { 8 });
-    for subject in [SLUICE, SYNPROXY, NOTHING] {
-        eprintln!("bench: flood, {subject}");
+    let subjects = [SLUICE, SYNPROXY, NOTHING];
+    for (place, subject) in
+        [Place::Behind, Place::Here].into_iter().flat_map(|p| subjects.map(|s| (p, s)))
+    {
+        let case = place.case();
+        eprintln!("bench: {case}, {subject}");
         // A thread of its own: it keeps to one core.
         let outcome = std::thread::scope(|scope| {
-            let flooded =
-                scope.spawn(|| Scene::new(subject).and_then(|scene| scene.flood(time))).join();
+            let flooded = scope
+                .spawn(|| Scene::new(subject, place).and_then(|scene| scene.flood(time)))
+                .join();
             flooded.unwrap_or_else(|_| Err("the flood's thread failed".into()))
         });
         match outcome {
             Ok(o) => {
-                figures.add(subject, "flood", "packets/s", o.rate);
-                figures.add(subject, "flood", "established lost", o.lost as f64);
+                figures.add(subject, case, "packets/s", o.rate);
+                figures.add(subject, case, "established lost", o.lost as f64);
                 let share = 100.0 * o.succeeded as f64 / o.tried.max(1) as f64;
-                figures.add(subject, "flood", "% of connects succeed", share);
-                figures.add(subject, "flood", "connects tried", o.tried as f64);
+                figures.add(subject, case, "% of connects succeed", share);
+                figures.add(subject, case, "connects tried", o.tried as f64);
             }
-            Err(why) => figures.missing(subject, "flood", why),
+            Err(why) => figures.missing(subject, case, why),
         }
     }
 }
