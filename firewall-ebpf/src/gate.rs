@@ -31,7 +31,7 @@ use crate::{
     conntrack::{self, Family, Hit, Step},
     counters,
     events::{self, Told},
-    fragments, judge,
+    forward, fragments, judge,
     mapping::Side,
     maps::{CONTROL, IFACES, TABLES, WORK},
     nat,
@@ -91,9 +91,9 @@ pub fn run<P: Packet>(pkt: &P, direction: Direction) -> Outcome {
     };
     // Read once: this packet is judged by this policy, whatever the daemon does meanwhile.
     let generation = volatile(&control.generation);
-    let iface = match IFACES.get(ifindex) {
-        Some(iface) => iface.slot as u8,
-        None => 0,
+    let (iface, iface_flags) = match IFACES.get(ifindex) {
+        Some(iface) => (iface.slot as u8, iface.flags),
+        None => (0, 0),
     };
     if generation == 0 || iface == 0 {
         let reason = if generation == 0 { Reason::NoPolicy } else { Reason::UnknownInterface };
@@ -115,12 +115,14 @@ pub fn run<P: Packet>(pkt: &P, direction: Direction) -> Outcome {
     work.facts.vlan = pkt.stripped_vlan();
     work.direction = direction;
     work.iface = iface;
+    work.iface_flags = iface_flags;
     work.ifindex = ifindex;
     work.generation = generation;
     work.packets = segments;
     work.now = budget::now();
     work.seed = control.seed;
     work.rewrite.side = Side::Nothing;
+    work.bypass = false;
     let early = match parse(pkt, &mut work.facts) {
         Err(reason) => Decision::new(refusal(table.settings.malformed), reason).pack(),
         Ok(Parsed::Arp) => Decision::new(Verdict::Allow, Reason::Arp).pack(),
@@ -471,6 +473,10 @@ fn track<F: Family>(table: &RuleTable, control: &Control, work: &mut Work) -> u6
             }
         }
         if settled {
+            // SAFETY: a live map value, an aligned word.
+            let flow_bits = unsafe { (&raw const (*found.flow).bits).read_volatile() };
+            let wanted = flow_bits & bits::BYPASS != 0;
+            work.bypass = wanted && !reply && matches!(direction, Direction::In);
             let step = Step { reply, slot, counts, acts: fits, flags: step_flags };
             conntrack::advance(found, step, table.settings.stream_after, work);
             let reason = if fits { Reason::Established } else { Reason::OutOfWindow };
@@ -498,13 +504,24 @@ fn carry_out<P: Packet>(pkt: &P, table: &RuleTable, decision: u64, work: &mut Wo
             (verdict, reason) = (Verdict::Drop, Reason::RejectLimited);
         }
     }
+    let let_by = matches!(verdict, Verdict::Allow | Verdict::Continue);
+    let mut outcome = Outcome::Pass;
+    let mut whole = true;
+    if let_by && work.bypass && pkt.hand_over(work) {
+        (outcome, reason) = (Outcome::Away, Reason::Bypassed);
+    } else if let_by
+        && forward::is_candidate(&table.settings, reason, work)
+        && let Some(sent) = forward::attempt(pkt, work)
+    {
+        (outcome, reason, whole) = (sent, Reason::FastPath, false);
+    }
     counters::reason(verdict, reason, work.packets, u64::from(work.frame_len));
     match verdict {
         Verdict::Allow | Verdict::Continue => {
-            if work.rewrite.side != Side::Nothing && !pkt.translate(work) {
+            if whole && work.rewrite.side != Side::Nothing && !pkt.translate(work) {
                 return Outcome::Drop;
             }
-            Outcome::Pass
+            outcome
         }
         Verdict::Drop => {
             tell(table, verdict, reason, slot);

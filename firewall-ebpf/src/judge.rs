@@ -4,10 +4,11 @@
 use firewall_common::abi::{
     flow::{Flow, Judgement},
     reason::Reason,
-    table::{ACTION_NO_TRACK, Direction, RuleTable, SLOT_NONE, State, Verdict},
+    table::{ACTION_BYPASS, ACTION_NO_TRACK, Direction, RuleTable, SLOT_NONE, State, Verdict},
 };
 
 use crate::{
+    bypass,
     classify::{self, Match, Query, refusal},
     conntrack::{self, Family, Hit, Step},
     entering::{self, Entered},
@@ -123,6 +124,11 @@ fn judge<F: Family>(table: &RuleTable, work: &mut Work) -> Decision {
             }
         }
         renew(flow.flow, judge_at, judge_iface, judgement);
+        if matches!(judge_at, Direction::In) {
+            let bypass = m.flags & ACTION_BYPASS != 0;
+            bypass::mark(flow.flow, bypass);
+            work.bypass = bypass && !reply && matches!(direction, Direction::In);
+        }
         // The rule's packets were counted as the hit; only the flow is left.
         let step = Step {
             reply,
@@ -141,6 +147,7 @@ fn judge<F: Family>(table: &RuleTable, work: &mut Work) -> Decision {
     if !allowed || !begins {
         return decision;
     }
+    work.bypass = m.flags & ACTION_BYPASS != 0;
     let refused = match entering::enter::<F>(work.src_is_a, judgement, work.generation) {
         Entered::Yes => {
             let mut why = 0;

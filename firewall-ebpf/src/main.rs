@@ -9,16 +9,19 @@
 
 mod atomic;
 mod budget;
+mod bypass;
 mod classify;
 mod conntrack;
 mod counters;
 mod entering;
 mod events;
+mod forward;
 mod fragments;
 mod gate;
 mod judge;
 mod mapping;
 mod maps;
+mod medium;
 mod nat;
 mod nataccounts;
 mod opaque;
@@ -31,7 +34,7 @@ mod verdict;
 mod work;
 
 use aya_ebpf::{
-    bindings::xdp_action::{XDP_DROP, XDP_PASS, XDP_TX},
+    bindings::xdp_action::{XDP_DROP, XDP_PASS, XDP_REDIRECT, XDP_TX},
     helpers::generated::bpf_ktime_get_ns,
     macros::{classifier, xdp},
     programs::{TcContext, XdpContext},
@@ -54,6 +57,7 @@ pub fn sluice_xdp(ctx: XdpContext) -> u32 {
         Outcome::Pass => XDP_PASS,
         Outcome::Drop => XDP_DROP,
         Outcome::Bounce => XDP_TX,
+        Outcome::Away => XDP_REDIRECT,
     }
 }
 
@@ -64,6 +68,8 @@ pub fn sluice_tc_in(ctx: TcContext) -> i32 {
     if skb.is_answer() {
         return TC_NEXT;
     }
+    // Only our own word counts at egress, not one that came along with the buffer.
+    skb.was_judged();
     skb.pull();
     tc_verdict(gate::run(&skb, Direction::In))
 }
@@ -72,6 +78,9 @@ pub fn sluice_tc_in(ctx: TcContext) -> i32 {
 #[classifier]
 pub fn sluice_tc_out(ctx: TcContext) -> i32 {
     let skb = packet::Skb(&ctx);
+    if skb.was_judged() {
+        return TC_NEXT;
+    }
     skb.pull();
     tc_verdict(gate::run(&skb, Direction::Out))
 }
@@ -81,7 +90,7 @@ fn tc_verdict(outcome: Outcome) -> i32 {
     match outcome {
         Outcome::Pass => TC_NEXT,
         Outcome::Drop => TC_SHOT,
-        Outcome::Bounce => TC_REDIRECT,
+        Outcome::Bounce | Outcome::Away => TC_REDIRECT,
     }
 }
 

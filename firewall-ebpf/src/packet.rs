@@ -3,16 +3,26 @@
 
 use aya_ebpf::{
     EbpfContext as _,
+    cty::c_void,
     helpers::generated::{
-        bpf_redirect, bpf_skb_change_tail, bpf_skb_load_bytes, bpf_skb_pull_data,
-        bpf_skb_store_bytes, bpf_xdp_adjust_tail, bpf_xdp_get_buff_len, bpf_xdp_load_bytes,
-        bpf_xdp_store_bytes,
+        bpf_fib_lookup, bpf_redirect, bpf_redirect_neigh, bpf_skb_change_tail, bpf_skb_load_bytes,
+        bpf_skb_pull_data, bpf_skb_store_bytes, bpf_xdp_adjust_tail, bpf_xdp_get_buff_len,
+        bpf_xdp_load_bytes, bpf_xdp_store_bytes,
     },
     programs::{TcContext, XdpContext},
 };
-use firewall_common::{abi::table::Direction, wire::Cursor};
+use firewall_common::{
+    abi::{iface::IFACE_WIRE, table::Direction},
+    wire::{Cursor, Facts, transport},
+};
 
-use crate::{translate, verdict::Outcome, work::Work};
+use crate::{
+    bypass,
+    forward::{self, Route},
+    translate,
+    verdict::Outcome,
+    work::Work,
+};
 
 /// Parsed offsets stay below this; tells the verifier how far a variable offset can reach.
 const MAX_OFFSET: usize = 0x3fff;
@@ -38,11 +48,47 @@ pub trait Packet: Cursor {
     fn segments(&self) -> u32;
     /// VLAN id that the driver took off, 0 if none.
     fn stripped_vlan(&self) -> u16;
+    /// Whether the kernel finds and watches the neighbours of forwarded packets; else they are sent to
+    /// hardware addresses as the routing table tells them.
+    const ASKS_NEIGHBOURS: bool;
+    /// Bytes from the IP header on; of each segment, where the buffer stands for several.
+    fn segment_len(&self, facts: &Facts) -> u32;
+    /// Asks the kernel's routing table; whether the packet can go on at once.
+    fn find_route(&self, route: &mut Route) -> bool;
+    /// Sends the packet out as `work.route` says, translated for both hooks, one hop less to live.
+    /// `judged`: a program of ours at that interface has to know. `None`: not this one; it is as it was.
+    fn forward(&self, work: &Work, judged: bool) -> Option<Outcome>;
+    /// Hands the packet, once it is as it should be, to the AF_XDP socket of its queue; whether there
+    /// is one.
+    fn hand_over(&self, work: &Work) -> bool;
     /// Rewrites the packet as `work.rewrite` says, with its checksums; `false`: it can't be.
     fn translate(&self, work: &Work) -> bool;
     /// Cuts (or stretches) the packet to `l3 + N` bytes, swaps the Ethernet addresses, writes `bytes`
     /// at `l3` and sends it back to where it came from.
     fn answer<const N: usize>(&self, l3: usize, bytes: &[u8; N], direction: Direction) -> Outcome;
+}
+
+/// `struct bpf_redir_neigh` (include/uapi/linux/bpf.h).
+#[repr(C)]
+struct NextHop {
+    family: u32,
+    address: [u8; 16],
+}
+
+/// TC_ACT_REDIRECT.
+const REDIRECTED: i64 = 7;
+
+/// `__sk_buff.tc_index` of a packet that was forwarded past the stack: our program at its egress has
+/// nothing left to do.
+const JUDGED: u32 = 0x51ce;
+
+/// BPF_FIB_LKUP_RET_SUCCESS: a neighbour is known, and the packet isn't too big. Everything else is the
+/// stack's.
+#[inline(always)]
+fn find_route(ctx: *mut c_void, route: &mut Route) -> bool {
+    let len = size_of::<Route>() as i32;
+    // SAFETY: the context is the program's; the structure has the kernel's layout and length.
+    unsafe { bpf_fib_lookup(ctx, core::ptr::from_mut(route).cast(), len, 0) == 0 }
 }
 
 /// `N` bytes at `off` of the packet between two pointers.
@@ -61,6 +107,20 @@ fn read<const N: usize>(data: usize, data_end: usize, off: usize) -> Option<[u8;
 
 /// A frame in a driver's receive path.
 pub struct Xdp<'a>(pub &'a XdpContext);
+
+impl Xdp<'_> {
+    /// The frame's first `N` bytes, to be written.
+    #[inline(always)]
+    fn start<const N: usize>(&self) -> Option<&mut [u8; N]> {
+        let at = self.0.data();
+        if at + N > self.0.data_end() {
+            return None;
+        }
+        // SAFETY: `at + N <= data_end` was just checked, as the verifier demands; any byte is a value,
+        // and nobody else has a reference into the frame.
+        Some(unsafe { &mut *(at as *mut [u8; N]) })
+    }
+}
 
 impl Cursor for Xdp<'_> {
     #[inline(always)]
@@ -115,9 +175,39 @@ impl Packet for Xdp<'_> {
         0
     }
     #[inline(always)]
-    fn translate(&self, _: &Work) -> bool {
-        // The TC program behind this one does it, which sees partial checksums.
-        true
+    fn translate(&self, work: &Work) -> bool {
+        // Elsewhere checksums may be partial, which can't be seen from here: not translated.
+        work.iface_flags & IFACE_WIRE == 0 || translate::frame(self.0.ctx, work)
+    }
+    const ASKS_NEIGHBOURS: bool = false;
+    #[inline(always)]
+    fn segment_len(&self, facts: &Facts) -> u32 {
+        facts.ip_len
+    }
+    #[inline(always)]
+    fn find_route(&self, route: &mut Route) -> bool {
+        find_route(self.0.ctx.cast(), route)
+    }
+    #[inline(always)]
+    fn forward(&self, work: &Work, _: bool) -> Option<Outcome> {
+        // A frame in several buffers is not for every driver.
+        if self.0.data_end() - self.0.data() != self.len() {
+            return None;
+        }
+        let tcp = work.facts.proto == transport::TCP;
+        match (work.facts.family, tcp) {
+            (4, true) => forward::next_hop4::<54, 50>(self.start()?, work),
+            (4, false) => forward::next_hop4::<42, 40>(self.start()?, work),
+            _ => forward::next_hop6::<54>(self.start()?, work),
+        }
+        // SAFETY: the helper takes numbers.
+        unsafe { bpf_redirect(work.route.ifindex, 0) };
+        Some(Outcome::Away)
+    }
+    #[inline(always)]
+    fn hand_over(&self, work: &Work) -> bool {
+        // SAFETY: the context is the one this program was called with.
+        bypass::choose(work.iface, unsafe { (*self.0.ctx).rx_queue_index })
     }
     #[inline(always)]
     fn answer<const N: usize>(&self, l3: usize, bytes: &[u8; N], _: Direction) -> Outcome {
@@ -179,6 +269,32 @@ impl Skb<'_> {
     }
 }
 
+impl Skb<'_> {
+    /// Whether a program of ours at ingress already did what egress has to (see [`JUDGED`]); takes the
+    /// word off.
+    #[inline(always)]
+    pub fn was_judged(&self) -> bool {
+        let skb = self.0.skb.skb;
+        // SAFETY: the context is ours; `tc_index` may be read and written at a TC hook.
+        unsafe {
+            if (*skb).tc_index != JUDGED {
+                return false;
+            }
+            (*skb).tc_index = 0;
+        }
+        true
+    }
+    /// Out by a route: the kernel writes the Ethernet header.
+    #[inline(always)]
+    fn send(&self, route: &Route) -> bool {
+        let mut hop = NextHop { family: u32::from(route.family), address: route.dst };
+        let len = size_of::<NextHop>() as i32;
+        // SAFETY: the helper reads the structure, which has the kernel's layout and length.
+        let said = unsafe { bpf_redirect_neigh(route.ifindex, (&raw mut hop).cast(), len, 0) };
+        said == REDIRECTED
+    }
+}
+
 impl Cursor for Skb<'_> {
     #[inline(always)]
     fn bytes<const N: usize>(&self, off: usize) -> Option<[u8; N]> {
@@ -236,7 +352,41 @@ impl Packet for Skb<'_> {
     }
     #[inline(always)]
     fn translate(&self, work: &Work) -> bool {
-        translate::skb(self.0.skb.skb, work)
+        translate::skb(self.0.skb.skb, work, work.rewrite)
+    }
+    const ASKS_NEIGHBOURS: bool = true;
+    #[inline(always)]
+    fn segment_len(&self, facts: &Facts) -> u32 {
+        // SAFETY: the context is ours.
+        forward::segment_len(facts, unsafe { (*self.0.skb.skb).gso_size })
+    }
+    #[inline(always)]
+    fn find_route(&self, route: &mut Route) -> bool {
+        find_route(self.0.as_ptr().cast(), route)
+    }
+    #[inline(always)]
+    fn forward(&self, work: &Work, judged: bool) -> Option<Outcome> {
+        let skb = self.0.skb.skb;
+        // SAFETY: the context is ours; `tc_index` may be written at a TC hook.
+        unsafe {
+            if (*skb).vlan_present != 0 {
+                return None;
+            }
+            if judged {
+                (&raw mut (*skb).tc_index).write_volatile(JUDGED);
+                if (&raw const (*skb).tc_index).read_volatile() != JUDGED {
+                    // A kernel without traffic control keeps no such word.
+                    return None;
+                }
+            }
+        }
+        let sent = translate::next_hop(skb, work) && self.send(&work.route);
+        Some(if sent { Outcome::Away } else { Outcome::Drop })
+    }
+    #[inline(always)]
+    fn hand_over(&self, _: &Work) -> bool {
+        // AF_XDP sockets take frames from drivers.
+        false
     }
     #[inline(always)]
     fn answer<const N: usize>(&self, l3: usize, bytes: &[u8; N], direction: Direction) -> Outcome {

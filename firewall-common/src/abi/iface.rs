@@ -27,7 +27,22 @@ pub struct Iface {
 /// [`Iface::flags`]: frames come off a wire with whole checksums, so that an XDP program may rewrite
 /// them. Those of a veth may not: they carry partial checksums, which XDP can't see.
 pub const IFACE_WIRE: u32 = 1;
-/// [`Iface::flags`]: established forwarded flows may skip the stack.
+/// [`Iface::flags`]: its driver takes frames that an XDP program of another interface sends out through
+/// it. Where it doesn't, such frames vanish without a word.
 pub const IFACE_FAST: u32 = 2;
+
+/// Queues of an interface that an AF_XDP socket may be bound to.
+pub const XSK_QUEUES: usize = 64;
+
+/// Index in map `XSKS` of the socket of a queue. `None`: the interface isn't ours, or the queue is too
+/// high. A socket takes frames of its own interface and queue and no other, so that each has a place of
+/// its own.
+#[inline(always)]
+pub const fn xsk_index(slot: u32, queue: u32) -> Option<u32> {
+    if slot == 0 || slot >= IFACE_SLOTS as u32 || queue >= XSK_QUEUES as u32 {
+        return None;
+    }
+    Some(slot * XSK_QUEUES as u32 + queue)
+}
 
 plain_bytes!(Iface => 16);
