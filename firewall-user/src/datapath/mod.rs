@@ -8,6 +8,7 @@
 mod clock;
 mod counters;
 mod error;
+mod features;
 mod flows;
 mod follow;
 mod links;
@@ -16,6 +17,7 @@ mod names;
 mod netdev;
 mod object;
 mod raw;
+mod shortcut;
 pub mod table;
 pub mod testing;
 mod units;
@@ -39,7 +41,7 @@ use firewall_common::abi::{
     control::Control,
     counter::{EventCounter, ReasonCounter, RuleCounter, TableCounter},
     event::Event,
-    iface::{IFACE_SLOTS, IFINDEX_LIMIT, Iface},
+    iface::{IFACE_SLOTS, IFACE_WIRE, IFINDEX_LIMIT, Iface},
     names::Name,
     table::{MAX_CONTINUES, RuleTable, TIMEOUTS},
 };
@@ -84,6 +86,8 @@ pub struct Datapath {
     rate: u64,
     timeouts: [u32; TIMEOUTS],
     interfaces: Vec<IfaceView>,
+    attached: Vec<Place>,
+    wanted: shortcut::Wanted,
     flows: Tables,
     events: RingBuf<MapData>,
     control: Array<MapData, Control>,
@@ -98,6 +102,13 @@ pub struct Datapath {
     clock: Array<MapData, ClockReading>,
     rule_names: Array<MapData, Name>,
     iface_names: Array<MapData, Name>,
+}
+
+/// An interface that is filtered.
+struct Place {
+    dev: netdev::NetDev,
+    how: mode::Ingress,
+    shortcut: shortcut::Shortcut,
 }
 
 /// Takes a map out of the object as the type that it must be.
@@ -221,12 +232,16 @@ impl Datapath {
             rate: 250,
             timeouts: [0; TIMEOUTS],
             interfaces: Vec::new(),
+            attached: Vec::new(),
+            wanted: shortcut::Wanted::default(),
             ebpf,
         };
         this.control.set(0, control, 0).map_err(DatapathError::map("CONTROL"))?;
         this.rate = clock::rate(&this.ebpf, &this.clock)?;
         if this.adopted {
-            this.timeouts = this.live_settings()?.timeouts;
+            let live = this.table(this.generation() & 1)?;
+            this.timeouts = live.settings.timeouts;
+            this.wanted = shortcut::Wanted::of(&live);
         }
         for (name, mode) in &options.ifaces {
             this.attach(name, *mode)?;
@@ -250,12 +265,6 @@ impl Datapath {
     /// The kernel refused to read the maps.
     pub fn slot_names(&self) -> Result<SlotNames, DatapathError> {
         names::load(&self.rule_names, &self.iface_names)
-    }
-
-    /// Settings of the live table, in the kernel's units.
-    fn live_settings(&self) -> Result<firewall_common::abi::table::Settings, DatapathError> {
-        let table = self.table(self.generation() & 1)?;
-        Ok(table.settings)
     }
 
     /// Reads a table into the heap: it is far too large for a stack.
@@ -309,6 +318,7 @@ impl Datapath {
         }
         self.control.set(0, control, 0).map_err(DatapathError::map("CONTROL"))?;
         self.timeouts = ours.settings.timeouts;
+        self.wanted = shortcut::Wanted::of(&ours);
         // From here on nobody begins with the old table; wait for those who have.
         raw::grace_period().map_err(DatapathError::io("waiting for a grace period"))?;
         Ok(next)
@@ -342,7 +352,7 @@ impl Datapath {
             return Err(DatapathError::IfindexTooHigh { name, ifindex, limit: IFINDEX_LIMIT });
         }
         let slot = self.iface_slot(name)?;
-        let entry = netdev::entry(&dev, slot);
+        let mut entry = netdev::entry(&dev, slot);
         self.ifaces.set(dev.ifindex, entry, 0).map_err(DatapathError::map("IFACES"))?;
         let (order, mut why) = mode::plan(mode, &dev);
         let mut chosen = None;
@@ -366,6 +376,10 @@ impl Datapath {
             log::warn!("{e}");
         }
         links::egress(&mut self.ebpf, &self.pin_dir, slot, &dev)?;
+        // What a driver takes may depend on the program that it now has.
+        let shortcut = shortcut::Shortcut::of(&dev, how);
+        entry.flags = shortcut.flags;
+        self.ifaces.set(dev.ifindex, entry, 0).map_err(DatapathError::map("IFACES"))?;
         if how != mode::Ingress::Tc && !dev.physical && dev.driver == "veth" {
             why.push_str(
                 "; answers to rejected packets arrive only where the other end of the pair runs an \
@@ -385,7 +399,11 @@ impl Datapath {
             .to_owned(),
             egress: links::tc_name().to_owned(),
             why,
+            fast_path: shortcut.fast_path.clone(),
+            xsk_first: shortcut::first_queue(slot, how),
         });
+        self.attached.retain(|place| place.dev.name != name);
+        self.attached.push(Place { dev, how, shortcut });
         Ok(())
     }
 
@@ -402,6 +420,7 @@ impl Datapath {
             self.ifaces.set(ifindex, Iface::default(), 0).map_err(DatapathError::map("IFACES"))?;
         }
         self.interfaces.retain(|i| i.name != name);
+        self.attached.retain(|place| place.dev.name != name);
         Ok(())
     }
 
@@ -444,11 +463,17 @@ impl Datapath {
             );
         }
         let nat = self.control.get(&0, 0).is_ok_and(|control| control.nat != 0);
-        for i in &self.interfaces {
-            if nat && i.ingress.starts_with("xdp") {
-                let name = &i.name;
-                limits.push(format!("{name}: what comes in at XDP isn't translated: use mode tc"));
+        for place in &self.attached {
+            let wire = place.shortcut.flags & IFACE_WIRE != 0;
+            if nat && place.how != mode::Ingress::Tc && !wire {
+                let name = &place.dev.name;
+                limits.push(format!(
+                    "{name}: what comes in at XDP over a virtual link isn't translated: use mode tc"
+                ));
             }
+        }
+        limits.extend(self.shortcut_limits());
+        for i in &self.interfaces {
             if i.ingress == "xdp-generic" {
                 limits.push(format!(
                     "{}: answers to rejected outgoing packets don't reach local programs under \

@@ -4,7 +4,7 @@
 //! old namespace's /sys/class/net.
 
 use super::error::DatapathError;
-use firewall_common::abi::iface::{IFACE_WIRE, Iface};
+use firewall_common::abi::iface::Iface;
 use std::{ffi::CString, io, os::fd::AsRawFd};
 
 const SIOCETHTOOL: libc::c_ulong = 0x8946;
@@ -141,14 +141,13 @@ pub fn find(name: &str) -> Result<NetDev, DatapathError> {
     Ok(NetDev { name: name.to_owned(), ifindex, driver, physical })
 }
 
-/// What the programs are told of an interface: slot, whether its frames come off a wire, first IPv4
-/// address, MTU.
+/// What the programs are told of an interface: slot, first IPv4 address, MTU; its flags follow once it is
+/// known how it is attached.
 pub fn entry(dev: &NetDev, slot: u8) -> Iface {
-    let flags = if dev.physical { IFACE_WIRE } else { 0 };
     let mtu = std::fs::read_to_string(format!("/sys/class/net/{}/mtu", dev.name));
     Iface {
         slot: u32::from(slot),
-        flags,
+        flags: 0,
         address: address(&dev.name).unwrap_or_default(),
         mtu: mtu.ok().and_then(|text| text.trim().parse().ok()).unwrap_or(1500),
     }

@@ -1,6 +1,6 @@
 //! What the language speaks of and the kernel doesn't do yet: said, so that nobody relies on it.
 
-use super::super::ast::{Action, Mapping, SynCookies, Translation};
+use super::super::ast::{Mapping, SynCookies, Translation};
 use super::super::span::Span;
 use super::Report;
 
@@ -14,15 +14,9 @@ pub fn check(report: &mut Report<'_>) {
     if policy.options.syn_cookies != SynCookies::Off {
         say(top, "`option syn-cookies`");
     }
-    if policy.options.fast_path {
-        say(top, "`option fast-path`");
-    }
     for rule in policy.rules.iter().filter(|rule| rule.enabled) {
         if rule.syn_cookies {
             say(rule.name.span, "`syn-cookies`");
-        }
-        if rule.action == Action::Bypass {
-            say(rule.name.span, "handing packets to an AF_XDP socket");
         }
     }
     for nat in policy.nats.iter().filter(|nat| nat.enabled) {

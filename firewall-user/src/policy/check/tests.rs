@@ -14,9 +14,7 @@ fn plain(text: &str) -> Vec<(String, u32)> {
 fn what_is_not_built_is_said() {
     for text in [
         "option syn-cookies always",
-        "option fast-path on",
         "rule a allow in tcp to port 80 syn-cookies",
-        "rule a bypass in udp to port 80 => xsk",
         "nat a masquerade on wan endpoint-independent",
         "nat a prefix on wan fd00:1::/48 <=> 2001:db8:1::/48",
     ] {
