@@ -1,6 +1,9 @@
 //! The fast path: what leaves by it is what the stack would have sent, what isn't ordinary takes the
 //! stack, and accounts are the same on both ways.
 
+#[path = "fastpath/gate.rs"]
+mod gate;
+
 use firewall_common::abi::iface::{IFACE_FAST, IFACE_WIRE};
 use sluice_tests::kernel::{Fate, Hook, Kernel};
 use sluice_tests::lab::NetNs;
@@ -244,4 +247,137 @@ impl Bench {
         std::thread::sleep(Duration::from_millis(20));
         self.run(Hook::Xdp, from, frame)
     }
+}
+
+/// A talk in UDP over IPv4 that has been answered, and the policy that lets it skip the stack.
+fn ordinary(bench: &mut Bench) -> Vec<u8> {
+    bench.kernel.clear();
+    for interface in [WAN, LAN] {
+        bench.kernel.set_flags(interface, IFACE_WIRE | IFACE_FAST);
+    }
+    bench.install(false, "");
+    let [(_, frame), _] = bench.established(Talk { v6: false, tcp: false, to: (THERE, 80) });
+    bench.install(true, "");
+    bench.through(WAN, &frame);
+    frame
+}
+
+#[test]
+fn what_is_out_of_the_ordinary_takes_the_stack() {
+    let test = "fastpath::what_is_out_of_the_ordinary_takes_the_stack";
+    let Some(mut bench) = Bench::or_skip(test) else { return };
+    let ns = bench.kernel.namespace().clone();
+    let frame = ordinary(&mut bench);
+    assert_eq!(bench.at_any_tick(WAN, &frame).0, Fate::Away, "the ordinary doesn't");
+    // Whatever is wrong with a packet is so at both hooks.
+    let stays = |bench: &Bench, label: &str, frame: &[u8]| {
+        for hook in [Hook::Xdp, Hook::TcIn] {
+            let (fate, left) = bench.run(hook, WAN, frame);
+            assert_eq!(fate, Fate::Pass, "{label} at {hook:?}");
+            assert_eq!(hex(&left), hex(frame), "{label} at {hook:?}: nothing was changed");
+        }
+    };
+    let sent = || Packet::new().ipv4(HERE, THERE);
+    for (label, packet) in [
+        ("options", sent().options(&[1; 4]).udp(4000, 80).fill(20)),
+        ("a first fragment", sent().fragment(0, true).udp(4000, 80).fill(24)),
+        ("a tag", sent().vlan(5).udp(4000, 80).fill(20)),
+        ("its last hop", sent().ttl(1).udp(4000, 80).fill(20)),
+        ("no hop at all", sent().ttl(0).udp(4000, 80).fill(20)),
+        ("a group's address", sent().macs(HERE_MAC, [255; 6]).udp(4000, 80).fill(20)),
+        ("a flow without an answer", sent().udp(4001, 80).fill(20)),
+    ] {
+        stays(&bench, label, &packet.build());
+        stays(&bench, label, &packet.build());
+    }
+    let (fate, _) = bench.run(Hook::Xdp, LAN, &frame);
+    assert_eq!(fate, Fate::Pass, "from where its packets don't come from");
+
+    // What is wrong with the way.
+    for (label, doing, undoing) in [
+        ("forwarding is off", "sysctl 0", "sysctl 1"),
+        ("nowhere", "route add blackhole 10.77.2.50/32", "route del blackhole 10.77.2.50/32"),
+        (
+            "back where it came from",
+            "route add 10.77.2.50/32 via 10.77.1.50 dev wan0",
+            "route del 10.77.2.50/32 via 10.77.1.50 dev wan0",
+        ),
+        (
+            "a neighbour that isn't known",
+            "neigh del 10.77.2.50 dev lan0",
+            "neigh replace 10.77.2.50 lladdr 02:00:00:00:02:50 dev lan0 nud permanent",
+        ),
+    ] {
+        let act = |words: &str| match words.strip_prefix("sysctl ") {
+            Some(value) => ns.sysctl("ipv4/ip_forward", value).unwrap(),
+            None => ns.ip(&words.split(' ').collect::<Vec<_>>()).unwrap(),
+        };
+        act(doing);
+        stays(&bench, label, &frame);
+        act(undoing);
+        if doing.starts_with("sysctl") {
+            // Forwarding off and on again makes the gate forget its neighbours.
+            neighbours(&ns);
+        }
+        assert_eq!(bench.at_any_tick(WAN, &frame).0, Fate::Away, "{label} no longer");
+    }
+    let big = sent().udp(4000, 80).fill(1300).build();
+    assert_eq!(bench.at_any_tick(WAN, &big).0, Fate::Away);
+    ns.ip(&["route", "add", "10.77.2.50/32", "dev", "lan0", "mtu", "lock", "1327"]).unwrap();
+    stays(&bench, "a byte too big for its way", &big);
+    let fits = sent().udp(4000, 80).fill(1299).build();
+    assert_eq!(bench.at_any_tick(WAN, &fits).0, Fate::Away, "a byte less");
+    ns.ip(&["route", "del", "10.77.2.50/32", "dev", "lan0"]).unwrap();
+
+    // What is wrong with the interfaces matters at XDP alone.
+    for (wan, lan) in [(IFACE_FAST, IFACE_FAST), (IFACE_WIRE, IFACE_WIRE), (0, 0)] {
+        bench.kernel.set_flags(WAN, wan);
+        bench.kernel.set_flags(LAN, lan);
+        assert_eq!(bench.at_any_tick(WAN, &frame).0, Fate::Pass, "flags {wan} to {lan}");
+        assert_eq!(bench.run(Hook::TcIn, WAN, &frame).0, Fate::Answer, "flags {wan} to {lan}");
+    }
+
+    // And of the policy: it has to judge at both hooks first, and to want it.
+    let frame = ordinary(&mut bench);
+    bench.install(true, "rule new allow udp");
+    for _ in 0..3 {
+        assert_eq!(bench.run(Hook::Xdp, WAN, &frame).0, Fate::Pass, "egress is yet to judge");
+    }
+    bench.run(Hook::TcOut, LAN, &frame);
+    assert_eq!(bench.at_any_tick(WAN, &frame).0, Fate::Away);
+    bench.install(true, "rule no drop out udp");
+    for _ in 0..3 {
+        assert_eq!(bench.run(Hook::Xdp, WAN, &frame).0, Fate::Pass, "egress says no");
+    }
+    bench.install(false, "");
+    bench.through(WAN, &frame);
+    bench.through(WAN, &frame);
+}
+
+#[test]
+fn tcp_begins_and_ends_with_the_stack() {
+    let test = "fastpath::tcp_begins_and_ends_with_the_stack";
+    let Some(mut bench) = Bench::or_skip(test) else { return };
+    bench.install(true, "");
+    let forth = || Packet::new().ipv4(HERE, THERE).tcp(4000, 80).window(1000);
+    let back = || Packet::new().ipv4(THERE, HERE).tcp(80, 4000).window(1000);
+    bench.through(WAN, &forth().seq(100, 0).flags(tcp::SYN).build());
+    bench.through(LAN, &back().seq(500, 101).flags(tcp::SYN | tcp::ACK).build());
+    let ack = forth().seq(101, 501).flags(tcp::ACK);
+    for _ in 0..2 {
+        assert_eq!(bench.run(Hook::TcIn, WAN, &ack.build()).0, Fate::Answer, "open");
+    }
+    // Outside the window: dropped as ever.
+    let stray = forth().seq(9_000_000, 501).flags(tcp::ACK).fill(10);
+    assert_eq!(bench.run(Hook::TcIn, WAN, &stray.build()).0, Fate::Drop);
+    for (label, from, packet) in [
+        ("the end of one side", WAN, forth().seq(101, 501).flags(tcp::FIN | tcp::ACK)),
+        ("the other side goes on", LAN, back().seq(501, 102).flags(tcp::ACK).fill(9)),
+        ("and ends, too", LAN, back().seq(510, 102).flags(tcp::FIN | tcp::ACK)),
+        ("the last word", WAN, forth().seq(102, 511).flags(tcp::ACK)),
+    ] {
+        let (fate, _) = bench.run(Hook::TcIn, from, &packet.build());
+        assert_eq!(fate, Fate::Pass, "{label}");
+    }
+    assert_eq!(bench.reason("fast-path"), 2);
 }
