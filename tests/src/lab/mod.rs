@@ -8,12 +8,14 @@ mod netns;
 mod raw;
 mod topology;
 mod traffic;
+mod xsk;
 
 pub use daemon::{CliOutput, Daemon, DaemonOptions, sluice_bin};
 pub use netns::NetNs;
 pub use raw::RawSocket;
 pub use topology::Lab;
 pub use traffic::{TcpEcho, Transfer, UdpEcho, udp_exchange};
+pub use xsk::XskReceiver;
 
 use std::time::{Duration, Instant};
 
