@@ -19,6 +19,7 @@ use firewall_common::{
 use crate::{
     bypass,
     forward::{self, Route},
+    maps::IFACES,
     translate,
     verdict::Outcome,
     work::Work,
@@ -74,6 +75,9 @@ struct NextHop {
     family: u32,
     address: [u8; 16],
 }
+
+/// PACKET_HOST (include/uapi/linux/if_packet.h).
+const TO_US: u32 = 0;
 
 /// TC_ACT_REDIRECT.
 const REDIRECTED: i64 = 7;
@@ -190,8 +194,10 @@ impl Packet for Xdp<'_> {
     }
     #[inline(always)]
     fn forward(&self, work: &Work, _: bool) -> Option<Outcome> {
-        // A frame in several buffers is not for every driver.
-        if self.0.data_end() - self.0.data() != self.len() {
+        // A frame in several buffers is not for every driver. One that was sent to somebody else may be
+        // here because somebody listens, or a switch didn't know better.
+        let ours = IFACES.get(work.ifindex)?.mac;
+        if self.0.data_end() - self.0.data() != self.len() || *self.start::<6>()? != ours {
             return None;
         }
         let tcp = work.facts.proto == transport::TCP;
@@ -369,7 +375,8 @@ impl Packet for Skb<'_> {
         let skb = self.0.skb.skb;
         // SAFETY: the context is ours; `tc_index` may be written at a TC hook.
         unsafe {
-            if (*skb).vlan_present != 0 {
+            // A tag (of whatever number), or sent to somebody else.
+            if (*skb).vlan_present != 0 || (*skb).pkt_type != TO_US {
                 return None;
             }
             if judged {

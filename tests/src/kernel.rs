@@ -226,6 +226,14 @@ impl Kernel {
         self.set_iface(interface, |iface| iface.flags = flags);
     }
 
+    /// Sets what is known of the hardware address of interface number `interface`.
+    ///
+    /// # Panics
+    /// Where the map can't be written.
+    pub fn set_mac(&mut self, interface: usize, mac: [u8; 6]) {
+        self.set_iface(interface, |iface| iface.mac = mac);
+    }
+
     fn set_iface(&mut self, interface: usize, change: impl FnOnce(&mut Iface)) {
         let index = self.ifindexes[interface];
         let mut map = self.array::<Iface>("IFACES");

@@ -7,7 +7,8 @@ mod gate;
 use firewall_common::abi::iface::{IFACE_FAST, IFACE_WIRE};
 use sluice_tests::kernel::{Fate, Hook, Kernel};
 use sluice_tests::lab::NetNs;
-use sluice_tests::packet::{Packet, checksum, hex, tcp, verify_all};
+use sluice_tests::model::translated::{Back, back};
+use sluice_tests::packet::{DST_MAC, Packet, checksum, hex, tcp, verify_all};
 use std::time::Duration;
 
 const WAN: usize = 0;
@@ -61,6 +62,8 @@ impl Talk {
 /// A gate that knows its routes and neighbours, off the net.
 struct Bench {
     kernel: Kernel,
+    /// Hardware addresses.
+    own: [[u8; 6]; 2],
 }
 
 impl Bench {
@@ -76,11 +79,13 @@ impl Bench {
         ns.sysctl("ipv4/ip_forward", "1").unwrap();
         ns.sysctl("ipv6/conf/all/forwarding", "1").unwrap();
         neighbours(&ns);
+        let own = ["wan0", "lan0"].map(|name| ns.mac(name).unwrap());
         for (i, address) in [(WAN, [10, 77, 1, 1]), (LAN, [10, 77, 2, 1])] {
             kernel.set_address(i, address.into());
             kernel.set_flags(i, IFACE_WIRE | IFACE_FAST);
+            kernel.set_mac(i, own[i]);
         }
-        Some(Self { kernel })
+        Some(Self { kernel, own })
     }
 
     fn install(&mut self, fast: bool, rest: &str) {
@@ -90,10 +95,19 @@ impl Bench {
         ));
     }
 
-    /// Runs a frame through a hook.
+    /// Runs a frame through a hook; the builder's usual destination stands for the interface's own.
     fn run(&self, hook: Hook, interface: usize, frame: &[u8]) -> (Fate, Vec<u8>) {
+        let frame = self.addressed(interface, frame);
         let ns = self.kernel.namespace();
-        ns.run(|| self.kernel.run(hook, interface, frame).expect("a frame to run"))
+        ns.run(|| self.kernel.run(hook, interface, &frame).expect("a frame to run"))
+    }
+
+    fn addressed(&self, interface: usize, frame: &[u8]) -> Vec<u8> {
+        let mut frame = frame.to_vec();
+        if frame[..6] == DST_MAC {
+            frame[..6].copy_from_slice(&self.own[interface]);
+        }
+        frame
     }
 
     /// In and out again on the slow way.
@@ -185,8 +199,7 @@ const NATS: [(&str, &str, (&str, u16)); 4] = [
 fn what_leaves_is_what_the_stack_would_send() {
     let test = "fastpath::what_leaves_is_what_the_stack_would_send";
     let Some(mut bench) = Bench::or_skip(test) else { return };
-    let ns = bench.kernel.namespace().clone();
-    let own = [ns.mac("wan0").unwrap(), ns.mac("lan0").unwrap()];
+    let own = bench.own;
     let mut seen = 0;
     for (label, nat, to) in NATS {
         for tcp in [true, false] {
@@ -274,7 +287,8 @@ fn what_is_out_of_the_ordinary_takes_the_stack() {
         for hook in [Hook::Xdp, Hook::TcIn] {
             let (fate, left) = bench.run(hook, WAN, frame);
             assert_eq!(fate, Fate::Pass, "{label} at {hook:?}");
-            assert_eq!(hex(&left), hex(frame), "{label} at {hook:?}: nothing was changed");
+            let frame = bench.addressed(WAN, frame);
+            assert_eq!(hex(&left), hex(&frame), "{label} at {hook:?}: nothing was changed");
         }
     };
     let sent = || Packet::new().ipv4(HERE, THERE);
@@ -285,6 +299,7 @@ fn what_is_out_of_the_ordinary_takes_the_stack() {
         ("its last hop", sent().ttl(1).udp(4000, 80).fill(20)),
         ("no hop at all", sent().ttl(0).udp(4000, 80).fill(20)),
         ("a group's address", sent().macs(HERE_MAC, [255; 6]).udp(4000, 80).fill(20)),
+        ("another's address", sent().macs(HERE_MAC, [2, 9, 9, 9, 9, 9]).udp(4000, 80).fill(20)),
         ("a flow without an answer", sent().udp(4001, 80).fill(20)),
     ] {
         stays(&bench, label, &packet.build());
@@ -380,4 +395,47 @@ fn tcp_begins_and_ends_with_the_stack() {
         assert_eq!(fate, Fate::Pass, "{label}");
     }
     assert_eq!(bench.reason("fast-path"), 2);
+}
+
+#[test]
+fn frames_off_a_wire_are_translated_as_buffers_are() {
+    let test = "fastpath::frames_off_a_wire_are_translated_as_buffers_are";
+    let Some(mut bench) = Bench::or_skip(test) else { return };
+    let sent = || Packet::new().ipv4(HERE, THERE);
+    let mut seen = 0;
+    for (label, packet) in [
+        ("TCP", sent().tcp(4000, 80).fill(31)),
+        ("UDP", sent().udp(4000, 53).fill(8)),
+        ("UDP without checksum", sent().udp(4000, 53).no_udp_checksum().fill(8)),
+        ("a query", sent().ping(4000).fill(5)),
+        ("GRE", sent().proto(47).fill(16)),
+        ("IPv4 options", sent().options(&[1; 8]).udp(4000, 53)),
+        ("a VLAN", sent().vlan(7).udp(4000, 53)),
+        ("a wrong checksum", sent().udp(4000, 53).lie_checksum(0x4711)),
+    ] {
+        bench.kernel.clear();
+        bench.install(false, "nat s masquerade on lan0");
+        let left = bench.through(WAN, &packet.build());
+        let mut came = vec![back(&left, Back::Answer(20)).expect("an answer")];
+        if packet.build()[12..14] == [8, 0] {
+            // A router complains about what was sent.
+            let error = Packet::new().ipv4("10.77.2.99", "10.77.2.1").icmp(3, 4, [0, 0, 5, 0xdc]);
+            came.push(error.payload(&left[14..]).build());
+        }
+        for frame in came {
+            let (fate, buffer) = bench.run(Hook::TcIn, LAN, &frame);
+            assert_eq!(fate, Fate::Pass, "{label}");
+            let (fate, wire) = bench.run(Hook::Xdp, LAN, &frame);
+            assert_eq!(fate, Fate::Pass, "{label}");
+            assert_eq!(hex(&wire), hex(&buffer), "{label}");
+            assert_ne!(hex(&wire), hex(&bench.addressed(LAN, &frame)), "{label}: translated");
+            // A link that may carry partial checksums is left alone.
+            bench.kernel.set_flags(LAN, IFACE_FAST);
+            let (_, virtual_link) = bench.run(Hook::Xdp, LAN, &frame);
+            assert_eq!(hex(&virtual_link), hex(&bench.addressed(LAN, &frame)), "{label}");
+            bench.kernel.set_flags(LAN, IFACE_WIRE | IFACE_FAST);
+            seen += 1;
+        }
+    }
+    assert_eq!(seen, 15);
 }

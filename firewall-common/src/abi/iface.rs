@@ -22,6 +22,10 @@ pub struct Iface {
     pub address: [u8; 4],
     /// MTU, bytes from the IP header on.
     pub mtu: u32,
+    /// Hardware address: what a frame is sent to that is to be forwarded.
+    pub mac: [u8; 6],
+    /// Explicit padding, zero.
+    pub _pad: [u8; 2],
 }
 
 /// [`Iface::flags`]: frames come off a wire with whole checksums, so that an XDP program may rewrite
@@ -45,4 +49,4 @@ pub const fn xsk_index(slot: u32, queue: u32) -> Option<u32> {
     Some(slot * XSK_QUEUES as u32 + queue)
 }
 
-plain_bytes!(Iface => 16);
+plain_bytes!(Iface => 24);

@@ -149,8 +149,27 @@ pub fn entry(dev: &NetDev, slot: u8) -> Iface {
         slot: u32::from(slot),
         flags: 0,
         address: address(&dev.name).unwrap_or_default(),
+        mac: mac(&dev.name).unwrap_or_default(),
+        _pad: [0; 2],
         mtu: mtu.ok().and_then(|text| text.trim().parse().ok()).unwrap_or(1500),
     }
+}
+
+/// The hardware address of an interface.
+pub fn mac(name: &str) -> Option<[u8; 6]> {
+    let socket = std::net::UdpSocket::bind("0.0.0.0:0").ok()?;
+    let mut req = request(name);
+    // SAFETY: SIOCGIFHWADDR fills the request it is given.
+    if unsafe { libc::ioctl(socket.as_raw_fd(), SIOCGIFHWADDR, &mut req) } != 0 {
+        return None;
+    }
+    // SAFETY: the ioctl wrote this member of the union.
+    let data = unsafe { req.ifr_ifru.ifru_hwaddr.sa_data };
+    let mut mac = [0; 6];
+    for (to, from) in mac.iter_mut().zip(data) {
+        *to = from.cast_unsigned();
+    }
+    Some(mac)
 }
 
 /// The first IPv4 address of an interface.

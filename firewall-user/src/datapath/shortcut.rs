@@ -1,6 +1,10 @@
 //! What ways past the stack there are at each interface: the fast path, and AF_XDP sockets.
 
-use super::{Datapath, features, mode::Ingress, netdev::NetDev};
+use super::{
+    Datapath, features,
+    mode::Ingress,
+    netdev::{self, NetDev},
+};
 use firewall_common::abi::{
     iface::{IFACE_FAST, IFACE_WIRE, xsk_index},
     reason::Reason,
@@ -31,6 +35,8 @@ impl Wanted {
 pub(super) struct Shortcut {
     /// `IFACE_*`.
     pub(super) flags: u32,
+    /// Hardware address.
+    pub(super) mac: [u8; 6],
     /// Whether flows that come in here may skip the stack, and why not.
     pub(super) fast_path: String,
 }
@@ -38,7 +44,8 @@ pub(super) struct Shortcut {
 impl Shortcut {
     /// Of an interface, as it is attached.
     pub(super) fn of(dev: &NetDev, how: Ingress) -> Self {
-        Self::with(dev, how, features::takes_redirected(dev.ifindex))
+        let mac = netdev::mac(&dev.name).unwrap_or_default();
+        Self { mac, ..Self::with(dev, how, features::takes_redirected(dev.ifindex)) }
     }
 
     fn with(dev: &NetDev, how: Ingress, takes: Option<bool>) -> Self {
@@ -62,7 +69,7 @@ impl Shortcut {
         };
         let flags =
             if wire { IFACE_WIRE } else { 0 } | if takes == Some(true) { IFACE_FAST } else { 0 };
-        Self { flags, fast_path: format!("{way_in}; {way_out}") }
+        Self { flags, fast_path: format!("{way_in}; {way_out}"), ..Self::default() }
     }
 }
 
@@ -83,6 +90,7 @@ impl Datapath {
             // The flags that were found here go, and no others.
             let changed = self.ifaces.get(&place.dev.ifindex, 0).and_then(|mut entry| {
                 entry.flags = entry.flags & !place.shortcut.flags | seen.flags;
+                entry.mac = seen.mac;
                 self.ifaces.set(place.dev.ifindex, entry, 0)
             });
             if let Err(error) = changed {
@@ -92,7 +100,9 @@ impl Datapath {
             if let Some(view) = self.interfaces.iter_mut().find(|i| i.name == place.dev.name) {
                 view.fast_path.clone_from(&seen.fast_path);
             }
-            told.push(format!("{}: fast path: {}", place.dev.name, seen.fast_path));
+            if seen.fast_path != place.shortcut.fast_path {
+                told.push(format!("{}: fast path: {}", place.dev.name, seen.fast_path));
+            }
             place.shortcut = seen;
         }
         told

@@ -1,7 +1,7 @@
 //! The fast path at a real gate: accounts, real connections, too-big packets, changes of the policy.
 
 use super::{HERE, HERE_MAC, HERE6, THERE, THERE_MAC, THERE6, neighbours};
-use firewall_common::abi::iface::{IFACE_FAST, IFACE_WIRE};
+use firewall_common::abi::iface::{IFACE_FAST, IFACE_WIRE, Iface};
 use serde_json::Value;
 use sluice_tests::bpf::{self, Kind, Link, Map, Program, Reg};
 use sluice_tests::lab::{Daemon, DaemonOptions, Lab, RawSocket, Transfer, wait_for};
@@ -55,7 +55,7 @@ impl Scene {
         let map = Map::pinned(&self.daemon.pin_dir.join("IFACES")).unwrap();
         for name in ["wan0", "lan0"] {
             let key = self.lab.gate.ifindex(name).unwrap().to_ne_bytes();
-            let mut entry = map.lookup(&key, 16).unwrap();
+            let mut entry = map.lookup(&key, size_of::<Iface>()).unwrap();
             entry[4] |= (IFACE_WIRE | IFACE_FAST) as u8;
             map.update(&key, &entry).unwrap();
         }
@@ -157,7 +157,8 @@ const RULES: &str = "default in drop\ndefault out drop\n\
 fn both_ways_count_the_same(test: &str, mode: &str) {
     let mut seen = Vec::new();
     for fast in ["off", "on"] {
-        let policy = format!("option fast-path {fast}\n{RULES}");
+        // Nothing is forgotten before it was looked at.
+        let policy = format!("option fast-path {fast}\noption timeout tcp-closed 10m\n{RULES}");
         let Some(scene) = Scene::or_skip(test, mode, &policy) else { return };
         let able = talk(&scene);
         let daemon = &scene.daemon;
