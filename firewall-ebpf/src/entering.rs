@@ -17,7 +17,7 @@ use firewall_common::{
 };
 
 use crate::{
-    atomic,
+    atomic, bypass,
     conntrack::{Family, Hit, Step, advance, count_source, segment, sluice_leave},
     cookies::{self, CookieState},
     events::{self, About, Told},
@@ -73,6 +73,9 @@ fn prepare(src_is_a: bool, judgement: Judgement, work: &mut Work) {
         }
     } else if !f.has_ports() {
         flow.set_icmp(f.dport);
+    }
+    if work.bypass {
+        flow.bits |= bypass::BITS;
     }
     match work.direction {
         Direction::In => {

@@ -6,7 +6,7 @@ use firewall_common::{
         control::Control,
         event::Class,
         flow::{Judgement, bits},
-        iface::{IFACE_XDP, IFACE_XDP_GENERIC},
+        iface::{IFACE_WIRE, IFACE_XDP, IFACE_XDP_GENERIC},
         reason::Reason,
         table::{
             Direction, RuleTable, SETTING_TCP_PICKUP, SETTING_WINDOW_OFF, SETTING_WINDOW_STRICT,
@@ -33,7 +33,7 @@ use crate::{
     cookies::{self, CookieState},
     counters,
     events::{self, Told},
-    fragments, judge,
+    forward, fragments, judge,
     mapping::Side,
     maps::{CONTROL, IFACES, TABLES, WORK},
     nat,
@@ -122,17 +122,19 @@ pub fn run<P: Packet>(pkt: &P, direction: Direction) -> Outcome {
     work.facts.vlan = pkt.stripped_vlan();
     work.direction = direction;
     work.iface = iface;
+    work.iface_flags = flags;
     work.ifindex = ifindex;
     work.generation = generation;
     work.quotes = false;
     work.packets = segments;
     work.now = budget::now();
     work.seed = control.seed;
-    work.defers = P::DEFERS;
+    work.defers = P::DEFERS && flags & IFACE_WIRE == 0;
     work.deferred = false;
     work.rewrite.side = Side::Nothing;
     work.rewrite.quotes = false;
     work.cookie.state = CookieState::None;
+    work.bypass = false;
     let early = match parse(pkt, &mut work.facts) {
         Err(reason) => Decision::new(refusal(table.settings.malformed), reason).pack(),
         Ok(Parsed::Arp) => Decision::new(Verdict::Allow, Reason::Arp).pack(),
@@ -570,6 +572,10 @@ fn track<F: Family>(table: &RuleTable, control: &Control, work: &mut Work) -> u6
             }
         }
         if settled {
+            // SAFETY: a live map value, an aligned word.
+            let flow_bits = unsafe { (&raw const (*found.flow).bits).read_volatile() };
+            let wanted = flow_bits & bits::BYPASS != 0;
+            work.bypass = wanted && !reply && matches!(direction, Direction::In);
             let step = Step { reply, slot, counts, acts: fits, flags: step_flags };
             conntrack::advance(found, step, table.settings.stream_after, work);
             let reason = if fits { Reason::Established } else { Reason::OutOfWindow };
@@ -606,6 +612,17 @@ fn carry_out<P: Packet>(pkt: &P, table: &RuleTable, decision: u64, work: &mut Wo
     {
         (verdict, reason) = (Verdict::Drop, Reason::NatImpossible);
     }
+    let let_by = matches!(verdict, Verdict::Allow | Verdict::Continue);
+    let mut outcome = Outcome::Pass;
+    let mut whole = true;
+    if let_by && work.bypass && pkt.hand_over(work) {
+        (outcome, reason) = (Outcome::Away, Reason::Bypassed);
+    } else if let_by
+        && forward::is_candidate(&table.settings, reason, work)
+        && let Some(sent) = forward::attempt(pkt, work)
+    {
+        (outcome, reason, whole) = (sent, Reason::FastPath, false);
+    }
     counters::reason(verdict, reason, work.packets, u64::from(work.frame_len));
     match verdict {
         Verdict::Allow | Verdict::Continue => {
@@ -613,10 +630,10 @@ fn carry_out<P: Packet>(pkt: &P, table: &RuleTable, decision: u64, work: &mut Wo
                 return cookies::answer(pkt, work);
             }
             let rewrites = work.rewrite.side != Side::Nothing || work.rewrite.quotes;
-            if rewrites && !pkt.translate(work) {
+            if whole && rewrites && !pkt.translate(work) {
                 return Outcome::Drop;
             }
-            Outcome::Pass
+            outcome
         }
         Verdict::Drop => {
             tell(table, verdict, reason, slot);

@@ -5,12 +5,16 @@ use firewall_common::{
     abi::{
         flow::{Flow, Judgement},
         reason::Reason,
-        table::{ACTION_NO_TRACK, Direction, RuleTable, SLOT_FIRST, SLOT_NONE, State, Verdict},
+        table::{
+            ACTION_BYPASS, ACTION_NO_TRACK, Direction, RuleTable, SLOT_FIRST, SLOT_NONE, State,
+            Verdict,
+        },
     },
     wire::transport,
 };
 
 use crate::{
+    bypass,
     classify::{self, Match, Query, refusal},
     conntrack::{self, Family, Hit, Step},
     cookies::{self, CookieState},
@@ -137,6 +141,11 @@ fn judge<F: Family>(table: &RuleTable, work: &mut Work) -> Decision {
             }
         }
         renew(flow.flow, judge_at, judge_iface, judgement);
+        if matches!(judge_at, Direction::In) {
+            let bypass = m.flags & ACTION_BYPASS != 0;
+            bypass::mark(flow.flow, bypass);
+            work.bypass = bypass && !reply && matches!(direction, Direction::In);
+        }
         // The rule's packets were counted as the hit; only the flow is left.
         let step = Step {
             reply,
@@ -155,6 +164,7 @@ fn judge<F: Family>(table: &RuleTable, work: &mut Work) -> Decision {
     if !allowed || !begins {
         return decision;
     }
+    work.bypass = m.flags & ACTION_BYPASS != 0;
     if nat_rule == 0 && cookies::is_asked_for(table, m.flags, work) {
         return Decision { reason: Reason::CookieSent, ..decision };
     }

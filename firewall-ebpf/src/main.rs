@@ -9,6 +9,7 @@
 
 mod atomic;
 mod budget;
+mod bypass;
 mod classify;
 mod conntrack;
 mod cookies;
@@ -16,11 +17,13 @@ mod counters;
 mod endpoints;
 mod entering;
 mod events;
+mod forward;
 mod fragments;
 mod gate;
 mod judge;
 mod mapping;
 mod maps;
+mod medium;
 mod nat;
 mod nataccounts;
 mod opaque;
@@ -36,7 +39,7 @@ mod words;
 mod work;
 
 use aya_ebpf::{
-    bindings::xdp_action::{XDP_DROP, XDP_PASS, XDP_TX},
+    bindings::xdp_action::{XDP_DROP, XDP_PASS, XDP_REDIRECT, XDP_TX},
     helpers::generated::bpf_ktime_get_ns,
     macros::{classifier, xdp},
     programs::{TcContext, XdpContext},
@@ -60,6 +63,7 @@ pub fn sluice_xdp(ctx: XdpContext) -> u32 {
         Outcome::Pass => XDP_PASS,
         Outcome::Drop => XDP_DROP,
         Outcome::Bounce => XDP_TX,
+        Outcome::Away => XDP_REDIRECT,
     }
 }
 
@@ -70,6 +74,8 @@ pub fn sluice_tc_in(ctx: TcContext) -> i32 {
     if skb.is_answer() {
         return TC_NEXT;
     }
+    // Only our own word counts at egress, not one that came along with the buffer.
+    skb.was_judged();
     skb.pull();
     let outcome = gate::run(&skb, Direction::In);
     if outcome == Outcome::Pass {
@@ -92,7 +98,7 @@ pub fn sluice_cookies_in(ctx: TcContext) -> i32 {
 #[classifier]
 pub fn sluice_tc_out(ctx: TcContext) -> i32 {
     let skb = packet::Skb(&ctx);
-    if skb.is_answer() {
+    if skb.is_answer() || skb.was_judged() {
         return TC_NEXT;
     }
     skb.pull();
@@ -104,7 +110,7 @@ fn tc_verdict(outcome: Outcome) -> i32 {
     match outcome {
         Outcome::Pass => TC_NEXT,
         Outcome::Drop => TC_SHOT,
-        Outcome::Bounce => TC_REDIRECT,
+        Outcome::Bounce | Outcome::Away => TC_REDIRECT,
     }
 }
 

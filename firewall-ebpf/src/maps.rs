@@ -4,7 +4,7 @@
 
 use aya_ebpf::{
     macros::map,
-    maps::{Array, LruHashMap, PerCpuArray, RingBuf},
+    maps::{Array, LruHashMap, PerCpuArray, RingBuf, XskMap},
 };
 use firewall_common::abi::{
     bucket::{Bucket, Locks, PLANNED, SLOTS},
@@ -14,7 +14,7 @@ use firewall_common::abi::{
     event::CLASSES,
     flow::{Flow4, Flow6},
     frag::{FragFirst, FragKey},
-    iface::{IFACE_SLOTS, IFINDEX_LIMIT, Iface},
+    iface::{IFACE_SLOTS, IFINDEX_LIMIT, Iface, XSK_QUEUES},
     names::Name,
     nat::{Alias4, NAT_HOSTS as HOSTS, NatTotals, POOL_ADDRESSES, Ports},
     reason::REASONS,
@@ -129,6 +129,11 @@ pub static WORK: PerCpuArray<Work> = PerCpuArray::with_max_entries(1, 0);
 /// A per-CPU count, from which flow ids are made.
 #[map]
 pub static FLOW_IDS: PerCpuArray<u64> = PerCpuArray::pinned(1, 0);
+
+/// AF_XDP sockets by interface slot and queue (`xsk_index`). Written by whoever has the sockets, through
+/// the pin; the kernel takes a socket out that is closed.
+#[map]
+pub static XSKS: XskMap = XskMap::pinned((IFACE_SLOTS * XSK_QUEUES) as u32, 0);
 
 /// Two clocks at one moment; written by `sluice_clock` in a test run of the daemon's.
 #[map]

@@ -21,7 +21,7 @@ use crate::{
     atomic,
     conntrack::{Hit, Key, sluice_leave},
     events::{self, About, Told},
-    mapping::Side,
+    mapping::{Rewrite, Side},
     maps::{ALIASES, FLOWS4, IFACES, NAT_RULES, TABLES, WORK},
     nataccounts,
     opaque::opaque,
@@ -88,18 +88,30 @@ pub fn plan(hit: Hit, reply: bool) {
 pub extern "C" fn sluice_plan(slot: u32, reply: u32) -> u32 {
     if let Some(work) = WORK.get_ptr_mut(0) {
         // SAFETY: this CPU's own entry; programs of one CPU don't nest.
-        plan_in(slot, reply != 0, unsafe { &mut *work });
+        let work = unsafe { &mut *work };
+        let at_ingress = matches!(work.direction, Direction::In);
+        plan_in(slot, reply != 0, at_ingress, &mut work.rewrite);
+    }
+    0
+}
+
+/// Sets in `work.across` how the egress hook that it skips would rewrite the packet.
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub extern "C" fn sluice_plan_across(slot: u32, reply: u32) -> u32 {
+    if let Some(work) = WORK.get_ptr_mut(0) {
+        // SAFETY: this CPU's own entry; programs of one CPU don't nest.
+        plan_in(slot, reply != 0, false, unsafe { &mut (*work).across });
     }
     0
 }
 
 #[inline(always)]
-fn plan_in(slot: u32, reply: bool, work: &mut Work) {
+fn plan_in(slot: u32, reply: bool, at_ingress: bool, rewrite: &mut Rewrite) {
     let Some(record) = FLOWS4.get_ptr(slot) else { return };
     // SAFETY: a live map value; its key doesn't change while it lives.
     let record = unsafe { &*record };
     let flow_bits = record.flow.bits;
-    let at_ingress = matches!(work.direction, Direction::In);
     let wanted = if at_ingress == reply { bits::NAT_SOURCE } else { bits::NAT_DESTINATION };
     if flow_bits & wanted == 0 {
         return;
@@ -115,9 +127,9 @@ fn plan_in(slot: u32, reply: bool, work: &mut Work) {
         let (src, dst) = ends(&alias.key, alias.flags & ALIAS_ORIG_IS_A != 0);
         if at_ingress { dst } else { src }
     };
-    work.rewrite.address = address;
-    work.rewrite.port = port;
-    work.rewrite.side = if at_ingress { Side::Destination } else { Side::Source };
+    rewrite.address = address;
+    rewrite.port = port;
+    rewrite.side = if at_ingress { Side::Destination } else { Side::Source };
 }
 
 /// Makes `work.other` the flow's real ends: the originator's own, and the destination inside.

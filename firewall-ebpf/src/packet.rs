@@ -5,18 +5,25 @@ use aya_ebpf::{
     EbpfContext as _,
     cty::c_void,
     helpers::generated::{
-        bpf_redirect, bpf_skb_change_tail, bpf_skb_load_bytes, bpf_skb_load_bytes_relative,
-        bpf_skb_pull_data, bpf_skb_store_bytes, bpf_xdp_adjust_meta, bpf_xdp_adjust_tail,
-        bpf_xdp_get_buff_len, bpf_xdp_load_bytes, bpf_xdp_store_bytes,
+        bpf_fib_lookup, bpf_redirect, bpf_redirect_neigh, bpf_skb_change_tail, bpf_skb_load_bytes,
+        bpf_skb_load_bytes_relative, bpf_skb_pull_data, bpf_skb_store_bytes, bpf_xdp_adjust_meta,
+        bpf_xdp_adjust_tail, bpf_xdp_get_buff_len, bpf_xdp_load_bytes, bpf_xdp_store_bytes,
     },
     programs::{TcContext, XdpContext},
 };
 use firewall_common::{
     abi::{iface::DEFERRED, table::Direction},
-    wire::{Cursor, cursor::Pod},
+    wire::{Cursor, Facts, cursor::Pod, transport},
 };
 
-use crate::{translate, verdict::Outcome, work::Work};
+use crate::{
+    bypass,
+    forward::{self, Route},
+    maps::IFACES,
+    translate,
+    verdict::Outcome,
+    work::Work,
+};
 
 /// Parsed offsets stay below this; tells the verifier how far a variable offset can reach.
 const MAX_OFFSET: usize = 0x3fff;
@@ -58,11 +65,50 @@ pub trait Packet: Cursor + Load {
     fn segments(&self) -> u32;
     /// VLAN id that the driver took off, 0 if none.
     fn stripped_vlan(&self) -> u16;
+    /// Whether the kernel finds and watches the neighbours of forwarded packets; else they are sent to
+    /// hardware addresses as the routing table tells them.
+    const ASKS_NEIGHBOURS: bool;
+    /// Bytes from the IP header on; of each segment, where the buffer stands for several.
+    fn segment_len(&self, facts: &Facts) -> u32;
+    /// Asks the kernel's routing table; whether the packet can go on at once.
+    fn find_route(&self, route: &mut Route) -> bool;
+    /// Sends the packet out as `work.route` says, translated for both hooks, one hop less to live.
+    /// `judged`: a program of ours at that interface has to know. `None`: not this one; it is as it was.
+    fn forward(&self, work: &Work, judged: bool) -> Option<Outcome>;
+    /// Hands the packet, once it is as it should be, to the AF_XDP socket of its queue; whether there
+    /// is one.
+    fn hand_over(&self, work: &Work) -> bool;
     /// Rewrites the packet as `work.rewrite` says, with its checksums; `false`: it can't be.
     fn translate(&self, work: &Work) -> bool;
     /// Cuts (or stretches) the packet to `l3 + N` bytes, swaps the Ethernet addresses, writes `bytes`
     /// at `l3` and sends it back to where it came from.
     fn answer<const N: usize>(&self, l3: usize, bytes: &[u8; N], direction: Direction) -> Outcome;
+}
+
+/// `struct bpf_redir_neigh` (include/uapi/linux/bpf.h).
+#[repr(C)]
+struct NextHop {
+    family: u32,
+    address: [u8; 16],
+}
+
+/// PACKET_HOST (include/uapi/linux/if_packet.h).
+const TO_US: u32 = 0;
+
+/// TC_ACT_REDIRECT.
+const REDIRECTED: i64 = 7;
+
+/// `__sk_buff.tc_index` of a packet that was forwarded past the stack: our program at its egress has
+/// nothing left to do.
+const JUDGED: u32 = 0x51ce;
+
+/// BPF_FIB_LKUP_RET_SUCCESS: a neighbour is known, and the packet isn't too big. Everything else is the
+/// stack's.
+#[inline(always)]
+fn find_route(ctx: *mut c_void, route: &mut Route) -> bool {
+    let len = size_of::<Route>() as i32;
+    // SAFETY: the context is the program's; the structure has the kernel's layout and length.
+    unsafe { bpf_fib_lookup(ctx, core::ptr::from_mut(route).cast(), len, 0) == 0 }
 }
 
 /// A value at `off` of the packet between two pointers.
@@ -95,6 +141,17 @@ impl Xdp<'_> {
     fn data_end(&self) -> usize {
         // SAFETY: as above.
         unsafe { (&raw const (*self.0.ctx).data_end).read_volatile() as usize }
+    }
+    /// The frame's first `N` bytes, to be written.
+    #[inline(always)]
+    fn start<const N: usize>(&self) -> Option<&mut [u8; N]> {
+        let at = self.data();
+        if at + N > self.data_end() {
+            return None;
+        }
+        // SAFETY: `at + N <= data_end` was just checked, as the verifier demands; any byte is a value,
+        // and nobody else has a reference into the frame.
+        Some(unsafe { &mut *(at as *mut [u8; N]) })
     }
 }
 
@@ -178,8 +235,40 @@ impl Packet for Xdp<'_> {
     }
     #[inline(always)]
     fn translate(&self, work: &Work) -> bool {
-        // IPv4 is left to the TC program behind this one, which sees partial checksums.
+        // IPv4 frames that don't come off a wire were left to the TC program behind this one.
         translate::frame(self.0.ctx, work)
+    }
+    const ASKS_NEIGHBOURS: bool = false;
+    #[inline(always)]
+    fn segment_len(&self, facts: &Facts) -> u32 {
+        facts.ip_len
+    }
+    #[inline(always)]
+    fn find_route(&self, route: &mut Route) -> bool {
+        find_route(self.0.ctx.cast(), route)
+    }
+    #[inline(always)]
+    fn forward(&self, work: &Work, _: bool) -> Option<Outcome> {
+        // A frame in several buffers is not for every driver. One that was sent to somebody else may be
+        // here because somebody listens, or a switch didn't know better.
+        let ours = IFACES.get(work.ifindex)?.mac;
+        if self.data_end() - self.data() != self.len() || *self.start::<6>()? != ours {
+            return None;
+        }
+        let tcp = work.facts.proto == transport::TCP;
+        match (work.facts.family, tcp) {
+            (4, true) => forward::next_hop4::<54, 50>(self.start()?, work),
+            (4, false) => forward::next_hop4::<42, 40>(self.start()?, work),
+            _ => forward::next_hop6::<54>(self.start()?, work),
+        }
+        // SAFETY: the helper takes numbers.
+        unsafe { bpf_redirect(work.route.ifindex, 0) };
+        Some(Outcome::Away)
+    }
+    #[inline(always)]
+    fn hand_over(&self, work: &Work) -> bool {
+        // SAFETY: the context is the one this program was called with.
+        bypass::choose(work.iface, unsafe { (*self.0.ctx).rx_queue_index })
     }
     #[inline(always)]
     fn answer<const N: usize>(&self, l3: usize, bytes: &[u8; N], _: Direction) -> Outcome {
@@ -250,6 +339,32 @@ impl Skb<'_> {
             (*skb).mark = 0;
         }
         true
+    }
+}
+
+impl Skb<'_> {
+    /// Whether a program of ours at ingress already did what egress has to (see [`JUDGED`]); takes the
+    /// word off.
+    #[inline(always)]
+    pub fn was_judged(&self) -> bool {
+        let skb = self.0.skb.skb;
+        // SAFETY: the context is ours; `tc_index` may be read and written at a TC hook.
+        unsafe {
+            if (*skb).tc_index != JUDGED {
+                return false;
+            }
+            (*skb).tc_index = 0;
+        }
+        true
+    }
+    /// Out by a route: the kernel writes the Ethernet header.
+    #[inline(always)]
+    fn send(&self, route: &Route) -> bool {
+        let mut hop = NextHop { family: u32::from(route.family), address: route.dst };
+        let len = size_of::<NextHop>() as i32;
+        // SAFETY: the helper reads the structure, which has the kernel's layout and length.
+        let said = unsafe { bpf_redirect_neigh(route.ifindex, (&raw mut hop).cast(), len, 0) };
+        said == REDIRECTED
     }
 }
 
@@ -333,7 +448,42 @@ impl Packet for Skb<'_> {
     }
     #[inline(always)]
     fn translate(&self, work: &Work) -> bool {
-        translate::skb(self.0.skb.skb, work)
+        translate::skb(self.0.skb.skb, work, work.rewrite)
+    }
+    const ASKS_NEIGHBOURS: bool = true;
+    #[inline(always)]
+    fn segment_len(&self, facts: &Facts) -> u32 {
+        // SAFETY: the context is ours.
+        forward::segment_len(facts, unsafe { (*self.0.skb.skb).gso_size })
+    }
+    #[inline(always)]
+    fn find_route(&self, route: &mut Route) -> bool {
+        find_route(self.0.as_ptr().cast(), route)
+    }
+    #[inline(always)]
+    fn forward(&self, work: &Work, judged: bool) -> Option<Outcome> {
+        let skb = self.0.skb.skb;
+        // SAFETY: the context is ours; `tc_index` may be written at a TC hook.
+        unsafe {
+            // A tag (of whatever number), or sent to somebody else.
+            if (*skb).vlan_present != 0 || (*skb).pkt_type != TO_US {
+                return None;
+            }
+            if judged {
+                (&raw mut (*skb).tc_index).write_volatile(JUDGED);
+                if (&raw const (*skb).tc_index).read_volatile() != JUDGED {
+                    // A kernel without traffic control keeps no such word.
+                    return None;
+                }
+            }
+        }
+        let sent = translate::next_hop(skb, work) && self.send(&work.route);
+        Some(if sent { Outcome::Away } else { Outcome::Drop })
+    }
+    #[inline(always)]
+    fn hand_over(&self, _: &Work) -> bool {
+        // AF_XDP sockets take frames from drivers.
+        false
     }
     #[inline(always)]
     fn answer<const N: usize>(&self, l3: usize, bytes: &[u8; N], direction: Direction) -> Outcome {

@@ -9,4 +9,6 @@ pub enum Outcome {
     Drop,
     /// Was turned into an answer and goes back.
     Bounce,
+    /// Goes elsewhere, past the stack.
+    Away,
 }

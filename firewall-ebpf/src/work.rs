@@ -14,6 +14,7 @@ use crate::{
     classify::Rows,
     conntrack::Key,
     cookies::Cookie,
+    forward::Route,
     mapping::{Mapping, Rewrite},
     ports::Search,
     table::Scan,
@@ -49,6 +50,10 @@ pub struct Work {
     pub option_at: u32,
     /// How the packet has to be translated here.
     pub rewrite: Rewrite,
+    /// How the hook that it skips would translate it.
+    pub across: Rewrite,
+    /// Its way past the stack.
+    pub route: Route,
     /// The mapping that is being made.
     pub mapping: Mapping,
     /// A search for a public port.
@@ -85,6 +90,12 @@ pub struct Work {
     pub frame_len: u32,
     /// Slot of the packet's flow; `u32::MAX`: it has none.
     pub found: u32,
+    /// `IFACE_*` of the interface.
+    pub iface_flags: u32,
+    /// Rule whose packet it would be at the hook that it skips; `SLOT_NONE`: none judged there.
+    pub across_slot: u16,
+    /// Its flow goes to an AF_XDP socket.
+    pub bypass: bool,
     /// The packet goes against its flow's original direction.
     pub reply: bool,
     /// It counts on its flow at this hook.

@@ -378,6 +378,12 @@ pub struct IfaceView {
     pub egress: String,
     /// Why this and not another.
     pub why: String,
+    /// Whether established flows may skip the stack from here and to here, and why not.
+    #[serde(default)]
+    pub fast_path: String,
+    /// Place in map `XSKS` of the AF_XDP socket of its first queue; `null` where the ingress hook isn't XDP.
+    #[serde(default)]
+    pub xsk_first: Option<u32>,
 }
 
 /// `sluice status`.

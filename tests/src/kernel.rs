@@ -50,8 +50,10 @@ pub enum Fate {
     Pass,
     /// Vanished.
     Drop,
-    /// Was turned into an answer, which goes back.
+    /// Was turned into an answer, which goes back; at TC, where both are one, also what goes elsewhere.
     Answer,
+    /// Goes elsewhere, past the stack.
+    Away,
 }
 
 /// A flow as the table has it, its ends the right way round.
@@ -230,10 +232,31 @@ impl Kernel {
     /// # Panics
     /// Where the map can't be written.
     pub fn set_address(&mut self, interface: usize, address: Ipv4Addr) {
-        let slot = self.slots.iface(INTERFACES[interface]).map_or(0, u32::from);
-        let iface = Iface { slot, address: address.octets(), ..Iface::default() };
+        self.set_iface(interface, |iface| iface.address = address.octets());
+    }
+
+    /// Sets what is known of interface number `interface`: `IFACE_*`.
+    ///
+    /// # Panics
+    /// Where the map can't be written.
+    pub fn set_flags(&mut self, interface: usize, flags: u32) {
+        self.set_iface(interface, |iface| iface.flags = flags);
+    }
+
+    /// Sets what is known of the hardware address of interface number `interface`.
+    ///
+    /// # Panics
+    /// Where the map can't be written.
+    pub fn set_mac(&mut self, interface: usize, mac: [u8; 6]) {
+        self.set_iface(interface, |iface| iface.mac = mac);
+    }
+
+    fn set_iface(&mut self, interface: usize, change: impl FnOnce(&mut Iface)) {
         let index = self.ifindexes[interface];
-        self.array::<Iface>("IFACES").set(index, iface, 0).expect("writing IFACES");
+        let mut map = self.array::<Iface>("IFACES");
+        let mut iface = map.get(&index, 0).expect("reading IFACES");
+        change(&mut iface);
+        map.set(index, iface, 0).expect("writing IFACES");
     }
 
     /// Changes what the machine's TCP is said to take of cookies (`COOKIES_*`).
@@ -325,9 +348,10 @@ impl Kernel {
         let Run { code, data } =
             run.unwrap_or_else(|error| panic!("{hook:?} of {} bytes: {error}", frame.len()));
         let fate = match (hook, code.cast_signed()) {
-            // XDP_PASS, XDP_DROP, XDP_TX; TC_ACT_UNSPEC, TC_ACT_SHOT, TC_ACT_REDIRECT.
+            // XDP_PASS, XDP_DROP, XDP_TX, XDP_REDIRECT; TC_ACT_UNSPEC, TC_ACT_SHOT, TC_ACT_REDIRECT.
             (Hook::Xdp, 2) | (_, -1) => Fate::Pass,
             (Hook::Xdp, 1) => Fate::Drop,
+            (Hook::Xdp, 4) => Fate::Away,
             (Hook::Xdp, 3) | (Hook::TcIn | Hook::TcOut, 7) => Fate::Answer,
             (Hook::TcIn | Hook::TcOut, 2) => Fate::Drop,
             (_, other) => panic!("{hook:?} returned {other}"),

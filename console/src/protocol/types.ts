@@ -136,6 +136,8 @@ export interface IfaceView {
   ingress: string;
   egress: string;
   why: string;
+  fast_path: string;
+  xsk_first: number | null;
 }
 
 export interface HistoryStatsView {

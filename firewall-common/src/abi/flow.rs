@@ -76,7 +76,7 @@ impl Judgement {
 }
 
 /// Bits of [`Flow::bits`], set with an atomic OR and never cleared: each is a thing that happens
-/// once.
+/// once. But for [`BYPASS`], which follows the judgement at ingress.
 pub mod bits {
     /// The original direction's source is end `a` of the key.
     pub const ORIG_IS_A: u64 = 1 << 0;
@@ -109,7 +109,7 @@ pub mod bits {
     pub const NAT_DESTINATION: u64 = 1 << 13;
     /// The handshake was made by SYN cookies.
     pub const COOKIE: u64 = 1 << 14;
-    /// Handed to an AF_XDP socket.
+    /// The original direction's packets go to an AF_XDP socket, as the rule says that let it in.
     pub const BYPASS: u64 = 1 << 15;
     /// No room in the table of established flows' sources: not counted there.
     pub const SOURCE_COUNTED: u64 = 1 << 16;

@@ -206,6 +206,12 @@ pub async fn status(out: &Out, client: &Client) -> Result<ExitCode, CliError> {
                 iface.name, iface.ifindex, iface.mode_asked, iface.why
             ),
         )?;
+        if !iface.fast_path.is_empty() {
+            line("", format!("fast path {}", iface.fast_path))?;
+        }
+        if let Some(first) = iface.xsk_first {
+            line("", format!("AF_XDP sockets of its queues: XSKS from {first} on"))?;
+        }
     }
     if let Some(history) = &status.history {
         let tone =

@@ -8,7 +8,7 @@ impl Datapath {
     /// Attaches to interfaces that came back under another index, and marks those that are gone.
     /// Returns what changed, in words for the log.
     pub fn follow_interfaces(&mut self) -> Vec<String> {
-        let mut told = Vec::new();
+        let mut told = self.follow_shortcuts();
         let moved: Vec<_> = self
             .interfaces
             .iter()
@@ -22,9 +22,11 @@ impl Datapath {
                 let _ = self.ifaces.set(old.ifindex, Iface::default(), 0);
             }
             if netdev::index(name).is_none() {
+                self.attached.retain(|place| place.dev.name != name);
                 told.push(format!("{name} is gone; waiting for it to come back"));
                 if let Some(i) = self.interfaces.iter_mut().find(|i| i.name == name) {
                     i.ifindex = 0;
+                    (i.fast_path, i.xsk_first) = (String::new(), None);
                     (i.ingress, i.egress) = ("none".to_owned(), "none".to_owned());
                     i.why = "the interface is gone; Sluice attaches when it comes back".to_owned();
                 }

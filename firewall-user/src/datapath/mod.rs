@@ -9,6 +9,7 @@ mod clock;
 mod cookies;
 mod counters;
 mod error;
+mod features;
 mod flows;
 mod follow;
 pub mod kfunc;
@@ -18,6 +19,7 @@ mod names;
 mod netdev;
 mod object;
 mod raw;
+mod shortcut;
 pub mod table;
 pub mod testing;
 mod units;
@@ -87,6 +89,8 @@ pub struct Datapath {
     rate: u64,
     timeouts: [u32; TIMEOUTS],
     interfaces: Vec<IfaceView>,
+    attached: Vec<Place>,
+    wanted: shortcut::Wanted,
     flows: Tables,
     events: RingBuf<MapData>,
     control: Array<MapData, Control>,
@@ -106,6 +110,13 @@ pub struct Datapath {
     cookies_able: bool,
     /// The live policy asks for cookies.
     cookies_asked: bool,
+}
+
+/// An interface that is filtered.
+struct Place {
+    dev: netdev::NetDev,
+    how: mode::Ingress,
+    shortcut: shortcut::Shortcut,
 }
 
 /// Takes a map out of the object as the type that it must be.
@@ -241,6 +252,8 @@ impl Datapath {
             rate: 250,
             timeouts: [0; TIMEOUTS],
             interfaces: Vec::new(),
+            attached: Vec::new(),
+            wanted: shortcut::Wanted::default(),
             ebpf,
         };
         this.control.set(0, control, 0).map_err(DatapathError::map("CONTROL"))?;
@@ -249,6 +262,7 @@ impl Datapath {
             let live = this.table(this.generation() & 1)?;
             this.timeouts = live.settings.timeouts;
             this.cookies_asked = cookies::asked(&live);
+            this.wanted = shortcut::Wanted::of(&live);
         }
         for (name, mode) in &options.ifaces {
             this.attach(name, *mode)?;
@@ -326,6 +340,7 @@ impl Datapath {
         self.control.set(0, control, 0).map_err(DatapathError::map("CONTROL"))?;
         self.timeouts = ours.settings.timeouts;
         self.cookies_asked = cookies::asked(&ours);
+        self.wanted = shortcut::Wanted::of(&ours);
         // From here on nobody begins with the old table; wait for those who have.
         raw::grace_period().map_err(DatapathError::io("waiting for a grace period"))?;
         Ok(next)
@@ -392,6 +407,10 @@ impl Datapath {
             self.ifaces.set(dev.ifindex, entry, 0).map_err(DatapathError::map("IFACES"))?;
         }
         links::egress(&mut self.ebpf, &self.pin_dir, slot, &dev)?;
+        // What a driver takes may depend on the program that it now has.
+        let shortcut = shortcut::Shortcut::of(&dev, how);
+        entry.flags |= shortcut.flags;
+        self.ifaces.set(dev.ifindex, entry, 0).map_err(DatapathError::map("IFACES"))?;
         if how != mode::Ingress::Tc && !dev.physical && dev.driver == "veth" {
             why.push_str(
                 "; answers to rejected packets arrive only where the other end of the pair runs an \
@@ -411,7 +430,11 @@ impl Datapath {
             .to_owned(),
             egress: links::tc_name().to_owned(),
             why,
+            fast_path: shortcut.fast_path.clone(),
+            xsk_first: shortcut::first_queue(slot, how),
         });
+        self.attached.retain(|place| place.dev.name != name);
+        self.attached.push(Place { dev, how, shortcut });
         Ok(())
     }
 
@@ -428,6 +451,7 @@ impl Datapath {
             self.ifaces.set(ifindex, Iface::default(), 0).map_err(DatapathError::map("IFACES"))?;
         }
         self.interfaces.retain(|i| i.name != name);
+        self.attached.retain(|place| place.dev.name != name);
         Ok(())
     }
 
@@ -471,14 +495,17 @@ impl Datapath {
         }
         limits.extend(self.cookie_limits());
         let nat = self.control.get(&0, 0).is_ok_and(|control| control.nat != 0);
-        for i in &self.interfaces {
-            if nat && i.ingress == "xdp-generic" {
+        for place in &self.attached {
+            if nat && place.how == mode::Ingress::XdpGeneric {
                 limits.push(format!(
                     "{}: under generic XDP, packets that come in and have to be translated are dropped \
                      (nat-impossible): use mode tc",
-                    i.name
+                    place.dev.name
                 ));
             }
+        }
+        limits.extend(self.shortcut_limits());
+        for i in &self.interfaces {
             if i.ingress == "xdp-generic" {
                 limits.push(format!(
                     "{}: answers to rejected outgoing packets don't reach local programs under \

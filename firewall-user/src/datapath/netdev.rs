@@ -4,7 +4,7 @@
 //! old namespace's /sys/class/net.
 
 use super::error::DatapathError;
-use firewall_common::abi::iface::{IFACE_WIRE, Iface};
+use firewall_common::abi::iface::Iface;
 use std::{ffi::CString, io, net::IpAddr, os::fd::AsRawFd};
 
 const SIOCETHTOOL: libc::c_ulong = 0x8946;
@@ -174,17 +174,35 @@ pub fn find(name: &str) -> Result<NetDev, DatapathError> {
     Ok(NetDev { name: name.to_owned(), ifindex, driver, physical })
 }
 
-/// What the programs are told of an interface: slot, whether its frames come off a wire, first IPv4
-/// address, MTU.
+/// What the programs are told of an interface: slot, first IPv4 address, MTU; its flags follow once it is
+/// known how it is attached.
 pub fn entry(dev: &NetDev, slot: u8) -> Iface {
-    let flags = if dev.physical { IFACE_WIRE } else { 0 };
     let mtu = std::fs::read_to_string(format!("/sys/class/net/{}/mtu", dev.name));
     Iface {
         slot: u32::from(slot),
-        flags,
+        flags: 0,
         address: address(&dev.name).unwrap_or_default(),
+        mac: mac(&dev.name).unwrap_or_default(),
+        _pad: [0; 2],
         mtu: mtu.ok().and_then(|text| text.trim().parse().ok()).unwrap_or(1500),
     }
+}
+
+/// The hardware address of an interface.
+pub fn mac(name: &str) -> Option<[u8; 6]> {
+    let socket = std::net::UdpSocket::bind("0.0.0.0:0").ok()?;
+    let mut req = request(name);
+    // SAFETY: SIOCGIFHWADDR fills the request it is given.
+    if unsafe { libc::ioctl(socket.as_raw_fd(), SIOCGIFHWADDR, &mut req) } != 0 {
+        return None;
+    }
+    // SAFETY: the ioctl wrote this member of the union.
+    let data = unsafe { req.ifr_ifru.ifru_hwaddr.sa_data };
+    let mut mac = [0; 6];
+    for (to, from) in mac.iter_mut().zip(data) {
+        *to = from.cast_unsigned();
+    }
+    Some(mac)
 }
 
 /// The first IPv4 address of an interface.

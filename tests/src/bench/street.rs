@@ -42,7 +42,7 @@ fn words(error: LabError) -> String {
 
 impl Street {
     /// Builds one. All ends have NAPI, so that frames can be redirected and sent back into their links, and know
-    /// their neighbours for good.
+    /// their neighbours for good. Client and server compute whole checksums, as over a wire.
     ///
     /// # Errors
     /// In words.
@@ -56,6 +56,9 @@ impl Street {
             [(&lab.client, "c0"), (&lab.gate, "wan0"), (&lab.gate, "lan0"), (&lab.server, "s0")];
         for (ns, name) in ends {
             ns.exec("ethtool", &["-K", name, "gro", "on"])?;
+        }
+        for (ns, name) in [(&lab.client, "c0"), (&lab.server, "s0")] {
+            ns.exec("ethtool", &["-K", name, "tx", "off"])?;
         }
         for ns in [&lab.client, &lab.gate, &lab.server] {
             ns.sysctl("ipv4/conf/all/rp_filter", "0")?;

@@ -102,6 +102,11 @@ impl Asm {
         self.put(0x79, dst, src as u8, off, 0)
     }
 
+    /// `*(u32 *)(dst + off) = src`.
+    pub fn store32(self, dst: Reg, off: i16, src: Reg) -> Self {
+        self.put(0x63, dst, src as u8, off, 0)
+    }
+
     /// `*(u64 *)(dst + off) = src`.
     pub fn store64(self, dst: Reg, off: i16, src: Reg) -> Self {
         self.put(0x7b, dst, src as u8, off, 0)

@@ -13,6 +13,7 @@ mod tools;
 mod topology;
 mod traffic;
 mod wire;
+mod xsk;
 
 pub use daemon::{CliOutput, Daemon, DaemonOptions, sluice_bin};
 pub use http::HttpServer;
@@ -23,6 +24,7 @@ pub use tools::{Run, missing_tools, run};
 pub use topology::Lab;
 pub use traffic::{TcpEcho, Transfer, UdpEcho, udp_exchange};
 pub use wire::{Capture, Sums};
+pub use xsk::XskReceiver;
 
 use std::time::{Duration, Instant};
 

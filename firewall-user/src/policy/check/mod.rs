@@ -1,7 +1,6 @@
 //! What is legal and hardly meant: rules that can never match, names nobody uses, interfaces that
 //! aren't there, and a policy that would cut its operator off.
 
-mod built;
 mod cookies;
 mod lockout;
 mod nat;
@@ -73,7 +72,6 @@ pub fn check(policy: &Policy, context: &CheckContext) -> Vec<Diagnostic> {
     single_rules(&mut report);
     shadow::check(&resolved, &mut report);
     nat::check(&resolved, &mut report);
-    built::check(&mut report);
     cookies::check(&resolved, context, &mut report);
     lockout::check(context, &mut report);
     report.found.sort_by_key(|d| (d.line, d.column));

@@ -11,13 +11,6 @@ fn plain(text: &str) -> Vec<(String, u32)> {
 }
 
 #[test]
-fn what_is_not_built_is_said() {
-    for text in ["option fast-path on", "rule a bypass in udp to port 80 => xsk"] {
-        assert_eq!(plain(text), [("not-in-force".to_owned(), 1)], "{text}");
-    }
-}
-
-#[test]
 fn covered_rules_are_told_and_others_are_not() {
     let shadowed = |text: &str| plain(text).iter().any(|(c, _)| c == "shadowed-rule");
     for yes in [
