@@ -80,7 +80,7 @@ impl Place {
         let hook = if self == Self::Behind { "forward" } else { "input" };
         format!(
             "table ip bench {{\n chain pre {{\n  type filter hook prerouting priority -300; \
-             policy accept;\n  tcp dport 8080 tcp flags syn / fin,syn,rst,ack notrack\n }}\n \
+             policy accept;\n  iifname wan0 tcp dport 8080 tcp flags syn / fin,syn,rst,ack notrack\n }}\n \
              chain guarded {{\n  type filter hook {hook} priority 0; policy drop;\n  \
              tcp dport 8080 ct state invalid,untracked synproxy mss 1460 wscale 7 timestamp \
              sack-perm\n  ct state invalid drop\n  ct state established accept\n  \
