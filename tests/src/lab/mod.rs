@@ -4,6 +4,7 @@
 //! test that is killed leaves none behind, and any number of labs stand side by side.
 
 mod daemon;
+mod flood;
 mod http;
 mod nat;
 mod netns;
@@ -15,6 +16,7 @@ mod traffic;
 mod wire;
 
 pub use daemon::{CliOutput, Daemon, DaemonOptions, sluice_bin};
+pub use flood::Flood;
 pub use http::HttpServer;
 pub use nat::{Checksums, NatLab};
 pub use netns::NetNs;
