@@ -10,6 +10,10 @@ mod masquerade;
 mod peer;
 #[path = "e2e_nat/pool.rs"]
 mod pool;
+#[path = "e2e_nat/survival.rs"]
+mod survival;
+#[path = "e2e_nat/totals.rs"]
+mod totals;
 
 use sluice_tests::lab::{Daemon, DaemonOptions, NatLab, NetNs, Run, run};
 use std::io::{Read, Write};

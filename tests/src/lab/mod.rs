@@ -13,6 +13,7 @@ mod sockets;
 mod tools;
 mod topology;
 mod traffic;
+mod websocket;
 mod wire;
 
 pub use daemon::{CliOutput, Daemon, DaemonOptions, sluice_bin};
@@ -24,6 +25,7 @@ pub use raw::RawSocket;
 pub use tools::{Run, missing_tools, run};
 pub use topology::Lab;
 pub use traffic::{TcpEcho, Transfer, UdpEcho, udp_exchange};
+pub use websocket::{WsClient, python_with_websockets};
 pub use wire::{Capture, Sums};
 
 use std::time::{Duration, Instant};
