@@ -65,7 +65,9 @@ fn below(random: u32, n: u32) -> u32 {
 pub fn take(pool: u32, range: [u16; 2], work: &mut Work) -> u32 {
     let own = u16::from_be_bytes(work.mapping.sport);
     let bounds = u32::from(range[0]) << 16 | u32::from(range[1]);
-    sluice_take_port(pool, bounds, u32::from(own), (work.hash >> 13) as u32) as u32
+    // The time is in it: a packet that found no port to share and is sent again looks at others.
+    let random = (work.hash >> 13) as u32 ^ (work.now as u32).wrapping_mul(0x9e37_79b9);
+    sluice_take_port(pool, bounds, u32::from(own), random) as u32
 }
 
 /// A port of the range whose bit is clear, plus 1; 0: there is none. A global function, as its caller.
