@@ -128,6 +128,10 @@ pub struct Monitor {
     netfilter: Option<NetfilterStatsView>,
     alarms: Alarms,
     table: TableInput,
+    /// Flows that made room for others, when it was last looked.
+    evicted: u64,
+    /// Some did since.
+    evicting: bool,
     tick: Tick,
 }
 
@@ -148,6 +152,8 @@ impl Monitor {
             netfilter: None,
             alarms: Alarms::default(),
             table: TableInput::default(),
+            evicted: 0,
+            evicting: false,
             tick: Tick::default(),
         }
     }
@@ -223,6 +229,8 @@ impl Monitor {
         for (class, counter) in Class::ALL.iter().zip(&input.events) {
             self.accounts.produced(*class, counter);
         }
+        let evicted = input.table.counter.evicted;
+        self.evicting |= evicted != std::mem::replace(&mut self.evicted, evicted);
         let (table, nat) = self.tables(input);
         let counted = StatsView {
             flows: self.flows.live(),
@@ -302,7 +310,9 @@ impl Monitor {
     pub fn finish(&mut self) -> Tick {
         self.tick.losses = self.accounts.settle();
         let of_flows = [Class::FlowNew, Class::FlowEstablished, Class::FlowClosed, Class::NatNew];
-        if self.tick.losses.iter().any(|loss| of_flows.contains(&loss.class)) {
+        let lost = self.tick.losses.iter().any(|loss| of_flows.contains(&loss.class));
+        // Nobody tells of flows that made room: under a flood they would pile up here.
+        if std::mem::take(&mut self.evicting) || lost {
             self.flows.doubt();
         }
         self.tick.flows = self.flows.finish(&self.names, &self.timeouts, &self.clock);

@@ -308,6 +308,26 @@ fn between_whole_scans_only_what_changed_is_looked_at() {
 }
 
 #[test]
+fn evicted_flows_are_looked_for_at_once() {
+    let mut monitor = model();
+    turn(&mut monitor, 1_000, |m| m.scan(&[record(1, 0, 3, 900)]));
+    assert_eq!((monitor.live_flows(), monitor.wants_whole()), (1, false));
+    let mut input = CounterInput::default();
+    input.table.counter.evicted = 1;
+    for ms in [2_000, 3_000] {
+        turn(&mut monitor, ms, |m| {
+            if m.wants_whole() {
+                m.scan(&[]);
+            }
+            m.counters(&input);
+        });
+    }
+    assert!(monitor.wants_whole(), "one look may be too early");
+    turn(&mut monitor, 4_000, |m| m.scan(&[]));
+    assert_eq!((monitor.live_flows(), monitor.wants_whole()), (0, false));
+}
+
+#[test]
 fn lost_events_of_flows_ask_for_a_whole_scan() {
     for (class, asked) in [(Class::FlowClosed, true), (Class::Verdict, false)] {
         let mut monitor = model();
