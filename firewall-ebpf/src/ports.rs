@@ -195,7 +195,8 @@ pub extern "C" fn sluice_take_port(alone: u32) -> u64 {
     let work = unsafe { &mut *work };
     let pool = u32::from(work.mapping.pool).wrapping_sub(1);
     let Some(map) = PORTS.get_ptr_mut(pool) else { return u64::from(EXHAUSTED) };
-    let random = (work.hash >> 13) as u32;
+    // The time is in it: a packet that found no port to share and is sent again looks at others.
+    let random = (work.hash >> 13) as u32 ^ (work.now as u32).wrapping_mul(0x9e37_79b9);
     // The port to keep, if it is free.
     let own = u32::from(u16::from_be_bytes(work.mapping.sport));
     let (low, high) = (u32::from(work.mapping.ports[0]), u32::from(work.mapping.ports[1]));

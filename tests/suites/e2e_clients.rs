@@ -2,13 +2,13 @@
 //! `websockets`), see what the generator sent. And what the server does with clients that misbehave.
 
 use serde_json::{Value, json};
-use sluice_tests::lab::{Daemon, DaemonOptions, Lab, RawSocket, UdpEcho, udp_exchange, wait_for};
+use sluice_tests::lab::{
+    Daemon, DaemonOptions, Lab, RawSocket, UdpEcho, WsClient, python_with_websockets, udp_exchange,
+    wait_for,
+};
 use sluice_tests::packet::Packet;
-use sluice_tests::skip::{repository, skip};
+use sluice_tests::skip::skip;
 use std::collections::BTreeMap;
-use std::io::{BufRead, BufReader, Write};
-use std::process::{Child, ChildStdin, Command, Stdio};
-use std::sync::mpsc::{Receiver, channel};
 use std::time::Duration;
 
 const SOON: Duration = Duration::from_secs(5);
@@ -19,82 +19,10 @@ rule dns allow in on wan0 udp to port 53
 rule web allow in on wan0 tcp to port 80
 ";
 
-/// A Python that has `websockets`: Debian's own first, whatever else calls itself python3 shadows it.
-fn python() -> Option<&'static str> {
-    ["/usr/bin/python3", "python3"].into_iter().find(|python| {
-        Command::new(python)
-            .args(["-c", "import websockets"])
-            .stderr(Stdio::null())
-            .status()
-            .is_ok_and(|status| status.success())
-    })
-}
-
-/// A WebSocket client in another language: a process that prints each message it gets, and sends each
-/// line it is given. Lines that begin with `!` are for itself: see `websocket_client.py`.
-struct WsClient {
-    child: Child,
-    stdin: ChildStdin,
-    messages: Receiver<Value>,
-}
-
-impl WsClient {
-    fn start(lab: &Lab, python: &str, token: &str) -> Self {
-        let script = repository().join("tests/suites/websocket_client.py");
-        let mut child = lab
-            .gate
-            .command(python)
-            .arg(script)
-            .arg(format!("ws://127.0.0.1:{}/api/v1/ws", Daemon::PORT))
-            .env("SLUICE_TOKEN", token)
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .spawn()
-            .expect("a Python process");
-        let stdin = child.stdin.take().expect("its input");
-        let stdout = BufReader::new(child.stdout.take().expect("its output"));
-        let (sender, messages) = channel();
-        std::thread::spawn(move || {
-            for line in stdout.lines().map_while(Result::ok) {
-                let value = serde_json::from_str(&line)
-                    .unwrap_or_else(|e| json!({ "not_json": line, "error": e.to_string() }));
-                if sender.send(value).is_err() {
-                    return;
-                }
-            }
-        });
-        Self { child, stdin, messages }
-    }
-
-    fn send(&mut self, line: &str) {
-        writeln!(self.stdin, "{line}").expect("the client's input");
-    }
-
-    /// The next message that `wanted` accepts; what came before it is returned to nobody.
-    #[track_caller]
-    fn wait(&self, what: &str, mut wanted: impl FnMut(&Value) -> bool) -> Value {
-        let mut seen = Vec::new();
-        loop {
-            match self.messages.recv_timeout(SOON) {
-                Ok(message) if wanted(&message) => return message,
-                Ok(message) => seen.push(message.to_string().chars().take(300).collect::<String>()),
-                Err(_) => panic!("no {what}; seen: {seen:#?}"),
-            }
-        }
-    }
-}
-
-impl Drop for WsClient {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
-
 fn setup(test: &str) -> Option<(Lab, Daemon, &'static str)> {
     let lab = Lab::or_skip(test)?;
     let daemon = Daemon::or_skip(test, &lab.gate, DaemonOptions::gate(POLICY))?;
-    let Some(python) = python() else {
+    let Some(python) = python_with_websockets() else {
         skip(test, "no python3 with `websockets` (apt-get install python3-websockets)");
         return None;
     };
@@ -119,7 +47,7 @@ fn every_client_sees_the_flows_that_were_sent() {
     let test = "e2e_clients::every_client_sees_the_flows_that_were_sent";
     let Some((lab, daemon, python)) = setup(test) else { return };
     let _echo = UdpEcho::start(&lab.server, &format!("{}:53", Lab::SERVER4)).unwrap();
-    let mut client = WsClient::start(&lab, python, &daemon.token());
+    let mut client = WsClient::start(&lab.gate, python, &daemon.token());
     let hello = client.wait("hello", |message| message["type"] == "hello");
     assert_eq!(hello["version"], 1, "{hello}");
     client.send(&json!({ "type": "subscribe", "id": 1, "stream": "flows", "filter": "proto=udp and dport=53" }).to_string());
@@ -181,7 +109,7 @@ fn every_client_sees_the_flows_that_were_sent() {
 fn drops_are_told_with_their_reason_and_rule() {
     let test = "e2e_clients::drops_are_told_with_their_reason_and_rule";
     let Some((lab, daemon, python)) = setup(test) else { return };
-    let mut client = WsClient::start(&lab, python, &daemon.token());
+    let mut client = WsClient::start(&lab.gate, python, &daemon.token());
     client.wait("hello", |message| message["type"] == "hello");
     client.send(
         &json!({ "type": "subscribe", "id": "e", "stream": "events", "filter": "verdict=drop" })
@@ -221,7 +149,7 @@ fn drops_are_told_with_their_reason_and_rule() {
 fn a_rule_added_by_the_command_line_reaches_subscribers() {
     let test = "e2e_clients::a_rule_added_by_the_command_line_reaches_subscribers";
     let Some((lab, daemon, python)) = setup(test) else { return };
-    let mut client = WsClient::start(&lab, python, &daemon.token());
+    let mut client = WsClient::start(&lab.gate, python, &daemon.token());
     client.wait("hello", |message| message["type"] == "hello");
     client.send(&json!({ "type": "subscribe", "id": 2, "stream": "rules" }).to_string());
     let names = |message: &Value| -> Vec<String> {
@@ -259,11 +187,11 @@ fn broken_websocket_clients_are_told_and_the_daemon_lives() {
     let token = daemon.token();
     let closed = |message: &Value| message["closed"].is_u64() || message["refused"].is_u64();
     let connect = || {
-        let client = WsClient::start(&lab, python, &token);
+        let client = WsClient::start(&lab.gate, python, &token);
         client.wait("hello", |message| message["type"] == "hello");
         client
     };
-    let refused = WsClient::start(&lab, python, "0000").wait("a refusal", closed);
+    let refused = WsClient::start(&lab.gate, python, "0000").wait("a refusal", closed);
     assert_eq!(refused["refused"], 401, "a wrong token: {refused}");
     for (what, line, code) in [
         ("a message beyond 64 KiB", "!huge 70000", 1009),

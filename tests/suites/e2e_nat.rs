@@ -12,6 +12,10 @@ mod modes;
 mod peer;
 #[path = "e2e_nat/pool.rs"]
 mod pool;
+#[path = "e2e_nat/survival.rs"]
+mod survival;
+#[path = "e2e_nat/totals.rs"]
+mod totals;
 
 use sluice_tests::lab::{Daemon, DaemonOptions, NatLab, NetNs, Run, run};
 use std::io::{Read, Write};

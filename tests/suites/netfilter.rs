@@ -2,7 +2,7 @@
 //! netfilter translating real traffic at the gate.
 
 use firewall_user::filter::{self, Filter};
-use firewall_user::netfilter::{BindingEvent, Ended, Follow, Netfilter, Shown};
+use firewall_user::netfilter::{BindingEvent, Ended, Follow, Netfilter, Shown, Told};
 use firewall_user::view::NetfilterFlowView;
 use sluice_tests::lab::{
     Daemon, DaemonOptions, Lab, NetNs, TcpEcho, UdpEcho, sluice_bin, udp_exchange, wait_for,
@@ -50,7 +50,12 @@ impl Follower {
     fn start(ns: &NetNs) -> Self {
         let told: Arc<Mutex<Vec<BindingEvent>>> = Arc::default();
         let theirs = told.clone();
-        Self::with(ns, told, Box::new(move |event| theirs.lock().unwrap().push(event)))
+        let sink = move |event| {
+            if let Told::Binding(event) = event {
+                theirs.lock().unwrap().push(event);
+            }
+        };
+        Self::with(ns, told, Box::new(sink))
     }
 
     fn with(

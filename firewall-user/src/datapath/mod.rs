@@ -17,6 +17,7 @@ mod links;
 mod mode;
 mod names;
 mod netdev;
+mod notify;
 mod object;
 mod raw;
 mod shortcut;
@@ -48,6 +49,7 @@ use firewall_common::abi::{
     names::Name,
     table::{MAX_CONTINUES, RuleTable, TIMEOUTS},
 };
+use notify::LinkNotices;
 use std::{
     fs::File,
     os::fd::{AsFd as _, AsRawFd as _, OwnedFd},
@@ -110,6 +112,8 @@ pub struct Datapath {
     cookies_able: bool,
     /// The live policy asks for cookies.
     cookies_asked: bool,
+    /// Without it changes are seen a second later.
+    notices: Option<LinkNotices>,
 }
 
 /// An interface that is filtered.
@@ -246,6 +250,7 @@ impl Datapath {
             cookie_clock: take(&mut ebpf, "COOKIES")?,
             cookies_able,
             cookies_asked: false,
+            notices: LinkNotices::open().inspect_err(|e| log::warn!("{e}")).ok(),
             adopted: pinned.is_some_and(|c| c.generation != 0),
             pin_dir: options.pin_dir.clone(),
             _lock: lock,

@@ -41,6 +41,7 @@ fn model() -> Monitor {
             rule(1, SLOT_FIRST, "web", Verdict::Allow),
             rule(0, SLOT_DEFAULT_IN, names::DEFAULT_IN, Verdict::Drop),
         ],
+        Vec::new(),
         timeouts,
     );
     monitor.begin(at(0));
@@ -303,6 +304,26 @@ fn between_whole_scans_only_what_changed_is_looked_at() {
     assert_eq!((monitor.live_flows(), monitor.wants_whole()), (1, true));
     let tick = turn(&mut monitor, 32_020, |m| m.scan(&[]));
     assert_eq!(tick.flows.expect("it went").upsert[0].ended.as_deref(), Some("gone"));
+    assert_eq!((monitor.live_flows(), monitor.wants_whole()), (0, false));
+}
+
+#[test]
+fn evicted_flows_are_looked_for_at_once() {
+    let mut monitor = model();
+    turn(&mut monitor, 1_000, |m| m.scan(&[record(1, 0, 3, 900)]));
+    assert_eq!((monitor.live_flows(), monitor.wants_whole()), (1, false));
+    let mut input = CounterInput::default();
+    input.table.counter.evicted = 1;
+    for ms in [2_000, 3_000] {
+        turn(&mut monitor, ms, |m| {
+            if m.wants_whole() {
+                m.scan(&[]);
+            }
+            m.counters(&input);
+        });
+    }
+    assert!(monitor.wants_whole(), "one look may be too early");
+    turn(&mut monitor, 4_000, |m| m.scan(&[]));
     assert_eq!((monitor.live_flows(), monitor.wants_whole()), (0, false));
 }
 

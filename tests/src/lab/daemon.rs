@@ -15,6 +15,8 @@ pub struct DaemonOptions {
     pub ifaces: Vec<(String, String)>,
     /// Further arguments of `sluice daemon`.
     pub extra: Vec<String>,
+    /// Text of its configuration.
+    pub config: String,
     /// Take the way of kernels without TCX (`SLUICE_CLSACT`).
     pub clsact: bool,
 }
@@ -34,6 +36,7 @@ impl DaemonOptions {
                 .map(|(name, mode)| ((*name).to_owned(), (*mode).to_owned()))
                 .collect(),
             extra: Vec::new(),
+            config: String::new(),
             clsact: false,
         }
     }
@@ -129,8 +132,8 @@ impl Daemon {
             .map_err(LabError::system("making a daemon's folder"))?;
         std::fs::write(dir.join("policy.sluice"), &options.policy)
             .map_err(LabError::system("writing a policy"))?;
-        // An empty configuration: the machine's own must play no part.
-        std::fs::write(dir.join("sluice.toml"), "")
+        // A configuration of its own, mostly empty: the machine's must play no part.
+        std::fs::write(dir.join("sluice.toml"), &options.config)
             .map_err(LabError::system("writing a configuration"))?;
         let pin_dir = PathBuf::from(format!("/sys/fs/bpf/sluice-test-{unique}"));
         Ok(Self { ns: ns.clone(), bin: bin.to_owned(), options, dir, pin_dir, child: None })

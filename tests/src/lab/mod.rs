@@ -4,6 +4,7 @@
 //! test that is killed leaves none behind, and any number of labs stand side by side.
 
 mod daemon;
+mod flood;
 mod http;
 mod nat;
 mod netns;
@@ -12,10 +13,12 @@ mod sockets;
 mod tools;
 mod topology;
 mod traffic;
+mod websocket;
 mod wire;
 mod xsk;
 
 pub use daemon::{CliOutput, Daemon, DaemonOptions, sluice_bin};
+pub use flood::Flood;
 pub use http::HttpServer;
 pub use nat::{Checksums, NatLab};
 pub use netns::NetNs;
@@ -23,6 +26,7 @@ pub use raw::RawSocket;
 pub use tools::{Run, missing_tools, run};
 pub use topology::Lab;
 pub use traffic::{TcpEcho, Transfer, UdpEcho, udp_exchange};
+pub use websocket::{WsClient, python_with_websockets};
 pub use wire::{Capture, Sums};
 pub use xsk::XskReceiver;
 

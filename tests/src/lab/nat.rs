@@ -101,6 +101,13 @@ impl NatLab {
             &lab.server,
             "address add 198.51.100.2/24 dev s0\nroute add default via 198.51.100.1\n",
         )?;
+        // The switch knows who is where: nobody hears what is meant for others.
+        for (port, ns, name) in
+            [("pa", &lab.a, "a0"), ("pb", &lab.b, "b0"), ("pg", &lab.gate, "lan0")]
+        {
+            let args = ["fdb", "replace", &mac(ns, name)?, "dev", port, "master", "static"];
+            lab.switch.exec("bridge", &args)?;
+        }
         for (ns, name, neighbours) in [
             (&lab.a, "a0", &[(Self::GATE, &lab.gate, "lan0"), (Self::B, &lab.b, "b0")][..]),
             (&lab.b, "b0", &[(Self::GATE, &lab.gate, "lan0"), (Self::A, &lab.a, "a0")]),
@@ -112,7 +119,7 @@ impl NatLab {
         ] {
             let mut text = String::new();
             for (address, whose, at) in neighbours {
-                let mac = whose.mac(at)?.map(|byte| format!("{byte:02x}")).join(":");
+                let mac = mac(whose, at)?;
                 text += &format!("neigh replace {address} lladdr {mac} dev {name} nud permanent\n");
             }
             lab.batch(ns, &text)?;
@@ -160,6 +167,10 @@ impl NatLab {
     fn batch(&self, ns: &NetNs, text: &str) -> Result<(), LabError> {
         ns.feed("ip", &["-batch", "-"], text).map(drop)
     }
+}
+
+fn mac(ns: &NetNs, name: &str) -> Result<String, LabError> {
+    Ok(ns.mac(name)?.map(|byte| format!("{byte:02x}")).join(":"))
 }
 
 #[cfg(test)]

@@ -81,6 +81,41 @@ impl RawSocket {
         );
     }
 
+    /// Sends frames, as many as the kernel takes now; how many that were.
+    ///
+    /// # Panics
+    /// Where the interface is gone.
+    pub fn send_batch(&self, frames: &[Vec<u8>]) -> usize {
+        let mut parts: Vec<libc::iovec> = frames
+            .iter()
+            .map(|frame| libc::iovec {
+                iov_base: frame.as_ptr().cast_mut().cast(),
+                iov_len: frame.len(),
+            })
+            .collect();
+        let mut messages: Vec<libc::mmsghdr> = parts
+            .iter_mut()
+            .map(|part| {
+                // SAFETY: all-zero bytes are a valid message without address, parts and control data.
+                let mut message: libc::mmsghdr = unsafe { std::mem::zeroed() };
+                message.msg_hdr.msg_iov = part;
+                message.msg_hdr.msg_iovlen = 1;
+                message
+            })
+            .collect();
+        // SAFETY: each message has one part, each part a frame that outlives the call; nothing is written there.
+        let sent = unsafe {
+            libc::sendmmsg(self.fd.as_raw_fd(), messages.as_mut_ptr(), messages.len() as u32, 0)
+        };
+        if sent < 0 {
+            let error = std::io::Error::last_os_error();
+            // A full queue is what a flood is for.
+            assert_eq!(error.raw_os_error(), Some(libc::ENOBUFS), "sending frames: {error}");
+            return 0;
+        }
+        sent as usize
+    }
+
     /// The next frame that `wanted` accepts, or `None` after `limit`.
     pub fn receive(
         &self,

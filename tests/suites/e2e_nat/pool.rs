@@ -1,7 +1,7 @@
 //! A pool of public ports, used to the last one.
 
 use super::{SILENCE, SOON, setup};
-use sluice_tests::lab::{NatLab, UdpEcho, udp_exchange, wait_for};
+use sluice_tests::lab::{Daemon, NatLab, UdpEcho, udp_exchange, wait_for};
 
 /// Eight ports of one address.
 const POLICY: &str = "
@@ -49,6 +49,7 @@ fn ports_are_used_to_exhaustion_and_used_again() {
         refused(3000 + i);
     }
     assert_eq!(daemon.reason("nat-exhausted"), 3, "each refused packet is counted");
+    shown_as_exhausted(&daemon);
     // To another destination the same ports may be lent once more (RFC 4787: port overloading).
     for i in 0..PORTS as u16 {
         exchange(4000 + i, 7001).unwrap_or_else(|error| panic!("shared port {i}: {error}"));
@@ -69,4 +70,25 @@ fn ports_are_used_to_exhaustion_and_used_again() {
     let before = daemon.reason("nat-exhausted");
     refused(6000);
     assert_eq!(daemon.reason("nat-exhausted"), before + 1, "and again there are no more");
+}
+
+/// The pool's row, the rule's and the hosts', and the alarm.
+fn shown_as_exhausted(daemon: &Daemon) {
+    let mut seen = String::new();
+    let shown = wait_for("the pool shown as used up", SOON, || {
+        let pools = daemon.rows(&["nat", "pools"]);
+        let pool =
+            pools.iter().find(|row| row["address"] == "203.0.113.70" && row["proto"] == "udp")?;
+        let failures = |rows: Vec<serde_json::Value>| -> u64 {
+            rows.iter().filter_map(|row| row["failures"].as_u64()).sum()
+        };
+        let by_rule = failures(daemon.rows(&["nat", "rules"]));
+        let by_host = failures(daemon.rows(&["nat", "hosts"]));
+        let alarms = daemon.json(&["status"])["alarms"].clone();
+        seen = format!("{pool}\nfailures by rule {by_rule}, by host {by_host}; alarms {alarms}");
+        let full = pool["ports"] == PORTS && pool["in_use"] == PORTS && pool["failures"] == 3;
+        let alarmed = alarms.as_array()?.iter().any(|alarm| alarm["code"] == "nat-ports-exhausted");
+        (full && (by_rule, by_host) == (3, 3) && alarmed).then_some(())
+    });
+    assert!(shown.is_ok(), "{seen}");
 }

@@ -229,6 +229,37 @@ fn ports_are_never_shared_and_run_out() {
     }
 }
 
+/// Only so many ports are looked at for one to share. A packet that is sent again looks at others, so that
+/// whoever asks again gets the last one too.
+#[test]
+fn the_last_port_is_shared_with_who_asks_again() {
+    let test = "vectors::nat::the_last_port_is_shared_with_who_asks_again";
+    let Some(mut bench) = Bench::or_skip(test) else { return };
+    begin(&mut bench, "sharing", &format!("{MASQUERADE} ports 2000-2063"));
+    let packet = |to: &str, id: u16| Packet::new().ipv4(INSIDE, to).udp(id, 80);
+    for id in 1..=64 {
+        out(&mut bench, &packet(OUTSIDE, id));
+    }
+    let mut ports = BTreeSet::new();
+    for id in 1..=64 {
+        let frame = packet("198.51.100.8", id).build();
+        let mut left = None;
+        for _ in 0..500 {
+            bench.meet(Hook::TcIn, LAN, &frame).passes("default");
+            let met = bench.meet(Hook::TcOut, WAN, &frame);
+            if met.reason == "established" {
+                left = Some(met.data);
+                break;
+            }
+            met.drops("nat-exhausted");
+            // The kernel's clock has to go on.
+            std::thread::sleep(std::time::Duration::from_millis(4));
+        }
+        let left = left.unwrap_or_else(|| panic!("number {id} never gets one of {ports:?}"));
+        assert!(ports.insert(ends(&left).sport), "number {id} shares with one to the same end");
+    }
+}
+
 #[test]
 fn two_clients_with_one_source_port() {
     let Some(mut bench) = Bench::or_skip("vectors::nat::two_clients_with_one_source_port") else {

@@ -54,7 +54,11 @@ const ITEMS: &[Item] = &[
     item("xdp-filter", "xdp-tools", "is measured against", Need::Test),
     item("iptables", "iptables", "is measured against", Need::Test),
     item("iperf3", "iperf3", "makes bulk traffic", Need::Test),
+    item("curl", "curl", "gets and puts pages through the gate", Need::Test),
+    item("ncat", "ncat", "talks through the gate", Need::Test),
+    item("traceroute", "traceroute", "finds the way through the gate", Need::Test),
     item("tcpdump", "tcpdump", "watches the lab", Need::Test),
+    item("tshark", "tshark", "checks every checksum of what arrives", Need::Test),
     item("conntrack", "conntrack", "lists netfilter's connections to compare with", Need::Test),
     item("python3", "python3", "plays peers in the tests", Need::Test),
     Item {

@@ -3,7 +3,7 @@
 use super::{View, entry::tuple};
 use firewall_common::abi::{
     bucket::tag::{CLAIMED, LIVE},
-    nat::{ALIAS_ENDPOINT, ALIAS_KEEPS_PORT, Alias4, Ports},
+    nat::{ALIAS_ENDPOINT, ALIAS_INNER, ALIAS_KEEPS_PORT, Alias4, Ports},
 };
 use std::{
     collections::HashMap,
@@ -55,8 +55,9 @@ fn word(entry: &[AtomicU64], offset: usize) -> &AtomicU64 {
 }
 
 impl View<'_> {
-    /// Counts the ports in use by the live aliases, and takes out aliases without a flow.
-    pub fn count_ports(&self, suspects: &mut Suspects, now: u64) {
+    /// Counts the ports in use by the live aliases, and takes out aliases without a flow. How many
+    /// translated flows there are.
+    pub fn count_ports(&self, suspects: &mut Suspects, now: u64) -> u64 {
         // An address of which no mapping was ever made costs a look.
         let entries: Vec<(usize, &[AtomicU64], Before)> = self
             .ports
@@ -72,6 +73,7 @@ impl View<'_> {
                 suspects.insert(slot, tag);
             }
         };
+        let mut mappings = 0;
         let mut endpoints = Vec::new();
         for slot in 0..self.aliases.slots() {
             let Some((tag, alias)) = self.aliases.live(slot) else { continue };
@@ -79,6 +81,7 @@ impl View<'_> {
                 endpoints.push((slot, tag, alias));
                 continue;
             }
+            mappings += u64::from(alias.flags & ALIAS_INNER == 0);
             if !self.is_owned(slot, &alias) {
                 suspect(slot, tag);
             }
@@ -98,6 +101,7 @@ impl View<'_> {
         for (at, entry, before) in entries {
             settle(entry, &before, counted.get(&at));
         }
+        mappings
     }
 
     /// Whether a flow knows of this alias.
