@@ -24,13 +24,13 @@ use tokio::sync::mpsc::{Receiver, Sender, channel};
 /// What is asked for in `Accept`, and answered.
 pub const NDJSON: &str = "application/x-ndjson";
 /// Parts in which the table is read: the thread that owns it does other things in between.
-const PARTS: usize = 256;
+const PARTS: usize = 64;
 /// Parts that are read ahead of the rows.
 const READ_AHEAD: usize = 2;
 /// Bytes of rows that are handed on together.
-const PIECE: usize = 128 << 10;
+const PIECE: usize = 256 << 10;
 /// Pieces that wait for whoever reads.
-const PIECES: usize = 4;
+const PIECES: usize = 8;
 
 /// What to tell.
 #[derive(Debug)]
