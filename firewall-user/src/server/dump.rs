@@ -8,7 +8,7 @@ use super::{error::ApiError, query};
 use crate::{
     daemon::control::{Control, Part},
     filter::Filter,
-    monitor::{FlowRecord, Lens},
+    monitor::{FlowRecord, Lens, Lines},
     view::FlowView,
 };
 use axum::{
@@ -24,13 +24,13 @@ use tokio::sync::mpsc::{Receiver, Sender, channel};
 /// What is asked for in `Accept`, and answered.
 pub const NDJSON: &str = "application/x-ndjson";
 /// Parts in which the table is read: the thread that owns it does other things in between.
-const PARTS: usize = 256;
+const PARTS: usize = 64;
 /// Parts that are read ahead of the rows.
 const READ_AHEAD: usize = 2;
 /// Bytes of rows that are handed on together.
-const PIECE: usize = 128 << 10;
+const PIECE: usize = 256 << 10;
 /// Pieces that wait for whoever reads.
-const PIECES: usize = 4;
+const PIECES: usize = 8;
 
 /// What to tell.
 #[derive(Debug)]
@@ -91,20 +91,23 @@ fn make_rows(
     pieces: &Sender<Bytes>,
 ) {
     let mut left = wanted.limit;
+    let mut lines = Lines::new(lens());
     let mut piece = Vec::with_capacity(2 * PIECE);
     while let Some(records) = read.blocking_recv() {
         let lens = lens();
+        lines.through(lens.clone());
         for record in &records {
             if left == 0 {
                 break;
             }
             let closed = record.flow.bits & bits::TOLD_CLOSED != 0;
-            let row = lens.row(record, closed.then_some(Reason::Closed));
-            if wanted.filter.as_ref().is_some_and(|filter| !filter.matches(&row)) {
+            let ended = closed.then_some(Reason::Closed);
+            if let Some(filter) = &wanted.filter
+                && !filter.matches(&lens.row(record, ended))
+            {
                 continue;
             }
-            // Writing into memory doesn't fail.
-            let _ = serde_json::to_writer(&mut piece, &row);
+            lines.write(&mut piece, record, ended);
             piece.push(b'\n');
             left -= 1;
             if piece.len() >= PIECE {

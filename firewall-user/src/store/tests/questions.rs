@@ -214,6 +214,39 @@ fn told_again_and_told_anew() {
 }
 
 #[test]
+fn the_second_end_of_a_flow_completes_its_row() {
+    let dir = Dir::new();
+    let history = dir.open(ageless());
+    // At ingress its destination is translated, at egress its source: told one after the other.
+    let inwards = Binding {
+        kind: BindingKind::Destination,
+        src: end("10.0.0.1:5000"),
+        to_src: end("10.0.0.1:5000"),
+        dst: end("203.0.113.5:80"),
+        to_dst: end("10.0.0.9:8080"),
+        rule: "web".into(),
+        ..masquerade(1, "10.0.0.1:5000", "203.0.113.5:1", 1_000)
+    };
+    let both = Binding {
+        kind: BindingKind::Masquerade,
+        to_src: end("10.0.0.254:40021"),
+        rule: "lan".into(),
+        start_ms: 1_001,
+        ..inwards.clone()
+    };
+    history.binding_began(inwards);
+    history.binding_began(both.clone());
+    assert!(history.settle(SOON));
+    let filter = BindingFilter { limit: 10, ..BindingFilter::default() };
+    let rows = history.bindings(&filter).expect("rows");
+    assert_eq!((rows.len(), rows[0].end_ms), (1, None));
+    assert_eq!(rows[0].binding, Binding { start_ms: 1_000, ..both });
+    for public in ["203.0.113.5:80", "10.0.0.254:40021"] {
+        assert_eq!(who(&history, public, 1_500), [1], "{public}");
+    }
+}
+
+#[test]
 fn blocks_need_no_row_a_mapping() {
     let dir = Dir::new();
     let history = dir.open(ageless());
