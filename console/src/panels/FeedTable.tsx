@@ -1,5 +1,6 @@
 /** Events in a table; used large on its own panel and small on the overview. */
 
+import { Show } from "solid-js";
 import type { EventView } from "../protocol/types";
 import type { FeedItem } from "../state/feed";
 import { narrow, type Term } from "../state/filtertext";
@@ -21,28 +22,40 @@ const term = (field: string, value: (e: EventView) => string | number | null) =>
 };
 const of = (text: (e: EventView) => string) => (item: FeedItem) => (item.event ? text(item.event) : "");
 
+/** A translation came into force: it has a rule of its own kind, and no verdict. */
+const isNat = (item: FeedItem): boolean => item.event?.class === "nat";
+
 function RuleLink(props: { item: FeedItem }) {
   const rule = () => props.item.event?.rule ?? "";
+  const to = () => (isNat(props.item) ? href("nat/rules", { find: rule() }) : href("rules", { rule: rule() }));
   return (
-    <a class="jump" href={href("rules", { rule: rule() })} title={rule() === "" ? "" : `Go to rule ${rule()}`} tabindex="-1">
+    <a class="jump" href={to()} title={rule() === "" ? "" : `Go to ${isNat(props.item) ? "translation" : "rule"} ${rule()}`} tabindex="-1">
       {rule()}
     </a>
   );
 }
 
 function FlowLink(props: { item: FeedItem }) {
+  const mapping = () => (isNat(props.item) ? (props.item.event?.flow ?? null) : null);
   return (
-    <a class="jump dim" href={href("flows", { filter: props.item.event ? flowFilter(props.item.event) : "" })} title="Flows between these two" tabindex="-1">
-      flows
-    </a>
+    <Show
+      when={mapping()}
+      fallback={
+        <a class="jump dim" href={href("flows", { filter: props.item.event ? flowFilter(props.item.event) : "" })} title="Flows between these two" tabindex="-1">
+          flows
+        </a>
+      }
+    >
+      {(id) => <a class="jump dim" href={href("nat/mappings", { filter: `id=${id()}` })} title="The mapping, if it still lives" tabindex="-1">mapping</a>}
+    </Show>
   );
 }
 
 const FULL: Column<FeedItem>[] = [
   { key: "time", title: "Time", width: "112px", text: of((e) => clock(e.time, true)), tip: of((e) => dateTime(e.time)), class: () => "num dim" },
   { key: "class", title: "Event", width: "96px", min: 1000, text: of((e) => e.class), term: term("class", (e) => e.class), class: () => "dim" },
-  { key: "verdict", title: "Verdict", width: "64px", text: of((e) => e.verdict), term: term("verdict", (e) => e.verdict), class: (i) => `verdict ${i.event?.verdict ?? ""}` },
-  { key: "reason", title: "Reason", width: "minmax(90px, 0.8fr)", text: of((e) => e.reason), tip: of((e) => `${e.reason}: ${reasonWords(e.reason)}`), term: term("reason", (e) => e.reason) },
+  { key: "verdict", title: "Verdict", width: "64px", text: of((e) => (e.class === "nat" ? "" : e.verdict)), term: term("verdict", (e) => (e.class === "nat" ? null : e.verdict)), class: (i) => `verdict ${i.event?.verdict ?? ""}` },
+  { key: "reason", title: "Reason", width: "minmax(90px, 0.8fr)", text: of((e) => (e.class === "nat" ? "translated" : e.reason)), tip: of((e) => (e.class === "nat" ? "a translation came into force" : `${e.reason}: ${reasonWords(e.reason)}`)), term: (i) => (isNat(i) ? { field: "class", value: "nat" } : term("reason", (e) => e.reason)(i)) },
   { key: "rule", title: "Rule", width: "minmax(90px, 0.8fr)", cell: (item) => <RuleLink item={item()} /> },
   { key: "proto", title: "Proto", width: "64px", text: of((e) => e.proto), term: term("proto", (e) => e.proto) },
   { key: "src", title: "Source", width: "minmax(110px, 1.3fr)", text: of((e) => e.src), term: term("src", (e) => e.src), class: () => "num" },
@@ -53,7 +66,7 @@ const FULL: Column<FeedItem>[] = [
   { key: "direction", title: "Dir", width: "44px", min: 1100, text: of((e) => e.direction), term: term("direction", (e) => e.direction), class: () => "dim" },
   { key: "iface", title: "Interface", width: "84px", min: 1000, text: of((e) => (e.vlan ? `${e.iface}.${e.vlan}` : e.iface)), term: term("iface", (e) => e.iface), class: () => "dim" },
   { key: "frame_len", title: "Bytes", width: "60px", align: "end", min: 1200, text: of((e) => String(e.frame_len || e.bytes)), class: () => "num dim" },
-  { key: "flow", title: "", width: "56px", cell: (item) => <FlowLink item={item()} /> },
+  { key: "flow", title: "", width: "62px", cell: (item) => <FlowLink item={item()} /> },
 ];
 
 const BRIEF: Column<FeedItem>[] = [

@@ -1,6 +1,6 @@
 /** The live policy, rule by rule, with what each has done. */
 
-import { createEffect, createMemo, createSignal, on, Show } from "solid-js";
+import { createEffect, createMemo, createSignal, For, on, Show } from "solid-js";
 import * as http from "../protocol/http";
 import { ServerError } from "../protocol/messages";
 import type { Applied } from "../protocol/types";
@@ -14,7 +14,9 @@ import { toast } from "../state/toasts";
 import { Dialog } from "../ui/Dialog";
 import { ago, bytes, count, dateTime, rate, short } from "../ui/format";
 import { Table, type Column, type Sort } from "../ui/Table";
+import { ruleMarks } from "../ui/words";
 import { AddRule } from "./AddRule";
+import { Confirm } from "./Confirm";
 
 const [sort, setSort] = createSignal<Sort>({ key: "position", down: false });
 
@@ -43,7 +45,15 @@ export function Rules() {
     { key: "position", title: "#", width: "40px", align: "end", text: (r) => (r.position === 0 ? "" : String(r.position)), by: (r) => r.position || 1e9, class: () => "num dim" },
     { key: "name", title: "Name", width: "minmax(96px, 0.8fr)", text: (r) => r.name, by: (r) => r.name, class: (r) => (r.position === 0 ? "dim" : "strong") },
     { key: "action", title: "Action", width: "88px", text: (r) => r.action + (r.log ? ", log" : ""), tip: (r) => (r.log ? `${r.action}, and log` : r.action), by: (r) => r.action, class: (r) => `verdict ${r.action}` },
-    { key: "text", title: "Rule", width: "minmax(140px, 3fr)", text: (r) => r.text, by: (r) => r.text, class: () => "code", tip: (r) => r.text },
+    {
+      key: "text", title: "Rule", width: "minmax(140px, 3fr)", by: (r) => r.text, class: () => "code", min: 480,
+      cell: (r) => (
+        <span title={r().text}>
+          <For each={ruleMarks(r().text)}>{([word, meaning]) => <span class="tag mark" title={meaning}>{word}</span>}</For>
+          {r().text}
+        </span>
+      ),
+    },
     { key: "rate", title: "Now", hint: "Hits a second", width: "72px", align: "end", text: (r) => (r.rate < 0.05 ? "" : rate(r.rate)), by: (r) => r.rate, class: () => "num strong", min: 900 },
     { key: "hits", title: "Hits", hint: "Packets that were judged by the rule", width: "78px", align: "end", text: (r) => short(r.hits), tip: (r) => `${count(r.hits)} packets judged by this rule`, by: (r) => r.hits, class: () => "num" },
     { key: "packets", title: "Packets", hint: "All packets it decided, of established flows too", width: "78px", align: "end", text: (r) => short(r.packets), tip: (r) => `${count(r.packets)} packets decided, established flows included`, by: (r) => r.packets, class: () => "num", min: 900 },
@@ -134,7 +144,7 @@ export function Rules() {
         />
       </section>
       <Show when={adding()}>
-        <AddRule onClose={() => setAdding(false)} onLockOut={(message, go) => setForcing({ message, go })} />
+        <AddRule kind="rule" places={rules().filter((r) => r.position > 0).map((r) => r.name)} onClose={() => setAdding(false)} onLockOut={(message, go) => setForcing({ message, go })} />
       </Show>
       <Show when={deleting()}>
         {(name) => (
@@ -149,15 +159,7 @@ export function Rules() {
         )}
       </Show>
       <Show when={forcing()}>
-        {(f) => (
-          <Dialog title="This would lock somebody out" onClose={() => setForcing(null)}>
-            <p>{f().message}</p>
-            <footer>
-              <button type="button" onClick={() => setForcing(null)}>Leave it</button>
-              <button type="button" class="primary danger" onClick={() => { const { go } = f(); setForcing(null); go(); }}>Do it anyway</button>
-            </footer>
-          </Dialog>
-        )}
+        {(f) => <Confirm message={f().message} go={f().go} onClose={() => setForcing(null)} />}
       </Show>
     </div>
   );

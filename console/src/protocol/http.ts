@@ -87,5 +87,5 @@ export const natPools = (signal?: AbortSignal) => ask<{ rows: NatPoolView[] }>("
 export const natWho = (query: { address: string; port?: number; proto?: string; at?: string; limit?: number }, signal?: AbortSignal) =>
   ask<NatWhoView>("/nat/who", query, signal);
 
-/** Takes the flows that match out of the table; with `dry_run` it only says which. */
-export const killFlows = (filter: string, dry_run: boolean, limit: number) => call<KilledView>("POST", "/flows/kill", { filter, dry_run, limit });
+/** Takes the flows that match out of the table. */
+export const killFlows = (filter: string) => call<KilledView>("POST", "/flows/kill", { filter, limit: 0 });

@@ -113,8 +113,9 @@ export interface StatsView {
   reasons: ReasonView[];
   events: EventCountView[];
   netfilter?: NetfilterStatsView | null;
-  table: TableStatsView;
-  nat: NatStatsView;
+  /** Missing for the moment in which this page is newer than the daemon. */
+  table?: TableStatsView;
+  nat?: NatStatsView;
 }
 
 /** How the flow table bears up. Evictions and refusals are totals since its maps were made. */
@@ -193,7 +194,7 @@ export interface StatusView {
   limits: string[];
   console: string;
   history: HistoryStatsView | null;
-  alarms: AlarmView[];
+  alarms?: AlarmView[];
 }
 
 /** What needs somebody's eyes, for as long as it does. */

@@ -2,7 +2,7 @@
  * A table of any length: only the rows in view exist in the document, and they are reused as it scrolls.
  *
  * Keyboard: arrows move the cell, Home/End and Page keys jump, Enter narrows the filter to the cell's value (or follows its
- * link), Shift+Enter excludes it.
+ * link, or presses its button), Shift+Enter excludes it.
  */
 
 import { createEffect, createMemo, createSignal, For, Index, on, onCleanup, onMount, Show, type Accessor, type JSX } from "solid-js";
@@ -121,8 +121,8 @@ export function Table<R>(props: Props<R>) {
     const r = props.rows[row];
     const term = r === undefined ? null : columns()[col]?.term?.(r);
     if (term) props.onTerm?.(term, not);
-    // A cell that is a link is followed; links in tables are no tab stops of their own.
-    else document.getElementById(`${id}-${row}-${col}`)?.querySelector("a")?.click();
+    // A cell that is a link is followed, one that offers something does it; neither is a tab stop of its own.
+    else document.getElementById(`${id}-${row}-${col}`)?.querySelector<HTMLElement>("a, button.act")?.click();
   };
 
   const onKey = (event: KeyboardEvent) => {
