@@ -52,21 +52,21 @@ function FlowLink(props: { item: FeedItem }) {
 }
 
 const FULL: Column<FeedItem>[] = [
-  { key: "time", title: "Time", width: "112px", text: of((e) => clock(e.time, true)), tip: of((e) => dateTime(e.time)), class: () => "num dim" },
+  { key: "time", title: "Time", width: "minmax(104px, 112px)", text: of((e) => clock(e.time, true)), tip: of((e) => dateTime(e.time)), class: () => "num dim" },
   { key: "class", title: "Event", width: "96px", min: 1000, text: of((e) => e.class), term: term("class", (e) => e.class), class: () => "dim" },
-  { key: "verdict", title: "Verdict", width: "64px", text: of((e) => (e.class === "nat" ? "" : e.verdict)), term: term("verdict", (e) => (e.class === "nat" ? null : e.verdict)), class: (i) => `verdict ${i.event?.verdict ?? ""}` },
+  { key: "verdict", title: "Verdict", width: "64px", min: 560, text: of((e) => (e.class === "nat" ? "" : e.verdict)), term: term("verdict", (e) => (e.class === "nat" ? null : e.verdict)), class: (i) => `verdict ${i.event?.verdict ?? ""}` },
   { key: "reason", title: "Reason", width: "minmax(90px, 0.8fr)", text: of((e) => (e.class === "nat" ? "translated" : e.reason)), tip: of((e) => (e.class === "nat" ? "a translation came into force" : `${e.reason}: ${reasonWords(e.reason)}`)), term: (i) => (isNat(i) ? { field: "class", value: "nat" } : term("reason", (e) => e.reason)(i)) },
-  { key: "rule", title: "Rule", width: "minmax(90px, 0.8fr)", cell: (item) => <RuleLink item={item()} /> },
-  { key: "proto", title: "Proto", width: "64px", text: of((e) => e.proto), term: term("proto", (e) => e.proto) },
-  { key: "src", title: "Source", width: "minmax(110px, 1.3fr)", text: of((e) => e.src), term: term("src", (e) => e.src), class: () => "num" },
+  { key: "rule", title: "Rule", width: "minmax(76px, 0.8fr)", min: 480, cell: (item) => <RuleLink item={item()} /> },
+  { key: "proto", title: "Proto", width: "64px", min: 640, text: of((e) => e.proto), term: term("proto", (e) => e.proto) },
+  { key: "src", title: "Source", width: "minmax(102px, 1.3fr)", text: of((e) => e.src), term: term("src", (e) => e.src), class: () => "num" },
   { key: "sport", title: "Port", width: "56px", text: of((e) => (e.sport ? String(e.sport) : "")), term: term("sport", (e) => e.sport || null), class: () => "num dim", min: 900 },
-  { key: "dst", title: "Destination", width: "minmax(110px, 1.3fr)", text: of((e) => e.dst), term: term("dst", (e) => e.dst), class: () => "num" },
+  { key: "dst", title: "Destination", width: "minmax(102px, 1.3fr)", text: of((e) => e.dst), term: term("dst", (e) => e.dst), class: () => "num" },
   { key: "dport", title: "Port", width: "56px", text: of((e) => (e.dport ? String(e.dport) : "")), term: term("dport", (e) => e.dport || null), class: () => "num" },
   { key: "tcp_flags", title: "Flags", width: "84px", min: 1200, text: of((e) => e.tcp_flags), class: () => "dim" },
   { key: "direction", title: "Dir", width: "44px", min: 1100, text: of((e) => e.direction), term: term("direction", (e) => e.direction), class: () => "dim" },
   { key: "iface", title: "Interface", width: "84px", min: 1000, text: of((e) => (e.vlan ? `${e.iface}.${e.vlan}` : e.iface)), term: term("iface", (e) => e.iface), class: () => "dim" },
   { key: "frame_len", title: "Bytes", width: "60px", align: "end", min: 1200, text: of((e) => String(e.frame_len || e.bytes)), class: () => "num dim" },
-  { key: "flow", title: "", width: "62px", cell: (item) => <FlowLink item={item()} /> },
+  { key: "flow", title: "", width: "74px", cell: (item) => <FlowLink item={item()} /> },
 ];
 
 const BRIEF: Column<FeedItem>[] = [

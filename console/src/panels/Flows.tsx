@@ -28,25 +28,25 @@ const t = (field: string, value: (f: FlowRow["v"]) => string | number | null) =>
 const iface = (f: FlowRow["v"]) => [f.in_iface, f.out_iface].filter(Boolean).join(" → ") + (f.vlan ? ` .${f.vlan}` : "");
 
 const COLUMNS: FlowColumn[] = [
-  { key: "proto", title: "Proto", width: "62px", text: (r) => r.v.proto, by: (r) => r.v.proto, term: t("proto", (f) => f.proto) },
-  { key: "src", title: "Source", width: "minmax(112px, 1.3fr)", text: (r) => r.v.src, by: (r) => r.v.src, term: t("src", (f) => f.src), class: () => "num" },
-  { key: "sport", title: "Port", width: "50px", min: 900, text: (r) => (r.v.sport ? String(r.v.sport) : ""), by: (r) => r.v.sport, term: t("sport", (f) => f.sport || null), class: () => "num dim" },
-  { key: "dst", title: "Destination", width: "minmax(112px, 1.3fr)", text: (r) => r.v.dst, by: (r) => r.v.dst, term: t("dst", (f) => f.dst), class: () => "num" },
-  { key: "dport", title: "Port", width: "50px", text: (r) => (r.v.dport ? String(r.v.dport) : ""), by: (r) => r.v.dport, term: t("dport", (f) => f.dport || null), class: () => "num" },
+  { key: "proto", title: "Proto", width: "minmax(50px, 62px)", text: (r) => r.v.proto, by: (r) => r.v.proto, term: t("proto", (f) => f.proto) },
+  { key: "src", title: "Source", width: "minmax(102px, 1fr)", text: (r) => r.v.src, by: (r) => r.v.src, term: t("src", (f) => f.src), class: () => "num" },
+  { key: "sport", title: "Port", width: "54px", min: 900, text: (r) => (r.v.sport ? String(r.v.sport) : ""), by: (r) => r.v.sport, term: t("sport", (f) => f.sport || null), class: () => "num dim" },
+  { key: "dst", title: "Destination", width: "minmax(102px, 1fr)", text: (r) => r.v.dst, by: (r) => r.v.dst, term: t("dst", (f) => f.dst), class: () => "num" },
+  { key: "dport", title: "Port", width: "minmax(48px, 54px)", text: (r) => (r.v.dport ? String(r.v.dport) : ""), by: (r) => r.v.dport, term: t("dport", (f) => f.dport || null), class: () => "num" },
   {
-    key: "nat", title: "NAT", hint: "As what it goes out: the source after “as”, the destination after “to”", width: "minmax(96px, 1fr)", min: 1100, text: (r) => natText(r.v), by: (r) => natText(r.v), term: (r) => natTerm(r.v),
-    tip: (r) => (r.v.nat ? `goes out as ${endpoint(r.v.nat.src, r.v.nat.sport)} → ${endpoint(r.v.nat.dst, r.v.nat.dport)}, translated by ${r.v.nat.rule}` : "not translated"), class: () => "num",
+    key: "nat", title: "NAT", hint: "How it goes out: the source after “from”, the destination after “to”, where they are translated", width: "minmax(190px, 1.4fr)", min: 1100, text: (r) => natText(r.v), by: (r) => natText(r.v), term: (r) => natTerm(r.v),
+    tip: (r) => (r.v.nat ? `goes out from ${endpoint(r.v.nat.src, r.v.nat.sport)} to ${endpoint(r.v.nat.dst, r.v.nat.dport)}, translated by ${r.v.nat.rule}` : "not translated"), class: () => "num",
   },
   {
     key: "state", title: "State", width: "94px", min: 480, text: (r) => r.v.ended ?? r.v.state, by: (r) => r.v.ended ?? r.v.state, term: t("state", (f) => f.state),
     tip: (r) => (r.v.ended ? `ended: ${r.v.ended}` : r.v.state), class: () => "dim",
   },
-  { key: "rule", title: "Rule", width: "minmax(80px, 0.6fr)", min: 560, text: (r) => r.v.rule, by: (r) => r.v.rule, tip: (r) => `${r.v.verdict} by ${r.v.rule}, policy ${r.v.generation}`, term: t("rule", (f) => f.rule), class: (r) => (r.v.verdict === "allow" ? "" : `verdict ${r.v.verdict}`) },
-  { key: "direction", title: "Dir", width: "62px", min: 1300, text: (r) => r.v.direction, by: (r) => r.v.direction, term: t("direction", (f) => f.direction), class: () => "dim" },
-  { key: "iface", title: "Interface", width: "minmax(104px, 0.5fr)", min: 1300, text: (r) => iface(r.v), by: (r) => iface(r.v), term: t("iface", (f) => f.in_iface ?? f.out_iface), class: () => "dim" },
-  { key: "rate", title: "Rate", hint: "Bits a second, both ways", width: "86px", align: "end", text: (r) => { const v = rateOf(r, shownAt()); return v === 0 ? "" : bits(v); }, by: (r) => rateOf(r, shownAt()), class: () => "num strong" },
+  { key: "rule", title: "Rule", width: "minmax(76px, 0.5fr)", min: 560, text: (r) => r.v.rule, by: (r) => r.v.rule, tip: (r) => `${r.v.verdict} by ${r.v.rule}, policy ${r.v.generation}`, term: t("rule", (f) => f.rule), class: (r) => (r.v.verdict === "allow" ? "" : `verdict ${r.v.verdict}`) },
+  { key: "direction", title: "Dir", width: "66px", min: 1600, text: (r) => r.v.direction, by: (r) => r.v.direction, term: t("direction", (f) => f.direction), class: () => "dim" },
+  { key: "iface", title: "Interface", width: "minmax(100px, 0.4fr)", min: 1300, text: (r) => iface(r.v), by: (r) => iface(r.v), term: t("iface", (f) => f.in_iface ?? f.out_iface), class: () => "dim" },
+  { key: "rate", title: "Rate", hint: "Bits a second, both ways", width: "86px", align: "end", min: 480, text: (r) => { const v = rateOf(r, shownAt()); return v === 0 ? "" : bits(v); }, by: (r) => rateOf(r, shownAt()), class: () => "num strong" },
   {
-    key: "bytes", title: "Bytes", hint: "Both ways, from the IP header on", width: "78px", align: "end", text: (r) => bytes(totalBytes(r)), by: totalBytes, class: () => "num",
+    key: "bytes", title: "Bytes", hint: "Both ways, from the IP header on", width: "minmax(70px, 78px)", align: "end", text: (r) => bytes(totalBytes(r)), by: totalBytes, class: () => "num",
     tip: (r) => `${count(r.v.bytes)} B from the source, ${count(r.v.reply_bytes)} B back`,
   },
   {

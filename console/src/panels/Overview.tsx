@@ -65,8 +65,8 @@ export function Overview() {
             )}
           </For>
         </div>
+        <StateTiles />
       </div>
-      <StateTiles />
       <div class="charts">
         <Chart
           title="Packets"

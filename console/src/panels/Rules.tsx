@@ -42,9 +42,9 @@ export function Rules() {
   };
 
   const columns: (Column<RuleRow> & { by?(r: RuleRow): number | string })[] = [
-    { key: "position", title: "#", width: "40px", align: "end", text: (r) => (r.position === 0 ? "" : String(r.position)), by: (r) => r.position || 1e9, class: () => "num dim" },
-    { key: "name", title: "Name", width: "minmax(96px, 0.8fr)", text: (r) => r.name, by: (r) => r.name, class: (r) => (r.position === 0 ? "dim" : "strong") },
-    { key: "action", title: "Action", width: "88px", text: (r) => r.action + (r.log ? ", log" : ""), tip: (r) => (r.log ? `${r.action}, and log` : r.action), by: (r) => r.action, class: (r) => `verdict ${r.action}` },
+    { key: "position", title: "#", width: "40px", align: "end", min: 480, text: (r) => (r.position === 0 ? "" : String(r.position)), by: (r) => r.position || 1e9, class: () => "num dim" },
+    { key: "name", title: "Name", width: "minmax(84px, 0.8fr)", text: (r) => r.name, by: (r) => r.name, class: (r) => (r.position === 0 ? "dim" : "strong") },
+    { key: "action", title: "Action", width: "minmax(76px, 88px)", text: (r) => r.action + (r.log ? ", log" : ""), tip: (r) => (r.log ? `${r.action}, and log` : r.action), by: (r) => r.action, class: (r) => `verdict ${r.action}` },
     {
       key: "text", title: "Rule", width: "minmax(140px, 3fr)", by: (r) => r.text, class: () => "code", min: 480,
       cell: (r) => (
@@ -57,7 +57,7 @@ export function Rules() {
     { key: "rate", title: "Now", hint: "Hits a second", width: "72px", align: "end", text: (r) => (r.rate < 0.05 ? "" : rate(r.rate)), by: (r) => r.rate, class: () => "num strong", min: 900 },
     { key: "hits", title: "Hits", hint: "Packets that were judged by the rule", width: "78px", align: "end", text: (r) => short(r.hits), tip: (r) => `${count(r.hits)} packets judged by this rule`, by: (r) => r.hits, class: () => "num" },
     { key: "packets", title: "Packets", hint: "All packets it decided, of established flows too", width: "78px", align: "end", text: (r) => short(r.packets), tip: (r) => `${count(r.packets)} packets decided, established flows included`, by: (r) => r.packets, class: () => "num", min: 900 },
-    { key: "bytes", title: "Bytes", width: "80px", align: "end", text: (r) => bytes(r.bytes), tip: (r) => `${count(r.bytes)} B`, by: (r) => r.bytes, class: () => "num" },
+    { key: "bytes", title: "Bytes", width: "80px", align: "end", min: 560, text: (r) => bytes(r.bytes), tip: (r) => `${count(r.bytes)} B`, by: (r) => r.bytes, class: () => "num" },
     { key: "last_hit", title: "Last hit", width: "104px", align: "end", text: (r) => ago(r.last_hit, now()), tip: (r) => dateTime(r.last_hit), by: (r) => (r.last_hit ? Date.parse(r.last_hit) : 0), class: () => "num dim", min: 1000 },
     {
       key: "see", title: "", width: "104px", min: 950,

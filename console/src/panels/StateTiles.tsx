@@ -1,7 +1,8 @@
-/** Whether the flow table and the public ports last. */
+/** Whether the flow table and the public ports last: the second row of tiles. */
 
 import { href } from "../state/route";
 import { stats } from "../state/stats";
+import { alarms, status } from "../state/status";
 import { bytes, count, percent, plural, short } from "../ui/format";
 import { Tile } from "../ui/Tile";
 
@@ -14,7 +15,8 @@ export function StateTiles() {
   const told = (n: number | undefined) => (n === undefined ? "–" : count(n));
   const halfShare = () => {
     const t = table();
-    return t && t.flows > 0 ? `${percent((100 * t.half_open) / t.flows)} of the flows` : "of the flows";
+    if (!t) return "not told by this daemon";
+    return t.flows > 0 ? `${percent((100 * t.half_open) / t.flows)} of the flows` : "of the flows";
   };
   const turnedAway = () => {
     const t = table();
@@ -33,7 +35,7 @@ export function StateTiles() {
   };
 
   return (
-    <div class="tiles state">
+    <>
       <Tile
         id="tile-table"
         title="Flow table"
@@ -70,6 +72,14 @@ export function StateTiles() {
         sub={ports()}
         href={href("nat/pools")}
       />
-    </div>
+      <Tile
+        id="tile-alarms"
+        title="Alarms"
+        kind={`alarms ${alarms().length === 0 ? "" : alarms()[0]!.severity === "error" ? "bad" : "warn"}`}
+        value={status()?.alarms === undefined ? "–" : alarms().length === 0 ? "none" : count(alarms().length)}
+        sub={alarms()[0]?.code ?? "nothing wrong"}
+        href={href("status")}
+      />
+    </>
   );
 }

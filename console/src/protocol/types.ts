@@ -253,7 +253,8 @@ export interface NatTotals {
 export interface NatRuleView extends NatTotals {
   slot: number;
   name: string;
-  kind: string | null;
+  /** Empty where it isn't known any more. */
+  kind: string;
   text: string | null;
 }
 
@@ -264,6 +265,7 @@ export interface NatHostView extends NatTotals {
 
 /** Ports of one public address and one protocol. */
 export interface NatPoolView {
+  /** Empty where it isn't known any more. */
   address: string;
   /** The interface whose address it is, with `masquerade`. */
   interface: string | null;

@@ -39,7 +39,8 @@ export function duration(ms: number): string {
   const two = (n: number) => String(n).padStart(2, "0");
   if (s < 3600) return `${Math.floor(s / 60)}m ${two(s % 60)}s`;
   if (s < 86_400) return `${Math.floor(s / 3600)}h ${two(Math.floor(s / 60) % 60)}m`;
-  return `${Math.floor(s / 86_400)}d ${Math.floor(s / 3600) % 24}h`;
+  const hours = Math.floor(s / 3600) % 24;
+  return `${Math.floor(s / 86_400)}d${hours === 0 ? "" : ` ${hours}h`}`;
 }
 
 /** Time of day, local, to the millisecond where asked. */
@@ -85,12 +86,12 @@ interface Translated {
   nat: { src: string; sport: number; dst: string; dport: number } | null;
 }
 
-/** What a translation changes: `as 203.0.113.5:40021`, `to 10.0.0.5:8080`, or both; empty where there is none. */
+/** What a translation changes: `from 203.0.113.5:40021`, `to 10.0.0.5:8080`, or both; empty where there is none. */
 export function natText(flow: Translated): string {
   const { nat } = flow;
   if (nat === null) return "";
   const parts = [];
-  if (nat.src !== flow.src || nat.sport !== flow.sport) parts.push(`as ${endpoint(nat.src, nat.sport)}`);
+  if (nat.src !== flow.src || nat.sport !== flow.sport) parts.push(`from ${endpoint(nat.src, nat.sport)}`);
   if (nat.dst !== flow.dst || nat.dport !== flow.dport) parts.push(`to ${endpoint(nat.dst, nat.dport)}`);
   // The same on both sides, as one to one and lucky ports can be.
   return parts.length === 0 ? "unchanged" : parts.join(" ");

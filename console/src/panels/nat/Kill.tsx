@@ -7,8 +7,13 @@ import { toast } from "../../state/toasts";
 import { Dialog } from "../../ui/Dialog";
 import { endpoint, plural } from "../../ui/format";
 
-/** One mapping, or all that match a filter. */
-export type Asked = { one: NatMappingView } | { filter: string; count: number };
+/** Those that were in view when somebody asked: what has come since is spared. */
+export interface Asked {
+  all: NatMappingView[];
+}
+
+/** Ids in one question: the daemon reads them as a filter. */
+const AT_ONCE = 200;
 
 export function Kill(props: { what: Asked; onClose(): void; onDone(): void }) {
   const [busy, setBusy] = createSignal(false);
@@ -16,25 +21,30 @@ export function Kill(props: { what: Asked; onClose(): void; onDone(): void }) {
   let go!: HTMLButtonElement;
   onMount(() => go.focus());
 
-  const one = () => ("one" in props.what ? props.what.one : null);
+  const all = () => props.what.all;
+  const one = () => (all().length === 1 ? all()[0]! : null);
   const kill = async () => {
     setBusy(true);
     setProblem(null);
+    let killed = 0;
     try {
-      const what = props.what;
-      const done = await http.killFlows("one" in what ? `id=${what.one.id}` : what.filter);
-      toast("ok", done.total === 0 ? "It had ended already" : `Killed ${plural(done.total, "mapping")}`);
+      const ids = all().map((m) => m.id);
+      for (let at = 0; at < ids.length; at += AT_ONCE) {
+        killed += (await http.killFlows(`id in (${ids.slice(at, at + AT_ONCE).join(", ")})`)).total;
+      }
+      const ended = ids.length - killed;
+      toast("ok", `Killed ${plural(killed, "mapping")}${ended > 0 ? `; ${ended} had ended already` : ""}`);
       props.onDone();
       props.onClose();
     } catch (error) {
-      setProblem(error instanceof Error ? error.message : String(error));
+      setProblem(`${killed > 0 ? `${plural(killed, "mapping")} killed, then: ` : ""}${error instanceof Error ? error.message : String(error)}`);
       setBusy(false);
     }
   };
 
   return (
-    <Dialog title={one() ? "Kill this mapping?" : "Kill these mappings?"} onClose={props.onClose}>
-      <Show when={one()} fallback={<p>{"filter" in props.what && `${plural(props.what.count, "mapping")}: ${props.what.filter === "" ? "all there are" : props.what.filter}`}</p>}>
+    <Dialog title={one() ? "Kill this mapping?" : `Kill these ${plural(all().length, "mapping")}?`} onClose={props.onClose}>
+      <Show when={one()}>
         {(m) => (
           <dl class="facts">
             <dt>inside</dt><dd class="num">{endpoint(m().inside, m().inside_port)}</dd>
@@ -44,8 +54,8 @@ export function Kill(props: { what: Asked; onClose(): void; onDone(): void }) {
         )}
       </Show>
       <p class="note">
-        Its port is given back and its totals go to the accounts. What comes next is judged as new, and may be given another public port:
-        most connections break by that.
+        Ports are given back, totals go to the accounts. What comes next is judged as new, and may be given another public port: most
+        connections break by that.
       </p>
       <Show when={problem()}>{(text) => <p class="problem" role="alert">{text()}</p>}</Show>
       <footer>

@@ -58,9 +58,9 @@ export function Mappings() {
   const meter = new Meter();
 
   const columns: SortColumn<Row>[] = [
-    { key: "proto", title: "Proto", width: "56px", text: (r) => r.proto, by: (r) => r.proto, term: term("proto", (r) => r.proto) },
-    { key: "inside", title: "Inside", hint: "The host behind the translation", width: "minmax(128px, 1.1fr)", text: (r) => endpoint(r.inside, r.inside_port), by: (r) => endpoint(r.inside, r.inside_port), term: term("inside", (r) => r.inside), class: () => "num strong" },
-    { key: "public", title: "Public", hint: "What others see of it", width: "minmax(128px, 1.1fr)", text: (r) => endpoint(r.public, r.public_port), by: (r) => endpoint(r.public, r.public_port), term: term("public", (r) => r.public), class: () => "num" },
+    { key: "proto", title: "Proto", width: "minmax(44px, 56px)", text: (r) => r.proto, by: (r) => r.proto, term: term("proto", (r) => r.proto) },
+    { key: "inside", title: "Inside", hint: "The host behind the translation", width: "minmax(118px, 1.1fr)", text: (r) => endpoint(r.inside, r.inside_port), by: (r) => endpoint(r.inside, r.inside_port), term: term("inside", (r) => r.inside), class: () => "num strong" },
+    { key: "public", title: "Public", hint: "What others see of it", width: "minmax(118px, 1.1fr)", text: (r) => endpoint(r.public, r.public_port), by: (r) => endpoint(r.public, r.public_port), term: term("public", (r) => r.public), class: () => "num" },
     { key: "remote", title: "Far end", hint: "Whom it talks to; behind an arrow where that is translated, too", width: "minmax(128px, 1.3fr)", text: far, by: far, term: term("remote", (r) => r.remote), class: () => "num dim", min: 480 },
     { key: "kind", title: "Kind", width: "96px", text: (r) => r.kind, tip: (r) => kindWords(r.kind), by: (r) => r.kind, term: term("kind", (r) => r.kind), class: () => "dim", min: 1000 },
     {
@@ -93,7 +93,7 @@ export function Mappings() {
       cell: (r) => (
         <Show when={mayEdit() && r().origin === "sluice"}>
           <span class="row-actions">
-            <button type="button" class="danger act" tabindex="-1" aria-label={`Kill the mapping of ${endpoint(r().inside, r().inside_port)}`} onClick={() => setKilling({ one: r() })}>Kill</button>
+            <button type="button" class="danger act" tabindex="-1" aria-label={`Kill the mapping of ${endpoint(r().inside, r().inside_port)}`} onClick={() => setKilling({ all: [r()] })}>Kill</button>
           </span>
         </Show>
       ),
@@ -155,7 +155,7 @@ export function Mappings() {
           </Show>
         </span>
         <Show when={mayEdit()}>
-          <button type="button" class="danger" disabled={rows().length === 0} onClick={() => setKilling({ filter: filter(), count: mappings.value()?.total ?? 0 })}>Kill these</button>
+          <button type="button" class="danger" disabled={!rows().some((r) => r.origin === "sluice")} onClick={() => setKilling({ all: rows().filter((r) => r.origin === "sluice") })}>Kill these</button>
         </Show>
         <PauseButton paused={paused()} held={0} what="changes" onPause={setPaused} />
       </div>

@@ -38,7 +38,7 @@ export function Nat() {
             <a href={href(`nat/${r}`)} aria-current={room() === r ? "page" : undefined} title="[ and ] go from one to the next">
               {TITLES[r]}
               <Show when={r === "mappings" && stats()?.nat}>{(nat) => <span class="n">{count(nat().mappings_live)}</span>}</Show>
-              <Show when={r === "pools" && exhausted() > 0}><span class="n warn">{count(exhausted())} exhausted</span></Show>
+              <Show when={r === "pools" && exhausted() > 0}><span class="n warn">{count(exhausted())}<span> exhausted</span></span></Show>
             </a>
           )}
         </For>

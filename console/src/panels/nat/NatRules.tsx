@@ -23,7 +23,7 @@ interface Row extends NatRuleView {
 
 const COLUMNS: SortColumn<Row>[] = [
   { key: "name", title: "Name", width: "minmax(84px, 0.7fr)", text: (r) => r.name, by: (r) => r.name, class: (r) => (r.text === null ? "dim" : "strong") },
-  { key: "kind", title: "Kind", width: "104px", text: (r) => r.kind ?? "", tip: (r) => kindWords(r.kind ?? ""), by: (r) => r.kind ?? "", class: () => "dim", min: 700 },
+  { key: "kind", title: "Kind", width: "104px", text: (r) => r.kind, tip: (r) => kindWords(r.kind), by: (r) => r.kind, class: () => "dim", min: 700 },
   {
     key: "text", title: "Translation", width: "minmax(120px, 3fr)", text: (r) => r.text ?? "no longer in the policy", by: (r) => r.text ?? "",
     class: (r) => (r.text === null ? "dim" : "code"), min: 480,

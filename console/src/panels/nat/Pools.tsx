@@ -16,7 +16,7 @@ const EXAMPLE = `interface wan = eth0
 nat out  masquerade on wan from 10.0.0.0/8
 nat many source     on wan from 10.8.0.0/16 => 203.0.113.8/29 ports 20000-59999`;
 
-const WORDS = { ok: "", high: "nearly used up", exhausted: "exhausted" };
+const WORDS = { ok: "", high: "nearly full", exhausted: "exhausted" };
 
 const key = (p: NatPoolView) => `${p.address} ${p.proto} ${p.interface ?? ""}`;
 
@@ -25,7 +25,7 @@ function Use(props: { pool: NatPoolView }) {
   const share = () => sharePercent(props.pool, props.pool.in_use);
   return (
     <span
-      class={`use ${state()}`}
+      class={`use worded ${state()}`}
       role="meter"
       aria-label={`Ports in use at ${props.pool.address}, ${props.pool.proto}`}
       aria-valuemin={0}
@@ -44,7 +44,7 @@ function Use(props: { pool: NatPoolView }) {
 }
 
 const COLUMNS: SortColumn<NatPoolView>[] = [
-  { key: "address", title: "Public address", width: "minmax(104px, 0.8fr)", text: (p) => p.address, by: (p) => p.address, class: () => "num strong" },
+  { key: "address", title: "Public address", width: "minmax(104px, 0.8fr)", text: (p) => p.address || "no longer known", by: (p) => p.address, class: () => "num strong" },
   { key: "proto", title: "Proto", width: "52px", text: (p) => p.proto, by: (p) => p.proto, class: () => "dim" },
   { key: "interface", title: "Interface", width: "84px", min: 1000, text: (p) => p.interface ?? "", tip: (p) => (p.interface === null ? "an address of the policy" : `the address of ${p.interface}`), by: (p) => p.interface ?? "", class: () => "dim" },
   { key: "rules", title: "Rules", width: "minmax(80px, 0.6fr)", min: 800, text: (p) => p.rules.join(", "), by: (p) => p.rules.join(", ") },
@@ -59,7 +59,11 @@ const COLUMNS: SortColumn<NatPoolView>[] = [
   },
   {
     key: "see", title: "", width: "80px", min: 950,
-    cell: (p) => <a class="jump dim" href={href("nat/mappings", { filter: `public=${p().address} and proto=${p().proto}` })} title="Mappings that use it" tabindex="-1">mappings</a>,
+    cell: (p) => (
+      <Show when={p().address !== ""}>
+        <a class="jump dim" href={href("nat/mappings", { filter: `public=${p().address} and proto=${p().proto}` })} title="Mappings that use it" tabindex="-1">mappings</a>
+      </Show>
+    ),
   },
 ];
 

@@ -161,7 +161,7 @@ function Binding(props: { of: NatBindingView }) {
       </span>
       <span class="path num">
         <span class="dim">{b().proto}</span> {endpoint(b().src, b().sport)} → {endpoint(b().dst, b().dport)}
-        <span class="dim"> as </span>{endpoint(b().to_src, b().to_sport)} → {endpoint(b().to_dst, b().to_dport)}
+        <span class="dim"> goes out as </span>{endpoint(b().to_src, b().to_sport)} → {endpoint(b().to_dst, b().to_dport)}
       </span>
       <span class="dim">
         {dateTime(b().start)}

@@ -41,15 +41,15 @@ export function totalColumns<R extends NatTotals>(): SortColumn<R>[] {
       tip: (r) => `${count(r.mappings)} made, ${count(r.ended)} of them have ended`, min: 600,
     },
     {
-      key: "failures", title: "Failed", hint: "Mappings that couldn't be made: no port was left", width: "66px", align: "end", text: (r) => short(r.failures), by: (r) => r.failures,
+      key: "failures", title: "Failed", hint: "Mappings that couldn't be made: no port was left", width: "minmax(52px, 66px)", align: "end", text: (r) => short(r.failures), by: (r) => r.failures,
       tip: (r) => `${count(r.failures)} mappings couldn't be made: no port was left`, class: (r) => (r.failures > 0 ? "num warn-text" : "num dim"),
     },
     {
       key: "packets", title: "Packets", hint: "Both ways, ended and live flows together", width: "78px", align: "end", min: 1000, text: (r) => short(r.packets + r.reply_packets),
       tip: (r) => `${count(r.packets)} from whoever began, ${count(r.reply_packets)} back`, by: (r) => r.packets + r.reply_packets, class: () => "num dim",
     },
-    { key: "bytes", title: "Sent", hint: "Bytes from whoever began the flow, ended and live flows together", width: "82px", align: "end", text: (r) => bytes(r.bytes), tip: (r) => `${count(r.bytes)} B`, by: (r) => r.bytes, class: () => "num" },
-    { key: "reply_bytes", title: "Back", hint: "Bytes of the answers, ended and live flows together", width: "82px", align: "end", text: (r) => bytes(r.reply_bytes), tip: (r) => `${count(r.reply_bytes)} B`, by: (r) => r.reply_bytes, class: () => "num" },
+    { key: "bytes", title: "Sent", hint: "Bytes from whoever began the flow, ended and live flows together", width: "minmax(68px, 82px)", align: "end", text: (r) => bytes(r.bytes), tip: (r) => `${count(r.bytes)} B`, by: (r) => r.bytes, class: () => "num" },
+    { key: "reply_bytes", title: "Back", hint: "Bytes of the answers, ended and live flows together", width: "minmax(68px, 82px)", align: "end", text: (r) => bytes(r.reply_bytes), tip: (r) => `${count(r.reply_bytes)} B`, by: (r) => r.reply_bytes, class: () => "num" },
   ];
 }
 
