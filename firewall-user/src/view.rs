@@ -4,6 +4,15 @@
 //! `*_ms`; addresses are text; `bytes` count from the IP header on. `docs/protocol.md` describes each
 //! field; the console's `types.ts` mirrors this file.
 
+mod nat;
+mod table;
+
+pub use nat::{
+    MAPPING_KINDS, NatBindingView, NatBlockView, NatHostView, NatMappingView, NatPoolView,
+    NatRuleView, NatStatsView, NatWhoView,
+};
+pub use table::{AlarmView, TableStatsView};
+
 use serde::{Deserialize, Serialize};
 
 /// A flow, live or just ended.
@@ -218,6 +227,12 @@ pub struct StatsView {
     pub reasons: Vec<ReasonView>,
     /// By event class.
     pub events: Vec<EventCountView>,
+    /// How full the flow tables are, and what befell their entries.
+    #[serde(default)]
+    pub table: TableStatsView,
+    /// Translation.
+    #[serde(default)]
+    pub nat: NatStatsView,
     /// Of the kernel's own connection tracking; `null` where it isn't to be followed.
     #[serde(default)]
     pub netfilter: Option<NetfilterStatsView>,
@@ -407,6 +422,9 @@ pub struct StatusView {
     pub interfaces: Vec<IfaceView>,
     /// What Sluice can't see or do here, in plain words.
     pub limits: Vec<String>,
+    /// What is wrong right now, the oldest first.
+    #[serde(default)]
+    pub alarms: Vec<AlarmView>,
     /// Address of the console.
     pub console: String,
     /// The history; `null` where none is kept.
@@ -445,98 +463,6 @@ pub struct HistoryStatsView {
     pub trouble: Option<String>,
 }
 
-/// A mapping of a translated flow, as the history has it. `src` ... `dport` are the tuple as the flow's first
-/// packet came in, `to_*` as it went out.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-pub struct NatBindingView {
-    /// The flow's id, hexadecimal.
-    pub id: String,
-    /// Who translated: `sluice`, or `netfilter` on the same machine.
-    pub origin: String,
-    /// `masquerade`, `source`, `destination`, `redirect`, `static`, `block`.
-    pub kind: String,
-    /// 4 or 6.
-    pub family: u8,
-    /// As in [`FlowView`].
-    pub proto: String,
-    /// The host inside: the client whose source is translated, else the server behind the public destination.
-    pub host: String,
-    /// Source.
-    pub src: String,
-    /// Its port; ICMP: query identifier.
-    pub sport: u16,
-    /// Destination.
-    pub dst: String,
-    /// Its port; ICMP: query identifier.
-    pub dport: u16,
-    /// Source after translation; the same if it isn't translated.
-    pub to_src: String,
-    /// Its port.
-    pub to_sport: u16,
-    /// Destination after translation; the same if it isn't translated.
-    pub to_dst: String,
-    /// Its port.
-    pub to_dport: u16,
-    /// The rule's name.
-    pub rule: String,
-    /// First packet.
-    pub start: String,
-    /// When it ended; `null` while it lives.
-    pub end: Option<String>,
-    /// Packets, original direction.
-    pub packets: u64,
-    /// Bytes, original direction.
-    pub bytes: u64,
-    /// Packets, reply direction.
-    pub reply_packets: u64,
-    /// Bytes, reply direction.
-    pub reply_bytes: u64,
-    /// Why it ended (`unseen`: while no daemon ran); `null` while it lives.
-    pub ended: Option<String>,
-}
-
-/// A host that had a port in its block, told by arithmetic (RFC 7422).
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-pub struct NatBlockView {
-    /// The host inside.
-    pub host: String,
-    /// The rule's name.
-    pub rule: String,
-    /// The inside prefix that the rule shares the ports out to.
-    pub prefix: String,
-    /// The host's public address.
-    pub address: String,
-    /// First port of its block.
-    pub port_first: u16,
-    /// Last port of its block.
-    pub port_last: u16,
-    /// Since when that is in force.
-    pub start: String,
-    /// Until when it was; `null` while it is.
-    pub end: Option<String>,
-}
-
-/// `sluice nat who`: who was behind a public endpoint.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-pub struct NatWhoView {
-    /// The public address that was asked for.
-    pub address: String,
-    /// The port; `null`: any.
-    pub port: Option<u16>,
-    /// The protocol; `null`: any.
-    pub proto: Option<String>,
-    /// The time that was asked for.
-    pub at: String,
-    /// Mappings that were live then, the latest begun first.
-    pub bindings: Vec<NatBindingView>,
-    /// Whether there are more than `limit` let through.
-    pub more: bool,
-    /// Hosts that had the port in their block then.
-    pub blocks: Vec<NatBlockView>,
-    /// From then on nothing has been forgotten.
-    pub since: String,
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -566,6 +492,13 @@ mod tests {
             ("IfaceView", fields(&IfaceView::default())),
             ("StatusView", fields(&StatusView::default())),
             ("HistoryStatsView", fields(&HistoryStatsView::default())),
+            ("TableStatsView", fields(&TableStatsView::default())),
+            ("AlarmView", fields(&AlarmView::default())),
+            ("NatStatsView", fields(&NatStatsView::default())),
+            ("NatMappingView", fields(&NatMappingView::default())),
+            ("NatRuleView", fields(&NatRuleView::default())),
+            ("NatHostView", fields(&NatHostView::default())),
+            ("NatPoolView", fields(&NatPoolView::default())),
             ("NatWhoView", fields(&NatWhoView::default())),
             ("NatBindingView", fields(&NatBindingView::default())),
             ("NatBlockView", fields(&NatBlockView::default())),

@@ -50,7 +50,12 @@ impl Follower {
     fn start(ns: &NetNs) -> Self {
         let told: Arc<Mutex<Vec<BindingEvent>>> = Arc::default();
         let theirs = told.clone();
-        Self::with(ns, told, Box::new(move |event| theirs.lock().unwrap().push(event)))
+        let sink = move |event| {
+            if let Told::Binding(event) = event {
+                theirs.lock().unwrap().push(event);
+            }
+        };
+        Self::with(ns, told, Box::new(sink))
     }
 
     fn with(

@@ -257,7 +257,7 @@ fn a_swept_mapping_leaves_its_totals_and_gives_its_port_back() {
         assert_eq!(host[0].0, Some([192, 0, 2, 1]));
         let rule = tables.nat_rules()[0].1;
         assert_eq!(rule, host[0].1);
-        let in_use = tables.nat_ports()[0].1[0];
+        let in_use = tables.nat_ports()[0].in_use;
         (rule.mappings, rule.ended, rule.totals, in_use)
     };
     gate.datapath().sweep().expect("a sweep");

@@ -84,10 +84,10 @@ pub enum Command {
         /// Only flows that match, such as `proto=tcp and port in (22,80) and bytes>1M`
         #[arg(value_name = "FILTER")]
         filter: Vec<String>,
-        /// How many at most
+        /// How many at most; more than 100,000 with --json, unsorted
         #[arg(long, default_value_t = 1000, value_name = "N")]
         limit: usize,
-        /// Field to sort by: largest, latest, or A first; `-FIELD` turns it round
+        /// Field to sort by: largest, latest, or A first; `-FIELD` turns it round; `none`: as they come
         #[arg(long, value_name = "FIELD", allow_hyphen_values = true)]
         sort: Option<String>,
         /// Those of the kernel's own connection tracking instead, largest first; they have fields of their own, such as `nat_src=203.0.113.5`
@@ -281,6 +281,31 @@ pub enum RuleCommand {
 /// `sluice nat`.
 #[derive(Debug, Subcommand)]
 pub enum NatCommand {
+    /// List the mappings in force: who inside is which public address and port, to whom
+    Mappings {
+        /// Only mappings that match, such as `inside=10.0.0.5 and public_port=40021`
+        #[arg(value_name = "FILTER")]
+        filter: Vec<String>,
+        /// How many at most
+        #[arg(long, default_value_t = 1000, value_name = "N")]
+        limit: usize,
+        /// Field to sort by: largest, latest, or A first; `-FIELD` turns it round [default: bytes]
+        #[arg(long, value_name = "FIELD", allow_hyphen_values = true)]
+        sort: Option<String>,
+    },
+    /// List the translations with what they have carried, ended flows and live ones
+    Rules,
+    /// List the hosts inside with what their translations have carried
+    Hosts {
+        /// How many at most
+        #[arg(long, default_value_t = 1000, value_name = "N")]
+        limit: usize,
+        /// Field to sort by: bytes, packets, live, mappings, ended, failures, host; `-FIELD` turns it round [default: bytes]
+        #[arg(long, value_name = "FIELD", allow_hyphen_values = true)]
+        sort: Option<String>,
+    },
+    /// List the public addresses with their ports: in use, at most, refused
+    Pools,
     /// Say who was behind a public address and port, as far back as the history goes
     Who {
         /// The public endpoint, such as `203.0.113.5:40021` or `[2001:db8::1]:40021`; without a port: all of the address

@@ -10,8 +10,10 @@ use crate::{
 };
 use serde::Deserialize;
 use serde_json::{Value, json};
-use std::process::ExitCode;
+use std::{io::Write, process::ExitCode};
 
+/// More rows than a list has: they come unsorted, as the table is read.
+const MANY: usize = 100_000;
 /// Rows that are shown of what was killed.
 const SHOWN: usize = 20;
 
@@ -28,6 +30,13 @@ pub async fn list(
     limit: usize,
     sort: Option<&str>,
 ) -> Result<ExitCode, CliError> {
+    if out.json && (sort == Some("none") || (sort.is_none() && limit > MANY)) {
+        let path = format!("/api/v1/flows?filter={}&limit={limit}", escape(filter));
+        let mut stdout = std::io::stdout().lock();
+        client.rows(&path, |piece| Ok::<_, CliError>(stdout.write_all(piece)?)).await?;
+        stdout.flush()?;
+        return Ok(ExitCode::SUCCESS);
+    }
     let sort = sort.map(|sort| format!("&sort={}", escape(sort))).unwrap_or_default();
     let path = format!("/api/v1/flows?filter={}&limit={limit}{sort}", escape(filter));
     let answer: Answer = client.get(&path).await?;

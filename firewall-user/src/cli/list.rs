@@ -224,6 +224,11 @@ pub async fn status(out: &Out, client: &Client) -> Result<ExitCode, CliError> {
         }
         line("history", out.paint(&format::clean(&text), tone))?;
     }
+    for alarm in &status.alarms {
+        let tone = if alarm.severity == "error" { Tone::Bad } else { Tone::Odd };
+        let text = format!("{} (since {})", alarm.text, format::time(&alarm.since, &today()));
+        line("alarm", out.paint(&format::clean(&text), tone))?;
+    }
     for limit in &status.limits {
         line("note", out.paint(limit, Tone::Odd))?;
     }
@@ -259,6 +264,8 @@ pub async fn stats(out: &Out, client: &Client) -> Result<ExitCode, CliError> {
             ]
         },
     )?;
+    out.line("")?;
+    table_stats(&plain, &stats)?;
     if !stats.reasons.is_empty() {
         out.line("")?;
         let heads = [Head::text("REASON"), Head::number("PACKETS"), Head::number("BYTES")];
@@ -293,6 +300,37 @@ pub async fn stats(out: &Out, client: &Client) -> Result<ExitCode, CliError> {
         ]
     })?;
     Ok(ExitCode::SUCCESS)
+}
+
+/// How full the flow tables are, and what befell their entries; translations.
+fn table_stats(out: &Out, stats: &StatsView) -> Result<(), CliError> {
+    let (table, nat) = (&stats.table, &stats.nat);
+    let tone = match table.pressure.as_str() {
+        "full" => Tone::Bad,
+        "high" => Tone::Odd,
+        _ => Tone::Dim,
+    };
+    let evicted = format!("with {} packets", format::count(table.evicted_packets));
+    let pressure = format!("{} % full, pressure {}", table.used_percent, table.pressure);
+    let rows = [
+        ("entries", table.flows, pressure.as_str()),
+        ("unanswered", table.half_open, ""),
+        ("refused", table.refused, ""),
+        ("evicted", table.evicted, evicted.as_str()),
+        ("source had its share", table.source_limited, ""),
+        ("locked for too long", table.busy, ""),
+        ("translated", nat.mappings_live, ""),
+        ("no port left", nat.failures, ""),
+    ];
+    let heads = [Head::text("TABLE"), Head::number(""), Head::text("")];
+    out.rows(&rows, &heads, |(name, count, more)| {
+        let bad = *count > 0 && matches!(*name, "refused" | "no port left");
+        vec![
+            ((*name).to_owned(), Tone::Plain),
+            (format::count(*count), if bad { Tone::Bad } else { Tone::Plain }),
+            ((*more).to_owned(), if *name == "entries" { tone } else { Tone::Dim }),
+        ]
+    })
 }
 
 /// What following netfilter's connection tracking came to.

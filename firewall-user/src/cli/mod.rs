@@ -7,6 +7,7 @@ mod flows;
 mod format;
 mod generate;
 mod list;
+mod mappings;
 mod nat;
 mod netfilter;
 mod out;
@@ -72,6 +73,14 @@ fn ask(out: &Out, client: &Client, command: Command) -> Result<ExitCode, CliErro
             Command::Nat(NatCommand::Who { endpoint, at, proto, limit }) => {
                 nat::who(out, client, &endpoint, at, proto.as_deref(), limit).await
             }
+            Command::Nat(NatCommand::Mappings { filter, limit, sort }) => {
+                mappings::mappings(out, client, &filter.join(" "), limit, sort.as_deref()).await
+            }
+            Command::Nat(NatCommand::Rules) => mappings::rules(out, client).await,
+            Command::Nat(NatCommand::Hosts { limit, sort }) => {
+                mappings::hosts(out, client, limit, sort.as_deref()).await
+            }
+            Command::Nat(NatCommand::Pools) => mappings::pools(out, client).await,
             Command::Policy => policy::print(out, client).await,
             // Answered by `main`.
             Command::Daemon(_)

@@ -2,10 +2,10 @@
 
 use super::config::Config;
 use crate::{
-    monitor::FlowRecord,
-    store::{Binding, BindingKind, Endpoint, History, Limits, Origin, Totals},
+    monitor::{Clock, FlowRecord, NatWords, text},
+    store::{Binding, BindingKind, BlockAssignment, Endpoint, History, Limits, Origin, Totals},
 };
-use firewall_common::abi::{event::Event, flow::Flow};
+use firewall_common::abi::{event::Event, flow::bits};
 use std::{io, net::Ipv4Addr};
 
 /// Something that happened to a mapping.
@@ -24,6 +24,22 @@ pub enum NatChange {
         /// Why it ended, as in `FlowView.ended`.
         reason: &'static str,
         /// When, ms since 1970.
+        at_ms: i64,
+    },
+    /// These are all that live.
+    OnlyLive {
+        /// Who translates.
+        origin: Origin,
+        /// Their ids.
+        ids: Vec<u64>,
+        /// When that was found out, ms since 1970.
+        at_ms: i64,
+    },
+    /// These port blocks are in force, and no others.
+    Blocks {
+        /// Which.
+        blocks: Vec<BlockAssignment>,
+        /// From when on, ms since 1970.
         at_ms: i64,
     },
 }
@@ -54,13 +70,27 @@ pub fn record(history: Option<&History>, changes: impl IntoIterator<Item = NatCh
             NatChange::Ended { origin, id, totals, reason, at_ms } => {
                 history.binding_ended(origin, id, totals, reason, at_ms);
             }
+            NatChange::OnlyLive { origin, ids, at_ms } => history.only_live(origin, ids, at_ms),
+            NatChange::Blocks { blocks, at_ms } => history.blocks_in_force(blocks, at_ms),
         }
     }
 }
 
+/// What a mapping's kind is called, by the rule's.
+fn kind(rule: &NatWords, source: bool) -> BindingKind {
+    match rule.kind {
+        Some("masquerade") => BindingKind::Masquerade,
+        Some("redirect") => BindingKind::Redirect,
+        Some("static") => BindingKind::Static,
+        Some("destination") => BindingKind::Destination,
+        Some("source") if rule.has_blocks => BindingKind::Block,
+        Some(_) | None if source => BindingKind::Source,
+        Some(_) | None => BindingKind::Destination,
+    }
+}
+
 /// A mapping that the kernel told of (`Class::NatNew`: the translated ends stand behind the original ones).
-/// `rule` is the rule's name.
-pub fn began(event: &Event, rule: &str, at_ms: i64) -> NatChange {
+pub fn began(event: &Event, rule: &NatWords, at_ms: i64) -> NatChange {
     let end = |wide: &[u8; 16], port: [u8; 2]| {
         let address = |at: usize| Ipv4Addr::new(wide[at], wide[at + 1], wide[at + 2], wide[at + 3]);
         let original = Endpoint { address: address(0).into(), port: u16::from_be_bytes(port) };
@@ -69,24 +99,47 @@ pub fn began(event: &Event, rule: &str, at_ms: i64) -> NatChange {
     };
     let (src, to_src) = end(&event.src, event.sport);
     let (dst, to_dst) = end(&event.dst, event.dport);
-    let kind = if src == to_src { BindingKind::Destination } else { BindingKind::Source };
     NatChange::Began(Binding {
         id: event.flow_id,
         origin: Origin::Sluice,
-        kind,
+        kind: kind(rule, src != to_src),
         proto: event.proto,
         src,
         dst,
         to_src,
         to_dst,
-        rule: rule.into(),
+        rule: rule.name.as_str().into(),
         start_ms: at_ms,
     })
 }
 
+/// A mapping that a look at the tables found: as [`began`] would have told of it.
+pub fn found(record: &FlowRecord, rule: &NatWords, clock: &Clock) -> Option<NatChange> {
+    let nat = record.nat?;
+    let end = |address: [u8; 4], port| Endpoint { address: Ipv4Addr::from(address).into(), port };
+    let narrow = |wide: &[u8; 16]| [wide[0], wide[1], wide[2], wide[3]];
+    // A query's identifier stands at both ends.
+    let (dport, to_dport) = match record.proto {
+        text::ICMP => (record.sport, nat.sport),
+        _ => (record.dport, nat.dport),
+    };
+    let began = clock.tick_to_unix(record.flow.first_tick()).unwrap_or(clock.unix_ns);
+    Some(NatChange::Began(Binding {
+        id: record.flow.id,
+        origin: Origin::Sluice,
+        kind: kind(rule, record.flow.bits & bits::NAT_SOURCE != 0),
+        proto: record.proto,
+        src: end(narrow(&record.src), record.sport),
+        dst: end(narrow(&record.dst), dport),
+        to_src: end(nat.src, nat.sport),
+        to_dst: end(nat.dst, to_dport),
+        rule: rule.name.as_str().into(),
+        start_ms: began / 1_000_000,
+    }))
+}
+
 /// The end of a translated flow that was taken out of the table: its totals are final.
 pub fn ended(record: &FlowRecord, reason: &'static str, at_ms: i64) -> NatChange {
-    let Flow { id, packets, bytes, reply_packets, reply_bytes, .. } = record.flow;
-    let totals = Totals { packets, bytes, reply_packets, reply_bytes };
-    NatChange::Ended { origin: Origin::Sluice, id, totals, reason, at_ms }
+    let totals = super::bindings::totals(record);
+    NatChange::Ended { origin: Origin::Sluice, id: record.flow.id, totals, reason, at_ms }
 }

@@ -1,7 +1,9 @@
 //! The daemon: configuration, the core with its threads, the ways in, signals, systemd.
 
+mod bindings;
 pub mod config;
 pub mod control;
+mod foreign;
 pub mod history;
 #[cfg(test)]
 pub(crate) mod testing;
@@ -9,7 +11,7 @@ pub(crate) mod testing;
 use crate::{
     datapath::{Datapath, DatapathError, HookMode, Options},
     monitor::{Limits, Monitor, Tick},
-    netfilter::{BindingSink, Netfilter},
+    netfilter::{BindingSink, Follow, Netfilter},
     server::{
         api::Api,
         auth::{Auth, TokenError, load_or_make_token},
@@ -18,9 +20,12 @@ use crate::{
         routes::{Server, router},
         ws::{Patience, hub::Hub},
     },
+    store::{self, History, Origin},
 };
 use config::{Config, ConfigError, Interface};
 use control::{Actor, Beginning, Control, ControlError, Facts, Gate};
+use foreign::Foreign;
+use history::NatChange;
 use sd_notify::NotifyState;
 use std::{
     fs, io,
@@ -292,7 +297,7 @@ async fn serve(overrides: &Overrides, config: Config) -> Result<(), DaemonError>
         Beginning::LastGood(_) => log::warn!("policy: the last good one is live"),
     }
 
-    let netfilter = follow_netfilter(&config, monitor.clone(), Box::new(drop));
+    let netfilter = follow_netfilter(&config, monitor.clone(), history.clone());
     let (stop, stopped) = watch::channel(false);
     let server = Arc::new(Server {
         api: Arc::new(
@@ -346,8 +351,16 @@ async fn serve(overrides: &Overrides, config: Config) -> Result<(), DaemonError>
 fn follow_netfilter(
     config: &Config,
     monitor: Arc<Mutex<Monitor>>,
-    sink: BindingSink,
+    history: Option<History>,
 ) -> Option<Netfilter> {
+    if config.netfilter.enabled == Follow::Never {
+        // What an earlier daemon had written down as live is nobody's to end any more.
+        let (origin, at_ms) = (Origin::Netfilter, store::now_ms());
+        history::record(history.as_ref(), [NatChange::OnlyLive { origin, ids: vec![], at_ms }]);
+    }
+    let mut foreign = Foreign::default();
+    let sink: BindingSink =
+        Box::new(move |told| history::record(history.as_ref(), foreign.told(told)));
     let started = Netfilter::start(config.netfilter.enabled, sink);
     let netfilter = started.unwrap_or_else(|error| {
         log::error!("netfilter's connection tracking isn't followed: starting a thread: {error}");
@@ -415,7 +428,7 @@ impl Core {
         gate: Box<dyn Gate>,
         monitor: Arc<Mutex<Monitor>>,
         hub: Arc<Hub>,
-        history: Option<crate::store::History>,
+        history: Option<History>,
     ) -> io::Result<Self> {
         let (jobs, work) = mpsc::channel();
         let (ticks, published) = mpsc::sync_channel::<Tick>(TICKS_AHEAD);

@@ -5,7 +5,7 @@ use super::{
     control::{Beginning, Control, ControlError, Facts, Gate, GateError},
 };
 use crate::{
-    monitor::{Clock, CounterInput, FlowRecord, Limits, Monitor},
+    monitor::{Clock, CounterInput, FlowRecord, Limits, Monitor, NatReading},
     policy::{Compiled, Slots},
     server::{
         api::Api,
@@ -47,6 +47,7 @@ pub struct Kernel {
     pub flows: Vec<FlowRecord>,
     pub expired: Vec<FlowRecord>,
     pub counters: CounterInput,
+    pub nat: NatReading,
     /// The next installation fails with this.
     pub refuses: Option<String>,
     pub now_ms: u64,
@@ -170,6 +171,16 @@ impl Gate for MemoryGate {
     fn flows(&self, _: Option<u64>) -> Result<Vec<FlowRecord>, GateError> {
         Ok(self.kernel().flows.clone())
     }
+    fn part(&self, part: usize, parts: usize, translated: bool) -> Vec<FlowRecord> {
+        let kernel = self.kernel();
+        let wanted = kernel.flows.iter().filter(|flow| !translated || flow.nat.is_some());
+        let wanted: Vec<FlowRecord> = wanted.copied().collect();
+        let n = wanted.len();
+        wanted[n * part / parts..n * (part + 1) / parts].to_vec()
+    }
+    fn nat_reading(&self) -> NatReading {
+        self.kernel().nat.clone()
+    }
     fn sweep(&mut self, _: usize) -> Result<Vec<FlowRecord>, GateError> {
         Ok(std::mem::take(&mut self.kernel().expired))
     }
@@ -178,6 +189,9 @@ impl Gate for MemoryGate {
         choose: &mut dyn FnMut(&FlowRecord) -> bool,
     ) -> Result<Vec<FlowRecord>, GateError> {
         Ok(self.kernel().flows.extract_if(.., |flow| choose(flow)).collect())
+    }
+    fn interfaces_changed(&mut self) -> bool {
+        false
     }
     fn follow(&mut self) {}
     fn counters(&self) -> Result<CounterInput, GateError> {
@@ -219,19 +233,46 @@ pub struct TestDaemon {
     pub epoch: String,
     pub stop: watch::Sender<bool>,
     pub history: History,
+    /// Goes last, after everything that may have files in it.
+    owned: Option<TestDir>,
 }
 
 static COUNT: AtomicU32 = AtomicU32::new(0);
 
-/// A directory of the test's own.
-pub fn directory() -> PathBuf {
+/// A directory of the test's own. It goes when this is dropped.
+#[derive(Debug)]
+pub struct TestDir(PathBuf);
+
+/// Makes one.
+pub fn directory() -> TestDir {
     let dir = std::env::temp_dir().join(format!(
         "sluice-unit-{}-{}",
         std::process::id(),
         COUNT.fetch_add(1, Ordering::Relaxed)
     ));
     std::fs::create_dir_all(&dir).expect("temporary directory");
-    dir
+    TestDir(dir)
+}
+
+impl std::ops::Deref for TestDir {
+    type Target = Path;
+    fn deref(&self) -> &Path {
+        &self.0
+    }
+}
+
+impl Drop for TestDir {
+    fn drop(&mut self) {
+        // A thread that hasn't ended yet may put a file in while the others are removed.
+        for _ in 0..100 {
+            match std::fs::remove_dir_all(&self.0) {
+                Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                    std::thread::sleep(std::time::Duration::from_millis(10));
+                }
+                Ok(()) | Err(_) => return,
+            }
+        }
+    }
 }
 
 impl TestDaemon {
@@ -244,7 +285,10 @@ impl TestDaemon {
     pub async fn start_with(policy: &str, patience: Patience) -> Self {
         let dir = directory();
         std::fs::write(dir.join("policy"), policy).expect("policy written");
-        Self::start_on(&dir, Kernel::default(), patience).await.expect("the daemon starts")
+        let started = Self::start_on(&dir, Kernel::default(), patience).await;
+        let mut daemon = started.expect("the daemon starts");
+        daemon.owned = Some(dir);
+        daemon
     }
 
     /// In a directory that has everything, over this kernel.
@@ -288,7 +332,8 @@ impl TestDaemon {
         let unix = ControlSocket::bind(&dir.join("sock"), "no-such-group-here").expect("a socket");
         tokio::spawn(unix.serve(router.clone(), stopped.clone()));
         tokio::spawn(serve_tcp(tcp, router, stopped));
-        Ok(Self { kernel, control, beginning, address, dir: dir.to_owned(), epoch, stop, history })
+        let (dir, owned) = (dir.to_owned(), None);
+        Ok(Self { kernel, control, beginning, address, dir, epoch, stop, history, owned })
     }
 
     /// The pretended kernel.
@@ -301,5 +346,7 @@ impl Drop for TestDaemon {
     fn drop(&mut self) {
         self.stop.send_replace(true);
         self.control.stop();
+        // It would make its directory anew.
+        self.history.close(std::time::Duration::from_secs(5));
     }
 }

@@ -17,7 +17,11 @@ impl Datapath {
     /// # Errors
     /// The kernel refused to read a map.
     pub fn counters(&self) -> Result<CounterInput, DatapathError> {
-        let mut found = CounterInput { flows_max: self.flows.capacity(), ..Default::default() };
+        let mut found = CounterInput {
+            flows_max: self.flows.capacity(),
+            table: self.table_input()?,
+            ..Default::default()
+        };
         for slot in 0..RULE_SLOTS as u32 {
             let values = self.rule_counters.get(&slot, 0);
             let mut sum = RuleCounter::zeroed();

@@ -1,7 +1,7 @@
 //! Looking at flows, and taking them out.
 
 use super::{Datapath, DatapathError, clock, table::Tables};
-use crate::monitor::FlowRecord;
+use crate::monitor::{FlowRecord, NatReading, TableInput};
 
 impl Datapath {
     fn ticks(&self) -> Result<u64, DatapathError> {
@@ -63,5 +63,34 @@ impl Datapath {
     ) -> Result<Vec<FlowRecord>, DatapathError> {
         let now = self.ticks()?;
         self.flows.cut(now, choose)
+    }
+
+    /// The flows in part `part` of `parts` of the tables.
+    pub fn flows_part(&self, part: usize, parts: usize) -> Vec<FlowRecord> {
+        self.flows.part(part, parts)
+    }
+
+    /// The translated flows in part `part` of `parts` of the tables.
+    pub fn nat_flows(&self, part: usize, parts: usize) -> Vec<FlowRecord> {
+        self.flows.nat_flows(part, parts)
+    }
+
+    /// Accounts of translations, live flows included.
+    pub fn nat_reading(&self) -> NatReading {
+        self.flows.nat_reading()
+    }
+
+    /// How full the tables are, and what befell their entries.
+    ///
+    /// # Errors
+    /// The kernel refused to read a map.
+    pub fn table_input(&self) -> Result<TableInput, DatapathError> {
+        Ok(TableInput {
+            census: self.flows.census(),
+            counter: self.table_counters()?,
+            ports: self.flows.nat_ports(),
+            addresses: self.addresses(),
+            nat_failures: self.flows.nat_rules().iter().map(|(_, row)| row.failures).sum(),
+        })
     }
 }

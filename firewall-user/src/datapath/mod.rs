@@ -14,6 +14,7 @@ mod links;
 mod mode;
 mod names;
 mod netdev;
+mod notify;
 mod object;
 mod raw;
 pub mod table;
@@ -43,6 +44,7 @@ use firewall_common::abi::{
     names::Name,
     table::{MAX_CONTINUES, RuleTable, TIMEOUTS},
 };
+use notify::LinkNotices;
 use std::{
     fs::File,
     os::fd::{AsFd as _, AsRawFd as _, OwnedFd},
@@ -98,6 +100,8 @@ pub struct Datapath {
     clock: Array<MapData, ClockReading>,
     rule_names: Array<MapData, Name>,
     iface_names: Array<MapData, Name>,
+    /// Without it changes are seen a second later.
+    notices: Option<LinkNotices>,
 }
 
 /// Takes a map out of the object as the type that it must be.
@@ -215,6 +219,7 @@ impl Datapath {
             clock: take(&mut ebpf, "CLOCK")?,
             rule_names: take(&mut ebpf, "RULE_NAMES")?,
             iface_names: take(&mut ebpf, "IFACE_NAMES")?,
+            notices: LinkNotices::open().inspect_err(|e| log::warn!("{e}")).ok(),
             adopted: pinned.is_some_and(|c| c.generation != 0),
             pin_dir: options.pin_dir.clone(),
             _lock: lock,

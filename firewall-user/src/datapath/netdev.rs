@@ -145,23 +145,35 @@ pub fn find(name: &str) -> Result<NetDev, DatapathError> {
 /// address, MTU.
 pub fn entry(dev: &NetDev, slot: u8) -> Iface {
     let flags = if dev.physical { IFACE_WIRE } else { 0 };
-    let mtu = std::fs::read_to_string(format!("/sys/class/net/{}/mtu", dev.name));
     Iface {
         slot: u32::from(slot),
         flags,
         address: address(&dev.name).unwrap_or_default(),
-        mtu: mtu.ok().and_then(|text| text.trim().parse().ok()).unwrap_or(1500),
+        mtu: mtu(&dev.name).unwrap_or(1500),
     }
+}
+
+/// Asks something of an interface that the kernel fills into the request.
+fn ask(name: &str, what: libc::c_ulong) -> Option<libc::ifreq> {
+    let socket =
+        rustix::net::socket(rustix::net::AddressFamily::INET, rustix::net::SocketType::DGRAM, None)
+            .ok()?;
+    let mut req = request(name);
+    // SAFETY: the requests that are asked here fill the structure they are given, and nothing else.
+    let asked = unsafe { libc::ioctl(socket.as_raw_fd(), what as libc::Ioctl, &mut req) };
+    (asked == 0).then_some(req)
+}
+
+/// MTU of an interface.
+pub fn mtu(name: &str) -> Option<u32> {
+    let req = ask(name, libc::SIOCGIFMTU as libc::c_ulong)?;
+    // SAFETY: the ioctl wrote this member of the union.
+    u32::try_from(unsafe { req.ifr_ifru.ifru_mtu }).ok()
 }
 
 /// The first IPv4 address of an interface.
 pub fn address(name: &str) -> Option<[u8; 4]> {
-    let socket = std::net::UdpSocket::bind("0.0.0.0:0").ok()?;
-    let mut req = request(name);
-    // SAFETY: SIOCGIFADDR fills the request it is given.
-    if unsafe { libc::ioctl(socket.as_raw_fd(), libc::SIOCGIFADDR, &mut req) } != 0 {
-        return None;
-    }
+    let req = ask(name, libc::SIOCGIFADDR as libc::c_ulong)?;
     // SAFETY: the ioctl wrote this member of the union; `sa_data` begins with the port.
     let data = unsafe { req.ifr_ifru.ifru_addr.sa_data };
     let byte = |i: usize| data.get(i).map_or(0, |b| b.cast_unsigned());

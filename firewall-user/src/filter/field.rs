@@ -2,7 +2,7 @@
 
 use super::subject::SubjectKind;
 use crate::policy::suggest;
-use crate::view::{NETFILTER_SCTP_STATES, NETFILTER_TCP_STATES};
+use crate::view::{MAPPING_KINDS, NETFILTER_SCTP_STATES, NETFILTER_TCP_STATES};
 use firewall_common::abi::event::Class;
 use firewall_common::abi::reason::Reason;
 use firewall_common::flow::tcp::TcpState;
@@ -49,7 +49,7 @@ macro_rules! fields {
 
 fields! {
     /// Protocol.
-    Proto = "proto", Proto, Flow Netfilter Event;
+    Proto = "proto", Proto, Flow Netfilter Event Mapping;
     /// 4 or 6.
     Family = "family", Number, Flow Netfilter Event;
     /// Source address.
@@ -87,7 +87,7 @@ fields! {
     /// Why a flow ended.
     Ended = "ended", Word, Flow;
     /// Name of the rule.
-    Rule = "rule", Text, Flow Event Rule;
+    Rule = "rule", Text, Flow Event Rule Mapping;
     /// Name of the rule.
     Name = "name", Text, Rule;
     /// The rule as written.
@@ -103,7 +103,7 @@ fields! {
     /// Policy generation.
     Generation = "generation", Number, Flow;
     /// Id: of a flow (hexadecimal), of a rule (its slot).
-    Id = "id", Text, Flow Netfilter Rule;
+    Id = "id", Text, Flow Netfilter Rule Mapping;
     /// Flow id of an event.
     Flow = "flow", Text, Event;
     /// Sequence number.
@@ -113,13 +113,13 @@ fields! {
     /// Frame length.
     FrameLen = "frame_len", Number, Event;
     /// Packets, original direction.
-    Packets = "packets", Number, Flow Netfilter Event Rule;
+    Packets = "packets", Number, Flow Netfilter Event Rule Mapping;
     /// Bytes, original direction.
-    Bytes = "bytes", Number, Flow Netfilter Event Rule;
+    Bytes = "bytes", Number, Flow Netfilter Event Rule Mapping;
     /// Packets, reply direction.
-    ReplyPackets = "reply_packets", Number, Flow Netfilter Event;
+    ReplyPackets = "reply_packets", Number, Flow Netfilter Event Mapping;
     /// Bytes, reply direction.
-    ReplyBytes = "reply_bytes", Number, Flow Netfilter Event;
+    ReplyBytes = "reply_bytes", Number, Flow Netfilter Event Mapping;
     /// Since the first packet.
     Age = "age", Duration, Flow Netfilter;
     /// Since the last packet.
@@ -138,6 +138,26 @@ fields! {
     NatDport = "nat_dport", Number, Flow Netfilter;
     /// Name of the rule that translates.
     NatRule = "nat_rule", Text, Flow;
+    /// Host inside, of a mapping.
+    Inside = "inside", Addr, Mapping;
+    /// Its port.
+    InsidePort = "inside_port", Number, Mapping;
+    /// Address that the far end sees.
+    Public = "public", Addr, Mapping;
+    /// Port that the far end sees.
+    PublicPort = "public_port", Number, Mapping;
+    /// Far end of a mapping.
+    Remote = "remote", Addr, Mapping;
+    /// Its port.
+    RemotePort = "remote_port", Number, Mapping;
+    /// Destination after translation.
+    RemoteInside = "remote_inside", Addr, Mapping;
+    /// Its port.
+    RemoteInsidePort = "remote_inside_port", Number, Mapping;
+    /// Kind of a translation.
+    Kind = "kind", Word, Mapping;
+    /// Who translates.
+    Origin = "origin", Word, Mapping;
     /// Status bits in words.
     Status = "status", Text, Netfilter;
     /// Connection mark.
@@ -163,6 +183,8 @@ impl Field {
         match self {
             Self::Verdict | Self::Action => vec!["allow", "drop", "reject", "count"],
             Self::Direction => vec!["in", "out", "forward"],
+            Self::Kind => MAPPING_KINDS.to_vec(),
+            Self::Origin => vec!["sluice", "netfilter"],
             Self::Class => Class::ALL.iter().map(|c| c.name()).collect(),
             Self::Reason | Self::Ended => Reason::ALL.iter().map(|r| r.name()).collect(),
             Self::State => {

@@ -1,7 +1,7 @@
 //! What filters are applied to.
 
 use super::field::Field;
-use crate::view::{EventView, FlowView, RuleView};
+use crate::view::{EventView, FlowView, NatMappingView, RuleView};
 use std::borrow::Cow;
 
 /// A field's value.
@@ -28,6 +28,8 @@ pub enum SubjectKind {
     Rule,
     /// An entry of netfilter's connection tracking.
     Netfilter,
+    /// [`NatMappingView`].
+    Mapping,
 }
 
 impl SubjectKind {
@@ -38,6 +40,7 @@ impl SubjectKind {
             Self::Event => "events",
             Self::Rule => "rules",
             Self::Netfilter => "netfilter's flows",
+            Self::Mapping => "mappings",
         }
     }
 }
@@ -148,6 +151,37 @@ impl Subject for RuleView {
             Field::Hits => Value::Number(self.hits),
             Field::Packets => Value::Number(self.packets),
             Field::Bytes => Value::Number(self.bytes),
+            _ => Value::None,
+        }
+    }
+}
+
+fn count(count: Option<u64>) -> Value<'static> {
+    count.map_or(Value::None, Value::Number)
+}
+
+impl Subject for NatMappingView {
+    const KIND: SubjectKind = SubjectKind::Mapping;
+
+    fn field(&self, field: Field) -> Value<'_> {
+        match field {
+            Field::Id => text(&self.id),
+            Field::Proto => text(&self.proto),
+            Field::Inside => text(&self.inside),
+            Field::InsidePort => Value::Number(self.inside_port.into()),
+            Field::Public => text(&self.public),
+            Field::PublicPort => Value::Number(self.public_port.into()),
+            Field::Remote => text(&self.remote),
+            Field::RemotePort => Value::Number(self.remote_port.into()),
+            Field::RemoteInside => maybe(self.remote_inside.as_deref()),
+            Field::RemoteInsidePort => port(self.remote_inside_port),
+            Field::Kind => text(&self.kind),
+            Field::Origin => text(&self.origin),
+            Field::Rule => maybe(self.rule.as_deref()),
+            Field::Packets => count(self.packets),
+            Field::Bytes => count(self.bytes),
+            Field::ReplyPackets => count(self.reply_packets),
+            Field::ReplyBytes => count(self.reply_bytes),
             _ => Value::None,
         }
     }

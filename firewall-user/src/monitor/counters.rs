@@ -1,7 +1,7 @@
 //! Rules and statistics: the kernel's counters as rows.
 
-use super::{account::Accounts, clock::Clock, text};
-use crate::view::{NetfilterStatsView, ReasonView, RuleView, StatsView};
+use super::{clock::Clock, reading::TableInput, text};
+use crate::view::{ReasonView, RuleView, StatsView};
 use firewall_common::abi::{
     counter::{EventCounter, ReasonCounter, RuleCounter},
     event::CLASSES,
@@ -24,6 +24,8 @@ pub struct CounterInput {
     pub events: [EventCounter; CLASSES],
     /// Capacity of the flow table, per family.
     pub flows_max: u64,
+    /// The tables' own figures.
+    pub table: TableInput,
 }
 
 /// What the policy says of a rule.
@@ -138,14 +140,8 @@ impl Counters {
         })
     }
 
-    pub fn stats(
-        &mut self,
-        input: &CounterInput,
-        flows: u64,
-        accounts: &Accounts,
-        netfilter: Option<NetfilterStatsView>,
-        clock: &Clock,
-    ) -> StatsView {
+    /// Statistics: `counted` has what isn't made of these counters.
+    pub fn stats(&mut self, input: &CounterInput, counted: StatsView, clock: &Clock) -> StatsView {
         let (mut packets, mut bytes, mut refused, mut refused_bytes) = (0, 0, 0, 0);
         let mut reasons: BTreeMap<Reason, ReasonCounter> = BTreeMap::new();
         for (verdict, reason, counter) in &input.reasons {
@@ -163,7 +159,6 @@ impl Counters {
         }
         let stats = StatsView {
             time: text::time(clock.unix_ns),
-            flows,
             flows_max: input.flows_max,
             packets,
             bytes,
@@ -179,8 +174,7 @@ impl Counters {
                     bytes: counter.bytes,
                 })
                 .collect(),
-            events: accounts.views(),
-            netfilter,
+            ..counted
         };
         self.stats = Arc::new(stats.clone());
         stats

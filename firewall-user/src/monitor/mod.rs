@@ -9,24 +9,34 @@
 //! next scan, and each class's account ([`account`]) says how many events never arrived.
 
 pub mod account;
+mod alarms;
 pub mod clock;
 mod counters;
 mod events;
 mod flows;
 pub mod names;
+mod nat;
+mod reading;
 mod record;
 pub mod text;
 
 pub use account::Loss;
+pub use alarms::{AlarmChange, Pressure};
 pub use clock::{Clock, Steady};
 pub use counters::{CounterInput, RuleInfo};
 pub use events::EventLog;
 pub use flows::{FlowChanges, FlowOrder, FlowTable};
 pub use names::Names;
+pub use nat::{NatBook, NatInfo, NatWords};
+pub use reading::{Census, NatAccount, NatReading, NatSum, PortFigures, TableInput};
 pub use record::{FlowRecord, NatTuple};
 
-use crate::view::{EventView, FlowView, NetfilterStatsView, RuleView, StatsView};
+use crate::view::{
+    AlarmView, EventView, FlowView, NatPoolView, NatStatsView, NetfilterStatsView, RuleView,
+    StatsView, TableStatsView,
+};
 use account::Accounts;
+use alarms::{Alarms, Fill};
 use counters::Counters;
 use firewall_common::abi::{
     event::{Class, Event},
@@ -69,6 +79,8 @@ pub struct Tick {
     pub rules_replaced: Option<u64>,
     /// Fresh statistics with their version, about once a second.
     pub stats: Option<(u64, Arc<StatsView>)>,
+    /// What began or ceased to be wrong.
+    pub alarms: Vec<AlarmChange>,
 }
 
 impl Tick {
@@ -80,6 +92,7 @@ impl Tick {
             && self.rules.is_none()
             && self.rules_replaced.is_none()
             && self.stats.is_none()
+            && self.alarms.is_empty()
     }
 }
 
@@ -87,6 +100,7 @@ impl Tick {
 #[derive(Clone, Debug)]
 pub struct Lens {
     names: Names,
+    nats: NatBook,
     timeouts: [u32; TIMEOUTS],
     clock: Clock,
 }
@@ -102,6 +116,7 @@ impl Lens {
 #[derive(Debug)]
 pub struct Monitor {
     names: Names,
+    nats: NatBook,
     clock: Clock,
     steady: Steady,
     flows: FlowTable,
@@ -111,6 +126,8 @@ pub struct Monitor {
     timeouts: [u32; TIMEOUTS],
     generation: u32,
     netfilter: Option<NetfilterStatsView>,
+    alarms: Alarms,
+    table: TableInput,
     tick: Tick,
 }
 
@@ -119,6 +136,7 @@ impl Monitor {
     pub fn new(limits: Limits) -> Self {
         Self {
             names: Names::default(),
+            nats: NatBook::default(),
             clock: Clock::default(),
             steady: Steady::default(),
             flows: FlowTable::new(limits.ended_kept_ms, limits.removals_kept),
@@ -128,6 +146,8 @@ impl Monitor {
             timeouts: [0; TIMEOUTS],
             generation: 0,
             netfilter: None,
+            alarms: Alarms::default(),
+            table: TableInput::default(),
             tick: Tick::default(),
         }
     }
@@ -191,7 +211,8 @@ impl Monitor {
 
     /// What turns records into rows, as it is now: to look at many without holding the model.
     pub fn lens(&self) -> Lens {
-        Lens { names: self.names.clone(), timeouts: self.timeouts, clock: self.clock }
+        let (names, nats) = (self.names.clone(), self.nats.clone());
+        Lens { names, nats, timeouts: self.timeouts, clock: self.clock }
     }
 
     /// Rule and reason counters, as read now.
@@ -202,14 +223,74 @@ impl Monitor {
         for (class, counter) in Class::ALL.iter().zip(&input.events) {
             self.accounts.produced(*class, counter);
         }
-        let stats = Arc::new(self.counters.stats(
-            input,
-            self.flows.live(),
-            &self.accounts,
-            self.netfilter.clone(),
-            &self.clock,
-        ));
+        let (table, nat) = self.tables(input);
+        let counted = StatsView {
+            flows: self.flows.live(),
+            events: self.accounts.views(),
+            table,
+            nat,
+            netfilter: self.netfilter.clone(),
+            ..StatsView::default()
+        };
+        let stats = Arc::new(self.counters.stats(input, counted, &self.clock));
         self.tick.stats = Some((self.counters.version(), stats));
+    }
+
+    /// Looks at how the tables are.
+    fn tables(&mut self, input: &CounterInput) -> (TableStatsView, NatStatsView) {
+        let TableInput { census, counter, ports, addresses, nat_failures } = &input.table;
+        let no_room = |reason: &Reason| matches!(reason, Reason::FlowTableFull | Reason::Untracked);
+        let refused = input.reasons.iter().filter(|(_, reason, _)| no_room(reason));
+        let refused = refused.map(|(_, _, counter)| counter.packets).sum();
+        let fullest = census.flows.iter().copied().max().unwrap_or_default();
+        let percent = match input.flows_max {
+            0 => 0.0,
+            capacity => 100.0 * fullest as f64 / capacity as f64,
+        };
+        let fill = Fill { percent, refused: refused + counter.evicted };
+        let (nats, names) = (&self.nats, &self.names);
+        let pool = |figures: &PortFigures| nats.pool_name(figures, addresses, names);
+        self.tick.alarms.extend(self.alarms.update(fill, ports, pool, &self.clock));
+        let table = TableStatsView {
+            flows: census.flows.iter().sum(),
+            capacity: input.flows_max,
+            used_percent: (10.0 * percent).round() / 10.0,
+            half_open: census.half_open,
+            evicted: counter.evicted,
+            evicted_packets: counter.evicted_packets,
+            evicted_bytes: counter.evicted_bytes,
+            busy: counter.busy,
+            source_limited: counter.source_limited,
+            refused,
+            pressure: self.alarms.pressure().name().to_owned(),
+        };
+        let nat = NatStatsView {
+            mappings_live: census.mappings,
+            failures: *nat_failures,
+            exhausted_pools: self.alarms.exhausted(),
+        };
+        self.table = input.table.clone();
+        (table, nat)
+    }
+
+    /// What is wrong right now, the oldest first.
+    pub fn alarms(&self) -> Vec<AlarmView> {
+        self.alarms.views()
+    }
+
+    /// What is to be said of the rule behind a mapping.
+    pub fn nat_words(&self, slot: u16) -> NatWords {
+        self.nats.words(slot, &self.names)
+    }
+
+    /// Now, as rows show it.
+    pub fn now(&self) -> Clock {
+        self.clock
+    }
+
+    /// Public addresses and their ports.
+    pub fn nat_pools(&self) -> Vec<NatPoolView> {
+        self.nats.pools(&self.table.ports, &self.table.addresses, &self.names)
     }
 
     /// How the kernel's own connection tracking is followed: a part of the next statistics.
@@ -228,10 +309,20 @@ impl Monitor {
         std::mem::take(&mut self.tick)
     }
 
-    /// Policy `generation` went live: its rules in order (the two defaults last) and its time-outs
-    /// (milliseconds, by [`firewall_common::abi::table::Timeout`]).
-    pub fn policy(&mut self, generation: u32, rules: Vec<RuleInfo>, timeouts: [u32; TIMEOUTS]) {
+    /// Policy `generation` went live: its rules in order (the two defaults last), its translations and its
+    /// time-outs (milliseconds, by [`firewall_common::abi::table::Timeout`]).
+    pub fn policy(
+        &mut self,
+        generation: u32,
+        rules: Vec<RuleInfo>,
+        nats: Vec<NatInfo>,
+        timeouts: [u32; TIMEOUTS],
+    ) {
         self.generation = generation;
+        for nat in &nats {
+            self.names.set_rule(nat.slot, &nat.name);
+        }
+        self.nats.policy(nats);
         for rule in &rules {
             self.names.set_rule(rule.slot, &rule.name);
         }

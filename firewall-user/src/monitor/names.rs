@@ -45,6 +45,10 @@ impl Names {
                 .map_or_else(|| format!("slot {slot}"), |name| name.to_string()),
         }
     }
+    /// Name of the rule behind a slot, if that is known.
+    pub fn known_rule(&self, slot: u16) -> Option<String> {
+        self.rules.get(&slot).map(|name| name.to_string())
+    }
     /// Name of the interface behind an interface slot; `None` for slot 0.
     pub fn iface_slot(&self, slot: u8) -> Option<String> {
         (slot != 0 && usize::from(slot) < IFACE_SLOTS).then(|| {

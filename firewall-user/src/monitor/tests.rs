@@ -41,6 +41,7 @@ fn model() -> Monitor {
             rule(1, SLOT_FIRST, "web", Verdict::Allow),
             rule(0, SLOT_DEFAULT_IN, names::DEFAULT_IN, Verdict::Drop),
         ],
+        Vec::new(),
         timeouts,
     );
     monitor.begin(at(0));

@@ -5,6 +5,7 @@
 
 use super::{
     binding::BindingEvent,
+    entry::NetfilterEntry,
     error::FollowError,
     rows::{self, Shown},
     socket::{ANSWER, DumpSocket, EventSocket, Heard},
@@ -52,9 +53,18 @@ pub enum Follow {
     Never,
 }
 
+/// What is told of translations.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Told {
+    /// One began or ended.
+    Binding(BindingEvent),
+    /// The whole table has been read: those that were told of are all that live.
+    Whole,
+}
+
 /// Where translations that begin and end go. Called on the thread that follows, with nothing locked:
 /// what takes long there makes the socket overrun.
-pub type BindingSink = Box<dyn FnMut(BindingEvent) + Send>;
+pub type BindingSink = Box<dyn FnMut(Told) + Send>;
 
 #[derive(Debug, Default)]
 struct State {
@@ -174,6 +184,12 @@ impl Netfilter {
         }
         rows.sort_unstable_by_key(order);
         (total, rows.iter().map(Shown::view).collect())
+    }
+
+    /// Hands over every live entry that is translated.
+    pub fn translated(&self, mut each: impl FnMut(&NetfilterEntry)) {
+        let table = lock(&self.shared.table);
+        table.live().filter(|live| live.entry.nat().is_some()).for_each(|live| each(&live.entry));
     }
 
     /// Accounts of translated flows that have ended.
@@ -336,6 +352,7 @@ impl Follower {
             state.settings = Settings::read();
         }
         self.tell();
+        (self.sink)(Told::Whole);
         let (mut overrun, mut drained) = (false, false);
         while !drained {
             let (nothing_left, lost) = self.listen(events, buffer)?;
@@ -376,7 +393,7 @@ impl Follower {
     /// Hands translations on.
     fn tell(&mut self) {
         let bindings = lock(&self.shared.table).take_bindings();
-        bindings.into_iter().for_each(&mut self.sink);
+        bindings.into_iter().map(Told::Binding).for_each(&mut self.sink);
     }
 }
 

@@ -20,7 +20,7 @@ pub mod table;
 pub use binding::{BindingEvent, Ended, NatBinding};
 pub use entry::{NetfilterEntry, ProtoState};
 pub use error::{DecodeError, FollowError};
-pub use follow::{BindingSink, Follow, Netfilter};
+pub use follow::{BindingSink, Follow, Netfilter, Told};
 pub use rows::Shown;
 pub use sysctl::Settings;
 pub use table::NetfilterTable;

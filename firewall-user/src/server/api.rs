@@ -1,6 +1,8 @@
 //! The verbs: what can be asked, once, for HTTP and WebSocket alike.
 
-use super::{auth::Identity, error::ApiError, nat, query, query::Query, ws::hub::Hub};
+use super::{
+    auth::Identity, dump, error::ApiError, mappings, nat, query, query::Query, ws::hub::Hub,
+};
 use crate::{
     daemon::control::{Change, ChangeOptions, Control, ControlError, Kill, Killed, Place},
     monitor::Monitor,
@@ -8,13 +10,13 @@ use crate::{
     store::{History, Origin, now_ms},
     view::{EventView, FlowView, KilledView, NatWhoView, RuleView},
 };
-use axum::http::StatusCode;
+use axum::{http::StatusCode, response::Response};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use serde_json::{Value, json};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// All verbs, as in `hello.capabilities`.
-pub const VERBS: [&str; 18] = [
+pub const VERBS: [&str; 22] = [
     "status",
     "stats",
     "rules",
@@ -31,6 +33,10 @@ pub const VERBS: [&str; 18] = [
     "rule.disable",
     "counters.reset",
     "nat.who",
+    "nat.mappings",
+    "nat.rules",
+    "nat.hosts",
+    "nat.pools",
     "netfilter.flows",
     "netfilter.accounts",
 ];
@@ -150,7 +156,10 @@ impl Api {
     /// Whatever is wrong with the verb, its arguments, or the state of things.
     pub async fn call(&self, verb: &str, args: Value, who: &Identity) -> Result<Value, ApiError> {
         // Whoever asks wants to see what was just sent.
-        if matches!(verb, "status" | "stats" | "rules" | "flows" | "events" | "nat.who") {
+        if matches!(
+            verb,
+            "status" | "stats" | "rules" | "flows" | "events" | "nat.who" | "nat.pools"
+        ) {
             self.control.refresh().await;
         }
         match verb {
@@ -238,6 +247,33 @@ impl Api {
                 self.live_totals(&mut answer);
                 done(answer)
             }
+            "nat.mappings" => {
+                let query: Query = parse(args)?;
+                unasked("mappings", &[("after", query.after.is_some())])?;
+                let lens = || self.model().lens();
+                let netfilter = self.netfilter.as_ref();
+                let (total, rows) =
+                    mappings::mappings(&self.control, lens, netfilter, &query).await?;
+                Ok(json!({"total": total, "rows": rows}))
+            }
+            "nat.rules" => {
+                let Nothing {} = parse(args)?;
+                let reading = self.control.nat_reading().await?;
+                Ok(json!({"rows": self.model().lens().nat_rules(&reading)}))
+            }
+            "nat.hosts" => {
+                let query: Query = parse(args)?;
+                let other = [("filter", query.filter.is_some()), ("after", query.after.is_some())];
+                unasked("hosts", &other)?;
+                let reading = self.control.nat_reading().await?;
+                let rows = self.model().lens().nat_hosts(&reading);
+                let (total, rows) = mappings::hosts(rows, &query)?;
+                Ok(json!({"total": total, "rows": rows}))
+            }
+            "nat.pools" => {
+                let Nothing {} = parse(args)?;
+                Ok(json!({"rows": self.model().nat_pools()}))
+            }
             _ => Err(ApiError::bad_request(format!(
                 "there is no verb `{verb}`; there are: {}",
                 VERBS.join(", ")
@@ -253,6 +289,17 @@ impl Api {
     ) -> Result<Value, ApiError> {
         log::debug!("{} asks for {change:?}", who.role.name());
         done(self.control.change(change, options).await?)
+    }
+
+    /// The flow table as a stream of rows; see [`dump`].
+    ///
+    /// # Errors
+    /// Filter or order make no sense.
+    pub fn stream_flows(&self, args: Value) -> Result<Response, ApiError> {
+        let wanted = dump::Wanted::new(&parse(args)?)?;
+        let monitor = self.monitor.clone();
+        let lens = move || monitor.lock().unwrap_or_else(PoisonError::into_inner).lens();
+        Ok(dump::respond(self.control.clone(), Arc::new(lens), wanted))
     }
 
     fn rules(&self, query: &Query) -> Result<Value, ApiError> {
@@ -361,6 +408,16 @@ impl Api {
 
     fn model(&self) -> MutexGuard<'_, Monitor> {
         self.monitor.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Refuses parameters that make no sense for these rows.
+fn unasked(rows: &str, parameters: &[(&str, bool)]) -> Result<(), ApiError> {
+    match parameters.iter().find(|(_, given)| *given) {
+        None => Ok(()),
+        Some((name, _)) => {
+            Err(ApiError::bad_request(format!("a list of {rows} doesn't take `{name}`")))
+        }
     }
 }
 

@@ -3,7 +3,12 @@
 use super::error::{ErrorBody, ErrorEnvelope};
 use futures_util::{SinkExt, StreamExt};
 use http_body_util::{BodyExt, Full};
-use hyper::{Method, Request, body::Bytes, header};
+use hyper::{
+    Method, Request, Response,
+    body::{Bytes, Incoming},
+    header,
+    http::request::Builder,
+};
 use hyper_util::rt::TokioIo;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
@@ -12,7 +17,7 @@ use std::{
     path::{Path, PathBuf},
 };
 use thiserror::Error;
-use tokio::net::UnixStream;
+use tokio::{net::UnixStream, task::JoinHandle};
 use tokio_tungstenite::{WebSocketStream, client_async, tungstenite::Message};
 
 /// Why the daemon gave no good answer.
@@ -48,6 +53,45 @@ fn unreachable(socket: &Path, error: &io::Error) -> String {
         ),
         _ => format!("can't reach the daemon on {at}: {error}"),
     }
+}
+
+/// The task that moves a connection's bytes; ends with whoever waits for them.
+struct Connection(JoinHandle<()>);
+
+impl Drop for Connection {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
+
+/// An answer whose body is still to come.
+struct Answer {
+    response: Response<Incoming>,
+    _connection: Connection,
+}
+
+impl Answer {
+    async fn bytes(self) -> Result<Bytes, ClientError> {
+        let whole = self.response.into_body().collect().await;
+        Ok(whole.map_err(|error| broken(&error))?.to_bytes())
+    }
+
+    /// Why not.
+    async fn refusal(self) -> ClientError {
+        let status = self.response.status();
+        let bytes = match self.bytes().await {
+            Ok(bytes) => bytes,
+            Err(error) => return error,
+        };
+        match serde_json::from_slice::<ErrorEnvelope>(&bytes) {
+            Ok(envelope) => ClientError::Refused(envelope.error),
+            Err(_) => ClientError::Broken(format!("status {status}")),
+        }
+    }
+}
+
+fn broken(error: &dyn std::fmt::Display) -> ClientError {
+    ClientError::Broken(error.to_string())
 }
 
 /// A client of the control socket. Each call is a connection of its own.
@@ -128,37 +172,61 @@ impl Client {
         self.call(Method::DELETE, path, None).await
     }
 
+    /// `GET path` as a stream of rows, a line each: every piece goes to `each` as it comes.
+    ///
+    /// # Errors
+    /// The daemon isn't there, said no, or `each` did.
+    pub async fn rows<E: From<ClientError>>(
+        &self,
+        path: &str,
+        mut each: impl FnMut(&[u8]) -> Result<(), E>,
+    ) -> Result<(), E> {
+        let request = Request::builder().uri(path).header(header::ACCEPT, "application/x-ndjson");
+        let mut answer = self.send(request, String::new()).await?;
+        if !answer.response.status().is_success() {
+            return Err(answer.refusal().await.into());
+        }
+        while let Some(frame) = answer.response.frame().await {
+            let frame = frame.map_err(|error| broken(&error))?;
+            if let Some(piece) = frame.data_ref() {
+                each(piece)?;
+            }
+        }
+        Ok(())
+    }
+
     async fn call<T: DeserializeOwned>(
         &self,
         method: Method,
         path: &str,
         body: Option<&Value>,
     ) -> Result<T, ClientError> {
-        let broken = |error: &dyn std::fmt::Display| ClientError::Broken(error.to_string());
+        let mut request = Request::builder().method(method).uri(path);
+        if body.is_some() {
+            request = request.header(header::CONTENT_TYPE, "application/json");
+        }
+        let answer = self.send(request, body.map_or_else(String::new, Value::to_string)).await?;
+        if !answer.response.status().is_success() {
+            return Err(answer.refusal().await);
+        }
+        serde_json::from_slice(&answer.bytes().await?).map_err(|error| broken(&error))
+    }
+
+    async fn send(&self, request: Builder, body: String) -> Result<Answer, ClientError> {
         let stream = self.connect().await?;
         let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream))
             .await
             .map_err(|error| broken(&error))?;
-        let connection = tokio::spawn(connection);
-        let mut request =
-            Request::builder().method(method).uri(path).header(header::HOST, "localhost");
-        if body.is_some() {
-            request = request.header(header::CONTENT_TYPE, "application/json");
-        }
-        let body = body.map_or_else(String::new, Value::to_string);
-        let request = request.body(Full::new(Bytes::from(body))).map_err(|error| broken(&error))?;
+        let connection = Connection(tokio::spawn(async move {
+            // What breaks here breaks the answer, which says so.
+            let _ = connection.await;
+        }));
+        let request = request
+            .header(header::HOST, "localhost")
+            .body(Full::new(Bytes::from(body)))
+            .map_err(|error| broken(&error))?;
         let response = sender.send_request(request).await.map_err(|error| broken(&error))?;
-        let status = response.status();
-        let bytes =
-            response.into_body().collect().await.map_err(|error| broken(&error))?.to_bytes();
-        connection.abort();
-        if status.is_success() {
-            return serde_json::from_slice(&bytes).map_err(|error| broken(&error));
-        }
-        match serde_json::from_slice::<ErrorEnvelope>(&bytes) {
-            Ok(envelope) => Err(ClientError::Refused(envelope.error)),
-            Err(_) => Err(ClientError::Broken(format!("status {status}"))),
-        }
+        Ok(Answer { response, _connection: connection })
     }
 
     /// Opens the WebSocket.

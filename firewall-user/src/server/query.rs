@@ -15,6 +15,9 @@ const DEFAULT_LIMIT: usize = 1_000;
 /// Most rows in an answer.
 const MAX_LIMIT: usize = 100_000;
 
+/// In the place of a field: in no order.
+pub const UNSORTED: &str = "none";
+
 /// `?filter=&limit=&sort=&after=`, or a command's `args`.
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -78,6 +81,12 @@ const SORTS: &[(&str, Compare)] = &[
     ("id", |a, b| a.id.cmp(&b.id)),
 ];
 
+/// 400 that names the fields there are.
+pub fn unsortable<'a>(name: &str, fields: impl Iterator<Item = &'a str>) -> ApiError {
+    let fields: Vec<&str> = fields.collect();
+    ApiError::bad_request(format!("can't sort by `{name}`; there are: {}", fields.join(", ")))
+}
+
 /// Sorts flows by the field `by` (default `last`; `-` in front turns the order round).
 ///
 /// # Errors
@@ -85,12 +94,11 @@ const SORTS: &[(&str, Compare)] = &[
 pub fn sort_flows(rows: &mut [FlowView], by: Option<&str>) -> Result<(), ApiError> {
     let by = by.unwrap_or("last");
     let (name, turned) = by.strip_prefix('-').map_or((by, false), |name| (name, true));
+    if by == UNSORTED {
+        return Ok(());
+    }
     let Some((_, compare)) = SORTS.iter().find(|(field, _)| *field == name) else {
-        let names: Vec<&str> = SORTS.iter().map(|(field, _)| *field).collect();
-        return Err(ApiError::bad_request(format!(
-            "can't sort by `{name}`; there are: {}",
-            names.join(", ")
-        )));
+        return Err(unsortable(name, SORTS.iter().map(|(field, _)| *field).chain([UNSORTED])));
     };
     // Ties by id, so that the same table comes out in the same order.
     rows.sort_by(|a, b| {

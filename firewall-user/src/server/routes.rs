@@ -4,6 +4,7 @@ use super::{
     api::Api,
     auth::{Auth, Identity, Role, Via},
     console,
+    dump::NDJSON,
     error::ApiError,
     origin::Origins,
     ws::{self, Patience},
@@ -99,7 +100,7 @@ pub fn router(server: Arc<Server>) -> Router {
         .route("/api/v1/status", get_verb("status"))
         .route("/api/v1/stats", get_verb("stats"))
         .route("/api/v1/rules", get_verb("rules").merge(post_verb("rule.add")))
-        .route("/api/v1/flows", get_verb("flows"))
+        .route("/api/v1/flows", get(flows))
         .route("/api/v1/flows/kill", post_verb("flows.kill"))
         .route("/api/v1/events", get_verb("events"))
         .route("/api/v1/netfilter/flows", get_verb("netfilter.flows"))
@@ -123,6 +124,10 @@ pub fn router(server: Arc<Server>) -> Router {
         .route("/api/v1/rules/{name}/disable", rule_verb("rule.disable"))
         .route("/api/v1/counters/reset", post_verb("counters.reset"))
         .route("/api/v1/nat/who", get_verb("nat.who"))
+        .route("/api/v1/nat/mappings", get_verb("nat.mappings"))
+        .route("/api/v1/nat/rules", get_verb("nat.rules"))
+        .route("/api/v1/nat/hosts", get_verb("nat.hosts"))
+        .route("/api/v1/nat/pools", get_verb("nat.pools"))
         .route("/api/v1/login", post(login))
         .route("/api/v1/logout", post(logout))
         .route("/api/v1/ws", get(ws::upgrade))
@@ -143,6 +148,19 @@ async fn answer(
     identity: &Identity,
 ) -> Result<Json<Value>, ApiError> {
     server.api.call(verb, args, identity).await.map(Json)
+}
+
+/// Flows: a list, or for whoever accepts that, a stream of all of them.
+async fn flows(
+    State(server): State<Arc<Server>>,
+    identity: Known,
+    headers: HeaderMap,
+    query: QueryArgs,
+) -> Result<Response, ApiError> {
+    if text(&headers, header::ACCEPT).is_some_and(|accept| accept.contains(NDJSON)) {
+        return server.api.stream_flows(query.0);
+    }
+    Ok(answer(&server, "flows", query.0, &identity.0).await?.into_response())
 }
 
 /// The rule in the path is an argument like any other.

@@ -4,18 +4,17 @@
 
 use super::gate::{Gate, GateError};
 use crate::{
-    daemon::history,
+    daemon::{
+        bindings::Bindings,
+        history::{self, NatChange},
+    },
     filter::Filter,
-    monitor::{FlowRecord, Monitor, RuleInfo, Tick},
+    monitor::{AlarmChange, FlowRecord, Monitor, NatInfo, NatReading, RuleInfo, Tick},
     policy::{Compiled, Slots},
-    store::{self, History},
+    store::{self, BlockAssignment, History},
     view::{FlowView, IfaceView},
 };
-use firewall_common::abi::{
-    event::{Class, Event},
-    reason::Reason,
-    table::TIMEOUTS,
-};
+use firewall_common::abi::{event::Event, reason::Reason, table::TIMEOUTS};
 use std::{
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
@@ -48,8 +47,20 @@ pub struct Install {
     pub slots: Slots,
     /// What it was compiled for.
     pub generation: u32,
-    /// Rules for people, the defaults last.
+    /// The same for people.
+    pub told: Told,
+}
+
+/// What people are told of a policy.
+pub struct Told {
+    /// Rules, the defaults last.
     pub rules: Vec<RuleInfo>,
+    /// Translations.
+    pub nats: Vec<NatInfo>,
+    /// Port blocks by arithmetic, for the history.
+    pub blocks: Vec<BlockAssignment>,
+    /// Time-outs, milliseconds.
+    pub timeouts: [u32; TIMEOUTS],
 }
 
 /// Flows to be taken out.
@@ -61,6 +72,17 @@ pub struct Kill {
     pub dry_run: bool,
     /// Rows wanted.
     pub limit: usize,
+}
+
+/// A part of the flow table.
+#[derive(Clone, Copy, Debug)]
+pub struct Part {
+    /// Which, from 0.
+    pub part: usize,
+    /// Of how many.
+    pub parts: usize,
+    /// Only translated flows.
+    pub translated: bool,
 }
 
 /// Flows that were taken out, or would be.
@@ -92,13 +114,17 @@ pub enum Job {
     /// Make a policy live.
     Install(Box<Install>, oneshot::Sender<Result<u32, GateError>>),
     /// A policy is live already: tell the model.
-    Announce(Vec<RuleInfo>, [u32; TIMEOUTS]),
+    Announce(Box<Told>),
     /// Filter one more interface.
     Attach(String, &'static str, oneshot::Sender<Result<(), GateError>>),
     /// Filter one less.
     Detach(String, oneshot::Sender<Result<(), GateError>>),
     /// Take flows out.
     Kill(Kill, oneshot::Sender<Result<Killed, GateError>>),
+    /// Read a part of the flow table.
+    Part(Part, oneshot::Sender<Vec<FlowRecord>>),
+    /// Read the accounts of translations.
+    NatReading(oneshot::Sender<NatReading>),
     /// Set counters to zero.
     ResetCounters(oneshot::Sender<Result<(), GateError>>),
     /// Look at flows and counters now, and say when it's done.
@@ -127,6 +153,8 @@ pub struct Actor {
     events: Vec<Event>,
     /// Where mappings are written down.
     history: Option<History>,
+    /// Those that are.
+    bindings: Bindings,
     /// What went wrong at the last scan: said once, not every second.
     trouble: Option<String>,
 }
@@ -155,6 +183,7 @@ impl Actor {
             waiting: Vec::new(),
             events: Vec::new(),
             history,
+            bindings: Bindings::default(),
             trouble: None,
         };
         actor.tell_names();
@@ -205,10 +234,12 @@ impl Actor {
             self.next_sweep = now + SWEEP;
             self.gate.sweep(SWEEP_PARTS)
         });
-        let whole = scan && lock(&self.monitor).wants_whole();
+        let whole = scan && (lock(&self.monitor).wants_whole() || self.bindings.in_doubt());
+        if self.gate.interfaces_changed() || scan {
+            self.gate.follow();
+        }
         let read = scan.then(|| {
             self.next_scan = now + SCAN;
-            self.gate.follow();
             let since = (!whole).then_some(self.seen.saturating_sub(TICKS_APART));
             self.seen = self.gate.clock().ticks;
             (self.gate.flows(since), self.gate.counters())
@@ -218,16 +249,18 @@ impl Actor {
         }
         let clock = self.gate.clock();
         let mut trouble = None;
-        let mut ends = Vec::new();
+        let mut changes = Vec::new();
         let mut monitor = lock(&self.monitor);
         monitor.begin(clock);
+        let clock = monitor.now();
         for event in &self.events {
+            changes.extend(self.bindings.event(event, &monitor, &clock));
             monitor.event(event);
         }
         match swept {
             Some(Ok(expired)) => {
                 monitor.swept(&expired);
-                ends = expired.into_iter().filter(|record| record.nat.is_some()).collect();
+                changes.extend(self.bindings.taken_out(&expired, Reason::TimedOut, &clock));
             }
             Some(Err(error)) => trouble = Some(error.to_string()),
             None => {}
@@ -238,8 +271,14 @@ impl Actor {
                 monitor.names_mut().set_iface_index(iface.ifindex, &iface.name);
             }
             match flows {
-                Ok(flows) if whole => monitor.scan(&flows),
-                Ok(flows) => monitor.changed(&flows),
+                Ok(flows) => {
+                    changes.extend(self.bindings.seen(&flows, whole, &monitor, &clock));
+                    if whole {
+                        monitor.scan(&flows);
+                    } else {
+                        monitor.changed(&flows);
+                    }
+                }
                 Err(error) => trouble = Some(error.to_string()),
             }
             match counters {
@@ -248,20 +287,9 @@ impl Actor {
             }
         }
         let tick = monitor.finish();
-        let mut changes = Vec::new();
-        if self.history.is_some() {
-            let now = store::now_ms();
-            let began = self.events.iter().filter(|event| event.class == Class::NatNew.raw());
-            changes.extend(began.map(|event| {
-                let rule = monitor.names_mut().rule(event.rule);
-                history::began(event, &rule, now)
-            }));
-            changes.extend(
-                ends.iter().map(|record| history::ended(record, Reason::TimedOut.name(), now)),
-            );
-        }
         drop(monitor);
         history::record(self.history.as_ref(), changes);
+        tick.alarms.iter().for_each(say);
         if scan {
             for answer in self.waiting.drain(..) {
                 let _ = answer.send(());
@@ -280,17 +308,20 @@ impl Actor {
         // Whoever asked may have gone; the work is done all the same.
         match job {
             Job::Install(install, answer) => {
-                let Install { compiled, slots, generation, rules } = *install;
-                let timeouts = compiled.table.settings.timeouts;
+                let Install { compiled, slots, generation, told } = *install;
                 let result = self.gate.install(&compiled, &slots, generation);
                 if let Ok(generation) = &result {
                     self.tell_names();
-                    lock(&self.monitor).policy(*generation, rules, timeouts);
+                    self.announce(*generation, told);
                 }
                 let _ = answer.send(result);
             }
-            Job::Announce(rules, timeouts) => {
-                lock(&self.monitor).policy(self.gate.generation(), rules, timeouts);
+            Job::Announce(told) => self.announce(self.gate.generation(), *told),
+            Job::Part(Part { part, parts, translated }, answer) => {
+                let _ = answer.send(self.gate.part(part, parts, translated));
+            }
+            Job::NatReading(answer) => {
+                let _ = answer.send(self.gate.nat_reading());
             }
             Job::Attach(name, mode, answer) => {
                 let result = self.gate.attach(&name, mode);
@@ -343,14 +374,21 @@ impl Actor {
         } else {
             let flows = self.gate.kill(&mut matches)?;
             lock(&self.monitor).killed(&flows);
-            let now = store::now_ms();
-            let translated = flows.iter().filter(|record| record.nat.is_some());
-            let ends = translated.map(|flow| history::ended(flow, Reason::Killed.name(), now));
+            let clock = lock(&self.monitor).now();
+            let ends = self.bindings.taken_out(&flows, Reason::Killed, &clock);
             history::record(self.history.as_ref(), ends);
             (flows, Some(Reason::Killed))
         };
         let rows = flows.iter().take(kill.limit).map(|flow| lens.row(flow, ended)).collect();
         Ok(Killed { total: flows.len(), rows })
+    }
+
+    /// A policy is live: tells the model and the history.
+    fn announce(&self, generation: u32, told: Told) {
+        let Told { rules, nats, blocks, timeouts } = told;
+        lock(&self.monitor).policy(generation, rules, nats, timeouts);
+        let blocks = NatChange::Blocks { blocks, at_ms: store::now_ms() };
+        history::record(self.history.as_ref(), [blocks]);
     }
 
     fn tell_names(&self) {
@@ -369,6 +407,14 @@ impl Actor {
         for iface in self.gate.interfaces() {
             names.set_iface_index(iface.ifindex, &iface.name);
         }
+    }
+}
+
+/// Says in the log what began or ceased to be wrong.
+fn say(change: &AlarmChange) {
+    match change {
+        AlarmChange::Raised(alarm) => log::warn!("{}", alarm.text),
+        AlarmChange::Cleared(alarm) => log::info!("over: {}", alarm.text),
     }
 }
 

@@ -1,7 +1,7 @@
 //! What the core needs of the kernel's side: the seam to `datapath`.
 
 use crate::{
-    monitor::{Clock, CounterInput, FlowRecord},
+    monitor::{Clock, CounterInput, FlowRecord, NatReading},
     policy::{Compiled, Slots},
     view::IfaceView,
 };
@@ -52,6 +52,11 @@ pub trait Gate: Send {
     /// # Errors
     /// The kernel refused.
     fn flows(&self, since: Option<u64>) -> Result<Vec<FlowRecord>, GateError>;
+    /// The flows in part `part` of `parts` of the table; `translated`: only those that are, of as many parts
+    /// of their own.
+    fn part(&self, part: usize, parts: usize, translated: bool) -> Vec<FlowRecord>;
+    /// Accounts of translations, live flows included.
+    fn nat_reading(&self) -> NatReading;
     /// Takes flows past their time-out out of the next of `parts` parts of the table; returns them.
     ///
     /// # Errors
@@ -65,7 +70,9 @@ pub trait Gate: Send {
         &mut self,
         choose: &mut dyn FnMut(&FlowRecord) -> bool,
     ) -> Result<Vec<FlowRecord>, GateError>;
-    /// Follows interfaces that went and came back.
+    /// Whether something changed about the interfaces since the last call.
+    fn interfaces_changed(&mut self) -> bool;
+    /// Follows interfaces that went and came back, or have another address.
     fn follow(&mut self);
     /// All counters.
     ///

@@ -3,7 +3,7 @@
 use super::gate::{Gate, GateError};
 use crate::{
     datapath::{Datapath, DatapathError, HookMode, SlotNames},
-    monitor::{Clock, CounterInput, FlowRecord},
+    monitor::{Clock, CounterInput, FlowRecord, NatReading},
     policy::{Compiled, Slots},
     view::IfaceView,
 };
@@ -78,6 +78,14 @@ impl Gate for Datapath {
         })
     }
 
+    fn part(&self, part: usize, parts: usize, translated: bool) -> Vec<FlowRecord> {
+        if translated { self.nat_flows(part, parts) } else { self.flows_part(part, parts) }
+    }
+
+    fn nat_reading(&self) -> NatReading {
+        Datapath::nat_reading(self)
+    }
+
     fn sweep(&mut self, parts: usize) -> Result<Vec<FlowRecord>, GateError> {
         Ok(self.sweep_on(parts)?)
     }
@@ -87,6 +95,10 @@ impl Gate for Datapath {
         choose: &mut dyn FnMut(&FlowRecord) -> bool,
     ) -> Result<Vec<FlowRecord>, GateError> {
         Ok(Datapath::kill(self, choose)?)
+    }
+
+    fn interfaces_changed(&mut self) -> bool {
+        Datapath::interfaces_changed(self)
     }
 
     fn follow(&mut self) {

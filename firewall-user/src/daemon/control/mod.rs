@@ -11,7 +11,7 @@ mod persist;
 mod scene;
 mod types;
 
-pub use actor::{Actor, GateFacts, Job, Kill, Killed};
+pub use actor::{Actor, GateFacts, Job, Kill, Killed, Part};
 pub use gate::{Gate, GateError};
 pub use persist::LastGood;
 pub use scene::CheckScene;
@@ -20,17 +20,22 @@ pub use types::{
 };
 
 use crate::{
-    monitor::{Monitor, RuleInfo, names},
+    monitor::{FlowRecord, Monitor, NatInfo, NatReading, RuleInfo, names},
     policy::{
-        self, Diagnostic, Policy, Slots,
+        self, Compiled, CompiledNat, Diagnostic, Policy, Slots,
         edit::{self, EditError},
     },
+    store::BlockAssignment,
     view::StatusView,
 };
-use actor::Install;
-use firewall_common::abi::{
-    ABI_VERSION,
-    table::{Direction, SLOT_DEFAULT_IN, SLOT_DEFAULT_OUT},
+use actor::{Install, Told};
+use firewall_common::{
+    abi::{
+        ABI_VERSION,
+        nat::NAT_BLOCKS,
+        table::{Direction, SLOT_DEFAULT_IN, SLOT_DEFAULT_OUT},
+    },
+    flow::block::Blocks,
 };
 use std::{
     path::{Path, PathBuf},
@@ -141,7 +146,7 @@ impl Control {
         if gate.adopted && gate.generation > 0 && same {
             // The slots are those of the live policy: compiling tells the rules' places in them.
             let install = compiled(&policy, gate.slots.clone(), gate.generation)?;
-            control.send(Job::Announce(install.rules, install.compiled.table.settings.timeouts))?;
+            control.send(Job::Announce(Box::new(install.told)))?;
             desk.generation = gate.generation;
             if beginning == Beginning::Installed {
                 beginning = Beginning::Kept;
@@ -164,7 +169,10 @@ impl Control {
     pub async fn status(&self) -> Result<StatusView, ControlError> {
         let gate = self.gate().await?;
         let desk = self.0.desk.lock().await;
-        let flows = self.0.monitor.lock().unwrap_or_else(PoisonError::into_inner).live_flows();
+        let (flows, alarms) = {
+            let monitor = self.0.monitor.lock().unwrap_or_else(PoisonError::into_inner);
+            (monitor.live_flows(), monitor.alarms())
+        };
         let mut limits = gate.limits;
         limits.extend(desk.trouble.clone());
         Ok(StatusView {
@@ -180,6 +188,7 @@ impl Control {
             flows,
             interfaces: gate.interfaces,
             limits,
+            alarms,
             console: self.0.facts.console.clone(),
             // The API knows.
             history: None,
@@ -313,6 +322,22 @@ impl Control {
     /// The kernel refused.
     pub async fn kill(&self, kill: Kill) -> Result<Killed, ControlError> {
         Ok(self.ask(|answer| Job::Kill(kill, answer)).await??)
+    }
+
+    /// The flows in a part of the table, as they are now.
+    ///
+    /// # Errors
+    /// The core has stopped.
+    pub async fn part(&self, part: Part) -> Result<Vec<FlowRecord>, ControlError> {
+        self.ask(|answer| Job::Part(part, answer)).await
+    }
+
+    /// Accounts of translations, live flows included.
+    ///
+    /// # Errors
+    /// The core has stopped.
+    pub async fn nat_reading(&self) -> Result<NatReading, ControlError> {
+        self.ask(Job::NatReading).await
     }
 
     /// Sets all counters to zero.
@@ -512,7 +537,45 @@ fn compiled(policy: &Policy, mut slots: Slots, generation: u32) -> Result<Instal
             text: format!("{name} {}", action.name()),
         });
     }
-    Ok(Install { compiled, slots, generation, rules })
+    let nats = compiled.nats.iter().map(nat_info).collect();
+    let told =
+        Told { rules, nats, blocks: blocks(&compiled), timeouts: compiled.table.settings.timeouts };
+    Ok(Install { compiled, slots, generation, told })
+}
+
+fn nat_info(nat: &CompiledNat) -> NatInfo {
+    NatInfo {
+        slot: nat.slot,
+        name: nat.name.clone(),
+        kind: nat.kind,
+        text: nat.text.clone(),
+        enabled: nat.enabled,
+        public: nat.public.clone(),
+        ports: nat.ports,
+        block: nat.block,
+        pool: nat.pool,
+    }
+}
+
+/// Port blocks that are given by arithmetic.
+fn blocks(compiled: &Compiled) -> Vec<BlockAssignment> {
+    let rules = compiled.table.nat.iter().filter(|rule| rule.flags & NAT_BLOCKS != 0);
+    rules
+        .map(|rule| {
+            let named = compiled.nats.iter().find(|nat| nat.slot == rule.slot);
+            BlockAssignment {
+                rule: named.map_or("", |nat| nat.name.as_str()).into(),
+                blocks: Blocks {
+                    inside: u32::from_be_bytes(rule.inside),
+                    inside_len: rule.inside_len,
+                    public: u32::from_be_bytes(rule.to),
+                    addresses: rule.addresses,
+                    ports: rule.ports,
+                    size: rule.block,
+                },
+            }
+        })
+        .collect()
 }
 
 /// Names of the interfaces that take part, sorted.

@@ -1,24 +1,12 @@
 //! The accounts of translations as they stand: what [`super::totals`] and the programs have added up.
 
-use super::{Tables, ports::ENTRY, totals::ROW};
+use super::{Tables, View, ports::ENTRY, totals::ROW};
+use crate::monitor::{FlowRecord, NatAccount, NatReading, PortFigures};
 use firewall_common::abi::nat::{NatTotals, Ports};
 use std::{
     mem::offset_of,
     sync::atomic::{AtomicU64, Ordering},
 };
-
-/// One account: a rule's, a host's, or a public address's.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct NatAccount {
-    /// Mappings begun.
-    pub mappings: u64,
-    /// Of those, ended.
-    pub ended: u64,
-    /// Mappings refused for want of a port.
-    pub failures: u64,
-    /// Totals of ended flows: packets, bytes, reply packets, reply bytes.
-    pub totals: [u64; 4],
-}
 
 /// Word `field` of a row.
 fn at(row: &[AtomicU64], offset: usize) -> u64 {
@@ -39,10 +27,10 @@ fn account(row: &[AtomicU64]) -> NatAccount {
     }
 }
 
-impl Tables {
+impl View<'_> {
     /// Accounts by rule slot, of those that ever counted.
     pub fn nat_rules(&self) -> Vec<(u16, NatAccount)> {
-        let rows = self.view().rules.chunks_exact(ROW).enumerate();
+        let rows = self.rules.chunks_exact(ROW).enumerate();
         rows.map(|(slot, row)| (slot as u16, account(row)))
             .filter(|(_, account)| account.mappings != 0 || account.failures != 0)
             .collect()
@@ -50,7 +38,7 @@ impl Tables {
 
     /// Accounts by inside host; `None`: those that found no row of their own.
     pub fn nat_hosts(&self) -> Vec<(Option<[u8; 4]>, NatAccount)> {
-        let rows = self.view().hosts.chunks_exact(ROW);
+        let rows = self.hosts.chunks_exact(ROW);
         rows.map(|row| {
             let owner = at(row, offset_of!(NatTotals, owner));
             let host = (owner != 0).then(|| (owner as u32).to_be_bytes());
@@ -60,20 +48,49 @@ impl Tables {
         .collect()
     }
 
-    /// Public addresses' ports: index in map `PORTS`, in use, peak, failures, mappings made.
-    pub fn nat_ports(&self) -> Vec<(usize, [u64; 4])> {
-        let maps = self.view().ports.chunks_exact(ENTRY).enumerate();
-        maps.map(|(pool, map)| {
+    /// Public addresses' ports, of those that were ever asked for one.
+    pub fn nat_ports(&self) -> Vec<PortFigures> {
+        let maps = self.ports.chunks_exact(ENTRY).enumerate();
+        maps.map(|(index, map)| {
             let word = |offset| at(map, offset);
-            let figures = [
-                word(offset_of!(Ports, in_use)),
-                word(offset_of!(Ports, peak)),
-                word(offset_of!(Ports, failures)),
-                word(offset_of!(Ports, made)),
-            ];
-            (pool, figures)
+            PortFigures {
+                index,
+                in_use: word(offset_of!(Ports, in_use)),
+                peak: word(offset_of!(Ports, peak)),
+                made: word(offset_of!(Ports, made)),
+                failures: word(offset_of!(Ports, failures)),
+            }
         })
-        .filter(|(_, figures)| figures[2] != 0 || figures[3] != 0)
+        .filter(|figures| figures.failures != 0 || figures.made != 0)
         .collect()
+    }
+}
+
+impl Tables {
+    /// Accounts by rule slot, of those that ever counted: of ended flows.
+    pub fn nat_rules(&self) -> Vec<(u16, NatAccount)> {
+        self.view().nat_rules()
+    }
+
+    /// Accounts by inside host; `None`: those that found no row of their own.
+    pub fn nat_hosts(&self) -> Vec<(Option<[u8; 4]>, NatAccount)> {
+        self.view().nat_hosts()
+    }
+
+    /// Public addresses' ports, of those that were ever asked for one.
+    pub fn nat_ports(&self) -> Vec<PortFigures> {
+        self.view().nat_ports()
+    }
+
+    /// Accounts of ended and live flows together.
+    pub fn nat_reading(&self) -> NatReading {
+        self.view().nat_reading()
+    }
+
+    /// The translated flows in part `part` of `parts` of the table.
+    pub fn nat_flows(&self, part: usize, parts: usize) -> Vec<FlowRecord> {
+        let mut found = Vec::new();
+        self.view().translated_flows(part, parts, &mut |flow| found.push(flow));
+        found
     }
 }

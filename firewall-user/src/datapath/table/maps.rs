@@ -3,7 +3,7 @@
 use super::{Going, Part, Swept, Table, View, Which, mmap::Mapping, ports::Suspects};
 use crate::{
     datapath::{error::DatapathError, raw},
-    monitor::FlowRecord,
+    monitor::{Census, FlowRecord},
 };
 use aya::{
     Ebpf,
@@ -29,6 +29,10 @@ pub struct Tables {
     /// Part of the next sweep.
     next: usize,
     suspects: Suspects,
+    /// What the sweep saw in each of its parts.
+    census: Vec<Census>,
+    /// Translated flows at the last count.
+    mappings: u64,
 }
 
 impl fmt::Debug for Tables {
@@ -85,6 +89,8 @@ impl Tables {
             capacity,
             next: 0,
             suspects: Suspects::new(),
+            census: Vec::new(),
+            mappings: 0,
         })
     }
 
@@ -139,7 +145,9 @@ impl Tables {
         timeouts: &[u32; TIMEOUTS],
         now: u64,
     ) -> Result<(Vec<FlowRecord>, u64), DatapathError> {
-        let Swept { ended, live } = self.take_out(Going::Idle(timeouts), Part::WHOLE, now)?;
+        let Swept { ended, live, census } =
+            self.take_out(Going::Idle(timeouts), Part::WHOLE, now)?;
+        self.census = vec![census];
         self.count_ports(now);
         Ok((ended, live))
     }
@@ -157,6 +165,8 @@ impl Tables {
         let part = self.next % parts;
         self.next = part + 1;
         let swept = self.take_out(Going::Idle(timeouts), Part { part, parts }, now)?;
+        self.census.resize(parts, Census::default());
+        self.census[part] = swept.census;
         if part + 1 == parts {
             self.count_ports(now);
         }
@@ -183,8 +193,24 @@ impl Tables {
 
     fn count_ports(&mut self, now: u64) {
         let mut suspects = std::mem::take(&mut self.suspects);
-        self.view().count_ports(&mut suspects, now);
+        self.mappings = self.view().count_ports(&mut suspects, now);
         self.suspects = suspects;
+    }
+
+    /// How full the tables are, as the sweep saw it.
+    pub fn census(&self) -> Census {
+        let mut sum = Census { mappings: self.mappings, ..Census::default() };
+        for part in &self.census {
+            sum.flows[0] += part.flows[0];
+            sum.flows[1] += part.flows[1];
+            sum.half_open += part.half_open;
+        }
+        sum
+    }
+
+    /// The flows in part `part` of `parts` of the tables, each with its translated tuple.
+    pub fn part(&self, part: usize, parts: usize) -> Vec<FlowRecord> {
+        self.view().flows_in(Part { part, parts })
     }
 
     /// Forgets everything, for tests: no program may run meanwhile.

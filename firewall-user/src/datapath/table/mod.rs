@@ -9,12 +9,12 @@ mod entry;
 mod maps;
 mod mmap;
 mod ports;
+mod reading;
 mod scan;
 mod sweep;
 mod totals;
 mod view;
 
-pub use accounts::NatAccount;
 pub use maps::{Tables, secret};
 
 use entry::{Entry, FlowEntry};

@@ -3,7 +3,7 @@
 use super::{View, entry::tuple};
 use firewall_common::abi::{
     bucket::tag::{CLAIMED, LIVE},
-    nat::{Alias4, Ports},
+    nat::{ALIAS_INNER, Alias4, Ports},
 };
 use std::{
     collections::HashMap,
@@ -44,8 +44,9 @@ fn word(entry: &[AtomicU64], offset: usize) -> &AtomicU64 {
 }
 
 impl View<'_> {
-    /// Counts the ports in use by the live aliases, and takes out aliases without a flow.
-    pub fn count_ports(&self, suspects: &mut Suspects, now: u64) {
+    /// Counts the ports in use by the live aliases, and takes out aliases without a flow. How many
+    /// translated flows there are.
+    pub fn count_ports(&self, suspects: &mut Suspects, now: u64) -> u64 {
         // An address of which no mapping was ever made costs a look.
         let entries: Vec<(usize, &[AtomicU64], Before)> = self
             .ports
@@ -56,8 +57,10 @@ impl View<'_> {
             .collect();
         let mut counted: HashMap<usize, Counted> = HashMap::new();
         let suspected = std::mem::take(suspects);
+        let mut mappings = 0;
         for slot in 0..self.aliases.slots() {
             let Some((tag, alias)) = self.aliases.live(slot) else { continue };
+            mappings += u64::from(alias.flags & ALIAS_INNER == 0);
             if !self.is_owned(slot, &alias) {
                 if suspected.get(&slot) == Some(&tag) {
                     self.aliases.remove(slot, now);
@@ -75,6 +78,7 @@ impl View<'_> {
         for (at, entry, before) in entries {
             settle(entry, &before, counted.get(&at));
         }
+        mappings
     }
 
     /// Whether a flow knows of this alias.

@@ -1,6 +1,6 @@
 //! Reading the tables.
 
-use super::{FlowEntry, Table, View, entry};
+use super::{FlowEntry, Part, Table, View, entry};
 use crate::monitor::FlowRecord;
 use firewall_common::abi::bucket::tag::LIVE;
 
@@ -21,6 +21,19 @@ impl View<'_> {
             found.push(self.translated(record.oriented(), slot));
         });
         walk(&self.v6, which, now, |_, record| found.push(record.oriented()));
+        found
+    }
+
+    /// The flows in a part of the tables, IPv4 first.
+    pub fn flows_in(&self, Part { part, parts }: Part) -> Vec<FlowRecord> {
+        let mut found = Vec::new();
+        for slot in self.v4.part(part, parts) {
+            if let Some((_, record)) = self.v4.live(slot) {
+                found.push(self.translated(record.oriented(), slot));
+            }
+        }
+        let six = self.v6.part(part, parts).filter_map(|slot| self.v6.live(slot));
+        found.extend(six.map(|(_, record)| record.oriented()));
         found
     }
 

@@ -6,9 +6,12 @@
 //! sweep ends.
 
 use super::{FlowEntry, Table, View, entry::alias_of};
-use crate::monitor::FlowRecord;
+use crate::monitor::{Census, FlowRecord};
 use firewall_common::{
-    abi::{bucket::tag::LIVE, table::TIMEOUTS},
+    abi::{
+        bucket::tag::{HALF, LIVE},
+        table::TIMEOUTS,
+    },
     flow::timeout,
 };
 use std::io;
@@ -42,6 +45,8 @@ pub struct Swept {
     pub ended: Vec<FlowRecord>,
     /// How many live on, of those that were looked at.
     pub live: u64,
+    /// What there was before.
+    pub census: Census,
 }
 
 /// A slot that is ours, and the tag that says so.
@@ -61,8 +66,8 @@ impl View<'_> {
         grace: impl FnOnce() -> io::Result<()>,
     ) -> io::Result<Swept> {
         let mut swept = Swept::default();
-        let four = self.claim(&self.v4, &mut going, part, now, &mut swept.live);
-        let six = self.claim(&self.v6, &mut going, part, now, &mut swept.live);
+        let four = self.claim(&self.v4, (0, part), &mut going, now, &mut swept);
+        let six = self.claim(&self.v6, (1, part), &mut going, now, &mut swept);
         if !four.is_empty() || !six.is_empty() {
             grace()?;
         }
@@ -74,11 +79,12 @@ impl View<'_> {
     fn claim<R: FlowEntry>(
         &self,
         table: &Table<'_, R>,
+        (family, part): (usize, Part),
         going: &mut Going<'_>,
-        part: Part,
         now: u64,
-        live: &mut u64,
+        swept: &mut Swept,
     ) -> Vec<Claimed> {
+        let Swept { live, census, .. } = swept;
         let mut claimed = Vec::new();
         let shortest = match going {
             Going::Idle(timeouts) => timeouts.iter().copied().min(),
@@ -92,6 +98,8 @@ impl View<'_> {
                 }
                 continue;
             }
+            census.flows[family] += 1;
+            census.half_open += u64::from(tag & HALF != 0);
             // Most flows are idle for less than the shortest time-out: one word tells.
             if shortest.is_some_and(|shortest| table.idle(slot, now) <= shortest) {
                 *live += 1;

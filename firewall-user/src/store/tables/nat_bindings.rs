@@ -226,7 +226,7 @@ pub(in crate::store) fn read(row: &Row<'_>) -> rusqlite::Result<BindingRow> {
     })
 }
 
-/// Writes a mapping that began; `false` if it is there already.
+/// Writes a mapping that began; `false` if it is there already, perhaps with one end translated less.
 pub(in crate::store) fn begin(
     connection: &Connection,
     names: &mut Names,
@@ -272,9 +272,31 @@ pub(in crate::store) fn begin(
         ))?
         .query_row(params![binding.id as i64, binding.origin as i64], read)?
         .binding;
-    let tuple = |b: &Binding| (b.proto, b.src, b.dst, b.to_src, b.to_dst);
-    if tuple(&live) == tuple(binding) {
-        return Ok(false);
+    let original = |b: &Binding| (b.proto, b.src, b.dst);
+    let behind = |b: &Binding| (b.to_src, b.to_dst);
+    if original(&live) == original(binding) {
+        if behind(&live) == behind(binding) {
+            return Ok(false);
+        }
+        if binding.origin == Origin::Sluice {
+            // Both ends are translated, one after the other: the second is the whole story.
+            connection
+                .prepare_cached(
+                    "UPDATE nat_bindings SET kind = ?3, to_src = ?4, to_sport = ?5, to_dst = ?6, \
+                     to_dport = ?7, rule = ?8 WHERE flow = ?1 AND origin = ?2 AND end IS NULL",
+                )?
+                .execute(params![
+                    binding.id as i64,
+                    binding.origin as i64,
+                    binding.kind as i64,
+                    to_src.map(|end| bytes(end.address)),
+                    to_src.map(|end| end.port),
+                    to_dst.map(|end| bytes(end.address)),
+                    to_dst.map(|end| end.port),
+                    rule,
+                ])?;
+            return Ok(false);
+        }
     }
     end(
         connection,

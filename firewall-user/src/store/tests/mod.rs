@@ -8,28 +8,23 @@ use super::{
     Binding, BindingFilter, BindingKind, BlockAssignment, Endpoint, History, Limits, Origin,
     Totals, WhoQuery, measure::measure, now_ms,
 };
+use crate::daemon::testing::{TestDir, directory};
 use std::{net::IpAddr, path::PathBuf, time::Duration};
 
 const SOON: Duration = Duration::from_secs(20);
 
 /// A directory that goes with the test.
-struct Dir(PathBuf);
+struct Dir(TestDir);
 
 impl Dir {
     fn new() -> Self {
-        Self(crate::daemon::testing::directory())
+        Self(directory())
     }
     fn file(&self) -> PathBuf {
         self.0.join("history.db")
     }
     fn open(&self, limits: Limits) -> History {
         History::open(&self.file(), limits).expect("a thread")
-    }
-}
-
-impl Drop for Dir {
-    fn drop(&mut self) {
-        let _ = std::fs::remove_dir_all(&self.0);
     }
 }
 

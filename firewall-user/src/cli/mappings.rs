@@ -1,0 +1,227 @@
+//! `sluice nat mappings|rules|hosts|pools`.
+
+use super::{
+    format,
+    list::today,
+    out::{CliError, Head, Out, Tone},
+};
+use crate::{
+    server::client::{Client, escape},
+    view::{NatHostView, NatMappingView, NatPoolView, NatRuleView},
+};
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
+use std::process::ExitCode;
+
+/// A list; `total` where it may be longer than what is shown.
+#[derive(Debug, Deserialize)]
+struct Answer<T> {
+    rows: Vec<T>,
+    #[serde(default)]
+    total: u64,
+}
+
+async fn print<T: Serialize + DeserializeOwned>(
+    out: &Out,
+    client: &Client,
+    path: &str,
+    what: &str,
+    heads: &[Head],
+    cells: impl Fn(&T) -> Vec<(String, Tone)>,
+) -> Result<ExitCode, CliError> {
+    let answer: Answer<T> = client.get(path).await?;
+    if answer.rows.is_empty() && !out.json {
+        out.line(out.paint(&format!("no {what}"), Tone::Dim))?;
+        return Ok(ExitCode::SUCCESS);
+    }
+    out.rows(&answer.rows, heads, cells)?;
+    if !out.json && answer.total > answer.rows.len() as u64 {
+        let (shown, all) = (answer.rows.len(), format::count(answer.total));
+        let note = format!("{shown} of {all} {what}; --limit shows more");
+        out.line(out.paint(&note, Tone::Dim))?;
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn sorted(sort: Option<&str>) -> String {
+    sort.map(|sort| format!("&sort={}", escape(sort))).unwrap_or_default()
+}
+
+fn plain(text: String) -> (String, Tone) {
+    (text, Tone::Plain)
+}
+
+fn number(count: u64) -> (String, Tone) {
+    plain(format::count(count))
+}
+
+fn bytes(count: u64) -> (String, Tone) {
+    plain(format::bytes(count))
+}
+
+fn failures(count: u64) -> (String, Tone) {
+    (format::count(count), if count > 0 { Tone::Bad } else { Tone::Plain })
+}
+
+/// What may be unknown.
+fn maybe<T>(value: Option<T>, show: impl Fn(T) -> String) -> (String, Tone) {
+    value.map_or_else(|| ("-".to_owned(), Tone::Dim), |value| plain(show(value)))
+}
+
+pub async fn mappings(
+    out: &Out,
+    client: &Client,
+    filter: &str,
+    limit: usize,
+    sort: Option<&str>,
+) -> Result<ExitCode, CliError> {
+    const HEADS: [Head; 11] = [
+        Head::text("PROTO"),
+        Head::text("INSIDE"),
+        Head::text("PUBLIC"),
+        Head::text("REMOTE"),
+        Head::text("REALLY TO"),
+        Head::text("KIND"),
+        Head::text("RULE"),
+        Head::text("BEGAN"),
+        Head::number("PACKETS"),
+        Head::number("BYTES"),
+        Head::number("BACK"),
+    ];
+    let sort = sorted(sort);
+    let path = format!("/api/v1/nat/mappings?filter={}&limit={limit}{sort}", escape(filter));
+    let today = today();
+    print(out, client, &path, "mappings", &HEADS, |row: &NatMappingView| {
+        let kind = match row.origin.as_str() {
+            "sluice" => row.kind.clone(),
+            origin => format!("{} ({origin})", row.kind),
+        };
+        let packets = row.packets.zip(row.reply_packets).map(|(there, back)| there + back);
+        vec![
+            plain(row.proto.clone()),
+            (format::endpoint(&row.inside, row.inside_port), Tone::Good),
+            plain(format::endpoint(&row.public, row.public_port)),
+            plain(format::endpoint(&row.remote, row.remote_port)),
+            maybe(row.remote_inside.as_deref(), |address| {
+                format::endpoint(address, row.remote_inside_port.unwrap_or_default())
+            }),
+            plain(kind),
+            maybe(row.rule.as_ref(), String::clone),
+            maybe(row.began.as_deref(), |time| format::time(time, &today)),
+            maybe(packets, format::count),
+            maybe(row.bytes, format::bytes),
+            maybe(row.reply_bytes, format::bytes),
+        ]
+    })
+    .await
+}
+
+pub async fn rules(out: &Out, client: &Client) -> Result<ExitCode, CliError> {
+    const HEADS: [Head; 10] = [
+        Head::text("NAME"),
+        Head::text("KIND"),
+        Head::number("LIVE"),
+        Head::number("MAPPINGS"),
+        Head::number("ENDED"),
+        Head::number("REFUSED"),
+        Head::number("PACKETS"),
+        Head::number("BYTES"),
+        Head::number("BACK"),
+        Head::text("WHAT"),
+    ];
+    print(out, client, "/api/v1/nat/rules", "translations", &HEADS, |row: &NatRuleView| {
+        // Name and kind have columns of their own.
+        let what = row.text.as_deref().map(|text| {
+            let mut words = text.split_whitespace().peekable();
+            for known in ["disabled", "nat", row.name.as_str(), row.kind.as_str()] {
+                words.next_if(|word| *word == known);
+            }
+            words.collect::<Vec<_>>().join(" ")
+        });
+        let off = row.text.as_deref().is_some_and(|text| text.starts_with("disabled"));
+        let tone = if off || what.is_none() { Tone::Dim } else { Tone::Plain };
+        vec![
+            (row.name.clone(), tone),
+            (row.kind.clone(), tone),
+            number(row.live),
+            number(row.mappings),
+            number(row.ended),
+            failures(row.failures),
+            number(row.packets + row.reply_packets),
+            bytes(row.bytes),
+            bytes(row.reply_bytes),
+            (what.unwrap_or_else(|| "(not in the policy any more)".to_owned()), tone),
+        ]
+    })
+    .await
+}
+
+pub async fn hosts(
+    out: &Out,
+    client: &Client,
+    limit: usize,
+    sort: Option<&str>,
+) -> Result<ExitCode, CliError> {
+    const HEADS: [Head; 8] = [
+        Head::text("HOST"),
+        Head::number("LIVE"),
+        Head::number("MAPPINGS"),
+        Head::number("ENDED"),
+        Head::number("REFUSED"),
+        Head::number("PACKETS"),
+        Head::number("BYTES"),
+        Head::number("BACK"),
+    ];
+    let path = format!("/api/v1/nat/hosts?limit={limit}{}", sorted(sort));
+    print(out, client, &path, "hosts", &HEADS, |row: &NatHostView| {
+        vec![
+            (row.host.clone(), Tone::Good),
+            number(row.live),
+            number(row.mappings),
+            number(row.ended),
+            failures(row.failures),
+            number(row.packets + row.reply_packets),
+            bytes(row.bytes),
+            bytes(row.reply_bytes),
+        ]
+    })
+    .await
+}
+
+pub async fn pools(out: &Out, client: &Client) -> Result<ExitCode, CliError> {
+    const HEADS: [Head; 9] = [
+        Head::text("ADDRESS"),
+        Head::text("PROTO"),
+        Head::number("PORTS"),
+        Head::number("IN USE"),
+        Head::number("PEAK"),
+        Head::number("USED"),
+        Head::number("MADE"),
+        Head::number("REFUSED"),
+        Head::text("RULES"),
+    ];
+    print(out, client, "/api/v1/nat/pools", "public ports in use", &HEADS, |row: &NatPoolView| {
+        let address = match (&row.interface, row.address.as_str()) {
+            (Some(interface), "") => interface.clone(),
+            (Some(interface), address) => format!("{address} ({interface})"),
+            (None, "") => "(in no pool any more)".to_owned(),
+            (None, address) => address.to_owned(),
+        };
+        let tone = match row.used_percent {
+            used if used >= 95.0 => Tone::Bad,
+            used if used >= 80.0 => Tone::Odd,
+            _ => Tone::Plain,
+        };
+        vec![
+            (address, Tone::Good),
+            plain(row.proto.clone()),
+            number(row.ports),
+            number(row.in_use),
+            number(row.peak),
+            (format!("{} %", row.used_percent), tone),
+            number(row.made),
+            failures(row.failures),
+            plain(row.rules.join(", ")),
+        ]
+    })
+    .await
+}

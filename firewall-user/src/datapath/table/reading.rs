@@ -1,0 +1,171 @@
+//! The accounts of translations, with the flows that live: each flow's figures are in there once.
+//!
+//! A flow's totals are in its record until it is taken out, and in the rows of its rule and its host
+//! afterwards. In between, for as long as whoever takes it out needs to add them up, they are in neither
+//! or in part of both. Who does that?
+//!
+//! - User space's sweep: on the thread that reads, so never during a reading. One that died at it left a
+//!   claimed record, which is read like a live one, as its totals are still there alone.
+//! - Programs, for flows that are cut, or make room: within one run, softirqs off, some hundred
+//!   instructions. A run that adds while the rows are read, or between the rows and the flows, shows: the
+//!   rows are read before and after the flows, and must not have changed in what ended flows left. A run
+//!   that was held up between taking the flow out and adding (the machine took the CPU away from under it)
+//!   for a whole reading shows in the gap of a row, mappings begun less ended less alive: it is one more
+//!   than it will be. So a reading counts if there is no gap, or the gaps are those of the reading before:
+//!   then they are there to stay (a flow that is translated at both ends is begun under two rules and ends
+//!   under the last; a daemon died between taking an alias out and adding).
+//!
+//! Where flows end all the time, as in a flood that evicts, no reading may ever be quiet: the last of
+//! [`TRIES`] is taken, off by what ended during it.
+
+use super::{FlowEntry as _, Table, View, entry::tuple};
+use crate::monitor::{FlowRecord, NatAccount, NatReading, NatSum};
+use firewall_common::abi::{
+    flow::{Flow4, bits},
+    nat::{ALIAS_INNER, Alias4},
+};
+use std::{
+    collections::{HashMap, HashSet},
+    hash::Hash,
+};
+
+/// Readings until one is taken that isn't quiet.
+const TRIES: usize = 4;
+
+/// What ended flows left, and what was begun.
+#[derive(Default, PartialEq, Eq)]
+struct Folded {
+    rules: Vec<(u16, NatAccount)>,
+    hosts: Vec<(Option<[u8; 4]>, NatAccount)>,
+}
+
+/// What live flows have: how many, packets and bytes there and back.
+#[derive(Clone, Copy, Default)]
+struct Live {
+    flows: u64,
+    totals: [u64; 4],
+}
+
+/// Those, by the row they will be added to.
+type Sums<K> = HashMap<K, Live>;
+
+/// Whose translation a flow is: the client's that was given another source, else the server's behind.
+pub fn inside_host(flow: &FlowRecord) -> Option<[u8; 4]> {
+    let nat = flow.nat?;
+    let [a, b, c, d, ..] = flow.src;
+    Some(if flow.flow.bits & bits::NAT_SOURCE != 0 { [a, b, c, d] } else { nat.dst })
+}
+
+impl View<'_> {
+    /// The translated flows of part `part` of `parts`.
+    pub fn translated_flows(&self, part: usize, parts: usize, each: &mut dyn FnMut(FlowRecord)) {
+        for slot in self.aliases.part(part, parts) {
+            let Some((_, alias)) = self.aliases.live(slot) else { continue };
+            if alias.flags & ALIAS_INNER == 0
+                && let Some(flow) = self.flow_of(slot, &alias)
+            {
+                each(flow);
+            }
+        }
+    }
+
+    /// The flow whose translated tuple is in this alias.
+    fn flow_of(&self, slot: usize, alias: &Alias4) -> Option<FlowRecord> {
+        let owner = alias.flow as usize;
+        let record = match self.v4.live(owner) {
+            Some((_, record)) => record,
+            // What a daemon had claimed when it died hasn't left its totals anywhere else.
+            None if Table::<'_, Flow4>::is_orphan(self.v4.tag(owner)) => self.v4.record(owner),
+            None => return None,
+        };
+        let ours = record.flow.nat as usize == slot + 1;
+        ours.then(|| FlowRecord { nat: Some(tuple(alias)), ..record.oriented() })
+    }
+
+    fn folded(&self) -> Folded {
+        Folded { rules: self.nat_rules(), hosts: self.nat_hosts() }
+    }
+
+    /// Accounts with the live flows; see the module.
+    pub fn nat_reading(&self) -> NatReading {
+        let mut before_gaps = None;
+        let mut turn = 1;
+        loop {
+            let before = self.folded();
+            let (rules, hosts) = self.live_sums(&before);
+            let after = self.folded();
+            let reading = NatReading {
+                rules: join(&before.rules, &rules),
+                hosts: join(&before.hosts, &hosts),
+            };
+            let gaps = gaps(&reading);
+            let quiet = same_ends(&before.rules, &after.rules)
+                && same_ends(&before.hosts, &after.hosts)
+                && (gaps.iter().all(|gap| *gap == 0) || before_gaps.as_ref() == Some(&gaps));
+            if quiet || turn == TRIES {
+                return reading;
+            }
+            before_gaps = Some(gaps);
+            turn += 1;
+        }
+    }
+
+    /// The live flows' figures by rule and by the row that their host has.
+    fn live_sums(&self, rows: &Folded) -> (Sums<u16>, Sums<Option<[u8; 4]>>) {
+        let own: HashSet<[u8; 4]> = rows.hosts.iter().filter_map(|(host, _)| *host).collect();
+        let (mut rules, mut hosts) = (Sums::<u16>::new(), Sums::new());
+        self.translated_flows(0, 1, &mut |flow| {
+            let (Some(nat), Some(host)) = (flow.nat, inside_host(&flow)) else { return };
+            let host = own.contains(&host).then_some(host);
+            for sum in [rules.entry(nat.rule).or_default(), hosts.entry(host).or_default()] {
+                add(sum, &flow);
+            }
+        });
+        (rules, hosts)
+    }
+}
+
+fn add(sum: &mut Live, FlowRecord { flow, .. }: &FlowRecord) {
+    sum.flows += 1;
+    let figures = [flow.packets, flow.bytes, flow.reply_packets, flow.reply_bytes];
+    for (total, figure) in sum.totals.iter_mut().zip(figures) {
+        *total = total.wrapping_add(figure);
+    }
+}
+
+/// Accounts with the live flows' figures, in the accounts' order; what has live flows alone comes last.
+fn join<K: Copy + Eq + Hash + Ord>(folded: &[(K, NatAccount)], live: &Sums<K>) -> Vec<(K, NatSum)> {
+    let known: HashSet<K> = folded.iter().map(|(key, _)| *key).collect();
+    let mut fresh: Vec<K> = live.keys().filter(|key| !known.contains(key)).copied().collect();
+    fresh.sort_unstable();
+    let fresh = fresh.into_iter().map(|key| (key, NatAccount::default()));
+    let sum = |(key, mut account): (K, NatAccount)| {
+        let alive = live.get(&key).copied().unwrap_or_default();
+        for (total, figure) in account.totals.iter_mut().zip(alive.totals) {
+            *total = total.wrapping_add(figure);
+        }
+        (key, NatSum { account, live: alive.flows })
+    };
+    folded.iter().copied().chain(fresh).map(sum).collect()
+}
+
+/// Whether no flow has left its totals in between. What was begun meanwhile doesn't matter.
+fn same_ends<K: Eq>(before: &[(K, NatAccount)], after: &[(K, NatAccount)]) -> bool {
+    let ends = |rows: &[(K, NatAccount)]| {
+        rows.iter().map(|(_, row)| (row.ended, row.totals)).collect::<Vec<_>>()
+    };
+    // A row that is new has no ends yet, or it is too late for this reading.
+    before.len() == after.len()
+        && before.iter().zip(after).all(|((a, _), (b, _))| a == b)
+        && ends(before) == ends(after)
+}
+
+/// Mappings begun that are neither alive nor ended, row by row.
+fn gaps(reading: &NatReading) -> Vec<i64> {
+    let sums = reading.rules.iter().map(|(_, sum)| sum);
+    sums.chain(reading.hosts.iter().map(|(_, sum)| sum))
+        .map(|NatSum { account, live }| {
+            account.mappings.wrapping_sub(account.ended).wrapping_sub(*live).cast_signed()
+        })
+        .collect()
+}
