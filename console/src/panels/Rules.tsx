@@ -2,8 +2,7 @@
 
 import { createEffect, createMemo, createSignal, For, on, Show } from "solid-js";
 import * as http from "../protocol/http";
-import { ServerError } from "../protocol/messages";
-import type { Applied } from "../protocol/types";
+import { createEdits } from "../state/edits";
 import { quote } from "../state/filtertext";
 import { href, route } from "../state/route";
 import { generation, rules, rulesArrived, type RuleRow } from "../state/rules";
@@ -11,35 +10,20 @@ import { mayEdit } from "../state/session";
 import { status } from "../state/status";
 import { now } from "../state/time";
 import { toast } from "../state/toasts";
-import { Dialog } from "../ui/Dialog";
 import { ago, bytes, count, dateTime, rate, short } from "../ui/format";
 import { Table, type Column, type Sort } from "../ui/Table";
 import { ruleMarks } from "../ui/words";
 import { AddRule } from "./AddRule";
-import { Confirm } from "./Confirm";
+import { Confirm, Delete } from "./Confirm";
 
 const [sort, setSort] = createSignal<Sort>({ key: "position", down: false });
 
 export function Rules() {
   const [adding, setAdding] = createSignal(false);
   const [deleting, setDeleting] = createSignal<string | null>(null);
-  const [forcing, setForcing] = createSignal<{ message: string; go(): void } | null>(null);
+  const edits = createEdits();
+  const { edit } = edits;
   const [find, setFind] = createSignal("");
-
-  /** Makes an edit based on the generation in view; says how it went. */
-  const edit = async (what: string, run: (edit: http.Edit) => Promise<Applied>, force = false): Promise<void> => {
-    const base = generation();
-    try {
-      const done = await run({ ...(base === null ? {} : { base_generation: base }), ...(force ? { force } : {}) });
-      toast("ok", `${what}: policy ${done.generation} is live${done.warnings.length > 0 ? `, with a warning: ${done.warnings[0]!.message}` : ""}`);
-    } catch (error) {
-      if (error instanceof ServerError && error.code === "lock-out") {
-        setForcing({ message: error.message, go: () => void edit(what, run, true) });
-      } else {
-        toast("bad", `${what}: ${error instanceof Error ? error.message : String(error)}`);
-      }
-    }
-  };
 
   const columns: (Column<RuleRow> & { by?(r: RuleRow): number | string })[] = [
     { key: "position", title: "#", width: "40px", align: "end", min: 480, text: (r) => (r.position === 0 ? "" : String(r.position)), by: (r) => r.position || 1e9, class: () => "num dim" },
@@ -144,23 +128,21 @@ export function Rules() {
         />
       </section>
       <Show when={adding()}>
-        <AddRule kind="rule" places={rules().filter((r) => r.position > 0).map((r) => r.name)} onClose={() => setAdding(false)} onLockOut={(message, go) => setForcing({ message, go })} />
+        <AddRule kind="rule" places={rules().filter((r) => r.position > 0).map((r) => r.name)} onClose={() => setAdding(false)} onLockOut={(message, go) => edits.setLockOut({ message, go })} />
       </Show>
       <Show when={deleting()}>
         {(name) => (
-          <Dialog title={`Delete rule ${name()}?`} onClose={() => setDeleting(null)}>
-            <pre class="snippet">{rules().find((r) => r.name === name())?.text}</pre>
-            <p class="note">It is taken out of the live policy and of its file. Flows it let in are judged anew.</p>
-            <footer>
-              <button type="button" onClick={() => setDeleting(null)}>Keep it</button>
-              <button type="button" class="primary danger" onClick={() => { const n = name(); setDeleting(null); void edit(`Deleted ${n}`, (e) => http.deleteRule(n, e)); }}>Delete</button>
-            </footer>
-          </Dialog>
+          <Delete
+            what="rule"
+            name={name()}
+            text={rules().find((r) => r.name === name())?.text ?? ""}
+            note="It is taken out of the live policy and of its file. Flows it let in are judged anew."
+            onClose={() => setDeleting(null)}
+            onDelete={() => { const n = name(); void edit(`Deleted ${n}`, (e) => http.deleteRule(n, e)); }}
+          />
         )}
       </Show>
-      <Show when={forcing()}>
-        {(f) => <Confirm message={f().message} go={f().go} onClose={() => setForcing(null)} />}
-      </Show>
+      <Confirm edits={edits} />
     </div>
   );
 }

@@ -75,7 +75,7 @@ export function StateTiles() {
       <Tile
         id="tile-alarms"
         title="Alarms"
-        kind={`alarms ${alarms().length === 0 ? "" : alarms()[0]!.severity === "error" ? "bad" : "warn"}`}
+        kind={`alarm-tile ${alarms().length === 0 ? "" : alarms()[0]!.severity === "error" ? "bad" : "warn"}`}
         value={status()?.alarms === undefined ? "–" : alarms().length === 0 ? "none" : count(alarms().length)}
         sub={alarms()[0]?.code ?? "nothing wrong"}
         href={href("status")}

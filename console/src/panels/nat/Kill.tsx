@@ -1,6 +1,6 @@
 /** Takes mappings out of the flow table, after saying which and what that means. */
 
-import { createSignal, onMount, Show } from "solid-js";
+import { createSignal, Show } from "solid-js";
 import * as http from "../../protocol/http";
 import type { NatMappingView } from "../../protocol/types";
 import { toast } from "../../state/toasts";
@@ -18,9 +18,6 @@ const AT_ONCE = 200;
 export function Kill(props: { what: Asked; onClose(): void; onDone(): void }) {
   const [busy, setBusy] = createSignal(false);
   const [problem, setProblem] = createSignal<string | null>(null);
-  let go!: HTMLButtonElement;
-  onMount(() => go.focus());
-
   const all = () => props.what.all;
   const one = () => (all().length === 1 ? all()[0]! : null);
   const kill = async () => {
@@ -60,7 +57,7 @@ export function Kill(props: { what: Asked; onClose(): void; onDone(): void }) {
       <Show when={problem()}>{(text) => <p class="problem" role="alert">{text()}</p>}</Show>
       <footer>
         <button type="button" onClick={() => props.onClose()}>Keep</button>
-        <button ref={go} type="button" class="primary danger" disabled={busy()} onClick={() => void kill()}>Kill</button>
+        <button type="button" class="primary danger" autofocus disabled={busy()} onClick={() => void kill()}>Kill</button>
       </footer>
     </Dialog>
   );

@@ -14,7 +14,7 @@ import { bits, bytes, count, dateTime, duration, endpoint, short } from "../../u
 import { Hint } from "../../ui/Hint";
 import { PauseButton } from "../../ui/PauseButton";
 import { createSort, natural, sortRows, type SortColumn } from "../../ui/sorting";
-import { Table } from "../../ui/Table";
+import { Table, type Sort } from "../../ui/Table";
 import { kindWords } from "../../ui/words";
 import { Kill, type Asked } from "./Kill";
 import { EVERY_MS, EXAMPLE, Trouble, Waiting } from "./shared";
@@ -22,6 +22,21 @@ import { EVERY_MS, EXAMPLE, Trouble, Waiting } from "./shared";
 interface Row extends NatMappingView {
   /** Bits a second, both ways; `null` while unknown. */
   bps: number | null;
+}
+
+/** By what the server sorts, for a column of ours: it decides which rows come, where not all do. */
+const SERVER_SORT: Record<string, string> = {
+  proto: "proto", inside: "inside", public: "public", remote: "remote", kind: "kind", rule: "rule", rate: "bytes", bytes: "bytes", reply_bytes: "bytes", packets: "packets",
+  // Oldest first is what the columns call largest.
+  began: "-began", last: "-last",
+};
+const TEXT = new Set(["proto", "inside", "public", "remote", "kind", "rule"]);
+
+/** The server's words for a sort: numbers from the largest and text from A, and a sign in front for the other way. */
+function serverSort({ key, down }: Sort): string {
+  const name = SERVER_SORT[key] ?? "bytes";
+  const turned = down === TEXT.has(key);
+  return turned ? (name.startsWith("-") ? name.slice(1) : `-${name}`) : name;
 }
 
 /** More than this isn't read by anybody, and is narrowed by the filter. */
@@ -37,7 +52,9 @@ const PRESETS = [
 /** The filter outlives the panel. */
 let kept = "";
 
-const far = (r: Row) => endpoint(r.remote, r.remote_port) + (r.remote_inside === null ? "" : ` → ${endpoint(r.remote_inside, r.remote_inside_port ?? 0)}`);
+/** Where both ends are translated there is a third address to tell; else the translated destination is the inside itself. */
+const behind = (r: Row) => (r.remote_inside === null || (r.remote_inside === r.inside && r.remote_inside_port === r.inside_port) ? null : endpoint(r.remote_inside, r.remote_inside_port ?? 0));
+const far = (r: Row) => endpoint(r.remote, r.remote_port) + (behind(r) === null ? "" : ` → ${behind(r)}`);
 const total = (r: Row) => (r.bytes ?? 0) + (r.reply_bytes ?? 0);
 const unknown = "netfilter doesn't count: net.netfilter.nf_conntrack_acct is 0";
 /** Read by cells: moves with the rows, stands still while paused. */
@@ -58,7 +75,7 @@ export function Mappings() {
   const meter = new Meter();
 
   const columns: SortColumn<Row>[] = [
-    { key: "proto", title: "Proto", width: "minmax(44px, 56px)", text: (r) => r.proto, by: (r) => r.proto, term: term("proto", (r) => r.proto) },
+    { key: "proto", title: "Proto", width: "48px", text: (r) => r.proto, by: (r) => r.proto, term: term("proto", (r) => r.proto) },
     { key: "inside", title: "Inside", hint: "The host behind the translation", width: "minmax(118px, 1.1fr)", text: (r) => endpoint(r.inside, r.inside_port), by: (r) => endpoint(r.inside, r.inside_port), term: term("inside", (r) => r.inside), class: () => "num strong" },
     { key: "public", title: "Public", hint: "What others see of it", width: "minmax(118px, 1.1fr)", text: (r) => endpoint(r.public, r.public_port), by: (r) => endpoint(r.public, r.public_port), term: term("public", (r) => r.public), class: () => "num" },
     { key: "remote", title: "Far end", hint: "Whom it talks to; behind an arrow where that is translated, too", width: "minmax(128px, 1.3fr)", text: far, by: far, term: term("remote", (r) => r.remote), class: () => "num dim", min: 480 },
@@ -104,7 +121,7 @@ export function Mappings() {
 
   const mappings = createPolled(
     async (signal) => {
-      const page = await http.natMappings({ filter: filter(), limit: LIMIT }, signal);
+      const page = await http.natMappings({ filter: filter(), limit: LIMIT, sort: serverSort(sort()) }, signal);
       const rates = meter.read(performance.now(), page.rows.map((r): [string, number] => [`${r.origin} ${r.id}`, (r.bytes ?? 0) + (r.reply_bytes ?? 0)]));
       setShownAt(Date.now());
       return { total: page.total, rows: page.rows.map((r): Row => ({ ...r, bps: bitsOf(rates.get(`${r.origin} ${r.id}`)) })) };
@@ -112,7 +129,7 @@ export function Mappings() {
     EVERY_MS,
     () => !paused(),
   );
-  createEffect(on([filter, paused], () => mappings.again(), { defer: true }));
+  createEffect(on([filter, paused, sort], () => mappings.again(), { defer: true }));
 
   const apply = (text: string) => {
     kept = text;
@@ -130,6 +147,7 @@ export function Mappings() {
     return error instanceof ServerError && error.code === "bad-filter" ? error : null;
   };
   const rows = () => mappings.value()?.rows ?? [];
+  const foreign = createMemo(() => rows().reduce((n, r) => n + (r.origin === "sluice" ? 0 : 1), 0));
   // Ties: by traffic, then by host, so that the order stays put when nothing changes.
   const sorted = createMemo(() => sortRows(rows(), columns, sort(), (a, b) => total(b) - total(a) || natural(a.inside, b.inside) || a.inside_port - b.inside_port));
 
@@ -150,6 +168,7 @@ export function Mappings() {
               <>
                 <b class="num" id="mapping-count">{count(page().rows.length)}</b>
                 <Show when={page().total > page().rows.length} fallback={<> {page().total === 1 ? "mapping" : "mappings"}</>}> of <b class="num">{count(page().total)}</b>: the filter narrows them</Show>
+                <Show when={foreign() > 0}> · {count(foreign())} of netfilter</Show>
               </>
             )}
           </Show>

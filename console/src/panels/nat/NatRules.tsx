@@ -2,7 +2,8 @@
 
 import { createMemo, createSignal, Show, untrack } from "solid-js";
 import * as http from "../../protocol/http";
-import type { NatRuleView } from "../../protocol/types";
+import type { Applied, NatRuleView } from "../../protocol/types";
+import { createEdits } from "../../state/edits";
 import { quote } from "../../state/filtertext";
 import { Meter } from "../../state/meter";
 import { createPolled } from "../../state/polled";
@@ -14,18 +15,30 @@ import { createSort, natural, sortRows, type SortColumn } from "../../ui/sorting
 import { Table } from "../../ui/Table";
 import { kindWords } from "../../ui/words";
 import { AddRule } from "../AddRule";
-import { Confirm } from "../Confirm";
+import { Confirm, Delete } from "../Confirm";
 import { EVERY_MS, EXAMPLE, Sums, totalColumns, Trouble, Waiting } from "./shared";
 
 interface Row extends NatRuleView {
   bps: number | null;
 }
 
+const NOTE = "It is taken out of the live policy and of its file. Live mappings stay translated until they end, and its account stays.";
+
+/** A disabled translation stands in the policy and does nothing. */
+const disabled = (r: Row): boolean => r.text?.startsWith("disabled ") ?? false;
+
+/** What stands behind name and kind, which have columns of their own. */
+const rest = (r: Row): string => {
+  const text = r.text?.replace(/^disabled /, "") ?? "";
+  const head = `nat ${r.name} ${r.kind} `;
+  return text.startsWith(head) ? text.slice(head.length) : text;
+};
+
 const COLUMNS: SortColumn<Row>[] = [
   { key: "name", title: "Name", width: "minmax(84px, 0.7fr)", text: (r) => r.name, by: (r) => r.name, class: (r) => (r.text === null ? "dim" : "strong") },
   { key: "kind", title: "Kind", width: "104px", text: (r) => r.kind, tip: (r) => kindWords(r.kind), by: (r) => r.kind, class: () => "dim", min: 700 },
   {
-    key: "text", title: "Translation", width: "minmax(120px, 3fr)", text: (r) => r.text ?? "no longer in the policy", by: (r) => r.text ?? "",
+    key: "text", title: "Translation", width: "minmax(120px, 3fr)", text: (r) => (r.text === null ? "no longer in the policy" : rest(r)), by: rest, tip: (r) => r.text ?? "Its account stays: what it has carried was carried.",
     class: (r) => (r.text === null ? "dim" : "code"), min: 480,
   },
   { key: "rate", title: "Now", hint: "Bits a second, both ways", width: "84px", align: "end", text: (r) => (r.bps === null || r.bps === 0 ? "" : bits(r.bps)), by: (r) => r.bps, class: () => "num strong", min: 900 },
@@ -40,21 +53,39 @@ export function NatRules() {
   // `#/nat/rules?find=NAME` comes from the events.
   const [find, setFind] = createSignal(untrack(() => route().query.get("find") ?? ""));
   const [adding, setAdding] = createSignal(false);
-  const [forcing, setForcing] = createSignal<{ message: string; go(): void } | null>(null);
+  const [deleting, setDeleting] = createSignal<Row | null>(null);
+  const edits = createEdits();
   const meter = new Meter();
   const answer = createPolled(async (signal) => {
     const { rows } = await http.natRules(signal);
     const rates = meter.read(performance.now(), rows.map((r): [string, number] => [r.name, r.bytes + r.reply_bytes]));
     return rows.map((r): Row => ({ ...r, bps: rates.get(r.name) == null ? null : 8 * rates.get(r.name)! }));
   }, EVERY_MS);
-  for (const c of COLUMNS) c.sortable = c.by !== undefined;
+  const change = (what: string, run: (edit: http.Edit) => Promise<Applied>) => void edits.edit(what, run).then(() => answer.again());
+  const columns: SortColumn<Row>[] = [
+    ...COLUMNS,
+    {
+      key: "edit", title: "", width: "132px", min: 560,
+      cell: (r) => (
+        <Show when={r().text !== null && mayEdit()}>
+          <span class="row-actions">
+            <button type="button" onClick={() => { const { name } = r(); const on = disabled(r()); change(`${on ? "Enabled" : "Disabled"} ${name}`, (e) => http.setRule(name, on, e)); }}>
+              {disabled(r()) ? "Enable" : "Disable"}
+            </button>
+            <button type="button" class="danger" onClick={() => setDeleting(r())}>Delete</button>
+          </span>
+        </Show>
+      ),
+    },
+  ];
+  for (const c of columns) c.sortable = c.by !== undefined;
   // The policy's order, in which the first that matches translates, until somebody wants another.
-  const [sort, onSort] = createSort<Row>({ key: "", down: false }, COLUMNS);
+  const [sort, onSort] = createSort<Row>({ key: "", down: false }, columns);
   const rows = () => answer.value() ?? [];
   const shown = createMemo(() => {
     const needle = find().trim().toLowerCase();
     const some = rows().filter((r) => needle === "" || r.name.toLowerCase().includes(needle) || (r.text ?? "").toLowerCase().includes(needle));
-    return sort().key === "" ? some : sortRows(some, COLUMNS, sort(), (a, b) => natural(a.name, b.name));
+    return sort().key === "" ? some : sortRows(some, columns, sort(), (a, b) => natural(a.name, b.name));
   });
   const places = () => rows().filter((r) => r.text !== null).map((r) => r.name);
 
@@ -78,13 +109,13 @@ export function NatRules() {
       <section class="card grow">
         <Table
           label="Translations"
-          columns={COLUMNS}
+          columns={columns}
           rows={shown()}
           sort={sort()}
           onSort={onSort}
           keyOf={(r) => r.name}
           rowHeight={30}
-          rowClass={(r) => (r.text === null ? "gone" : "")}
+          rowClass={(r) => (r.text === null ? "gone" : disabled(r) ? "off" : "")}
           empty={
             <Show when={answer.value()} fallback={<Waiting of={answer} />}>
               <Show when={rows().length === 0} fallback="No translation matches.">
@@ -95,9 +126,14 @@ export function NatRules() {
         />
       </section>
       <Show when={adding()}>
-        <AddRule kind="nat" places={places()} onClose={() => setAdding(false)} onLockOut={(message, go) => setForcing({ message, go })} />
+        <AddRule kind="nat" places={places()} onClose={() => setAdding(false)} onLockOut={(message, go) => edits.setLockOut({ message, go })} />
       </Show>
-      <Show when={forcing()}>{(f) => <Confirm message={f().message} go={f().go} onClose={() => setForcing(null)} />}</Show>
+      <Show when={deleting()}>
+        {(r) => (
+          <Delete what="translation" name={r().name} text={r().text ?? ""} note={NOTE} onClose={() => setDeleting(null)} onDelete={() => { const { name } = r(); change(`Deleted ${name}`, (e) => http.deleteRule(name, e)); }} />
+        )}
+      </Show>
+      <Confirm edits={edits} />
     </>
   );
 }
