@@ -160,6 +160,10 @@ export function Table<R>(props: Props<R>) {
     if (window.getSelection()?.isCollapsed !== false && cell.classList.contains("can")) act(row, col, event.shiftKey || event.altKey);
   };
 
+  // One text: a `class` that changes would take away what a `classList` beside it has set.
+  const classes = (c: Column<R>, row: R, cursor: boolean): string =>
+    ["td", c.class?.(row) ?? "", c.align === "end" ? "end" : "", props.onTerm && c.term?.(row) ? "can" : "", cursor ? "cursor" : ""].filter(Boolean).join(" ");
+
   const hint = (c: Column<R>, row: R): string => {
     const tip = c.tip?.(row) ?? c.text?.(row) ?? "";
     const term = props.onTerm ? c.term?.(row) : null;
@@ -216,8 +220,7 @@ export function Table<R>(props: Props<R>) {
                     }
                   >
                     <div
-                      class={`tr ${props.rowClass?.(row()) ?? ""}`}
-                      classList={{ here: active()?.row === r() }}
+                      class={`tr ${props.rowClass?.(row()) ?? ""} ${active()?.row === r() ? "here" : ""}`}
                       role="row"
                       aria-rowindex={r() + 2}
                       style={{ height: `${h()}px`, "grid-template-columns": tracks() }}
@@ -226,12 +229,7 @@ export function Table<R>(props: Props<R>) {
                         {(c, col) => (
                           <div
                             id={`${id}-${r()}-${col()}`}
-                            class={`td ${c.class?.(row()) ?? ""}`}
-                            classList={{
-                              end: c.align === "end",
-                              can: !!props.onTerm && !!c.term?.(row()),
-                              cursor: active()?.row === r() && active()?.col === col(),
-                            }}
+                            class={classes(c, row(), active()?.row === r() && active()?.col === col())}
                             role="gridcell"
                             data-r={r()}
                             data-c={col()}

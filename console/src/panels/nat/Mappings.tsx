@@ -95,7 +95,7 @@ export function Mappings() {
       by: (r) => (r.packets === null ? null : r.packets + (r.reply_packets ?? 0)), class: () => "num dim",
       tip: (r) => (r.packets === null ? unknown : `${count(r.packets)} from whoever began, ${count(r.reply_packets ?? 0)} back`),
     },
-    { key: "began", title: "Age", hint: "Since the first packet", width: "68px", align: "end", min: 760, text: (r) => duration(since(r.began) ?? Number.NaN), by: (r) => since(r.began), tip: (r) => `began ${dateTime(r.began)}`, class: () => "num dim" },
+    { key: "began", title: "Age", hint: "Since the first packet", width: "68px", align: "end", min: 900, text: (r) => duration(since(r.began) ?? Number.NaN), by: (r) => since(r.began), tip: (r) => `began ${dateTime(r.began)}`, class: () => "num dim" },
     { key: "last", title: "Idle", hint: "Since the last packet", width: "62px", align: "end", min: 1000, text: (r) => duration(since(r.last) ?? Number.NaN), by: (r) => since(r.last), tip: (r) => `last packet ${dateTime(r.last)}`, class: () => "num dim" },
     {
       key: "flow", title: "", width: "44px", min: 1200,
@@ -168,7 +168,7 @@ export function Mappings() {
               <>
                 <b class="num" id="mapping-count">{count(page().rows.length)}</b>
                 <Show when={page().total > page().rows.length} fallback={<> {page().total === 1 ? "mapping" : "mappings"}</>}> of <b class="num">{count(page().total)}</b>: the filter narrows them</Show>
-                <Show when={foreign() > 0}> · {count(foreign())} of netfilter</Show>
+                <Show when={foreign() > 0}><span class="roomy"> · {count(foreign())} of netfilter</span></Show>
               </>
             )}
           </Show>
