@@ -2,7 +2,7 @@
 //! netfilter translating real traffic at the gate.
 
 use firewall_user::filter::{self, Filter};
-use firewall_user::netfilter::{BindingEvent, Ended, Follow, Netfilter, Shown};
+use firewall_user::netfilter::{BindingEvent, Ended, Follow, Netfilter, Shown, Told};
 use firewall_user::view::NetfilterFlowView;
 use sluice_tests::lab::{
     Daemon, DaemonOptions, Lab, NetNs, TcpEcho, UdpEcho, sluice_bin, udp_exchange, wait_for,

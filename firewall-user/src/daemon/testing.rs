@@ -178,7 +178,7 @@ impl Gate for MemoryGate {
         let n = wanted.len();
         wanted[n * part / parts..n * (part + 1) / parts].to_vec()
     }
-    fn nat_reading(&self) -> NatReading {
+    fn nat_reading(&mut self) -> NatReading {
         self.kernel().nat.clone()
     }
     fn sweep(&mut self, _: usize) -> Result<Vec<FlowRecord>, GateError> {

@@ -76,7 +76,7 @@ impl Datapath {
     }
 
     /// Accounts of translations, live flows included.
-    pub fn nat_reading(&self) -> NatReading {
+    pub fn nat_reading(&mut self) -> NatReading {
         self.flows.nat_reading()
     }
 

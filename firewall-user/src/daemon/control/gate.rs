@@ -56,7 +56,7 @@ pub trait Gate: Send {
     /// of their own.
     fn part(&self, part: usize, parts: usize, translated: bool) -> Vec<FlowRecord>;
     /// Accounts of translations, live flows included.
-    fn nat_reading(&self) -> NatReading;
+    fn nat_reading(&mut self) -> NatReading;
     /// Takes flows past their time-out out of the next of `parts` parts of the table; returns them.
     ///
     /// # Errors

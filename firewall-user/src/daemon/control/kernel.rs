@@ -82,7 +82,7 @@ impl Gate for Datapath {
         if translated { self.nat_flows(part, parts) } else { self.flows_part(part, parts) }
     }
 
-    fn nat_reading(&self) -> NatReading {
+    fn nat_reading(&mut self) -> NatReading {
         Datapath::nat_reading(self)
     }
 

@@ -1,6 +1,7 @@
 //! The accounts of translations as they stand: what [`super::totals`] and the programs have added up.
 
 use super::{Tables, View, ports::ENTRY, totals::ROW};
+use crate::datapath::raw;
 use crate::monitor::{FlowRecord, NatAccount, NatReading, PortFigures};
 use firewall_common::abi::nat::{NatTotals, Ports};
 use std::{
@@ -83,8 +84,17 @@ impl Tables {
     }
 
     /// Accounts of ended and live flows together.
-    pub fn nat_reading(&self) -> NatReading {
-        self.view().nat_reading()
+    pub fn nat_reading(&mut self) -> NatReading {
+        let mut known = std::mem::take(&mut self.gaps);
+        let (reading, quiet) = self.view().nat_reading(&mut known, || {
+            // Where the kernel refuses, the readings are further apart by the call.
+            let _ = raw::grace_period();
+        });
+        self.gaps = known;
+        if !quiet {
+            log::debug!("translated flows ended while their accounts were read");
+        }
+        reading
     }
 
     /// The translated flows in part `part` of `parts` of the table.

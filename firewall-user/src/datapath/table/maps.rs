@@ -1,6 +1,8 @@
 //! The tables in the kernel's maps.
 
-use super::{Going, Part, Swept, Table, View, Which, mmap::Mapping, ports::Suspects};
+use super::{
+    Going, Part, Swept, Table, View, Which, mmap::Mapping, ports::Suspects, reading::Gaps,
+};
 use crate::{
     datapath::{error::DatapathError, raw},
     monitor::{Census, FlowRecord},
@@ -33,6 +35,8 @@ pub struct Tables {
     census: Vec<Census>,
     /// Translated flows at the last count.
     mappings: u64,
+    /// Gaps in the accounts that are there to stay.
+    pub(super) gaps: Gaps,
 }
 
 impl fmt::Debug for Tables {
@@ -91,6 +95,7 @@ impl Tables {
             suspects: Suspects::new(),
             census: Vec::new(),
             mappings: 0,
+            gaps: Gaps::default(),
         })
     }
 

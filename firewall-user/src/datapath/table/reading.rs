@@ -6,17 +6,17 @@
 //!
 //! - User space's sweep: on the thread that reads, so never during a reading. One that died at it left a
 //!   claimed record, which is read like a live one, as its totals are still there alone.
-//! - Programs, for flows that are cut, or make room: within one run, softirqs off, some hundred
-//!   instructions. A run that adds while the rows are read, or between the rows and the flows, shows: the
-//!   rows are read before and after the flows, and must not have changed in what ended flows left. A run
-//!   that was held up between taking the flow out and adding (the machine took the CPU away from under it)
-//!   for a whole reading shows in the gap of a row, mappings begun less ended less alive: it is one more
-//!   than it will be. So a reading counts if there is no gap, or the gaps are those of the reading before:
-//!   then they are there to stay (a flow that is translated at both ends is begun under two rules and ends
-//!   under the last; a daemon died between taking an alias out and adding).
+//! - Programs, for flows that are cut, or make room: within one run. What they add while the rows and the
+//!   flows are read shows: the rows are read before and after the flows, and must not have changed in what
+//!   ended flows left. A run that had taken the flow out before that, and adds only afterwards, shows in the
+//!   gap of a row, mappings begun less ended less alive: that is never less than what is missing. Where
+//!   there is a gap, a grace period is waited for: then that run is over, and the next reading has its flow.
+//!   A gap that is the same after a grace period is none of the kind: it is there to stay, and remembered (a
+//!   flow that is translated at both ends is begun under two rules and ends under the last; a daemon died
+//!   between taking an alias out and adding).
 //!
-//! Where flows end all the time, as in a flood that evicts, no reading may ever be quiet: the last of
-//! [`TRIES`] is taken, off by what ended during it.
+//! Where flows begin and end all the time, no reading may ever be quiet: the last of [`TRIES`] is taken, off
+//! by at most what ended during it.
 
 use super::{FlowEntry as _, Table, View, entry::tuple};
 use crate::monitor::{FlowRecord, NatAccount, NatReading, NatSum};
@@ -30,7 +30,18 @@ use std::{
 };
 
 /// Readings until one is taken that isn't quiet.
-const TRIES: usize = 4;
+const TRIES: usize = 3;
+
+/// A row of either kind.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Row {
+    Rule(u16),
+    Host(Option<[u8; 4]>),
+}
+
+/// Rows with mappings that are neither alive nor ended, and how many.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Gaps(Vec<(Row, i64)>);
 
 /// What ended flows left, and what was begun.
 #[derive(Default, PartialEq, Eq)]
@@ -86,26 +97,29 @@ impl View<'_> {
         Folded { rules: self.nat_rules(), hosts: self.nat_hosts() }
     }
 
-    /// Accounts with the live flows; see the module.
-    pub fn nat_reading(&self) -> NatReading {
-        let mut before_gaps = None;
+    /// Accounts with the live flows; see the module. `known` are the gaps that are there to stay, `grace`
+    /// waits for a grace period. Whether the reading was quiet: then each flow is in it once.
+    pub fn nat_reading(&self, known: &mut Gaps, mut grace: impl FnMut()) -> (NatReading, bool) {
+        let mut waited_for = None;
         let mut turn = 1;
         loop {
             let before = self.folded();
             let (rules, hosts) = self.live_sums(&before);
             let after = self.folded();
-            let reading = NatReading {
-                rules: join(&before.rules, &rules),
-                hosts: join(&before.hosts, &hosts),
-            };
+            let reading =
+                NatReading { rules: join(&after.rules, &rules), hosts: join(&after.hosts, &hosts) };
             let gaps = gaps(&reading);
-            let quiet = same_ends(&before.rules, &after.rules)
-                && same_ends(&before.hosts, &after.hosts)
-                && (gaps.iter().all(|gap| *gap == 0) || before_gaps.as_ref() == Some(&gaps));
-            if quiet || turn == TRIES {
-                return reading;
+            let quiet =
+                same_ends(&before.rules, &after.rules) && same_ends(&before.hosts, &after.hosts);
+            if quiet && (gaps == *known || waited_for.as_ref() == Some(&gaps)) {
+                *known = gaps;
+                return (reading, true);
             }
-            before_gaps = Some(gaps);
+            if turn == TRIES {
+                return (reading, false);
+            }
+            waited_for = quiet.then_some(gaps);
+            grace();
             turn += 1;
         }
     }
@@ -149,23 +163,21 @@ fn join<K: Copy + Eq + Hash + Ord>(folded: &[(K, NatAccount)], live: &Sums<K>) -
     folded.iter().copied().chain(fresh).map(sum).collect()
 }
 
-/// Whether no flow has left its totals in between. What was begun meanwhile doesn't matter.
+/// Whether no flow has left its totals in between. What was begun meanwhile is the gaps' matter, but where
+/// it has made a row, its flows were looked for in another.
 fn same_ends<K: Eq>(before: &[(K, NatAccount)], after: &[(K, NatAccount)]) -> bool {
-    let ends = |rows: &[(K, NatAccount)]| {
-        rows.iter().map(|(_, row)| (row.ended, row.totals)).collect::<Vec<_>>()
+    let same = |((a, before), (b, after)): (&(K, NatAccount), &(K, NatAccount))| {
+        a == b && (before.ended, before.totals) == (after.ended, after.totals)
     };
-    // A row that is new has no ends yet, or it is too late for this reading.
-    before.len() == after.len()
-        && before.iter().zip(after).all(|((a, _), (b, _))| a == b)
-        && ends(before) == ends(after)
+    before.len() == after.len() && before.iter().zip(after).all(same)
 }
 
-/// Mappings begun that are neither alive nor ended, row by row.
-fn gaps(reading: &NatReading) -> Vec<i64> {
-    let sums = reading.rules.iter().map(|(_, sum)| sum);
-    sums.chain(reading.hosts.iter().map(|(_, sum)| sum))
-        .map(|NatSum { account, live }| {
-            account.mappings.wrapping_sub(account.ended).wrapping_sub(*live).cast_signed()
-        })
-        .collect()
+/// Mappings begun that are neither alive nor ended, row by row: rules, then hosts.
+fn gaps(reading: &NatReading) -> Gaps {
+    let gap = |NatSum { account, live }: &NatSum| {
+        account.mappings.wrapping_sub(account.ended).wrapping_sub(*live).cast_signed()
+    };
+    let rules = reading.rules.iter().map(|(slot, sum)| (Row::Rule(*slot), gap(sum)));
+    let hosts = reading.hosts.iter().map(|(host, sum)| (Row::Host(*host), gap(sum)));
+    Gaps(rules.chain(hosts).filter(|(_, gap)| *gap != 0).collect())
 }

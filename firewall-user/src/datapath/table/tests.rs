@@ -3,6 +3,7 @@
 use super::{
     entry::{Entry, FlowEntry},
     ports::Suspects,
+    reading::Gaps,
     *,
 };
 use firewall_common::{
@@ -18,7 +19,13 @@ use firewall_common::{
     },
     flow::hash::source4,
 };
-use std::{cell::Cell, io, mem::offset_of, sync::atomic::Ordering::Relaxed};
+use std::{
+    cell::Cell,
+    io,
+    mem::offset_of,
+    sync::{Mutex, atomic::Ordering::Relaxed},
+    time::Duration,
+};
 
 const BUCKETS: usize = 16;
 const SEED: u64 = 0x5eed;
@@ -346,4 +353,108 @@ fn an_alias_without_a_flow_goes_at_the_second_look() {
     assert_eq!(memory.tag(2, stray) & LIVE, 0);
     assert_ne!(memory.tag(2, kept) & memory.tag(2, inner) & LIVE, 0);
     assert!(suspects.is_empty());
+}
+
+/// Ends a flow as a program does: takes it out, keeps its totals, takes its alias out. `held_up` between
+/// the first and the second.
+fn end_as_a_program(memory: &Memory, slot: usize, held_up: impl Fn()) {
+    let tables = memory.tables();
+    let record = tables.v4.record(slot);
+    let outer = record.flow.nat as usize - 1;
+    assert!(tables.v4.remove(slot, 100));
+    held_up();
+    tables.let_go(&record.flow, INSIDE, &tables.aliases.record(outer), 100);
+}
+
+/// A flow with a public port whose mapping is counted as begun.
+fn begin(memory: &Memory, sport: u16) -> usize {
+    let slot = memory.enter(0, &flow(sport, 99, 0), LIVE);
+    translate(memory, slot, sport, 40_000 + sport, false);
+    let host = totals::host_row(&memory.hosts, INSIDE, SEED).expect("a row");
+    for row in [&memory.rules[20 * ROW..21 * ROW], host] {
+        row[offset_of!(NatTotals, mappings) / 8].fetch_add(1, Relaxed);
+    }
+    slot
+}
+
+#[test]
+fn accounts_have_the_live_flows_too() {
+    let memory = Memory::new();
+    let slots: Vec<usize> = (0..3).map(|sport| begin(&memory, sport)).collect();
+    end_as_a_program(&memory, slots[0], || ());
+    // What a daemon had claimed when it died hasn't left its totals anywhere.
+    let (seen, _) = memory.tables().v4.live(slots[1]).expect("live");
+    memory.tables().v4.claim(slots[1], seen, 100).expect("ours");
+    let (reading, quiet) = memory.tables().nat_reading(&mut Gaps::default(), || panic!("no gap"));
+    assert!(quiet);
+    let [(20, rule)] = reading.rules[..] else { panic!("{reading:?}") };
+    let [(Some(INSIDE), host)] = reading.hosts[..] else { panic!("{reading:?}") };
+    assert_eq!(rule, host);
+    assert_eq!((rule.live, rule.account.mappings, rule.account.ended), (2, 3, 1));
+    assert_eq!(rule.account.totals, [6, 300, 3, 150]);
+    let mut shown = 0;
+    memory.tables().translated_flows(0, 1, &mut |flow| {
+        assert_eq!(flow.nat.map(|nat| nat.src), Some(PUBLIC));
+        shown += 1;
+    });
+    assert_eq!(shown, 2);
+}
+
+#[test]
+fn a_flow_that_ends_while_accounts_are_read_is_in_them_once() {
+    const FLOWS: u16 = 60;
+    for held_up in [0, 2000] {
+        let memory = Memory::new();
+        let slots: Vec<usize> = (0..FLOWS).map(|sport| begin(&memory, sport)).collect();
+        // Held while the program runs: a grace period is over once it could be had.
+        let run = Mutex::new(());
+        std::thread::scope(|scope| {
+            let program = scope.spawn(|| {
+                for slot in &slots {
+                    let running = run.lock().expect("not poisoned");
+                    end_as_a_program(&memory, *slot, || {
+                        std::thread::sleep(Duration::from_micros(held_up));
+                    });
+                    drop(running);
+                    // Ends come now and then: quiet readings are possible.
+                    std::thread::sleep(Duration::from_millis(15));
+                }
+            });
+            let (mut known, mut readings, mut waited) = (Gaps::default(), 0, 0);
+            while !program.is_finished() {
+                let (reading, quiet) = memory.tables().nat_reading(&mut known, || {
+                    waited += 1;
+                    drop(run.lock());
+                });
+                if !quiet {
+                    continue;
+                }
+                for sum in [reading.rules[0].1, reading.hosts[0].1] {
+                    assert_eq!(
+                        (sum.account.totals[0], sum.live + sum.account.ended),
+                        (u64::from(FLOWS) * 2, u64::from(FLOWS)),
+                        "held up {held_up} us, after {readings} readings: {sum:?}"
+                    );
+                }
+                readings += 1;
+            }
+            assert!(readings > 20 && waited > 3, "quiet: {readings}, waited: {waited}");
+        });
+    }
+}
+
+#[test]
+fn a_gap_that_stays_is_waited_for_once() {
+    let memory = Memory::new();
+    begin(&memory, 1);
+    // Begun under another rule, too.
+    memory.rules[30 * ROW + offset_of!(NatTotals, mappings) / 8].store(1, Relaxed);
+    let (mut known, waited) = (Gaps::default(), Cell::new(0));
+    for _ in 0..3 {
+        let grace = || waited.set(waited.get() + 1);
+        let (reading, quiet) = memory.tables().nat_reading(&mut known, grace);
+        assert!(quiet);
+        assert_eq!(reading.rules[0].1.account.totals, [2, 100, 1, 50]);
+        assert_eq!((reading.rules[1].1.live, waited.get()), (0, 1));
+    }
 }

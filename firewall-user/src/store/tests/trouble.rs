@@ -216,6 +216,11 @@ fn a_full_disk_is_waited_for() {
     assert_eq!(stats.written + stats.lost, sent, "{stats:?}");
     assert_eq!(stats.lost, 0, "the queue holds more than that");
     assert_eq!(count(&history) as u64, sent);
+    // A directory that something is mounted on can't be taken away.
+    drop(history);
+    let at = std::ffi::CString::new(dir.0.to_str().expect("UTF-8")).expect("no zero in it");
+    // SAFETY: a C string that outlives the call.
+    assert_eq!(unsafe { libc::umount2(at.as_ptr(), libc::MNT_DETACH) }, 0);
 }
 
 #[test]
