@@ -6,6 +6,9 @@
 const HOSTS = /^10\.77\.0\.(2|1[1-6]|66):/;
 const RULES = ["few", "many", "out", "shop"];
 
+/** The mapping that was killed: the history knows how it ended. */
+let killed;
+
 export async function natChecks({ page, check, assert, until, cli, text, number, open, picture, cells, filter, attempt, LAB }) {
   const rows = async (...args) => (await cli("nat", ...args, "--json")).split("\n").filter(Boolean).map((line) => JSON.parse(line));
   const room = async (name, query = "") => {
@@ -67,6 +70,7 @@ export async function natChecks({ page, check, assert, until, cli, text, number,
     const inside = (await cells(1))[0];
     const doomed = (await rows("mappings", "inside=10.77.0.15 and proto=tcp")).find((m) => `${m.inside}:${m.inside_port}` === inside);
     assert(doomed, `the command line doesn't know ${inside}`);
+    killed = doomed;
     await page.locator(".table").focus();
     await page.keyboard.press("Home");
     for (let i = 0; i < 20; i++) await page.keyboard.press("ArrowRight");
@@ -160,6 +164,13 @@ export async function natChecks({ page, check, assert, until, cli, text, number,
     assert(/whole from/.test(await text(".answers .warning")), "what was forgotten isn't said");
     await page.goBack();
     await until("the answer before", async () => (await page.locator(".answer .host").allInnerTexts()).includes("10.77.0.12"));
+  });
+
+  await check("who was it: what has ended is known, with its end and its totals", async () => {
+    await room("who", `?of=${killed.public}%3A${killed.public_port}&proto=tcp&at=${encodeURIComponent(killed.began)}`);
+    const answer = page.locator(".answer", { hasText: killed.inside }).filter({ hasText: "ended: killed" });
+    await until("the killed mapping", async () => (await answer.count()) === 1);
+    assert(exact(await answer.locator(".totals").getAttribute("title")) >= killed.bytes, "less than it had when it lived");
   });
 
   await check("who was it: what can't be read is said", async () => {

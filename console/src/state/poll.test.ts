@@ -6,7 +6,7 @@ function stage(ready = true) {
   const asked: { signal: AbortSignal; answer(v: string): void; fail(e: unknown): void }[] = [];
   const waits: { ms: number; run(): void; off: boolean }[] = [];
   const said: string[] = [];
-  const world = { ready };
+  const world = { ready, now: 0 };
   const poll = new Poll<string>(
     (signal) => new Promise((answer, fail) => void asked.push({ signal, answer, fail })),
     1000,
@@ -17,6 +17,7 @@ function stage(ready = true) {
         return () => void (wait.off = true);
       },
       ready: () => world.ready,
+      now: () => world.now,
     },
     { answer: (v) => void said.push(v), failed: (e) => void said.push(`failed: ${e.message}`) },
   );
@@ -27,7 +28,7 @@ function stage(ready = true) {
     wait!.off = true;
     wait!.run();
   };
-  return { poll, asked, said, settle, pending, ring, world };
+  return { poll, asked, said, settle, pending, ring, world, waited: () => waits.map((w) => w.ms) };
 }
 
 describe("Poll", () => {
@@ -42,6 +43,23 @@ describe("Poll", () => {
     expect(s.pending().map((w) => w.ms)).toEqual([1000]);
     s.ring();
     expect(s.asked.length).toBe(2);
+  });
+
+  it("gives a daemon that took long time to rest", async () => {
+    const s = stage();
+    s.poll.again();
+    s.world.now = 100;
+    s.asked[0]!.answer("soon");
+    await s.settle();
+    s.ring();
+    s.world.now = 1100;
+    s.asked[1]!.answer("late");
+    await s.settle();
+    s.ring();
+    s.world.now = 3100;
+    s.asked[2]!.fail(new Error("late, too"));
+    await s.settle();
+    expect(s.waited()).toEqual([1000, 4000, 8000]);
   });
 
   it("drops the answer to a question that has changed, and takes it off the wire", async () => {

@@ -2,10 +2,16 @@
  * Asks the daemon the same question again and again, while somebody looks at the answer.
  *
  * Knows neither the DOM nor Solid; the clock is the caller's, so that tests drive it by hand. At most one question is on its
- * way. The answer to a question that nobody asks any more is dropped.
+ * way. The answer to a question that nobody asks any more is dropped. An answer that took long is not asked for again soon:
+ * at most a fifth of the daemon's time goes to one page.
  */
 
+/** Pause after an answer, in times of what it took. */
+const REST = 4;
+
 export interface Tick {
+  /** Milliseconds, monotonic. */
+  now(): number;
   /** Runs something later; gives what calls it off. */
   after(ms: number, run: () => void): () => void;
   /** Whether asking makes sense now: the page is in view, the daemon is there. */
@@ -22,7 +28,7 @@ export class Poll<T> {
   private cancel: (() => void) | null = null;
   private closed = false;
 
-  /** `ms` is the pause between an answer and the next question. */
+  /** `ms` is the shortest pause between an answer and the next question. */
   constructor(
     private readonly ask: (signal: AbortSignal) => Promise<T>,
     private readonly ms: number,
@@ -38,7 +44,7 @@ export class Poll<T> {
     this.flight?.abort();
     this.flight = null;
     if (this.tick.ready()) void this.go();
-    else this.later();
+    else this.later(this.ms);
   }
 
   close(): void {
@@ -49,8 +55,8 @@ export class Poll<T> {
     this.flight = null;
   }
 
-  private later(): void {
-    this.cancel = this.tick.after(this.ms, () => {
+  private later(ms: number): void {
+    this.cancel = this.tick.after(ms, () => {
       this.cancel = null;
       this.again();
     });
@@ -59,6 +65,7 @@ export class Poll<T> {
   private async go(): Promise<void> {
     const mine = new AbortController();
     this.flight = mine;
+    const asked = this.tick.now();
     try {
       const value = await this.ask(mine.signal);
       if (this.flight !== mine) return;
@@ -70,6 +77,6 @@ export class Poll<T> {
     // The listener may have closed this, or asked again.
     if (this.flight !== mine) return;
     this.flight = null;
-    this.later();
+    this.later(Math.max(this.ms, REST * (this.tick.now() - asked)));
   }
 }

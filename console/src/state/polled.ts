@@ -27,6 +27,7 @@ export function createPolled<T>(ask: (signal: AbortSignal) => Promise<T>, ms: nu
         const timer = window.setTimeout(run, wait);
         return () => window.clearTimeout(timer);
       },
+      now: () => performance.now(),
       ready: () => link().phase === "live" && document.visibilityState === "visible" && wanted(),
     },
     {

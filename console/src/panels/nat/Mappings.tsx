@@ -98,11 +98,14 @@ export function Mappings() {
     { key: "began", title: "Age", hint: "Since the first packet", width: "68px", align: "end", min: 900, text: (r) => duration(since(r.began) ?? Number.NaN), by: (r) => since(r.began), tip: (r) => `began ${dateTime(r.began)}`, class: () => "num dim" },
     { key: "last", title: "Idle", hint: "Since the last packet", width: "62px", align: "end", min: 1000, text: (r) => duration(since(r.last) ?? Number.NaN), by: (r) => since(r.last), tip: (r) => `last packet ${dateTime(r.last)}`, class: () => "num dim" },
     {
-      key: "flow", title: "", width: "44px", min: 1200,
+      key: "see", title: "", width: "80px", min: 1200,
       cell: (r) => (
-        <Show when={r().origin === "sluice"}>
-          <a class="jump dim" href={href("flows", { filter: `id=${r().id}` })} title="Its flow" tabindex="-1">flow</a>
-        </Show>
+        <span class="links">
+          <Show when={r().origin === "sluice"} fallback={<span class="no-flow" />}>
+            <a class="jump" href={href("flows", { filter: `id=${r().id}` })} title="Its flow" tabindex="-1">flow</a>
+          </Show>
+          <a class="jump" href={href("nat/who", { of: endpoint(r().public, r().public_port), proto: r().proto })} title="Whose this public endpoint is and was" tabindex="-1">who</a>
+        </span>
       ),
     },
     {

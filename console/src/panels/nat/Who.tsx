@@ -91,7 +91,8 @@ export function Who() {
         </label>
         <button type="submit" class="primary" disabled={busy()}>{busy() ? "One moment" : "Who was it?"}</button>
         <p class="note">
-          Without a port, any of the address is meant. Times are such as <code>2026-11-22T10:00:00Z</code>, <code>2026-11-22T11:00:00+01:00</code> or <code>10m ago</code>.
+          Without a port, any of the address is meant. Times are such as <code>2026-11-22T10:00:00Z</code>, <code>2026-11-22T11:00:00+01:00</code> or <code>10m ago</code>. Answers
+          are in your local time; the pointer over one shows UTC.
         </p>
       </form>
       <Show when={problem()}>{(text) => <p class="problem" role="alert">{text()}</p>}</Show>
@@ -126,7 +127,7 @@ function Answer(props: { of: NatWhoView }) {
   return (
     <>
       <header class="card-head">
-        <h2>{asked()}</h2>
+        <h2 title={props.of.at}>{asked()}</h2>
         <span class="dim">{hosts() === 0 ? "nobody is known" : `${plural(hosts(), "host")}, ${plural(props.of.bindings.length, "mapping")}`}</span>
       </header>
       <Show when={props.of.at < props.of.since}>
@@ -138,7 +139,7 @@ function Answer(props: { of: NatWhoView }) {
             <a class="host num" href={href("nat/mappings", { filter: `inside=${b.host}` })}>{b.host}</a>
             <span class="tag">block</span>
             <span>ports <b class="num">{b.port_first}–{b.port_last}</b> of <span class="num">{b.address}</span> are this host's by arithmetic, by <code>{b.rule}</code></span>
-            <span class="dim">since {dateTime(b.start)}{b.end === null ? "" : ` until ${dateTime(b.end)}`}</span>
+            <span class="dim" title={`${b.start} to ${b.end ?? "now"}`}>since {dateTime(b.start)}{b.end === null ? "" : ` until ${dateTime(b.end)}`}</span>
           </article>
         )}
       </For>
@@ -163,7 +164,7 @@ function Binding(props: { of: NatBindingView }) {
         <span class="dim">{b().proto}</span> {endpoint(b().src, b().sport)} → {endpoint(b().dst, b().dport)}
         <span class="dim"> goes out as </span>{endpoint(b().to_src, b().to_sport)} → {endpoint(b().to_dst, b().to_dport)}
       </span>
-      <span class="dim">
+      <span class="dim" title={`${b().start} to ${b().end ?? "now"}`}>
         {dateTime(b().start)}
         <Show when={lived() !== null} fallback={<>, <b class="lives">lives</b></>}> for {duration(lived()!)}, ended: {b().ended ?? "unknown"}</Show>
         <Show when={b().rule !== ""}>, by <code>{b().rule}</code></Show>
