@@ -191,6 +191,7 @@ export function Mappings() {
           onSort={onSort}
           onTerm={(t, not) => apply(narrow(filter(), t, not))}
           keyOf={(r) => `${r.origin} ${r.id}`}
+          rowClass={(r) => (r.origin === "sluice" ? "" : "foreign")}
           empty={
             <Show when={mappings.value()} fallback={<Waiting of={mappings} />}>
               <Show when={filter() === ""} fallback="No mapping matches the filter.">
