@@ -79,11 +79,13 @@ const BRIEF: Column<FeedItem>[] = [
   { key: "flow", title: "", width: "54px", min: 1100, cell: (item) => <FlowLink item={item()} /> },
 ];
 
+/** Where a rule or a default decided, that one; else the reason: a rule may have let in what had no port left. */
 function Why(props: { item: FeedItem }) {
+  const reason = () => props.item.event?.reason ?? "";
   return (
-    <>
-      {props.item.event?.rule ? <RuleLink item={props.item} /> : <span class="dim" title={reasonWords(props.item.event?.reason ?? "")}>{props.item.event?.reason}</span>}
-    </>
+    <Show when={props.item.event?.rule && (reason() === "rule" || reason() === "default")} fallback={<span class="dim" title={reasonWords(reason())}>{reason()}</span>}>
+      <RuleLink item={props.item} />
+    </Show>
   );
 }
 
