@@ -18,6 +18,7 @@ const PUBLIC: &str = "10.77.2.1";
 const MASQUERADE: &str = "
 option timeout udp-new 5s
 option timeout udp-established 5s
+option timeout udp-stream 5s
 default in allow
 default out allow
 nat lan masquerade on lan0 from 10.77.1.0/24
@@ -160,8 +161,9 @@ fn totals_are_what_was_sent_by_every_way_also_after_a_kill() {
     beginnings.push((public(5004), began(&daemon, &public(5004))));
     compare(&daemon, sent);
     // All end; nothing changes but where it is counted.
-    wait_for("the flows' ends", SOON, || {
+    wait_for("the flows' ends", Duration::from_secs(30), || {
         let rules = daemon.rows(&["nat", "rules"]);
+
         assert_eq!(totals(&rules[0]), sent, "no instant in which a flow is counted twice, or not");
         (rules[0]["live"] == 0).then_some(())
     })

@@ -54,7 +54,7 @@ pub fn totals(record: &FlowRecord) -> Totals {
 impl Bindings {
     /// Whether a look at everything is wanted soon.
     pub fn in_doubt(&self) -> bool {
-        self.in_doubt
+        self.in_doubt || !self.looked
     }
 
     /// An event, in order.

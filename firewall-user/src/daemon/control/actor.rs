@@ -153,8 +153,10 @@ pub struct Actor {
     events: Vec<Event>,
     /// Where mappings are written down.
     history: Option<History>,
-    /// Those that are.
+    /// Those that are. Only once a policy is known: it says what kind a mapping is of.
     bindings: Bindings,
+    /// Events of the time before.
+    early: Option<Vec<Event>>,
     /// What went wrong at the last scan: said once, not every second.
     trouble: Option<String>,
 }
@@ -184,6 +186,7 @@ impl Actor {
             events: Vec::new(),
             history,
             bindings: Bindings::default(),
+            early: Some(Vec::new()),
             trouble: None,
         };
         actor.tell_names();
@@ -234,7 +237,7 @@ impl Actor {
             self.next_sweep = now + SWEEP;
             self.gate.sweep(SWEEP_PARTS)
         });
-        let whole = scan && (lock(&self.monitor).wants_whole() || self.bindings.in_doubt());
+        let whole = scan && (lock(&self.monitor).wants_whole() || self.wants_whole());
         if self.gate.interfaces_changed() || scan {
             self.gate.follow();
         }
@@ -254,7 +257,11 @@ impl Actor {
         monitor.begin(clock);
         let clock = monitor.now();
         for event in &self.events {
-            changes.extend(self.bindings.event(event, &monitor, &clock));
+            match &mut self.early {
+                _ if self.history.is_none() => {}
+                Some(early) => early.push(*event),
+                None => changes.extend(self.bindings.event(event, &monitor, &clock)),
+            }
             monitor.event(event);
         }
         match swept {
@@ -272,7 +279,9 @@ impl Actor {
             }
             match flows {
                 Ok(flows) => {
-                    changes.extend(self.bindings.seen(&flows, whole, &monitor, &clock));
+                    if self.history.is_some() && self.early.is_none() {
+                        changes.extend(self.bindings.seen(&flows, whole, &monitor, &clock));
+                    }
                     if whole {
                         monitor.scan(&flows);
                     } else {
@@ -383,12 +392,24 @@ impl Actor {
         Ok(Killed { total: flows.len(), rows })
     }
 
+    /// Whether the history waits for a look at everything.
+    fn wants_whole(&self) -> bool {
+        self.history.is_some() && self.early.is_none() && self.bindings.in_doubt()
+    }
+
     /// A policy is live: tells the model and the history.
-    fn announce(&self, generation: u32, told: Told) {
+    fn announce(&mut self, generation: u32, told: Told) {
         let Told { rules, nats, blocks, timeouts } = told;
-        lock(&self.monitor).policy(generation, rules, nats, timeouts);
-        let blocks = NatChange::Blocks { blocks, at_ms: store::now_ms() };
-        history::record(self.history.as_ref(), [blocks]);
+        let mut changes = vec![NatChange::Blocks { blocks, at_ms: store::now_ms() }];
+        {
+            let mut monitor = lock(&self.monitor);
+            monitor.policy(generation, rules, nats, timeouts);
+            let clock = monitor.now();
+            for event in self.early.take().into_iter().flatten() {
+                changes.extend(self.bindings.event(&event, &monitor, &clock));
+            }
+        }
+        history::record(self.history.as_ref(), changes);
     }
 
     fn tell_names(&self) {

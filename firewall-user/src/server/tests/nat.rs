@@ -1,17 +1,19 @@
-//! Who was it?
+//! Who was it? And what is translated now.
 
-use super::support::call;
+use super::support::{Socket, call};
 use crate::{
     daemon::{
         history::{NatChange, record},
         testing::{Kernel, TestDaemon, directory},
     },
-    server::client::Client,
+    monitor::{FlowRecord, NatAccount, NatReading, NatSum, NatTuple, PortFigures},
+    server::client::{Client, ClientError},
     store::{Binding, BindingKind, Endpoint, Origin, Totals},
-    view::{NatWhoView, StatusView},
+    view::{FlowView, NatWhoView, StatusView},
 };
+use firewall_common::abi::flow::bits;
 use hyper::Method;
-use serde_json::json;
+use serde_json::{Value, json};
 
 const POLICY: &str = "default in allow\n";
 
@@ -108,4 +110,108 @@ async fn questions_that_make_no_sense_are_answered_with_what_would() {
             assert!(message.contains(word), "{query}: `{word}` is missing in: {message}");
         }
     }
+}
+
+/// A flow whose source is `10.0.0.1`, translated by the rule in `slot`.
+fn translated(id: u64, packets: u64, slot: u16) -> FlowRecord {
+    let mut flow = Kernel::flow(id, packets);
+    let (src, dst) = ([203, 0, 113, 5], [10, 0, 0, 2]);
+    flow.nat = Some(NatTuple { src, sport: 40_000 + id as u16, dst, dport: 80, rule: slot });
+    flow.flow.bits |= bits::NAT_SOURCE;
+    flow
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn translations_are_told_by_http_and_websocket_alike() {
+    let daemon = TestDaemon::start("default in allow\nnat lan masquerade on wan0\n").await;
+    let slot = daemon.kernel().slots.rule("lan").expect("it has counters");
+    let account =
+        |mappings, bytes| NatAccount { mappings, ended: 1, failures: 2, totals: [1, bytes, 3, 4] };
+    let sum = |mappings, bytes| NatSum { account: account(mappings, bytes), live: mappings - 1 };
+    {
+        let mut kernel = daemon.kernel();
+        kernel.flows = (1..=4).map(|id| translated(id, 10 * id, slot)).collect();
+        kernel.flows.push(Kernel::flow(9, 1));
+        kernel.nat = NatReading {
+            rules: vec![(slot, sum(5, 100))],
+            hosts: vec![(Some([10, 0, 0, 1]), sum(3, 40)), (None, sum(2, 60))],
+        };
+        let ports = PortFigures { index: 3 * 2, in_use: 4, made: 5, ..PortFigures::default() };
+        kernel.counters.table.ports = vec![ports];
+        kernel.counters.table.addresses = vec![(2, [203, 0, 113, 5])];
+    }
+    let mut socket = Socket::open(&daemon).await;
+    let mut ask = async |verb: &str, args: Value, query: &str| -> Value {
+        socket.say(json!({"type": "command", "id": 1, "verb": verb, "args": args})).await;
+        let answer = socket.hear_type("result").await;
+        assert_eq!(answer["ok"], json!(true), "{answer}");
+        let path = format!("/api/v1/{}{query}", verb.replace('.', "/"));
+        let http = call(&daemon, Method::GET, &path, None).await;
+        assert_eq!(http.body, answer["data"], "{path}");
+        http.body
+    };
+    let filter = "public_port in (40002-40003)";
+    let rows = ask(
+        "nat.mappings",
+        json!({"filter": filter, "sort": "-packets", "limit": 1}),
+        "?filter=public_port%20in%20(40002-40003)&sort=-packets&limit=1",
+    )
+    .await;
+    assert_eq!((&rows["total"], rows["rows"].as_array().map(Vec::len)), (&json!(2), Some(1)));
+    let row = &rows["rows"][0];
+    assert_eq!((&row["packets"], &row["rule"]), (&json!(20), &json!("lan")));
+    assert_eq!((&row["kind"], &row["inside"]), (&json!("masquerade"), &json!("10.0.0.1")));
+
+    let rows = ask("nat.rules", Value::Null, "").await;
+    let row = &rows["rows"][0];
+    assert_eq!((&row["text"], &row["live"]), (&json!("nat lan masquerade on wan0"), &json!(4)));
+    assert_eq!((&row["bytes"], &row["failures"]), (&json!(100), &json!(2)));
+
+    let rows = ask("nat.hosts", json!({"limit": 1}), "?limit=1").await;
+    assert_eq!((&rows["total"], &rows["rows"][0]["host"]), (&json!(2), &json!("other")));
+    let rows = ask("nat.hosts", json!({"sort": "host"}), "?sort=host").await;
+    assert_eq!(rows["rows"][0]["host"], json!("10.0.0.1"));
+
+    let rows = ask("nat.pools", Value::Null, "").await;
+    let row = &rows["rows"][0];
+    assert_eq!((&row["address"], &row["proto"]), (&json!("203.0.113.5"), &json!("tcp")));
+    assert_eq!((&row["ports"], &row["rules"]), (&json!(64_512), &json!(["lan"])));
+
+    for (path, words) in [
+        ("nat/mappings?filter=sport%3D5", "a field of mappings"),
+        ("nat/mappings?sort=colour", "bytes, packets, began"),
+        ("nat/mappings?after=5", "doesn't take `after`"),
+        ("nat/hosts?filter=host%3D1", "doesn't take `filter`"),
+        ("nat/rules?limit=5", "limit"),
+    ] {
+        let answer = call(&daemon, Method::GET, &format!("/api/v1/{path}"), None).await;
+        let message = answer.body["error"]["message"].as_str().expect("refused");
+        assert!(message.contains(words), "{path}: {message}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn flows_come_as_a_stream_to_whoever_asks_for_one() {
+    let daemon = TestDaemon::start(POLICY).await;
+    daemon.kernel().flows = (1..=5000).map(|id| Kernel::flow(id, id)).collect();
+    let client = Client::new(daemon.dir.join("sock"));
+    let stream = async |path: &str| -> Result<Vec<FlowView>, ClientError> {
+        let mut text = Vec::new();
+        client.rows(path, |piece| Ok::<_, ClientError>(text.extend_from_slice(piece))).await?;
+        let rows = text.split(|byte| *byte == b'\n').filter(|line| !line.is_empty());
+        Ok(rows.map(|line| serde_json::from_slice(line).expect("a row")).collect())
+    };
+    let mut rows = stream("/api/v1/flows").await.expect("streamed");
+    rows.sort_by(|a, b| a.id.cmp(&b.id));
+    assert_eq!(rows.len(), 5000);
+    assert!(rows.iter().zip(1..).all(|(row, packets)| row.packets == packets));
+    let few = stream("/api/v1/flows?filter=packets%3E4000&limit=7").await.expect("streamed");
+    assert!(few.len() == 7 && few.iter().all(|row| row.packets > 4000));
+    for refused in ["/api/v1/flows?sort=bytes", "/api/v1/flows?filter=colour%3Dred"] {
+        assert!(matches!(stream(refused).await, Err(ClientError::Refused(_))), "{refused}");
+    }
+    // Whoever goes away in the middle holds nobody up.
+    let gone = client.rows("/api/v1/flows", |_| Err(ClientError::Broken("enough".into()))).await;
+    assert!(gone.is_err());
+    assert_eq!(stream("/api/v1/flows?limit=3").await.expect("streamed").len(), 3);
 }
