@@ -167,9 +167,12 @@ export async function natChecks({ page, check, assert, until, cli, text, number,
   });
 
   await check("who was it: what has ended is known, with its end and its totals", async () => {
-    await room("who", `?of=${killed.public}%3A${killed.public_port}&proto=tcp&at=${encodeURIComponent(killed.began)}`);
+    await room("who", `?of=${killed.public}%3A${killed.public_port}&proto=tcp&at=${encodeURIComponent(killed.last)}`);
     const answer = page.locator(".answer", { hasText: killed.inside }).filter({ hasText: "ended: killed" });
-    await until("the killed mapping", async () => (await answer.count()) === 1);
+    const head = `${killed.public}:${killed.public_port}, tcp,`;
+    await until("an answer", async () => (await page.locator(".answers .card-head").innerText()).includes(head));
+    const words = await page.locator(".answers").innerText();
+    assert((await answer.count()) === 1, `${killed.id} of ${killed.inside}, last seen ${killed.last}: ${words}`);
     assert(exact(await answer.locator(".totals").getAttribute("title")) >= killed.bytes, "less than it had when it lived");
   });
 

@@ -89,7 +89,7 @@ export function Who() {
           <input class="filter-input" name="at" list="who-times" value={at()} placeholder="now" spellcheck={false} autocomplete="off" onInput={(e) => setAt(e.currentTarget.value)} />
           <datalist id="who-times"><For each={TIMES}>{(t) => <option value={t} />}</For></datalist>
         </label>
-        <button type="submit" class="primary" disabled={busy()}>{busy() ? "One moment" : "Who was it?"}</button>
+        <button type="submit" class="primary">{busy() ? "One moment" : "Who was it?"}</button>
         <p class="note">
           Without a port, any of the address is meant. Times are such as <code>2026-11-22T10:00:00Z</code>, <code>2026-11-22T11:00:00+01:00</code> or <code>10m ago</code>. Answers
           are in your local time; the pointer over one shows UTC.
