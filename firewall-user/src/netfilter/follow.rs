@@ -55,6 +55,10 @@ pub enum Follow {
 
 /// What is told of translations.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[expect(
+    clippy::large_enum_variant,
+    reason = "handed over by value, and nearly always the large one"
+)]
 pub enum Told {
     /// One began or ended.
     Binding(BindingEvent),

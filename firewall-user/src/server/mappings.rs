@@ -57,13 +57,15 @@ struct Top<T> {
     rows: Vec<T>,
     total: usize,
     limit: usize,
-    compare: Box<dyn Fn(&T, &T) -> Ordering + Send>,
+    sort: Compare<T>,
+    tie: Compare<T>,
+    turned: bool,
 }
 
-impl<T: 'static> Top<T> {
+impl<T> Top<T> {
     /// The `limit` first by the field `by`; `-` in front turns the order round.
     fn new(
-        sorts: &'static [(&'static str, Compare<T>)],
+        sorts: &[(&str, Compare<T>)],
         by: &str,
         tie: Compare<T>,
         limit: usize,
@@ -72,10 +74,13 @@ impl<T: 'static> Top<T> {
         let Some((_, compare)) = sorts.iter().find(|(field, _)| *field == name) else {
             return Err(query::unsortable(name, sorts.iter().map(|(field, _)| *field)));
         };
-        let compare = move |a: &T, b: &T| {
-            if turned { compare(b, a) } else { compare(a, b) }.then_with(|| tie(a, b))
-        };
-        Ok(Self { rows: Vec::new(), total: 0, limit, compare: Box::new(compare) })
+        Ok(Self { rows: Vec::new(), total: 0, limit, sort: *compare, tie, turned })
+    }
+
+    /// The order, ties included.
+    fn order(&self) -> impl Fn(&T, &T) -> Ordering + use<T> {
+        let Self { sort, tie, turned, .. } = *self;
+        move |a, b| if turned { sort(b, a) } else { sort(a, b) }.then_with(|| tie(a, b))
     }
 
     fn push(&mut self, row: T) {
@@ -89,7 +94,8 @@ impl<T: 'static> Top<T> {
 
     fn cut(&mut self) {
         if self.limit < self.rows.len() {
-            self.rows.select_nth_unstable_by(self.limit, &self.compare);
+            let order = self.order();
+            self.rows.select_nth_unstable_by(self.limit, order);
             self.rows.truncate(self.limit);
         }
     }
@@ -97,7 +103,8 @@ impl<T: 'static> Top<T> {
     /// How many there were, and the best of them.
     fn done(mut self) -> (usize, Vec<T>) {
         self.cut();
-        self.rows.sort_by(&self.compare);
+        let order = self.order();
+        self.rows.sort_by(order);
         (self.total, self.rows)
     }
 }

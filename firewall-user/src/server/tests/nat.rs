@@ -197,7 +197,11 @@ async fn flows_come_as_a_stream_to_whoever_asks_for_one() {
     let client = Client::new(daemon.dir.join("sock"));
     let stream = async |path: &str| -> Result<Vec<FlowView>, ClientError> {
         let mut text = Vec::new();
-        client.rows(path, |piece| Ok::<_, ClientError>(text.extend_from_slice(piece))).await?;
+        let take = |piece: &[u8]| {
+            text.extend_from_slice(piece);
+            Ok::<_, ClientError>(())
+        };
+        client.rows(path, take).await?;
         let rows = text.split(|byte| *byte == b'\n').filter(|line| !line.is_empty());
         Ok(rows.map(|line| serde_json::from_slice(line).expect("a row")).collect())
     };
