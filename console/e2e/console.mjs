@@ -6,6 +6,7 @@
  *   SLUICE_TOKEN   the daemon's token
  *   SLUICE_BIN     the `sluice` binary, for the command line's part
  *   SLUICE_SOCKET  its control socket
+ *   LAB            `nat` where the translations of lab.mjs are in force, `nat netfilter` where netfilter's are, too
  *   SCREENSHOT     where the picture of the overview goes (default: none); `-flows`, `-dark` ... are put before `.png`
  *   CHROMIUM       the browser (default /usr/bin/chromium)
  * Without it, a gate of its own with traffic is made first (root and SLUICE_BIN needed): see lab.mjs.
@@ -18,9 +19,11 @@ import net from "node:net";
 import { promisify } from "node:util";
 import { chromium } from "playwright-core";
 import { withLab } from "./lab.mjs";
+import { natChecks } from "./nat.mjs";
 
 const run = promisify(execFile);
 const WAIT_MS = 20_000;
+const PLACES = ["overview", "flows", "nat/mappings", "nat/rules", "nat/hosts", "nat/pools", "nat/who", "rules", "events", "status"];
 
 let failed = 0;
 
@@ -329,6 +332,19 @@ async function checks(browser, line, url, env) {
     after401 = true;
   });
 
+  if (env.LAB) {
+    /** Runs what makes the daemon answer with an error, which the browser notes by itself. */
+    const attempt = async (body) => {
+      [after401, outage] = [false, true];
+      try {
+        await body();
+      } finally {
+        [after401, outage] = [true, false];
+      }
+    };
+    await natChecks({ page, check, assert, until, cli, text, number, open, picture, cells, filter, attempt, LAB: env.LAB.split(" ") });
+  }
+
   await check("the status names interfaces, hooks and epoch", async () => {
     await open("status");
     await until("an interface", async () => (await page.locator(".status-panel .hook").count()) >= 2);
@@ -358,16 +374,19 @@ async function checks(browser, line, url, env) {
     assert((await number("#reconnects")) === 1, `reconnects: ${await text("#reconnects")}`);
   });
 
-  await check("nothing is cut off at 800 pixels", async () => {
-    await page.setViewportSize({ width: 800, height: 900 });
-    for (const panel of ["overview", "flows", "rules", "events", "status"]) {
-      await open(panel);
-      await page.waitForTimeout(400);
-      const over = await page.evaluate(() => document.documentElement.scrollWidth - window.innerWidth);
-      assert(over <= 0, `${panel}: ${over} px too wide`);
-      const badge = await page.locator("#lost").boundingBox();
-      assert(badge && badge.x >= 0 && badge.x + badge.width <= 800, `${panel}: the badge is out of view`);
-      if (panel === "overview" || panel === "flows") await picture(`800-${panel}`);
+  await check("nothing is cut off at 800 pixels, nor on a telephone", async () => {
+    for (const [width, height] of [[800, 900], [390, 844]]) {
+      await page.setViewportSize({ width, height });
+      for (const place of PLACES) {
+        await page.evaluate((p) => (location.hash = `#/${p}`), place);
+        await page.waitForTimeout(400);
+        const over = await page.evaluate(() => document.documentElement.scrollWidth - window.innerWidth);
+        assert(over <= 0, `${place} at ${width}: ${over} px too wide`);
+        const badge = await page.locator("#lost").boundingBox();
+        assert(badge && badge.x >= 0 && badge.x + badge.width <= width, `${place} at ${width}: the badge is out of view`);
+        if (env.SCREENSHOT) await page.waitForTimeout(1000);
+        await picture(`${width}-${place.replace("/", "-")}`);
+      }
     }
     await page.setViewportSize({ width: 1440, height: 900 });
   });

@@ -1,6 +1,8 @@
 /**
- * A gate to look at: two network namespaces joined by a veth pair, `sluice daemon` in one, a client with traffic in the other.
- * Everything is taken down again, whatever happens.
+ * A gate to look at: a network namespace with `sluice daemon` between two others, a client's with hosts inside and one that is
+ * the world outside. Everything is taken down again, whatever happens.
+ *
+ *   client0 10.77.0.2, .11-.16, .66 ─── gate0 10.77.0.1 [gate] wan0 203.0.113.1 ─── out0 203.0.113.80
  */
 
 import { execFileSync, spawn } from "node:child_process";
@@ -9,8 +11,16 @@ import { tmpdir } from "node:os";
 import path from "node:path";
 
 const POLICY = `# What the browser test judges by.
+interface lan = gate0
+interface wan = wan0
 default in drop
 default out allow
+
+# Sixteen ports for a host that wants forty: exhausted, and meant to be.
+nat few  source      on wan udp from 10.77.0.16 => 203.0.113.9 ports 40000-40015
+nat many source      on wan from 10.77.0.12-10.77.0.15 => 203.0.113.10-203.0.113.11
+nat out  masquerade  on wan from 10.77.0.0/26
+nat shop destination on wan tcp to 203.0.113.1 port 80 => 10.77.0.2 port 8080
 
 rule web     allow  in tcp to port { 8080, 8443 }
 rule dns     allow  in udp to port 5353
@@ -18,7 +28,19 @@ rule pings   allow  in icmp type echo-request
 rule pings6  allow  in icmpv6 type echo-request
 rule telnet  drop   in tcp to port 23 log
 rule finger  reject in tcp to port 79
+rule syslog  allow  in udp to port 514 no-track
+rule outward allow  in on lan to 203.0.113.0/24
 `;
+
+/** Beside Sluice's translations one of netfilter's, for hosts that Sluice leaves alone. */
+const NETFILTER = `table ip beside {
+  chain post {
+    type nat hook postrouting priority srcnat;
+    oifname "wan0" ip saddr 10.77.0.64/26 masquerade
+  }
+}
+`;
+const INSIDE = ["10.77.0.2/24", "10.77.0.11/24", "10.77.0.12/24", "10.77.0.13/24", "10.77.0.14/24", "10.77.0.15/24", "10.77.0.16/24", "10.77.0.66/24"];
 const PORT = 8470;
 const START_MS = 30_000;
 
@@ -48,8 +70,8 @@ export async function withLab(env, script) {
   if (!env.SLUICE_BIN || !existsSync(env.SLUICE_BIN)) throw new Error(`SLUICE_BIN is no file: ${env.SLUICE_BIN}`);
   sweep();
   const name = `sl-web-${process.pid}`;
-  const [gate, client] = [`${name}-g`, `${name}-c`];
-  const [near, far] = ["gate0", "client0"];
+  const [gate, client, outside] = [`${name}-g`, `${name}-c`, `${name}-o`];
+  const [near, far, wan, out] = ["gate0", "client0", "wan0", "out0"];
   const dir = mkdtempSync(path.join(tmpdir(), `${name}-`));
   const pins = `/sys/fs/bpf/${name}`;
   const token = path.join(dir, "state/token");
@@ -65,10 +87,10 @@ export async function withLab(env, script) {
   };
   const gone = (child) => new Promise((resolve) => (child.exitCode !== null || child.signalCode !== null ? resolve() : child.once("exit", resolve)));
   const daemonArgs = ["daemon", "--pin-dir", pins, "--socket", path.join(dir, "sluice.sock"), "--state-dir", path.join(dir, "state")];
-  // Addresses of a veth pair, on both sides.
-  const address = (netns, dev, four, six) => {
-    ip("-n", netns, "addr", "add", four, "dev", dev);
-    ip("-n", netns, "addr", "add", six, "dev", dev, "nodad");
+  // Addresses of one end of a veth pair.
+  const address = (netns, dev, fours, six) => {
+    for (const four of fours) ip("-n", netns, "addr", "add", four, "dev", dev);
+    if (six) ip("-n", netns, "addr", "add", six, "dev", dev, "nodad");
     ip("-n", netns, "link", "set", dev, "up");
     ip("-n", netns, "link", "set", "lo", "up");
   };
@@ -90,7 +112,7 @@ export async function withLab(env, script) {
         console.log(`  # unload: ${error.message}`);
       }
     }
-    for (const netns of [gate, client]) {
+    for (const netns of [gate, client, outside]) {
       try {
         ip("netns", "delete", netns);
       } catch {
@@ -103,15 +125,29 @@ export async function withLab(env, script) {
   for (const signal of ["SIGINT", "SIGTERM"]) process.once(signal, () => void stop().then(() => process.exit(1)));
 
   try {
-    ip("netns", "add", gate);
-    ip("netns", "add", client);
+    for (const netns of [gate, client, outside]) ip("netns", "add", netns);
     ip("-n", gate, "link", "add", near, "type", "veth", "peer", "name", far, "netns", client);
-    address(gate, near, "10.77.0.1/24", "fd77::1/64");
-    address(client, far, "10.77.0.2/24", "fd77::2/64");
+    ip("-n", gate, "link", "add", wan, "type", "veth", "peer", "name", out, "netns", outside);
+    address(gate, near, ["10.77.0.1/24"], "fd77::1/64");
+    address(client, far, INSIDE, "fd77::2/64");
+    address(gate, wan, ["203.0.113.1/24"]);
+    address(outside, out, ["203.0.113.80/24"]);
+    ip("-n", client, "route", "add", "default", "via", "10.77.0.1");
+    // The pools' addresses are nobody's own: they are routed to the gate.
+    ip("-n", outside, "route", "add", "203.0.113.8/29", "via", "203.0.113.1");
+    const inGate = (program, ...args) => execFileSync("nsenter", [`--net=/run/netns/${gate}`, program, ...args], { stdio: ["pipe", "ignore", "pipe"] });
+    inGate("sysctl", "-qw", "net.ipv4.ip_forward=1");
+    const nft = ["/usr/sbin/nft", "/sbin/nft", "/usr/bin/nft"].find(existsSync);
+    if (nft) {
+      const ruleset = path.join(dir, "beside.nft");
+      writeFileSync(ruleset, NETFILTER);
+      inGate(nft, "-f", ruleset);
+      inGate("sysctl", "-qw", "net.netfilter.nf_conntrack_acct=1", "net.netfilter.nf_conntrack_timestamp=1");
+    }
     writeFileSync(policy, POLICY);
 
     const log = [];
-    daemon = start(gate, env.SLUICE_BIN, [...daemonArgs, "--policy", policy, "--iface", near, "--listen", `127.0.0.1:${PORT}`], { RUST_LOG: env.RUST_LOG ?? "info" }, ["ignore", "pipe", "pipe"]);
+    daemon = start(gate, env.SLUICE_BIN, [...daemonArgs, "--policy", policy, "--iface", near, "--iface", wan, "--listen", `127.0.0.1:${PORT}`], { RUST_LOG: env.RUST_LOG ?? "info" }, ["ignore", "pipe", "pipe"]);
     for (const stream of [daemon.stdout, daemon.stderr]) stream.on("data", (data) => log.push(String(data)));
     const end = Date.now() + START_MS;
     const answers = () => {
@@ -129,12 +165,13 @@ export async function withLab(env, script) {
     const traffic = path.join(path.dirname(script), "traffic.mjs");
     start(gate, process.execPath, [traffic, "serve"]);
     start(client, process.execPath, [traffic, "ask"]);
+    start(outside, process.execPath, [traffic, "outside"]);
 
     const test = start(
       gate,
       process.execPath,
       [script],
-      { SLUICE_URL: `http://127.0.0.1:${PORT}`, SLUICE_TOKEN: readFileSync(token, "utf8").trim(), SLUICE_SOCKET: path.join(dir, "sluice.sock") },
+      { SLUICE_URL: `http://127.0.0.1:${PORT}`, SLUICE_TOKEN: readFileSync(token, "utf8").trim(), SLUICE_SOCKET: path.join(dir, "sluice.sock"), LAB: nft ? "nat netfilter" : "nat" },
       ["ignore", "inherit", "inherit"],
     );
     await gone(test);

@@ -4,6 +4,7 @@ import { createEffect, createSignal, For, Match, onCleanup, onMount, Show, Switc
 import { Events } from "./panels/Events";
 import { Flows } from "./panels/Flows";
 import { Login } from "./panels/Login";
+import { Nat } from "./panels/nat/Nat";
 import { Overview } from "./panels/Overview";
 import { Rules } from "./panels/Rules";
 import { Status } from "./panels/Status";
@@ -13,20 +14,22 @@ import { client, link, login, signOut, staleSince } from "./state/session";
 import { stats } from "./state/stats";
 import { now } from "./state/time";
 import { dismiss, toasts } from "./state/toasts";
+import { AlarmBadge } from "./ui/Alarms";
 import { Dialog } from "./ui/Dialog";
 import { clock, count } from "./ui/format";
 import { LinkState } from "./ui/LinkState";
 import { LostBadge } from "./ui/LostBadge";
 import { Logo } from "./ui/Logo";
 
-const TITLES: Record<Panel, string> = { overview: "Overview", flows: "Flows", rules: "Rules", events: "Events", status: "Status" };
+const TITLES: Record<Panel, string> = { overview: "Overview", flows: "Flows", nat: "NAT", rules: "Rules", events: "Events", status: "Status" };
 
 const KEYS: [string, string][] = [
-  ["1 … 5", "go to a panel"],
+  ["1 … 6", "go to a panel"],
+  ["[ ]", "one room back or on (NAT)"],
   ["/", "to the filter"],
-  ["p", "pause or go on (flows, events)"],
+  ["p", "pause or go on (flows, mappings, events)"],
   ["↑ ↓ ← →", "move through a table"],
-  ["Enter", "narrow the filter to a cell's value, or follow its link"],
+  ["Enter", "narrow the filter to a cell's value, follow its link, or do what it offers"],
   ["Shift Enter", "exclude the cell's value"],
   ["Esc", "leave the filter, close a window"],
   ["?", "this list"],
@@ -52,6 +55,7 @@ function Frame() {
   const [help, setHelp] = createSignal(false);
   const badge = (panel: Panel): string | null => {
     if (panel === "flows") return stats() ? count(stats()!.flows) : null;
+    if (panel === "nat") return stats()?.nat ? count(stats()!.nat!.mappings_live) : null;
     if (panel === "rules") return rules().length > 0 ? count(rules().filter((r) => r.position > 0).length) : null;
     return null;
   };
@@ -91,6 +95,7 @@ function Frame() {
           </For>
         </nav>
         <div class="spring" />
+        <AlarmBadge />
         <LostBadge />
         <a class="pill" href={href("rules")} title="Generation of the live policy" id="generation">
           policy <b>{generation() ?? "–"}</b>
@@ -106,6 +111,7 @@ function Frame() {
         <Switch>
           <Match when={route().panel === "overview"}><Overview /></Match>
           <Match when={route().panel === "flows"}><Flows /></Match>
+          <Match when={route().panel === "nat"}><Nat /></Match>
           <Match when={route().panel === "rules"}><Rules /></Match>
           <Match when={route().panel === "events"}><Events /></Match>
           <Match when={route().panel === "status"}><Status /></Match>

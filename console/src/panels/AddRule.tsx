@@ -2,16 +2,21 @@ import { createSignal, For, onMount, Show } from "solid-js";
 import * as http from "../protocol/http";
 import { ServerError } from "../protocol/messages";
 import type { Diagnostic } from "../protocol/types";
-import { generation, rules } from "../state/rules";
+import { generation } from "../state/rules";
 import { toast } from "../state/toasts";
 import { Dialog } from "../ui/Dialog";
 
 /** The source line, with what is meant underlined. */
 const withCaret = (d: Diagnostic): string => (d.snippet === "" || d.column < 1 ? d.snippet : `${d.snippet}\n${" ".repeat(d.column - 1)}${"^".repeat(Math.max(1, d.length))}`);
 
-/** One rule in the policy's own words; what the compiler says comes back with its caret. */
-export function AddRule(props: { onClose(): void; onLockOut(message: string, go: () => void): void }) {
-  const [text, setText] = createSignal("rule ");
+const KINDS = {
+  rule: { title: "Add a rule", label: "The rule", example: "rule metrics allow in tcp from 10.0.0.0/8 to port 9100" },
+  nat: { title: "Add a translation", label: "The translation", example: "nat out masquerade on eth0 from 10.0.0.0/8" },
+};
+
+/** One rule or translation in the policy's own words; what the compiler says comes back with its caret. */
+export function AddRule(props: { kind: keyof typeof KINDS; places: string[]; onClose(): void; onLockOut(message: string, go: () => void): void }) {
+  const [text, setText] = createSignal(`${props.kind} `);
   const [before, setBefore] = createSignal("");
   const [problem, setProblem] = createSignal<string | null>(null);
   const [diagnostics, setDiagnostics] = createSignal<Diagnostic[]>([]);
@@ -38,24 +43,24 @@ export function AddRule(props: { onClose(): void; onLockOut(message: string, go:
   };
 
   return (
-    <Dialog title="Add a rule" onClose={props.onClose}>
+    <Dialog title={KINDS[props.kind].title} onClose={props.onClose}>
       <form onSubmit={(event) => { event.preventDefault(); void submit(); }}>
         <textarea
           ref={input}
           class="code"
           rows="3"
-          aria-label="The rule"
+          aria-label={KINDS[props.kind].label}
           spellcheck={false}
           value={text()}
           onInput={(e) => setText(e.currentTarget.value)}
           onKeyDown={(e) => { if (e.key === "Enter" && !e.shiftKey) { e.preventDefault(); void submit(); } }}
         />
-        <p class="note">For example <code>rule metrics allow in tcp from 10.0.0.0/8 to port 9100</code></p>
+        <p class="note">For example <code>{KINDS[props.kind].example}</code></p>
         <label class="inline">
           Place
           <select onChange={(e) => setBefore(e.currentTarget.value)}>
             <option value="">at the end</option>
-            <For each={rules().filter((r) => r.position > 0)}>{(r) => <option value={r.name}>before {r.name}</option>}</For>
+            <For each={props.places}>{(name) => <option value={name}>before {name}</option>}</For>
           </select>
         </label>
         <Show when={problem()}>

@@ -7,8 +7,11 @@ import { rules } from "../state/rules";
 import { reasonRates, samples, stats } from "../state/stats";
 import { Chart } from "../ui/Chart";
 import { bits, count, plural, rate, short } from "../ui/format";
+import { AlarmList } from "../ui/Alarms";
+import { Tile } from "../ui/Tile";
 import { reasonWords } from "../ui/words";
 import { FeedTable } from "./FeedTable";
+import { StateTiles } from "./StateTiles";
 
 const RANGES: [string, number][] = [["2 min", 120], ["10 min", 600], ["1 h", 3600]];
 const [range, setRange] = createSignal(120);
@@ -31,10 +34,6 @@ export function Overview() {
   });
   const times = createMemo(() => view().map((s) => s.t));
   const last = () => samples()[samples().length - 1];
-  const fill = () => {
-    const s = stats();
-    return s && s.flows_max > 0 ? (100 * s.flows) / s.flows_max : 0;
-  };
 
   const busy = createMemo(() => {
     const live = rules().filter((r) => r.enabled && r.hits > 0);
@@ -52,12 +51,13 @@ export function Overview() {
 
   return (
     <div class="overview">
+      <AlarmList />
       <div class="tiles">
         <Tile title="Passed" value={rate(last()?.passed ?? Number.NaN)} sub={`${count(stats()?.passed_packets ?? 0)} packets`} />
         <Tile title="Dropped" kind={(last()?.dropped ?? 0) > 0 ? "drop" : ""} value={rate(last()?.dropped ?? Number.NaN)} sub={`${count(stats()?.dropped_packets ?? 0)} packets`} href={href("events")} />
         <Tile title="Throughput" value={bits(last()?.bits ?? Number.NaN)} sub={`${short(stats()?.bytes ?? 0, "B")} seen`} />
         <Tile title="New flows" value={rate(last()?.newFlows ?? Number.NaN)} sub="began in the last second" />
-        <Tile title="Live flows" id="tile-flows" value={count(stats()?.flows ?? 0)} sub={`${fill() < 0.1 ? "<0.1" : fill().toFixed(1)} % of ${short(stats()?.flows_max ?? 0)} places`} meter={fill()} href={href("flows")} />
+        <Tile title="Live flows" id="tile-flows" value={count(stats()?.flows ?? 0)} sub="entered and not ended" href={href("flows")} />
         <div class="ranges" role="group" aria-label="Time shown">
           <For each={RANGES}>
             {([label, seconds]) => (
@@ -65,6 +65,7 @@ export function Overview() {
             )}
           </For>
         </div>
+        <StateTiles />
       </div>
       <div class="charts">
         <Chart
@@ -137,21 +138,3 @@ export function Overview() {
 }
 
 const suppressed = () => stats()?.events.find((e) => e.class === "verdict")?.suppressed ?? 0;
-
-function Tile(props: { title: string; value: string; sub: string; kind?: string; href?: string; meter?: number; id?: string }) {
-  const inside = (
-    <>
-      <span class="tile-title">{props.title}</span>
-      <span class="tile-value" id={props.id}>{props.value}</span>
-      <span class="tile-sub">{props.sub}</span>
-      <Show when={props.meter !== undefined}>
-        <span class="meter"><i style={{ width: `${Math.min(100, props.meter ?? 0)}%` }} /></span>
-      </Show>
-    </>
-  );
-  return (
-    <Show when={props.href} fallback={<div class={`tile ${props.kind ?? ""}`}>{inside}</div>}>
-      {(to) => <a class={`tile ${props.kind ?? ""}`} href={to()}>{inside}</a>}
-    </Show>
-  );
-}

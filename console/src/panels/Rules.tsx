@@ -1,9 +1,8 @@
 /** The live policy, rule by rule, with what each has done. */
 
-import { createEffect, createMemo, createSignal, on, Show } from "solid-js";
+import { createEffect, createMemo, createSignal, For, on, Show } from "solid-js";
 import * as http from "../protocol/http";
-import { ServerError } from "../protocol/messages";
-import type { Applied } from "../protocol/types";
+import { createEdits } from "../state/edits";
 import { quote } from "../state/filtertext";
 import { href, route } from "../state/route";
 import { generation, rules, rulesArrived, type RuleRow } from "../state/rules";
@@ -11,43 +10,38 @@ import { mayEdit } from "../state/session";
 import { status } from "../state/status";
 import { now } from "../state/time";
 import { toast } from "../state/toasts";
-import { Dialog } from "../ui/Dialog";
 import { ago, bytes, count, dateTime, rate, short } from "../ui/format";
 import { Table, type Column, type Sort } from "../ui/Table";
+import { ruleMarks } from "../ui/words";
 import { AddRule } from "./AddRule";
+import { Confirm, Delete } from "./Confirm";
 
 const [sort, setSort] = createSignal<Sort>({ key: "position", down: false });
 
 export function Rules() {
   const [adding, setAdding] = createSignal(false);
   const [deleting, setDeleting] = createSignal<string | null>(null);
-  const [forcing, setForcing] = createSignal<{ message: string; go(): void } | null>(null);
+  const edits = createEdits();
+  const { edit } = edits;
   const [find, setFind] = createSignal("");
 
-  /** Makes an edit based on the generation in view; says how it went. */
-  const edit = async (what: string, run: (edit: http.Edit) => Promise<Applied>, force = false): Promise<void> => {
-    const base = generation();
-    try {
-      const done = await run({ ...(base === null ? {} : { base_generation: base }), ...(force ? { force } : {}) });
-      toast("ok", `${what}: policy ${done.generation} is live${done.warnings.length > 0 ? `, with a warning: ${done.warnings[0]!.message}` : ""}`);
-    } catch (error) {
-      if (error instanceof ServerError && error.code === "lock-out") {
-        setForcing({ message: error.message, go: () => void edit(what, run, true) });
-      } else {
-        toast("bad", `${what}: ${error instanceof Error ? error.message : String(error)}`);
-      }
-    }
-  };
-
   const columns: (Column<RuleRow> & { by?(r: RuleRow): number | string })[] = [
-    { key: "position", title: "#", width: "40px", align: "end", text: (r) => (r.position === 0 ? "" : String(r.position)), by: (r) => r.position || 1e9, class: () => "num dim" },
-    { key: "name", title: "Name", width: "minmax(96px, 0.8fr)", text: (r) => r.name, by: (r) => r.name, class: (r) => (r.position === 0 ? "dim" : "strong") },
-    { key: "action", title: "Action", width: "88px", text: (r) => r.action + (r.log ? ", log" : ""), tip: (r) => (r.log ? `${r.action}, and log` : r.action), by: (r) => r.action, class: (r) => `verdict ${r.action}` },
-    { key: "text", title: "Rule", width: "minmax(140px, 3fr)", text: (r) => r.text, by: (r) => r.text, class: () => "code", tip: (r) => r.text },
+    { key: "position", title: "#", width: "40px", align: "end", min: 480, text: (r) => (r.position === 0 ? "" : String(r.position)), by: (r) => r.position || 1e9, class: () => "num dim" },
+    { key: "name", title: "Name", width: "minmax(84px, 0.8fr)", text: (r) => r.name, by: (r) => r.name, class: (r) => (r.position === 0 ? "dim" : "strong") },
+    { key: "action", title: "Action", width: "minmax(76px, 88px)", text: (r) => r.action + (r.log ? ", log" : ""), tip: (r) => (r.log ? `${r.action}, and log` : r.action), by: (r) => r.action, class: (r) => `verdict ${r.action}` },
+    {
+      key: "text", title: "Rule", width: "minmax(140px, 3fr)", by: (r) => r.text, class: () => "code", min: 480,
+      cell: (r) => (
+        <span title={r().text}>
+          <For each={ruleMarks(r().text)}>{([word, meaning]) => <span class="tag mark" title={meaning}>{word}</span>}</For>
+          {r().text}
+        </span>
+      ),
+    },
     { key: "rate", title: "Now", hint: "Hits a second", width: "72px", align: "end", text: (r) => (r.rate < 0.05 ? "" : rate(r.rate)), by: (r) => r.rate, class: () => "num strong", min: 900 },
     { key: "hits", title: "Hits", hint: "Packets that were judged by the rule", width: "78px", align: "end", text: (r) => short(r.hits), tip: (r) => `${count(r.hits)} packets judged by this rule`, by: (r) => r.hits, class: () => "num" },
     { key: "packets", title: "Packets", hint: "All packets it decided, of established flows too", width: "78px", align: "end", text: (r) => short(r.packets), tip: (r) => `${count(r.packets)} packets decided, established flows included`, by: (r) => r.packets, class: () => "num", min: 900 },
-    { key: "bytes", title: "Bytes", width: "80px", align: "end", text: (r) => bytes(r.bytes), tip: (r) => `${count(r.bytes)} B`, by: (r) => r.bytes, class: () => "num" },
+    { key: "bytes", title: "Bytes", width: "80px", align: "end", min: 560, text: (r) => bytes(r.bytes), tip: (r) => `${count(r.bytes)} B`, by: (r) => r.bytes, class: () => "num" },
     { key: "last_hit", title: "Last hit", width: "104px", align: "end", text: (r) => ago(r.last_hit, now()), tip: (r) => dateTime(r.last_hit), by: (r) => (r.last_hit ? Date.parse(r.last_hit) : 0), class: () => "num dim", min: 1000 },
     {
       key: "see", title: "", width: "104px", min: 950,
@@ -134,31 +128,21 @@ export function Rules() {
         />
       </section>
       <Show when={adding()}>
-        <AddRule onClose={() => setAdding(false)} onLockOut={(message, go) => setForcing({ message, go })} />
+        <AddRule kind="rule" places={rules().filter((r) => r.position > 0).map((r) => r.name)} onClose={() => setAdding(false)} onLockOut={(message, go) => edits.setLockOut({ message, go })} />
       </Show>
       <Show when={deleting()}>
         {(name) => (
-          <Dialog title={`Delete rule ${name()}?`} onClose={() => setDeleting(null)}>
-            <pre class="snippet">{rules().find((r) => r.name === name())?.text}</pre>
-            <p class="note">It is taken out of the live policy and of its file. Flows it let in are judged anew.</p>
-            <footer>
-              <button type="button" onClick={() => setDeleting(null)}>Keep it</button>
-              <button type="button" class="primary danger" onClick={() => { const n = name(); setDeleting(null); void edit(`Deleted ${n}`, (e) => http.deleteRule(n, e)); }}>Delete</button>
-            </footer>
-          </Dialog>
+          <Delete
+            what="rule"
+            name={name()}
+            text={rules().find((r) => r.name === name())?.text ?? ""}
+            note="It is taken out of the live policy and of its file. Flows it let in are judged anew."
+            onClose={() => setDeleting(null)}
+            onDelete={() => { const n = name(); void edit(`Deleted ${n}`, (e) => http.deleteRule(n, e)); }}
+          />
         )}
       </Show>
-      <Show when={forcing()}>
-        {(f) => (
-          <Dialog title="This would lock somebody out" onClose={() => setForcing(null)}>
-            <p>{f().message}</p>
-            <footer>
-              <button type="button" onClick={() => setForcing(null)}>Leave it</button>
-              <button type="button" class="primary danger" onClick={() => { const { go } = f(); setForcing(null); go(); }}>Do it anyway</button>
-            </footer>
-          </Dialog>
-        )}
-      </Show>
+      <Confirm edits={edits} />
     </div>
   );
 }

@@ -6,7 +6,9 @@ import { stats } from "../state/stats";
 import { status, statusProblem } from "../state/status";
 import { now } from "../state/time";
 import { count, dateTime, duration, plural } from "../ui/format";
+import { AlarmList } from "../ui/Alarms";
 import { Account } from "../ui/LostBadge";
+import { HistoryCard, TableCard } from "./StateCards";
 import { hookWords } from "../ui/words";
 
 export function Status() {
@@ -14,6 +16,10 @@ export function Status() {
     <div class="status-panel">
       <Show when={statusProblem()}>{(text) => <p class="problem" role="alert">{text()}</p>}</Show>
       <div class="column">
+        <section class="card">
+          <header class="card-head"><h2>Alarms</h2></header>
+          <Show when={status()?.alarms?.length} fallback={<p class="dim">{status()?.alarms ? "None." : "Not told by this daemon."}</p>}><AlarmList /></Show>
+        </section>
         <section class="card">
           <header class="card-head"><h2>Interfaces</h2></header>
           <table class="plain">
@@ -52,6 +58,8 @@ export function Status() {
         </section>
       </div>
       <div class="column">
+        <TableCard />
+        <HistoryCard />
         <section class="card">
           <header class="card-head"><h2>What Sluice can't see or do here</h2></header>
           <ul class="limits">

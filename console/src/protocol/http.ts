@@ -1,7 +1,7 @@
-/** The JSON API: login, status, and edits of rules. Cookies carry the login; the token is sent once, in a body. */
+/** The JSON API: login, status, edits of rules, and what is asked about translation. Cookies carry the login; the token is sent once, in a body. */
 
 import { ServerError, type ErrorBody } from "./messages";
-import type { Applied, StatusView } from "./types";
+import type { Applied, KilledView, NatHostView, NatMappingView, NatPoolView, NatRuleView, NatWhoView, Page, StatusView } from "./types";
 
 const BASE = "/api/v1";
 
@@ -13,13 +13,14 @@ export class Unreachable extends Error {
   }
 }
 
-async function call<T>(method: string, path: string, body?: unknown): Promise<T> {
+async function call<T>(method: string, path: string, body?: unknown, signal?: AbortSignal): Promise<T> {
   let response: Response;
   try {
     response = await fetch(BASE + path, {
       method,
       credentials: "same-origin",
       cache: "no-store",
+      ...(signal === undefined ? {} : { signal }),
       ...(body === undefined ? {} : { headers: { "Content-Type": "application/json" }, body: JSON.stringify(body) }),
     });
   } catch {
@@ -70,3 +71,21 @@ export function deleteRule(name: string, edit: Edit) {
   for (const [key, value] of Object.entries(edit)) query.set(key, String(value));
   return call<Applied>("DELETE", `${rulePath(name)}?${query}`);
 }
+
+type Query = Record<string, string | number | undefined>;
+
+function ask<T>(path: string, query: Query, signal?: AbortSignal): Promise<T> {
+  const text = new URLSearchParams();
+  for (const [key, value] of Object.entries(query)) if (value !== undefined && value !== "") text.set(key, String(value));
+  return call<T>("GET", text.size === 0 ? path : `${path}?${text}`, undefined, signal);
+}
+
+export const natMappings = (query: { filter?: string; limit?: number; sort?: string }, signal?: AbortSignal) => ask<Page<NatMappingView>>("/nat/mappings", query, signal);
+export const natRules = (signal?: AbortSignal) => ask<{ rows: NatRuleView[] }>("/nat/rules", {}, signal);
+export const natHosts = (query: { limit?: number; sort?: string }, signal?: AbortSignal) => ask<Page<NatHostView>>("/nat/hosts", query, signal);
+export const natPools = (signal?: AbortSignal) => ask<{ rows: NatPoolView[] }>("/nat/pools", {}, signal);
+export const natWho = (query: { address: string; port?: number; proto?: string; at?: string; limit?: number }, signal?: AbortSignal) =>
+  ask<NatWhoView>("/nat/who", query, signal);
+
+/** Takes the flows that match out of the table. */
+export const killFlows = (filter: string) => call<KilledView>("POST", "/flows/kill", { filter, limit: 0 });

@@ -28,6 +28,7 @@ export interface FlowView {
   last: string | null;
   age_ms: number;
   idle_ms: number;
+  /** What was left of its time-out when this was told. */
   timeout_ms: number;
   ended: string | null;
   nat: FlowNatView | null;
@@ -112,6 +113,30 @@ export interface StatsView {
   reasons: ReasonView[];
   events: EventCountView[];
   netfilter?: NetfilterStatsView | null;
+  /** Missing for the moment in which this page is newer than the daemon. */
+  table?: TableStatsView;
+  nat?: NatStatsView;
+}
+
+/** How the flow table bears up. Evictions and refusals are totals since its maps were made. */
+export interface TableStatsView {
+  flows: number;
+  capacity: number;
+  used_percent: number;
+  half_open: number;
+  evicted: number;
+  evicted_packets: number;
+  evicted_bytes: number;
+  busy: number;
+  source_limited: number;
+  refused: number;
+  pressure: "ok" | "high" | "full";
+}
+
+export interface NatStatsView {
+  mappings_live: number;
+  failures: number;
+  exhausted_pools: number;
 }
 
 /** How well netfilter's connection tracking is followed. */
@@ -171,6 +196,147 @@ export interface StatusView {
   limits: string[];
   console: string;
   history: HistoryStatsView | null;
+  alarms?: AlarmView[];
+}
+
+/** What needs somebody's eyes, for as long as it does. */
+export interface AlarmView {
+  code: string;
+  severity: "warning" | "error";
+  since: string;
+  text: string;
+}
+
+/** Some of the rows that match, and how many there are. */
+export interface Page<R> {
+  total: number;
+  rows: R[];
+}
+
+/** A live translation: one inside endpoint behind one public endpoint, towards one far end. */
+export interface NatMappingView {
+  /** The flow's id; of netfilter's a name of its own. */
+  id: string;
+  proto: string;
+  inside: string;
+  inside_port: number;
+  public: string;
+  public_port: number;
+  /** The far end as the one who began it wrote it. */
+  remote: string;
+  remote_port: number;
+  /** The destination behind the translation, where it is translated. */
+  remote_inside: string | null;
+  remote_inside_port: number | null;
+  kind: string;
+  rule: string | null;
+  began: string | null;
+  last: string | null;
+  packets: number | null;
+  bytes: number | null;
+  reply_packets: number | null;
+  reply_bytes: number | null;
+  origin: string;
+}
+
+/** What a translation, or a host behind one, has carried: ended flows and live ones together. */
+export interface NatTotals {
+  live: number;
+  mappings: number;
+  ended: number;
+  failures: number;
+  packets: number;
+  bytes: number;
+  reply_packets: number;
+  reply_bytes: number;
+}
+
+/** `text` is `null` for one that the policy has no more, and that has carried something. */
+export interface NatRuleView extends NatTotals {
+  slot: number;
+  name: string;
+  /** Empty where it isn't known any more. */
+  kind: string;
+  text: string | null;
+}
+
+/** `host` is `other` for all those that found no account of their own. */
+export interface NatHostView extends NatTotals {
+  host: string;
+}
+
+/** Ports of one public address and one protocol. */
+export interface NatPoolView {
+  /** Empty where it isn't known any more. */
+  address: string;
+  /** The interface whose address it is, with `masquerade`. */
+  interface: string | null;
+  rules: string[];
+  proto: string;
+  /** How many there are to use. */
+  ports: number;
+  in_use: number;
+  peak: number;
+  made: number;
+  failures: number;
+  used_percent: number;
+}
+
+/** A mapping as the history has it; `to_*` is the tuple behind the translation. */
+export interface NatBindingView {
+  id: string;
+  origin: string;
+  kind: string;
+  family: number;
+  proto: string;
+  host: string;
+  src: string;
+  sport: number;
+  dst: string;
+  dport: number;
+  to_src: string;
+  to_sport: number;
+  to_dst: string;
+  to_dport: number;
+  rule: string;
+  start: string;
+  end: string | null;
+  packets: number;
+  bytes: number;
+  reply_packets: number;
+  reply_bytes: number;
+  ended: string | null;
+}
+
+/** A host whose block of ports holds the one that was asked for: known by arithmetic. */
+export interface NatBlockView {
+  host: string;
+  rule: string;
+  prefix: string;
+  address: string;
+  port_first: number;
+  port_last: number;
+  start: string;
+  end: string | null;
+}
+
+export interface NatWhoView {
+  address: string;
+  port: number | null;
+  proto: string | null;
+  at: string;
+  bindings: NatBindingView[];
+  more: boolean;
+  blocks: NatBlockView[];
+  /** From then on nothing has been forgotten. */
+  since: string;
+}
+
+/** Flows that were taken out of the table. */
+export interface KilledView {
+  dry_run: boolean;
+  total: number;
+  rows: FlowView[];
 }
 
 /** What the policy compiler says about a text. Lines and columns count from 1. */

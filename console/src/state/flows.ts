@@ -26,6 +26,8 @@ const RATE_HOLDS_MS = 3_000;
 export const rateOf = (row: FlowRow, now: number): number => (now - row.at > RATE_HOLDS_MS || row.v.ended ? 0 : row.bps);
 export const idleOf = (row: FlowRow, now: number): number => row.v.idle_ms + (row.v.ended ? 0 : Math.max(0, now - row.at));
 export const ageOf = (row: FlowRow, now: number): number => row.v.age_ms + (row.v.ended ? 0 : Math.max(0, now - row.at));
+/** Until it is forgotten if nothing more comes. */
+export const leftOf = (row: FlowRow, now: number): number => (row.v.ended ? 0 : Math.max(0, row.v.timeout_ms - Math.max(0, now - row.at)));
 export const totalBytes = (row: FlowRow): number => row.v.bytes + row.v.reply_bytes;
 
 export interface Flows {

@@ -1,18 +1,21 @@
-/** Which panel is shown, and what it was asked to show: `#/flows?filter=...`. Back and forward work. */
+/** Which panel is shown, and what it was asked to show: `#/flows?filter=...`, `#/nat/hosts`. Back and forward work. */
 
 import { createSignal } from "solid-js";
 
-export const PANELS = ["overview", "flows", "rules", "events", "status"] as const;
+export const PANELS = ["overview", "flows", "nat", "rules", "events", "status"] as const;
 export type Panel = (typeof PANELS)[number];
 
 export interface Route {
   panel: Panel;
+  /** The room within the panel; empty for its first. */
+  room: string;
   query: URLSearchParams;
 }
 
 function read(): Route {
   const [path = "", query = ""] = location.hash.replace(/^#\/?/, "").split("?", 2);
-  return { panel: PANELS.find((p) => p === path) ?? "overview", query: new URLSearchParams(query) };
+  const [panel, room = ""] = path.split("/", 2);
+  return { panel: PANELS.find((p) => p === panel) ?? "overview", room, query: new URLSearchParams(query) };
 }
 
 const [route, setRoute] = createSignal<Route>(read(), { equals: false });
@@ -20,16 +23,19 @@ window.addEventListener("hashchange", () => setRoute(read()));
 
 export { route };
 
-export function href(panel: Panel, query: Record<string, string> = {}): string {
+/** A panel, or a room of one: `nat/hosts`. */
+export type Place = Panel | `${Panel}/${string}`;
+
+export function href(place: Place, query: Record<string, string> = {}): string {
   const text = new URLSearchParams(query).toString();
-  return `#/${panel}${text === "" ? "" : `?${text}`}`;
+  return `#/${place}${text === "" ? "" : `?${text}`}`;
 }
 
-export function go(panel: Panel, query: Record<string, string> = {}): void {
-  location.hash = href(panel, query);
+export function go(place: Place, query: Record<string, string> = {}): void {
+  location.hash = href(place, query);
 }
 
 /** Notes the filter in the address without a step in the history. */
-export function noteFilter(panel: Panel, filter: string): void {
+export function noteFilter(panel: Place, filter: string): void {
   history.replaceState(null, "", href(panel, filter === "" ? {} : { filter }));
 }

@@ -2,7 +2,7 @@
  * A table of any length: only the rows in view exist in the document, and they are reused as it scrolls.
  *
  * Keyboard: arrows move the cell, Home/End and Page keys jump, Enter narrows the filter to the cell's value (or follows its
- * link), Shift+Enter excludes it.
+ * link, or presses its button), Shift+Enter excludes it.
  */
 
 import { createEffect, createMemo, createSignal, For, Index, on, onCleanup, onMount, Show, type Accessor, type JSX } from "solid-js";
@@ -121,8 +121,8 @@ export function Table<R>(props: Props<R>) {
     const r = props.rows[row];
     const term = r === undefined ? null : columns()[col]?.term?.(r);
     if (term) props.onTerm?.(term, not);
-    // A cell that is a link is followed; links in tables are no tab stops of their own.
-    else document.getElementById(`${id}-${row}-${col}`)?.querySelector("a")?.click();
+    // A cell that is a link is followed, one that offers something does it; neither is a tab stop of its own.
+    else document.getElementById(`${id}-${row}-${col}`)?.querySelector<HTMLElement>("a, button.act")?.click();
   };
 
   const onKey = (event: KeyboardEvent) => {
@@ -159,6 +159,10 @@ export function Table<R>(props: Props<R>) {
     // Somebody who selects text doesn't mean to filter by it.
     if (window.getSelection()?.isCollapsed !== false && cell.classList.contains("can")) act(row, col, event.shiftKey || event.altKey);
   };
+
+  // One text: a `class` that changes would take away what a `classList` beside it has set.
+  const classes = (c: Column<R>, row: R, cursor: boolean): string =>
+    ["td", c.class?.(row) ?? "", c.align === "end" ? "end" : "", props.onTerm && c.term?.(row) ? "can" : "", cursor ? "cursor" : ""].filter(Boolean).join(" ");
 
   const hint = (c: Column<R>, row: R): string => {
     const tip = c.tip?.(row) ?? c.text?.(row) ?? "";
@@ -216,8 +220,7 @@ export function Table<R>(props: Props<R>) {
                     }
                   >
                     <div
-                      class={`tr ${props.rowClass?.(row()) ?? ""}`}
-                      classList={{ here: active()?.row === r() }}
+                      class={`tr ${props.rowClass?.(row()) ?? ""} ${active()?.row === r() ? "here" : ""}`}
                       role="row"
                       aria-rowindex={r() + 2}
                       style={{ height: `${h()}px`, "grid-template-columns": tracks() }}
@@ -226,12 +229,7 @@ export function Table<R>(props: Props<R>) {
                         {(c, col) => (
                           <div
                             id={`${id}-${r()}-${col()}`}
-                            class={`td ${c.class?.(row()) ?? ""}`}
-                            classList={{
-                              end: c.align === "end",
-                              can: !!props.onTerm && !!c.term?.(row()),
-                              cursor: active()?.row === r() && active()?.col === col(),
-                            }}
+                            class={classes(c, row(), active()?.row === r() && active()?.col === col())}
                             role="gridcell"
                             data-r={r()}
                             data-c={col()}

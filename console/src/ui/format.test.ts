@@ -1,5 +1,5 @@
 import { describe, expect, it } from "vitest";
-import { ago, bits, bytes, clock, count, duration, endpoint, plural, short } from "./format";
+import { ago, bits, bytes, clock, count, duration, endpoint, natTerm, natText, percent, plural, short } from "./format";
 
 describe("short", () => {
   it.each([
@@ -32,8 +32,8 @@ describe("short", () => {
 it("count is exact", () => expect(count(1234567)).toBe("1,234,567"));
 
 it("durations have at most two parts", () => {
-  expect([0, 420, 9_949, 9_950, 59_400, 60_000, 187_000, 7_500_000, 360_000_000, -1].map(duration)).toEqual([
-    "0.0 s", "0.4 s", "9.9 s", "10 s", "59 s", "1m 00s", "3m 07s", "2h 05m", "4d 4h", "–",
+  expect([0, 420, 9_949, 9_950, 59_400, 60_000, 187_000, 7_500_000, 360_000_000, 2_592_000_000, -1].map(duration)).toEqual([
+    "0.0 s", "0.4 s", "9.9 s", "10 s", "59 s", "1m 00s", "3m 07s", "2h 05m", "4d 4h", "30d", "–",
   ]);
 });
 
@@ -60,3 +60,23 @@ it("plural", () => {
   expect(plural(1, "rule")).toBe("1 rule");
   expect(plural(0, "rule")).toBe("0 rules");
 });
+
+describe("translations", () => {
+  const flow = { src: "10.0.0.5", sport: 4000, dst: "198.51.100.80", dport: 80 };
+  const nat = (over: Partial<typeof flow>) => ({ ...flow, nat: { ...flow, ...over } });
+  it.each([
+    [{ ...flow, nat: null }, "", null],
+    [nat({ src: "203.0.113.5", sport: 40021 }), "from 203.0.113.5:40021", "nat_src=203.0.113.5"],
+    [nat({ src: "203.0.113.5" }), "from 203.0.113.5:4000", "nat_src=203.0.113.5"],
+    [nat({ dst: "10.0.0.9", dport: 8080 }), "to 10.0.0.9:8080", "nat_dst=10.0.0.9"],
+    [nat({ src: "203.0.113.5", dst: "10.0.0.9" }), "from 203.0.113.5:4000 to 10.0.0.9:80", "nat_src=203.0.113.5"],
+    [nat({ dport: 8080 }), "to 198.51.100.80:8080", "nat_src=10.0.0.5"],
+    [nat({}), "unchanged", "nat_src=10.0.0.5"],
+  ])("%j is %j", (row, text, term) => {
+    expect(natText(row)).toBe(text);
+    const t = natTerm(row);
+    expect(t && `${t.field}=${t.value}`).toBe(term);
+  });
+});
+
+it("percent", () => expect([0, 0.04, 0.1, 4.21, 9.95, 87.4, 100].map(percent)).toEqual(["0 %", "<0.1 %", "0.1 %", "4.2 %", "10 %", "87 %", "100 %"]));

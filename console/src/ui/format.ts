@@ -27,6 +27,9 @@ export const bytes = (n: number): string => short(n, "B");
 export const bits = (perSecond: number): string => short(perSecond, "b/s");
 export const rate = (perSecond: number): string => short(perSecond, "/s");
 
+/** `0 %`, `<0.1 %`, `4.2 %`, `87 %`. */
+export const percent = (n: number): string => (n > 0 && n < 0.1 ? "<0.1 %" : `${n.toFixed(n > 0 && n < 9.95 ? 1 : 0)} %`);
+
 /** `0.4 s`, `12 s`, `3m 07s`, `2h 05m`, `4d 3h`. */
 export function duration(ms: number): string {
   if (!Number.isFinite(ms) || ms < 0) return "–";
@@ -36,7 +39,8 @@ export function duration(ms: number): string {
   const two = (n: number) => String(n).padStart(2, "0");
   if (s < 3600) return `${Math.floor(s / 60)}m ${two(s % 60)}s`;
   if (s < 86_400) return `${Math.floor(s / 3600)}h ${two(Math.floor(s / 60) % 60)}m`;
-  return `${Math.floor(s / 86_400)}d ${Math.floor(s / 3600) % 24}h`;
+  const hours = Math.floor(s / 3600) % 24;
+  return `${Math.floor(s / 86_400)}d${hours === 0 ? "" : ` ${hours}h`}`;
 }
 
 /** Time of day, local, to the millisecond where asked. */
@@ -73,3 +77,29 @@ export function endpoint(address: string, port: number): string {
 
 /** `1 rule`, `2 rules`. */
 export const plural = (n: number, one: string, many = `${one}s`): string => `${count(n)} ${n === 1 ? one : many}`;
+
+interface Translated {
+  src: string;
+  sport: number;
+  dst: string;
+  dport: number;
+  nat: { src: string; sport: number; dst: string; dport: number } | null;
+}
+
+/** What a translation changes: `from 203.0.113.5:40021`, `to 10.0.0.5:8080`, or both; empty where there is none. */
+export function natText(flow: Translated): string {
+  const { nat } = flow;
+  if (nat === null) return "";
+  const parts = [];
+  if (nat.src !== flow.src || nat.sport !== flow.sport) parts.push(`from ${endpoint(nat.src, nat.sport)}`);
+  if (nat.dst !== flow.dst || nat.dport !== flow.dport) parts.push(`to ${endpoint(nat.dst, nat.dport)}`);
+  // The same on both sides, as one to one and lucky ports can be.
+  return parts.length === 0 ? "unchanged" : parts.join(" ");
+}
+
+/** The translated end that is worth filtering by. */
+export function natTerm(flow: Translated): { field: string; value: string } | null {
+  const { nat } = flow;
+  if (nat === null) return null;
+  return nat.src !== flow.src || nat.dst === flow.dst ? { field: "nat_src", value: nat.src } : { field: "nat_dst", value: nat.dst };
+}

@@ -40,6 +40,19 @@ const REASONS: Record<string, string> = {
   "no-syn": "a TCP segment without a flow and without SYN",
   reused: "a new flow took its addresses and ports",
   killed: "removed by an operator",
+  "truncated-transport": "ends within an SCTP or UDP-Lite header",
+  "out-of-window": "a TCP segment whose numbers don't fit what both ends have sent and allowed",
+  "nat-exhausted": "no public port was left for a new mapping",
+  "nat-impossible": "has to be translated and can't be: its checksum forbids it, or the interface has no address",
+  "source-limit": "its source has as many flows as the policy grants",
+  evicted: "unanswered, it made room for a newer flow",
+  "syn-cookie-sent": "a SYN that was answered with a cookie",
+  "syn-cookie-good": "an ACK with a good cookie: the flow begins",
+  "syn-cookie-bad": "an ACK without a good cookie, while cookies are asked for",
+  bypassed: "handed to an AF_XDP socket",
+  "fast-path": "forwarded past the stack",
+  "no-track": "let by without tracking, because a rule says so",
+  "flow-table-busy": "two CPUs wanted one lock of the flow table for too long: judged, not tracked",
 };
 
 export const reasonWords = (reason: string): string => REASONS[reason] ?? reason;
@@ -53,3 +66,32 @@ const HOOKS: Record<string, string> = {
 };
 
 export const hookWords = (hook: string): string => HOOKS[hook] ?? hook;
+
+const KINDS: Record<string, string> = {
+  masquerade: "source translated to the address of the interface it leaves through",
+  source: "source translated to an address of the policy",
+  destination: "destination translated to an address inside",
+  redirect: "destination translated to the machine itself",
+  static: "one to one, both ways",
+  "static-out": "one to one: source translated on the way out",
+  "static-in": "one to one: destination translated on the way in",
+  "prefix-out": "IPv6 prefix of the source translated on the way out",
+  "prefix-in": "IPv6 prefix of the destination translated on the way in",
+  block: "source translated into its host's block of ports",
+};
+
+/** What a kind of translation does. */
+export const kindWords = (kind: string): string => KINDS[kind] ?? kind;
+
+/** What a rule does beside its action, where its text says so. */
+const MARKS: Record<string, string> = {
+  "no-track": "packets pass without a flow: no state, no answers by themselves",
+  "syn-cookies": "SYNs are answered with cookies; flows begin with the handshake's end",
+  xsk: "packets go to an AF_XDP socket instead of the stack",
+};
+
+/** The marks of a rule as written, `[word, meaning]` each. Its name and what stands in braces or quotes is none. */
+export function ruleMarks(text: string): [string, string][] {
+  const words = text.replace(/"[^"]*"|\{[^}]*\}/g, " ").split(/\s+/).slice(2);
+  return Object.entries(MARKS).filter(([word]) => words.includes(word));
+}
