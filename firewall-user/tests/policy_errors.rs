@@ -36,7 +36,7 @@ fn warnings_read_well() {
         interfaces: Some(vec!["lo".into(), "eth0".into(), "eth1".into()]),
         ssh: SshPeer::from_ssh_connection("2001:db8::9 51000 2001:db8::1 2222")
             .map(|ssh| SshPeer { iface: Some("eth1".into()), ..ssh }),
-        addresses: None,
+        ..CheckContext::default()
     };
     let report: Vec<String> = check(&policy, &context).iter().map(|w| w.render(false)).collect();
     insta::assert_snapshot!("warnings", report.join("\n"));
