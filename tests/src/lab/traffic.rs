@@ -125,7 +125,16 @@ pub fn udp_exchange(
 ) -> std::io::Result<()> {
     let to: SocketAddr = to.parse().expect("a socket address");
     let any = if to.is_ipv4() { "0.0.0.0" } else { "::" };
-    let socket = ns.run(|| UdpSocket::bind((any, sport)))?;
+    // A port that was closed a moment ago may live on in a child of this process, between fork and exec.
+    let mut bound = ns.run(|| UdpSocket::bind((any, sport)));
+    for _ in 0..100 {
+        if !bound.as_ref().is_err_and(|error| error.kind() == ErrorKind::AddrInUse) {
+            break;
+        }
+        std::thread::sleep(TICK);
+        bound = ns.run(|| UdpSocket::bind((any, sport)));
+    }
+    let socket = bound?;
     socket.connect(to).or_else(|_| ns.run(|| socket.connect(to)))?;
     socket.set_read_timeout(Some(limit))?;
     socket.send(payload)?;

@@ -20,14 +20,14 @@ fn ports_are_used_to_exhaustion_and_used_again() {
     let Some((lab, daemon)) = setup(test, &[], POLICY) else { return };
     let _echoes = [7000, 7001]
         .map(|port| UdpEcho::start(&lab.server, &format!("{}:{port}", NatLab::SERVER)).unwrap());
+    let host = |sport: u16| if sport.is_multiple_of(2) { &lab.a } else { &lab.b };
     let exchange = |sport: u16, dport: u16| {
-        let (host, limit) = if sport % 2 == 0 { (&lab.a, SOON) } else { (&lab.b, SOON) };
-        udp_exchange(host, sport, &format!("{}:{dport}", NatLab::SERVER), b"hello", limit)
+        let to = format!("{}:{dport}", NatLab::SERVER);
+        udp_exchange(host(sport), sport, &to, b"hello", SOON)
     };
     let refused = |sport: u16| {
-        let host = if sport % 2 == 0 { &lab.a } else { &lab.b };
         let to = format!("{}:7000", NatLab::SERVER);
-        udp_exchange(host, sport, &to, b"hello", SILENCE).unwrap_err();
+        udp_exchange(host(sport), sport, &to, b"hello", SILENCE).unwrap_err();
     };
     let ports = || {
         let rows = daemon.flows("dport=7000");
