@@ -38,10 +38,11 @@ use firewall_common::{
 use crate::{
     atomic, budget,
     conntrack::segment,
-    gate::{self, NOT_FOUND},
+    gate,
     maps::{COOKIES, WORK},
     opaque::{put, volatile},
     packet::{Load, Packet},
+    tracking::NOT_FOUND,
     verdict::Outcome,
     work::Work,
 };

@@ -19,10 +19,11 @@ use crate::{
     conntrack::{self, Family, Hit, Step},
     cookies::{self, CookieState},
     entering::{self, Entered},
-    gate::{Decision, NOT_FOUND},
+    gate::Decision,
     maps::{TABLES, WORK},
     nat, snat,
     table::{V4, V6},
+    tracking::NOT_FOUND,
     words,
     work::Work,
 };

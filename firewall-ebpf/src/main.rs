@@ -33,6 +33,7 @@ mod prefix;
 mod reject;
 mod snat;
 mod table;
+mod tracking;
 mod translate;
 mod verdict;
 mod words;

@@ -43,7 +43,7 @@ pub const IFACE_XDP: u32 = 4;
 pub const IFACE_XDP_GENERIC: u32 = 8;
 
 /// What XDP writes before a frame that it leaves to the TC program (packet metadata, 4 bytes).
-pub const DEFERRED: u32 = 0x51_1ce_de;
+pub const DEFERRED: u32 = 0x0511_cede;
 
 /// Queues of an interface that an AF_XDP socket may be bound to.
 pub const XSK_QUEUES: usize = 64;

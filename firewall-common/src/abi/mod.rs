@@ -24,7 +24,7 @@ pub mod table;
 
 /// Raised whenever a pinned map's layout or meaning changes. Compared with [`control::Control`] at
 /// every adoption: a mismatch is an error that names both numbers.
-pub const ABI_VERSION: u32 = 2;
+pub const ABI_VERSION: u32 = 3;
 
 /// Marks a plain-bytes ABI type: `bytemuck` everywhere, `aya::Pod` in user space.
 macro_rules! plain_bytes {

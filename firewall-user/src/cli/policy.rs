@@ -164,10 +164,10 @@ fn body(edit: EditArgs, place: Option<PlaceArgs>) -> Value {
     body
 }
 
-/// The word `rule` in front may be left out on the command line.
+/// The word `rule` in front may be left out on the command line; a translation says `nat`.
 fn rule_statement(text: &str) -> String {
     match text.split_whitespace().next() {
-        Some("rule" | "disabled") => text.to_owned(),
+        Some("rule" | "nat" | "disabled") => text.to_owned(),
         _ => format!("rule {text}"),
     }
 }

@@ -3,7 +3,7 @@
 
 use super::{Datapath, error::DatapathError};
 use firewall_common::abi::{
-    control::{COOKIES_ON, COOKIES_SACK, COOKIES_SCALE, COOKIES_TIMESTAMPS, CookieClock},
+    control::{COOKIES_ON, COOKIES_SACK, COOKIES_SCALE, COOKIES_TIMESTAMPS},
     table::{ACTION_COOKIES, RuleTable},
 };
 
@@ -87,7 +87,7 @@ impl Datapath {
         if let Some((seen, advice)) = limit(self.cookies_able, read(self.cookies_able)) {
             limits.push(format!("SYN cookies are asked for; {seen}; {advice}"));
         }
-        let clock = self.cookie_clock.get(&0, 0).unwrap_or(CookieClock::default());
+        let clock = self.cookie_clock.get(&0, 0).unwrap_or_default();
         if clock.refused != 0 {
             limits.push(format!(
                 "{} connections that SYN cookies made weren't taken by the kernel",

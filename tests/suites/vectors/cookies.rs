@@ -102,13 +102,15 @@ fn answered(bench: &mut Bench, hook: Hook, syn: &Packet) -> Answer {
     seen
 }
 
+/// Options of a SYN; of the answer, behind the MSS: SACK or padding, timestamps, scale or padding.
+type Case<'a> = (&'a [u8], Option<([u8; 2], [u8; 4])>);
+
 #[test]
 fn a_syn_is_answered_and_its_ack_begins_the_flow() {
     let test = "vectors::cookies::a_syn_is_answered_and_its_ack_begins_the_flow";
     let Some(mut bench) = machine(test) else { return };
     const TS: [u8; 10] = [8, 10, 1, 2, 3, 4, 0, 0, 0, 0];
-    // Options of the SYN; of the answer, behind the MSS: SACK or padding, timestamps, scale or padding.
-    let cases: [(&[u8], Option<([u8; 2], [u8; 4])>); 6] = [
+    let cases: [Case<'_>; 6] = [
         (&[], None),
         (&[2, 4, 5, 0xb4], None),
         (&[2, 4, 5, 0xb4, 4, 2, 1, 3, 3, 9], None),

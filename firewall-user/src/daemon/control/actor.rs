@@ -248,6 +248,10 @@ impl Actor {
             (self.gate.flows(since), self.gate.counters())
         });
         if scan {
+            // What was produced before the counters were read is in the ring: else it would seem lost until the
+            // next turn.
+            let events = &mut self.events;
+            self.gate.drain(&mut |event| events.push(*event));
             self.rested = Instant::now() + now.elapsed() * REST;
         }
         let clock = self.gate.clock();
