@@ -144,7 +144,9 @@ impl Alarms {
             Pressure::Full => Some((
                 "error",
                 format!(
-                    "the flow table has no room ({:.0} % full): {count} flows refused or evicted",
+                    "the flow table has no room{} ({:.0} % full): {count} flows refused or evicted",
+                    // Those that nobody has answered may have some of the places only.
+                    if fill.percent < HIGH { " for more unanswered flows" } else { "" },
                     fill.percent
                 ),
             )),
@@ -268,6 +270,9 @@ mod tests {
         let (pressure, said) = look(15, 70.0, 100);
         assert_eq!((pressure, said.len(), said[0].0), (Pressure::Ok, 1, false));
         assert_eq!(look(16, 70.0, 0), (Pressure::Ok, vec![]), "counters at zero are no news");
+        let said = look(17, 15.0, 5).1;
+        let wanted = "the flow table has no room for more unanswered flows (15 % full): 5 flows refused or evicted";
+        assert_eq!(said, [(true, wanted.into())]);
     }
 
     #[test]
