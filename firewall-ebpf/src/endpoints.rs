@@ -13,6 +13,7 @@ use crate::{
     maps::{ALIASES, PORTS, WORK},
     nat::{BUSY, EXHAUSTED, ends, sluice_reserve},
     table::{self, Aliases, Claim, Terms},
+    work::Work,
 };
 
 /// [`sluice_endpoint`]: it has none.
@@ -105,6 +106,18 @@ pub extern "C" fn sluice_keep() -> u64 {
     };
     table::remove::<Aliases>(m.alias, now);
     u64::from(why)
+}
+
+/// Forgets what the endpoint of `work.mapping` has.
+#[inline(always)]
+pub fn forget(work: &Work) {
+    let Some(control) = crate::gate::control() else { return };
+    // SAFETY: `sluice_endpoint` wrote it.
+    let key = unsafe { &work.mapping.endpoint.v4 };
+    let mut slot = 0;
+    if !table::find::<Aliases>(control, key, hash4(key, control.seed), &mut slot).is_null() {
+        table::remove::<Aliases>(slot, work.now as u32);
+    }
 }
 
 /// Counts a mapping on a port that was in use by its own endpoint.

@@ -26,6 +26,7 @@ use crate::{
     counters,
     events::{self, Told},
     forward, fragments, judge,
+    localports::{self, Lent},
     mapping::Side,
     maps::{CONTROL, IFACES, TABLES, WORK},
     nat,
@@ -123,6 +124,7 @@ pub fn run<P: Packet>(pkt: &P, direction: Direction) -> Outcome {
     work.seed = control.seed;
     work.defers = P::DEFERS && flags & IFACE_WIRE == 0;
     work.deferred = false;
+    work.lent = Lent::No;
     work.rewrite.side = Side::Nothing;
     work.rewrite.quotes = false;
     work.cookie.state = CookieState::None;
@@ -381,6 +383,9 @@ fn carry_out<P: Packet>(pkt: &P, table: &RuleTable, decision: u64, work: &mut Wo
         } else if !budget::take_answer(&table.settings) {
             (verdict, reason) = (Verdict::Drop, Reason::RejectLimited);
         }
+    }
+    if work.lent != Lent::No && !localports::settle(pkt, work) {
+        (verdict, reason) = (Verdict::Drop, Reason::NatLocalPort);
     }
     if verdict == Verdict::Allow
         && work.facts.family == 6

@@ -21,6 +21,7 @@ mod forward;
 mod fragments;
 mod gate;
 mod judge;
+mod localports;
 mod mapping;
 mod maps;
 mod medium;

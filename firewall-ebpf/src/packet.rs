@@ -19,6 +19,7 @@ use firewall_common::{
 use crate::{
     bypass,
     forward::{self, Route},
+    localports,
     maps::IFACES,
     translate,
     verdict::Outcome,
@@ -53,6 +54,8 @@ pub trait Packet: Cursor + Load {
     fn defer(&self) -> bool;
     /// Whether the packet is judged at this hook, where XDP stands in front of it.
     fn is_deferred(&self) -> bool;
+    /// Whether the public port that its flow has just got is that of a local socket.
+    fn is_lent_from_here(&self, work: &Work) -> bool;
     /// What helpers are called with.
     fn context(&self) -> *mut c_void;
     /// Interface of the hook.
@@ -204,6 +207,11 @@ impl Packet for Xdp<'_> {
     #[inline(always)]
     fn is_deferred(&self) -> bool {
         true
+    }
+    #[inline(always)]
+    fn is_lent_from_here(&self, _: &Work) -> bool {
+        // Sources are translated at egress.
+        false
     }
     #[inline(always)]
     fn context(&self) -> *mut c_void {
@@ -412,6 +420,10 @@ impl Packet for Skb<'_> {
         }
         // SAFETY: the four bytes are metadata, as was just checked.
         unsafe { (at as *const u32).read_unaligned() == DEFERRED }
+    }
+    #[inline(always)]
+    fn is_lent_from_here(&self, work: &Work) -> bool {
+        localports::is_taken(self.context(), work)
     }
     #[inline(always)]
     fn context(&self) -> *mut c_void {

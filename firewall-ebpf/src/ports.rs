@@ -145,7 +145,7 @@ fn note(map: *mut Ports, port: u32) {
 
 /// Marks a port as used.
 #[inline(always)]
-fn mark(map: *mut Ports, port: u32) {
+pub fn mark(map: *mut Ports, port: u32) {
     let port = opaque(port);
     let word = (port >> 6) as usize & 1023;
     let bit = 1u64 << (port & 63);
@@ -197,14 +197,15 @@ pub extern "C" fn sluice_take_port(alone: u32) -> u64 {
     let Some(map) = PORTS.get_ptr_mut(pool) else { return u64::from(EXHAUSTED) };
     // The time is in it: a packet that found no port to share and is sent again looks at others.
     let random = (work.hash >> 13) as u32 ^ (work.now as u32).wrapping_mul(0x9e37_79b9);
-    // The port to keep, if it is free.
+    // The port to keep, if it is free: not that of an endpoint, which would come to nothing again and again if a
+    // local socket had it.
     let own = u32::from(u16::from_be_bytes(work.mapping.sport));
     let (low, high) = (u32::from(work.mapping.ports[0]), u32::from(work.mapping.ports[1]));
     let bounds = low << 16 | high;
     if low > high {
         return u64::from(EXHAUSTED);
     }
-    if own >= low && own <= high && used(map, own >> 6) >> (own & 63) & 1 == 0 {
+    if alone == 0 && own >= low && own <= high && used(map, own >> 6) >> (own & 63) & 1 == 0 {
         match sluice_reserve(own) {
             0 => {
                 note(map, own);

@@ -13,6 +13,7 @@ use firewall_common::{
 
 use crate::{
     atomic, classify, endpoints, events,
+    localports::Lent,
     maps::{ALIASES, FLOWS4, NAT_RULES, WORK},
     nat::{
         BUSY, EXHAUSTED, IMPOSSIBLE, at_hand, begin, forget, has_own_ports, one_to_one,
@@ -40,7 +41,7 @@ pub fn at_egress(generation: u32, slot: u32, entered: bool) -> u32 {
             },
             _ => ports::sluice_take_port(0),
         };
-        why = sluice_chosen(found as u32);
+        why = sluice_chosen(found as u32, why);
     }
     if why != 0 && entered {
         sluice_forget(slot);
@@ -74,12 +75,19 @@ pub extern "C" fn sluice_reserve_own() -> u64 {
     if sluice_reserve(u32::from(port)) == 0 { 0 } else { u64::from(EXHAUSTED) }
 }
 
-/// Last step: the mapping stands, or its failure is counted.
+/// Last step: the mapping stands, but that a chosen port is still to be looked at (see `localports`); or its
+/// failure is counted.
 #[unsafe(no_mangle)]
 #[inline(never)]
-pub extern "C" fn sluice_chosen(why: u32) -> u32 {
+pub extern "C" fn sluice_chosen(why: u32, choice: u32) -> u32 {
     if why == 0 {
-        settle(bits::NAT_SOURCE);
+        if choice == CHOOSE_TUPLE {
+            settle(bits::NAT_SOURCE);
+        } else if let Some(work) = WORK.get_ptr_mut(0) {
+            let lent = if choice == CHOOSE_ENDPOINT { Lent::ToEndpoint } else { Lent::Yes };
+            // SAFETY: this CPU's own entry; programs of one CPU don't nest.
+            unsafe { (*work).lent = lent };
+        }
         return 0;
     }
     let Some(work) = WORK.get_ptr(0) else { return BUSY };

@@ -15,6 +15,7 @@ use crate::{
     conntrack::Key,
     cookies::Cookie,
     forward::Route,
+    localports::Lent,
     mapping::{Mapping, Rewrite},
     ports::Search,
     table::Scan,
@@ -110,6 +111,8 @@ pub struct Work {
     pub defers: bool,
     /// It was.
     pub deferred: bool,
+    /// Whether its flow has just got a public port.
+    pub lent: Lent,
     /// It is an ICMP error, and `other` the packet that it carries.
     pub quotes: bool,
     /// It may begin a flow.

@@ -43,6 +43,7 @@ const REASONS: Record<string, string> = {
   "truncated-transport": "ends within an SCTP or UDP-Lite header",
   "out-of-window": "a TCP segment whose numbers don't fit what both ends have sent and allowed",
   "nat-exhausted": "no public port was left for a new mapping",
+  "nat-local-port": "every public port that was tried for the translation is a local socket's",
   "nat-impossible": "has to be translated and can't be: its checksum forbids it, or the interface has no address",
   "source-limit": "its source has as many flows as the policy grants",
   evicted: "unanswered, it made room for a newer flow",

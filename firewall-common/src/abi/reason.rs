@@ -112,5 +112,7 @@ numbers! {
         NoTrack = 49 => "no-track",
         /// Two CPUs wanted one lock of the flow table for too long: judged, not tracked.
         TableBusy = 50 => "flow-table-busy",
+        /// Every public port that was tried for a new mapping is a local socket's: dropped.
+        NatLocalPort = 51 => "nat-local-port",
     }
 }

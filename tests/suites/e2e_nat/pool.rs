@@ -1,7 +1,7 @@
 //! A pool of public ports, used to the last one.
 
 use super::{SILENCE, SOON, setup};
-use sluice_tests::lab::{Daemon, NatLab, UdpEcho, udp_exchange, wait_for};
+use sluice_tests::lab::{Daemon, NatLab, TcpEcho, UdpEcho, udp_exchange, wait_for};
 
 /// Eight ports of one address.
 const POLICY: &str = "
@@ -91,4 +91,38 @@ fn shown_as_exhausted(daemon: &Daemon) {
         (full && (by_rule, by_host) == (3, 3) && alarmed).then_some(())
     });
     assert!(shown.is_ok(), "{seen}");
+}
+
+#[test]
+fn ports_of_the_gates_own_sockets_are_not_lent() {
+    let test = "e2e_nat::pool::ports_of_the_gates_own_sockets_are_not_lent";
+    let policy = "
+interface wan = wan0
+interface lan = lan0
+default in drop
+default out allow
+nat out masquerade on wan from 10.9.0.0/24 ports 20000-20063
+rule inside allow in on lan
+";
+    let Some((lab, daemon)) = setup(test, &[], policy) else { return };
+    // Sockets that Sluice has seen no packet of.
+    let _resolver = UdpEcho::start(&lab.gate, "0.0.0.0:20000").unwrap();
+    let _server = TcpEcho::start(&lab.gate, "0.0.0.0:20001").unwrap();
+    let _far = [7001, 7002]
+        .map(|port| UdpEcho::start(&lab.server, &format!("{}:{port}", NatLab::SERVER)).unwrap());
+    let _web = TcpEcho::start(&lab.server, &format!("{}:80", NatLab::SERVER)).unwrap();
+    // The port that a host inside uses itself is tried first.
+    let to = format!("{}:7001", NatLab::SERVER);
+    udp_exchange(&lab.a, 20_000, &to, b"another", SOON).expect("it gets another port");
+    let row = &daemon.flows("proto=udp and dport=7001")[0];
+    assert_ne!(row["nat"]["sport"], 20_000, "{row}");
+    // One that no socket has stays.
+    let to = format!("{}:7002", NatLab::SERVER);
+    udp_exchange(&lab.a, 20_002, &to, b"free", SOON).expect("nobody's port");
+    let row = &daemon.flows("proto=udp and dport=7002")[0];
+    assert_eq!(row["nat"]["sport"], 20_002, "{row}");
+    lab.a.connect_from(20_001, &format!("{}:80", NatLab::SERVER), SOON).expect("a connection");
+    let row = &daemon.flows("proto=tcp and dport=80")[0];
+    assert_ne!(row["nat"]["sport"], 20_001, "{row}");
+    assert_eq!(daemon.reason("nat-local-port"), 0);
 }
