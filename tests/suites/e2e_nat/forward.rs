@@ -210,7 +210,7 @@ fn strangers_do_not_get_in_through_a_mapping() {
     let test = "e2e_nat::forward::strangers_do_not_get_in_through_a_mapping";
     let Some((lab, daemon)) = setup(test, &["curl"], POLICY) else { return };
     let _echo = TcpEcho::start(&lab.server, &format!("{}:80", NatLab::SERVER)).unwrap();
-    let mut stream = lab.a.connect_from(41_000, &format!("{}:80", NatLab::SERVER), SOON).unwrap();
+    let mut stream = lab.a.connect_from(31_000, &format!("{}:80", NatLab::SERVER), SOON).unwrap();
     super::echoes(&mut stream, b"open").unwrap();
     let row = daemon.flows("sport=41000").first().cloned().unwrap();
     let public = row["nat"]["sport"].as_u64().unwrap();

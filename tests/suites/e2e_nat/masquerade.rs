@@ -156,17 +156,19 @@ fn routes(lab: &NatLab) {
 
 /// Two hosts, one source port, one server: two public ports, and each gets its own.
 fn same_port_twice(lab: &NatLab) {
+    // Below those that a host chooses by itself, which one of its own may still hold.
+    const PORT: u16 = 30_000;
     let _echo = TcpEcho::start(&lab.server, &format!("{}:7001", NatLab::SERVER)).unwrap();
     let to = format!("{}:7001", NatLab::SERVER);
     let hosts = [&lab.a, &lab.b];
-    let mut streams = hosts.map(|host| host.connect_from(40_000, &to, SOON).unwrap());
+    let mut streams = hosts.map(|host| host.connect_from(PORT, &to, SOON).unwrap());
     for (i, stream) in streams.iter_mut().enumerate() {
         echoes(stream, format!("host {i}").as_bytes()).unwrap();
     }
     let _echo = UdpEcho::start(&lab.server, &format!("{}:7002", NatLab::SERVER)).unwrap();
     for host in hosts.iter().chain(&hosts) {
         let to = format!("{}:7002", NatLab::SERVER);
-        udp_exchange(host, 40_000, &to, host.label.as_bytes(), SOON).unwrap();
+        udp_exchange(host, PORT, &to, host.label.as_bytes(), SOON).unwrap();
     }
 }
 

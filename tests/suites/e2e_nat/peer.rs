@@ -159,7 +159,7 @@ fn said<T>(outcome: std::io::Result<T>) -> String {
 
 fn same_port(lab: &NatLab) -> String {
     let to = format!("{}:80", NatLab::SERVER);
-    let open = [&lab.a, &lab.b].map(|host| host.connect_from(40_000, &to, SOON));
+    let open = [&lab.a, &lab.b].map(|host| host.connect_from(30_000, &to, SOON));
     let mut outcomes = Vec::new();
     for stream in open {
         outcomes.push(said(stream.and_then(|mut stream| echoes(&mut stream, b"mine"))));
