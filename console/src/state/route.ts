@@ -33,6 +33,8 @@ export function href(place: Place, query: Record<string, string> = {}): string {
 
 export function go(place: Place, query: Record<string, string> = {}): void {
   location.hash = href(place, query);
+  // Now, and not when the event comes: a second key in between would start from the old place.
+  setRoute(read());
 }
 
 /** Notes the filter in the address without a step in the history. */

@@ -212,7 +212,7 @@ fn strangers_do_not_get_in_through_a_mapping() {
     let _echo = TcpEcho::start(&lab.server, &format!("{}:80", NatLab::SERVER)).unwrap();
     let mut stream = lab.a.connect_from(31_000, &format!("{}:80", NatLab::SERVER), SOON).unwrap();
     super::echoes(&mut stream, b"open").unwrap();
-    let row = daemon.flows("sport=41000").first().cloned().unwrap();
+    let row = daemon.flows("sport=31000").first().cloned().unwrap();
     let public = row["nat"]["sport"].as_u64().unwrap();
     // The same server from another port, and another host.
     for (who, ns) in [("the server", &lab.server), ("the router", &lab.router)] {
