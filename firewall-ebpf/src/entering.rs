@@ -3,7 +3,6 @@
 use aya_ebpf::helpers::generated::bpf_get_smp_processor_id;
 use firewall_common::{
     abi::{
-        control::Control,
         event::Class,
         flow::{Flow, Judgement, bits},
         reason::Reason,
@@ -203,88 +202,51 @@ fn count_evicted(flow: &Flow) {
 #[unsafe(no_mangle)]
 #[inline(never)]
 pub extern "C" fn sluice_enter4(terms: u32) -> u32 {
-    let (Some(control), Some(work)) = (crate::gate::control(), WORK.get_ptr_mut(0)) else {
-        return Entered::Busy as u32;
-    };
-    // SAFETY: this CPU's own entry; programs of one CPU don't nest.
-    let work = unsafe { &mut *work };
-    let terms = Terms::unpack(terms, work.now as u32);
-    enter4(control, terms, work) as u32
+    enter_in::<V4>(terms) as u32
 }
 
-#[inline(always)]
-fn enter4(control: &Control, terms: Terms, work: &mut Work) -> Entered {
-    // SAFETY: `set` wrote this member.
-    let key = unsafe { work.key.v4 };
-    let hash = work.hash;
-    let claim = table::claim::<V4>(control, &key, hash, terms, &mut work.scan);
-    let slot = work.scan.slot;
-    match claim {
-        Claim::Fresh | Claim::Evicted | Claim::Taken => {}
-        Claim::Full => return Entered::Full,
-        Claim::Busy => return Entered::Busy,
-    }
-    let Some(record) = <V4 as table::Table>::record(slot) else { return Entered::Busy };
-    if claim == Claim::Taken {
-        join(record.cast(), slot, work);
-        return Entered::Yes;
-    }
-    if claim == Claim::Evicted {
-        // SAFETY: the slot is ours; nobody else writes its record.
-        count_evicted(unsafe { &(*record).flow });
-        sluice_leave(slot);
-    }
-    // SAFETY: the slot is ours until it is published.
-    unsafe {
-        words::copy(&raw mut (*record).flow, &raw const work.flow);
-        words::copy(&raw mut (*record).key, &raw const work.key.v4);
-    }
-    table::publish::<V4>(slot, hash, terms);
-    work.slot = slot;
-    Entered::Yes
-}
-
-/// As [`enter4`].
+/// As [`sluice_enter4`].
 #[unsafe(no_mangle)]
 #[inline(never)]
 pub extern "C" fn sluice_enter6(terms: u32) -> u32 {
+    enter_in::<V6>(terms) as u32
+}
+
+#[inline(always)]
+fn enter_in<F: Family>(terms: u32) -> Entered {
     let (Some(control), Some(work)) = (crate::gate::control(), WORK.get_ptr_mut(0)) else {
-        return Entered::Busy as u32;
+        return Entered::Busy;
     };
     // SAFETY: this CPU's own entry; programs of one CPU don't nest.
     let work = unsafe { &mut *work };
     let terms = Terms::unpack(terms, work.now as u32);
-    enter6(control, terms, work) as u32
-}
-
-#[inline(always)]
-fn enter6(control: &Control, terms: Terms, work: &mut Work) -> Entered {
     let hash = work.hash;
-    // SAFETY: `set` wrote this member; the work isn't touched by the claim but for its scan.
-    let key = unsafe { &*(&raw const work.key.v6) };
-    let claim = table::claim::<V6>(control, key, hash, terms, &mut work.scan);
+    // SAFETY: `set` wrote this family's key; the claim touches nothing of the work but its scan.
+    let key = unsafe { &*(&raw const work.key) };
+    let claim = table::claim::<F>(control, F::key(key), hash, terms, &mut work.scan);
     let slot = work.scan.slot;
     match claim {
         Claim::Fresh | Claim::Evicted | Claim::Taken => {}
         Claim::Full => return Entered::Full,
         Claim::Busy => return Entered::Busy,
     }
-    let Some(record) = <V6 as table::Table>::record(slot) else { return Entered::Busy };
+    let Some(record) = F::record(slot) else { return Entered::Busy };
+    let flow = record.cast::<Flow>();
     if claim == Claim::Taken {
-        join(record.cast(), slot, work);
+        join(flow, slot, work);
         return Entered::Yes;
     }
     if claim == Claim::Evicted {
         // SAFETY: the slot is ours; nobody else writes its record.
-        count_evicted(unsafe { &(*record).flow });
+        count_evicted(unsafe { &*flow });
         sluice_leave(slot);
     }
-    // SAFETY: the slot is ours until it is published.
+    // SAFETY: the slot is ours until it is published; a record is a flow and its key.
     unsafe {
-        words::copy(&raw mut (*record).flow, &raw const work.flow);
-        words::copy(&raw mut (*record).key, &raw const work.key.v6);
+        words::copy(flow, &raw const work.flow);
+        words::copy(flow.add(1).cast::<F::Key>(), F::key(key));
     }
-    table::publish::<V6>(slot, hash, terms);
+    table::publish::<F>(slot, hash, terms);
     work.slot = slot;
     Entered::Yes
 }

@@ -21,7 +21,7 @@ use crate::{
     maps::{ALIASES, WORK},
     nat::{self, ends},
     packet::Packet,
-    ports,
+    ports, snat,
     table::{self, Aliases},
     work::Work,
 };
@@ -108,7 +108,7 @@ pub extern "C" fn sluice_another_port() -> u64 {
     ports::sluice_take_port(0)
 }
 
-/// Takes the flow of `work.mapping` out again.
+/// Takes the flow of `work.mapping` out again, and counts that it got no port.
 #[unsafe(no_mangle)]
 #[inline(never)]
 pub extern "C" fn sluice_leave_port() -> u32 {
@@ -122,5 +122,6 @@ pub extern "C" fn sluice_leave_port() -> u32 {
     let why =
         Verdict::Drop as u32 | (Reason::NatLocalPort as u32) << 8 | u32::from(SLOT_NONE) << 16;
     sluice_end(work.mapping.flow, 0, why);
+    snat::count_failure(work);
     0
 }

@@ -90,9 +90,16 @@ pub extern "C" fn sluice_chosen(why: u32, choice: u32) -> u32 {
         }
         return 0;
     }
-    let Some(work) = WORK.get_ptr(0) else { return BUSY };
-    // SAFETY: as above.
-    let work = unsafe { &*work };
+    if let Some(work) = WORK.get_ptr(0) {
+        // SAFETY: as above.
+        count_failure(unsafe { &*work });
+    }
+    why
+}
+
+/// Counts that `work.mapping` got no port: by its rule, by its host.
+#[inline(always)]
+pub fn count_failure(work: &Work) {
     if let Some(totals) = NAT_RULES.get_ptr_mut(u32::from(work.mapping.rule)) {
         // SAFETY: a live map value, an aligned word.
         unsafe { atomic::add(&raw mut (*totals).failures, 1) };
@@ -101,7 +108,6 @@ pub extern "C" fn sluice_chosen(why: u32, choice: u32) -> u32 {
         // SAFETY: as above.
         unsafe { atomic::add(&raw mut (*totals).failures, 1) };
     }
-    why
 }
 
 /// Takes the flow in `slot`, which came to nothing, out again.

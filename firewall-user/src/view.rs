@@ -8,8 +8,8 @@ mod nat;
 mod table;
 
 pub use nat::{
-    MAPPING_KINDS, NatBindingView, NatBlockView, NatHostView, NatMappingView, NatPoolView,
-    NatRuleView, NatStatsView, NatWhoView,
+    MAPPING_KINDS, NatAccountView, NatBindingView, NatBlockView, NatHostView, NatMappingView,
+    NatPoolView, NatRuleView, NatStatsView, NatWhoView,
 };
 pub use table::{AlarmView, TableStatsView};
 

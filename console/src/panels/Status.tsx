@@ -32,7 +32,10 @@ export function Status() {
                     <td title={hookWords(i.ingress)}><span class="hook">{i.ingress}</span></td>
                     <td title={hookWords(i.egress)}><span class="hook">{i.egress}</span></td>
                     <td class="dim">{i.mode_asked}</td>
-                    <td class="wrap">{i.why}</td>
+                    <td class="wrap">
+                      {i.why}
+                      <Show when={i.fast_path}><div class="dim">fast path {i.fast_path}</div></Show>
+                    </td>
                   </tr>
                 )}
               </For>

@@ -7,7 +7,7 @@ use super::{
 };
 use crate::{
     server::client::{Client, escape},
-    view::{NatHostView, NatMappingView, NatPoolView, NatRuleView},
+    view::{NatAccountView, NatHostView, NatMappingView, NatPoolView, NatRuleView},
 };
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use std::process::ExitCode;
@@ -60,6 +60,29 @@ fn bytes(count: u64) -> (String, Tone) {
 
 fn failures(count: u64) -> (String, Tone) {
     (format::count(count), if count > 0 { Tone::Bad } else { Tone::Plain })
+}
+
+/// Columns of an account.
+const ACCOUNT: [Head; 7] = [
+    Head::number("LIVE"),
+    Head::number("MAPPINGS"),
+    Head::number("ENDED"),
+    Head::number("REFUSED"),
+    Head::number("PACKETS"),
+    Head::number("BYTES"),
+    Head::number("BACK"),
+];
+
+fn account(account: &NatAccountView) -> [(String, Tone); 7] {
+    [
+        number(account.live),
+        number(account.mappings),
+        number(account.ended),
+        failures(account.failures),
+        number(account.packets + account.reply_packets),
+        bytes(account.bytes),
+        bytes(account.reply_bytes),
+    ]
 }
 
 /// What may be unknown.
@@ -116,19 +139,10 @@ pub async fn mappings(
 }
 
 pub async fn rules(out: &Out, client: &Client) -> Result<ExitCode, CliError> {
-    const HEADS: [Head; 10] = [
-        Head::text("NAME"),
-        Head::text("KIND"),
-        Head::number("LIVE"),
-        Head::number("MAPPINGS"),
-        Head::number("ENDED"),
-        Head::number("REFUSED"),
-        Head::number("PACKETS"),
-        Head::number("BYTES"),
-        Head::number("BACK"),
-        Head::text("WHAT"),
-    ];
-    print(out, client, "/api/v1/nat/rules", "translations", &HEADS, |row: &NatRuleView| {
+    let mut heads = vec![Head::text("NAME"), Head::text("KIND")];
+    heads.extend(ACCOUNT);
+    heads.push(Head::text("WHAT"));
+    print(out, client, "/api/v1/nat/rules", "translations", &heads, |row: &NatRuleView| {
         // Name and kind have columns of their own.
         let what = row.text.as_deref().map(|text| {
             let mut words = text.split_whitespace().peekable();
@@ -139,18 +153,10 @@ pub async fn rules(out: &Out, client: &Client) -> Result<ExitCode, CliError> {
         });
         let off = row.text.as_deref().is_some_and(|text| text.starts_with("disabled"));
         let tone = if off || what.is_none() { Tone::Dim } else { Tone::Plain };
-        vec![
-            (row.name.clone(), tone),
-            (row.kind.clone(), tone),
-            number(row.live),
-            number(row.mappings),
-            number(row.ended),
-            failures(row.failures),
-            number(row.packets + row.reply_packets),
-            bytes(row.bytes),
-            bytes(row.reply_bytes),
-            (what.unwrap_or_else(|| "(not in the policy any more)".to_owned()), tone),
-        ]
+        let mut cells = vec![(row.name.clone(), tone), (row.kind.clone(), tone)];
+        cells.extend(account(&row.account));
+        cells.push((what.unwrap_or_else(|| "(not in the policy any more)".to_owned()), tone));
+        cells
     })
     .await
 }
@@ -161,28 +167,13 @@ pub async fn hosts(
     limit: usize,
     sort: Option<&str>,
 ) -> Result<ExitCode, CliError> {
-    const HEADS: [Head; 8] = [
-        Head::text("HOST"),
-        Head::number("LIVE"),
-        Head::number("MAPPINGS"),
-        Head::number("ENDED"),
-        Head::number("REFUSED"),
-        Head::number("PACKETS"),
-        Head::number("BYTES"),
-        Head::number("BACK"),
-    ];
+    let mut heads = vec![Head::text("HOST")];
+    heads.extend(ACCOUNT);
     let path = format!("/api/v1/nat/hosts?limit={limit}{}", sorted(sort));
-    print(out, client, &path, "hosts", &HEADS, |row: &NatHostView| {
-        vec![
-            (row.host.clone(), Tone::Good),
-            number(row.live),
-            number(row.mappings),
-            number(row.ended),
-            failures(row.failures),
-            number(row.packets + row.reply_packets),
-            bytes(row.bytes),
-            bytes(row.reply_bytes),
-        ]
+    print(out, client, &path, "hosts", &heads, |row: &NatHostView| {
+        let mut cells = vec![(row.host.clone(), Tone::Good)];
+        cells.extend(account(&row.account));
+        cells
     })
     .await
 }

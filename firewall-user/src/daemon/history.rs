@@ -97,8 +97,10 @@ pub fn began(event: &Event, rule: &NatWords, at_ms: i64) -> NatChange {
         let to_port = u16::from_be_bytes([wide[8], wide[9]]);
         (original, Endpoint { address: address(4).into(), port: to_port })
     };
+    // A query's identifier stands at both ends; the event has its type and code in place of the second.
+    let dport = if event.proto == text::ICMP { event.sport } else { event.dport };
     let (src, to_src) = end(&event.src, event.sport);
-    let (dst, to_dst) = end(&event.dst, event.dport);
+    let (dst, to_dst) = end(&event.dst, dport);
     NatChange::Began(Binding {
         id: event.flow_id,
         origin: Origin::Sluice,
@@ -142,4 +144,21 @@ pub fn found(record: &FlowRecord, rule: &NatWords, clock: &Clock) -> Option<NatC
 pub fn ended(record: &FlowRecord, reason: &'static str, at_ms: i64) -> NatChange {
     let totals = super::bindings::totals(record);
     NatChange::Ended { origin: Origin::Sluice, id: record.flow.id, totals, reason, at_ms }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_query_has_its_identifier_at_both_ends() {
+        let mut event = Event { proto: text::ICMP, ..bytemuck::Zeroable::zeroed() };
+        (event.sport, event.dport) = (7u16.to_be_bytes(), [8, 0]);
+        event.src[..10].copy_from_slice(&[10, 0, 0, 5, 203, 0, 113, 5, 0x40, 1]);
+        event.dst[..10].copy_from_slice(&[192, 0, 2, 1, 192, 0, 2, 1, 0x40, 1]);
+        let rule = NatWords { name: "out".into(), kind: Some("masquerade"), has_blocks: false };
+        let NatChange::Began(binding) = began(&event, &rule, 0) else { panic!("began") };
+        assert_eq!((binding.src.port, binding.dst.port), (7, 7));
+        assert_eq!((binding.to_src.port, binding.to_dst.port), (0x4001, 0x4001));
+    }
 }

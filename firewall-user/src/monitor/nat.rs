@@ -3,7 +3,7 @@
 use super::{
     FlowRecord, Lens, NatAccount, NatReading, NatSum, PortFigures, clock::Clock, names::Names, text,
 };
-use crate::view::{NatHostView, NatMappingView, NatPoolView, NatRuleView};
+use crate::view::{NatAccountView, NatHostView, NatMappingView, NatPoolView, NatRuleView};
 use firewall_common::abi::{flow::bits, iface::IFACE_SLOTS};
 use std::{
     collections::HashMap,
@@ -199,22 +199,13 @@ fn covered(mut ranges: Vec<(u16, u16)>) -> u64 {
 }
 
 fn rule_row(slot: u16, name: String, kind: &str, sum: NatSum) -> NatRuleView {
+    NatRuleView { slot, name, kind: kind.to_owned(), text: None, account: account(sum) }
+}
+
+fn account(sum: NatSum) -> NatAccountView {
     let NatSum { account: NatAccount { mappings, ended, failures, totals }, live } = sum;
     let [packets, bytes, reply_packets, reply_bytes] = totals;
-    NatRuleView {
-        slot,
-        name,
-        kind: kind.to_owned(),
-        text: None,
-        live,
-        mappings,
-        ended,
-        failures,
-        packets,
-        bytes,
-        reply_packets,
-        reply_bytes,
-    }
+    NatAccountView { live, mappings, ended, failures, packets, bytes, reply_packets, reply_bytes }
 }
 
 impl Lens {
@@ -225,23 +216,10 @@ impl Lens {
 
     /// Hosts inside with what they have done, in no order.
     pub fn nat_hosts(&self, reading: &NatReading) -> Vec<NatHostView> {
-        let row = |(host, sum): &(Option<[u8; 4]>, NatSum)| {
-            let NatSum { account: NatAccount { mappings, ended, failures, totals }, live } = *sum;
-            let [packets, bytes, reply_packets, reply_bytes] = totals;
-            NatHostView {
-                host: host.map_or_else(
-                    || OTHER_HOSTS.to_owned(),
-                    |host| Ipv4Addr::from(host).to_string(),
-                ),
-                live,
-                mappings,
-                ended,
-                failures,
-                packets,
-                bytes,
-                reply_packets,
-                reply_bytes,
-            }
+        let row = |(host, sum): &(Option<[u8; 4]>, NatSum)| NatHostView {
+            host: host
+                .map_or_else(|| OTHER_HOSTS.to_owned(), |host| Ipv4Addr::from(host).to_string()),
+            account: account(*sum),
         };
         reading.hosts.iter().map(row).collect()
     }
@@ -329,11 +307,16 @@ mod tests {
         let sum = NatSum { account, live: 1 };
         let reading = NatReading { rules: vec![(30, sum), (20, sum)], hosts: vec![(None, sum)] };
         let rows = monitor.lens().nat_rules(&reading);
-        let shown: Vec<_> =
-            rows.iter().map(|row| (row.name.as_str(), row.text.is_some(), row.bytes)).collect();
+        let shown: Vec<_> = rows
+            .iter()
+            .map(|row| (row.name.as_str(), row.text.is_some(), row.account.bytes))
+            .collect();
         assert_eq!(shown, [("lan", true, 2), ("web", true, 0), ("old", false, 2)]);
         let hosts = monitor.lens().nat_hosts(&reading);
-        assert_eq!((hosts[0].host.as_str(), hosts[0].live, hosts[0].reply_bytes), ("other", 1, 4));
+        assert_eq!(
+            (hosts[0].host.as_str(), hosts[0].account.live, hosts[0].account.reply_bytes),
+            ("other", 1, 4)
+        );
     }
 
     #[test]

@@ -39,12 +39,17 @@ const MAPPING_SORTS: &[(&str, Compare<NatMappingView>)] = &[
 
 /// How to sort hosts.
 const HOST_SORTS: &[(&str, Compare<NatHostView>)] = &[
-    ("bytes", |a, b| (b.bytes + b.reply_bytes).cmp(&(a.bytes + a.reply_bytes))),
-    ("packets", |a, b| (b.packets + b.reply_packets).cmp(&(a.packets + a.reply_packets))),
-    ("live", |a, b| b.live.cmp(&a.live)),
-    ("mappings", |a, b| b.mappings.cmp(&a.mappings)),
-    ("ended", |a, b| b.ended.cmp(&a.ended)),
-    ("failures", |a, b| b.failures.cmp(&a.failures)),
+    ("bytes", |a, b| {
+        (b.account.bytes + b.account.reply_bytes).cmp(&(a.account.bytes + a.account.reply_bytes))
+    }),
+    ("packets", |a, b| {
+        (b.account.packets + b.account.reply_packets)
+            .cmp(&(a.account.packets + a.account.reply_packets))
+    }),
+    ("live", |a, b| b.account.live.cmp(&a.account.live)),
+    ("mappings", |a, b| b.account.mappings.cmp(&a.account.mappings)),
+    ("ended", |a, b| b.account.ended.cmp(&a.account.ended)),
+    ("failures", |a, b| b.account.failures.cmp(&a.account.failures)),
     ("host", |a, b| a.host.cmp(&b.host)),
 ];
 
@@ -198,13 +203,13 @@ pub fn hosts(rows: Vec<NatHostView>, query: &Query) -> Result<(usize, Vec<NatHos
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::view::NatAccountView;
 
     #[test]
     fn the_best_of_many_are_those_of_a_whole_sort() {
         let row = |n: u64| NatHostView {
             host: format!("{:05}", n * 7919 % 5000),
-            bytes: n * 7919 % 5000 / 3,
-            ..NatHostView::default()
+            account: NatAccountView { bytes: n * 7919 % 5000 / 3, ..NatAccountView::default() },
         };
         let query = |sort: &str, limit| Query {
             sort: Some(sort.to_owned()),

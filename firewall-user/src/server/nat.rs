@@ -133,8 +133,13 @@ pub async fn who(history: Option<History>, query: WhoQuery) -> Result<NatWhoView
 pub fn binding_view(row: &BindingRow) -> NatBindingView {
     let binding = &row.binding;
     let end = |end: Endpoint| (end.address.to_string(), end.port);
-    let ((src, sport), (dst, dport)) = (end(binding.src), end(binding.dst));
-    let ((to_src, to_sport), (to_dst, to_dport)) = (end(binding.to_src), end(binding.to_dst));
+    // A query's identifier is shown once, at the end that asks.
+    let far = |far: Endpoint| match binding.proto {
+        text::ICMP => (far.address.to_string(), 0),
+        _ => end(far),
+    };
+    let ((src, sport), (dst, dport)) = (end(binding.src), far(binding.dst));
+    let ((to_src, to_sport), (to_dst, to_dport)) = (end(binding.to_src), far(binding.to_dst));
     NatBindingView {
         id: text::flow_id(binding.id),
         origin: binding.origin.name().into(),

@@ -51,18 +51,10 @@ pub struct NatMappingView {
     pub origin: String,
 }
 
-/// What a translation rule has done: flows that have ended and those that live together.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-pub struct NatRuleView {
-    /// Stable id: the slot of its counters.
-    pub slot: u16,
-    /// Name.
-    pub name: String,
-    /// `masquerade`, `source`, `destination`, `redirect`, `static`, `prefix`; empty where the rule isn't known any more.
-    pub kind: String,
-    /// The rule as written, one line; `null` where it doesn't stand in the live policy.
-    pub text: Option<String>,
-    /// Flows that are translated by it now.
+/// What translations have carried: ended and live ones together.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct NatAccountView {
+    /// Flows that are translated now.
     pub live: u64,
     /// Mappings begun.
     pub mappings: u64,
@@ -80,27 +72,30 @@ pub struct NatRuleView {
     pub reply_bytes: u64,
 }
 
+/// What a translation rule has done: flows that have ended and those that live together.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct NatRuleView {
+    /// Stable id: the slot of its counters.
+    pub slot: u16,
+    /// Name.
+    pub name: String,
+    /// `masquerade`, `source`, `destination`, `redirect`, `static`, `prefix`; empty where the rule isn't known any more.
+    pub kind: String,
+    /// The rule as written, one line; `null` where it doesn't stand in the live policy.
+    pub text: Option<String>,
+    /// What it has carried.
+    #[serde(flatten)]
+    pub account: NatAccountView,
+}
+
 /// What the translations of a host inside have carried: ended and live ones together.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct NatHostView {
     /// The host; `other`: all those that found no row of their own.
     pub host: String,
-    /// Flows of it that are translated now.
-    pub live: u64,
-    /// Mappings begun.
-    pub mappings: u64,
-    /// Mappings ended.
-    pub ended: u64,
-    /// Mappings refused for want of a port.
-    pub failures: u64,
-    /// Packets, original direction.
-    pub packets: u64,
-    /// Bytes, original direction.
-    pub bytes: u64,
-    /// Packets, reply direction.
-    pub reply_packets: u64,
-    /// Bytes, reply direction.
-    pub reply_bytes: u64,
+    /// What it has carried.
+    #[serde(flatten)]
+    pub account: NatAccountView,
 }
 
 /// Ports of one public address and protocol.
