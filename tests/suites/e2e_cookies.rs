@@ -217,7 +217,9 @@ fn a_flood_leaves_nothing_behind_and_connections_are_made_through_it() {
         assert!(answered > u64::from(sent) / 2, "{mode}: {answered} of {sent}");
         assert!(good >= 5, "{mode}: {good}");
         let kept = daemon.flows("dport=80 and src=198.18.0.0/15").len() as u64;
-        assert!(kept < u64::from(sent) - answered + 25, "{mode}: {kept} flows of a flood are kept");
+        // The clients' own SYNs are answered, too: more answers than the flood has packets are no mistake.
+        let through = (u64::from(sent) + 20).saturating_sub(answered);
+        assert!(kept < through + 25, "{mode}: {kept} flows of a flood are kept");
     }
 }
 
