@@ -36,19 +36,26 @@ pub const ROUNDS: usize = 9;
 /// The benchmarks by name.
 pub const BENCHES: [&str; 4] = ["packet", "track", "forward", "nat"];
 
-/// Runs a benchmark of [`BENCHES`]. `rounds` below [`ROUNDS`] makes it quicker and noisier. What can't be
-/// measured here is named with its reason.
+/// Runs a benchmark of [`BENCHES`]. `rounds` below [`ROUNDS`] makes it quicker and noisier; `only`: cases whose
+/// names begin so, where the others can be left out. What can't be measured here is named with its reason.
 ///
 /// # Errors
 /// In words, where nothing can be measured.
-pub fn run(bench: &str, rounds: usize) -> Result<Figures, String> {
+pub fn run(bench: &str, rounds: usize, only: Option<String>) -> Result<Figures, String> {
     if let Some(reason) = crate::skip::no_kernel_access() {
         return Err(reason.into());
     }
+    if std::fs::read_to_string("/proc/sys/kernel/bpf_stats_enabled")
+        .is_ok_and(|on| on.trim() != "0")
+    {
+        eprintln!(
+            "bench: kernel.bpf_stats_enabled is on: every program reads the clock twice more"
+        );
+    }
     match bench {
         "packet" => packet::measure(rounds),
-        "track" => track::measure(rounds),
-        "forward" => forward::measure(rounds),
+        "track" => track::measure(rounds, only),
+        "forward" => forward::measure(rounds, only),
         "nat" => nat::measure(rounds),
         other => Err(format!("no benchmark `{other}`, but {}", BENCHES.join(", "))),
     }

@@ -6,6 +6,7 @@ use serde_json::json;
 #[derive(Debug)]
 pub struct Figures {
     bench: &'static str,
+    only: Option<String>,
     rows: Vec<Row>,
     missing: Vec<Missing>,
 }
@@ -43,7 +44,17 @@ impl Row {
 impl Figures {
     /// None yet.
     pub(super) fn new(bench: &'static str) -> Self {
-        Self { bench, rows: Vec::new(), missing: Vec::new() }
+        Self { bench, only: None, rows: Vec::new(), missing: Vec::new() }
+    }
+
+    /// None yet, and only of cases whose names begin so.
+    pub(super) fn of(bench: &'static str, only: Option<String>) -> Self {
+        Self { only, ..Self::new(bench) }
+    }
+
+    /// Whether one of these cases is asked for.
+    pub(super) fn wants(&self, cases: &[&str]) -> bool {
+        self.only.as_deref().is_none_or(|only| cases.iter().any(|case| case.starts_with(only)))
     }
 
     /// One more round of a subject in a case.

@@ -109,7 +109,9 @@ impl Street {
         })
     }
 
-    /// Puts a sink at the server's end: from now on nothing reaches the server.
+    /// Puts a sink at the server's end: from now on nothing reaches the server. It stands at XDP, as the
+    /// wire behind a driver would: whether what the gate sent was a frame or a socket buffer, it ends
+    /// there without becoming another.
     ///
     /// # Errors
     /// The kernel's, in words.
@@ -121,11 +123,11 @@ impl Street {
                 .load64(Reg::R2, Reg::R1, 0)
                 .add(Reg::R2, 1)
                 .store64(Reg::R1, 0, Reg::R2)
-                // TC_ACT_SHOT
-                .set(Reg::R0, 2)
+                // XDP_DROP
+                .set(Reg::R0, 1)
                 .exit();
-            let program = Program::load(Kind::Tc, &code)?;
-            let attach = || Link::attach(&program, self.server, Hook::TcxIn);
+            let program = Program::load(Kind::XDP, &code)?;
+            let attach = || Link::attach(&program, self.server, Hook::Xdp);
             Ok(Sink { count, _link: self.lab.server.run(attach)? })
         };
         build().map_err(|error| format!("a sink: {error}"))

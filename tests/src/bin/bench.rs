@@ -1,19 +1,26 @@
-//! `cargo xtask bench packet|track|forward|nat [--json] [--rounds N]`: what a packet costs.
+//! `cargo xtask bench packet|track|forward|nat [--json] [--rounds N] [--only CASE]`: what a packet costs.
 
 use sluice_tests::bench;
 use std::process::ExitCode;
 
-const USAGE: &str = "usage: bench packet|track|forward|nat [--json] [--rounds N]";
+const USAGE: &str = "usage: bench packet|track|forward|nat [--json] [--rounds N] [--only CASE]\n  \
+    --only: cases whose names begin so, where a benchmark can leave the others out";
 
 fn main() -> ExitCode {
     let mut args = std::env::args().skip(1);
-    let (mut json, mut rounds, mut which) = (false, bench::ROUNDS, None);
+    let (mut json, mut rounds, mut which, mut only) = (false, bench::ROUNDS, None, None);
     while let Some(arg) = args.next() {
         match arg.as_str() {
             "--json" => json = true,
             "--rounds" => match args.next().and_then(|n| n.parse().ok()).filter(|n| *n > 0) {
                 Some(n) => rounds = n,
                 None => return fail(&format!("--rounds wants a number\n{USAGE}")),
+            },
+            "--only" => match args.next() {
+                Some(case) => only = Some(case),
+                None => {
+                    return fail(&format!("--only wants the beginning of a case's name\n{USAGE}"));
+                }
             },
             "--help" | "-h" => {
                 println!("{USAGE}");
@@ -24,7 +31,7 @@ fn main() -> ExitCode {
         }
     }
     let Some(which) = which else { return fail(USAGE) };
-    match bench::run(&which, rounds) {
+    match bench::run(&which, rounds, only) {
         Ok(figures) if json => figures.print_json(),
         Ok(figures) => figures.print_table(),
         Err(why) => return fail(&why),

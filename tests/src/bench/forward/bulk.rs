@@ -67,7 +67,12 @@ fn transfer(lab: &Lab, seconds: u32) -> Result<f64, String> {
 /// Measures.
 pub(super) fn measure(figures: &mut Figures, rounds: usize) {
     let mut scenes = Vec::new();
+    const CONNECTIONS: &[&str] = &["connections"];
     for (subject, filter, cases) in WAYS {
+        let counted = COUNTED.contains(&filter);
+        if !figures.wants(cases) && !(counted && figures.wants(CONNECTIONS)) {
+            continue;
+        }
         match Scene::new(filter) {
             Ok(scene) => scenes.push((subject, filter, cases, scene)),
             Err(why) => figures.missing(subject, cases[0], why),
@@ -77,11 +82,15 @@ pub(super) fn measure(figures: &mut Figures, rounds: usize) {
     for round in 0..rounds {
         eprintln!("bench: bulk and connections, round {} of {rounds}", round + 1);
         for (subject, filter, cases, scene) in &scenes {
-            match transfer(&scene.lab, seconds) {
-                Ok(rate) => cases.iter().for_each(|case| figures.add(subject, case, UNIT, rate)),
-                Err(why) => figures.missing(subject, cases[0], why),
+            if figures.wants(cases) {
+                match transfer(&scene.lab, seconds) {
+                    Ok(rate) => {
+                        cases.iter().for_each(|case| figures.add(subject, case, UNIT, rate));
+                    }
+                    Err(why) => figures.missing(subject, cases[0], why),
+                }
             }
-            if COUNTED.contains(filter) {
+            if COUNTED.contains(filter) && figures.wants(CONNECTIONS) {
                 match connections::rate(&scene.lab, Duration::from_secs(seconds.into())) {
                     Ok(rate) => figures.add(subject, "connections", "a second", rate),
                     Err(why) => figures.missing(subject, "connections", why),

@@ -17,8 +17,8 @@ const EMPTY: &str = "empty program";
 ///
 /// # Errors
 /// None so far: what is missing is named in the figures.
-pub(super) fn measure(rounds: usize) -> Result<Figures, String> {
-    let mut figures = Figures::new("forward");
+pub(super) fn measure(rounds: usize, only: Option<String>) -> Result<Figures, String> {
+    let mut figures = Figures::of("forward", only);
     small::measure(&mut figures, rounds);
     bulk::measure(&mut figures, rounds);
     for peer in [NOTHING, EMPTY, NFT] {

@@ -184,7 +184,7 @@ fn talk(lab: &Lab) -> Result<(), String> {
 /// Measures.
 pub(super) fn measure(figures: &mut Figures, rounds: usize) {
     let mut scenes: Vec<(&Way, Scene)> = Vec::new();
-    for way in &WAYS {
+    for way in WAYS.iter().filter(|way| figures.wants(way.cases)).collect::<Vec<_>>() {
         match Scene::new(way) {
             Ok(scene) => scenes.push((way, scene)),
             Err(why) => figures.missing(way.subject, way.cases[0], why),

@@ -242,6 +242,9 @@ pub(super) fn measure(figures: &mut Figures, rounds: usize) {
         [Place::Behind, Place::Here].into_iter().flat_map(|p| subjects.map(|s| (p, s)))
     {
         let case = place.case();
+        if !figures.wants(&[case]) {
+            continue;
+        }
         eprintln!("bench: {case}, {subject}");
         // A thread of its own: it keeps to one core.
         let outcome = std::thread::scope(|scope| {

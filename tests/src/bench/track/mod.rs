@@ -19,10 +19,21 @@ const CONNTRACK: &str = "conntrack";
 ///
 /// # Errors
 /// None so far: what is missing is named in the figures.
-pub(super) fn measure(rounds: usize) -> Result<Figures, String> {
-    let mut figures = Figures::new("track");
-    established::measure(&mut figures, rounds);
-    new_flow::measure(&mut figures, rounds);
+pub(super) fn measure(rounds: usize, only: Option<String>) -> Result<Figures, String> {
+    let mut figures = Figures::of("track", only);
+    if figures.wants(&[
+        "established hot",
+        "established 64k",
+        "established 1M",
+        "sweep 1M",
+        "dump 1M",
+        "memory",
+    ]) {
+        established::measure(&mut figures, rounds);
+    }
+    if figures.wants(&["new flow"]) {
+        new_flow::measure(&mut figures, rounds);
+    }
     flood::measure(&mut figures, rounds);
     for peer in [NFT, CONNTRACK, flood::SYNPROXY] {
         figures.ratio_to(SLUICE, peer);
