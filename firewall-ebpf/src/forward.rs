@@ -27,6 +27,7 @@ use crate::{
     packet::Packet,
     table::{V4, V6},
     verdict::Outcome,
+    way,
     work::Work,
 };
 
@@ -51,15 +52,16 @@ pub struct Route {
     sport: [u8; 2],
     dport: [u8; 2],
     /// Length to compare with the way's MTU.
-    len: u16,
+    pub len: u16,
     /// In: interface that the packet came in at. Out: the one that it leaves by.
     pub ifindex: u32,
     /// IPv4: type of service in the first byte. IPv6: class and label.
-    class: [u8; 4],
+    pub class: [u8; 4],
     src: [u8; 16],
     /// In: destination. Out: next hop.
     pub dst: [u8; 16],
-    vlan: u32,
+    /// Out: VLAN, which we don't use.
+    pub vlan: u32,
     /// Hardware address to send from.
     pub smac: [u8; 6],
     /// Hardware address to send to.
@@ -67,6 +69,15 @@ pub struct Route {
 }
 
 const _: () = assert!(size_of::<Route>() == 64);
+
+impl Route {
+    /// The last 32 bytes: next hop, VLAN, both hardware addresses.
+    #[inline(always)]
+    pub const fn hop(&mut self) -> *mut u64 {
+        const { assert!(core::mem::offset_of!(Self, dst) == 32) };
+        (&raw mut self.dst).cast()
+    }
+}
 
 /// Whether the packet at hand, let by, may be tried: cheap, so that packets that can't go lose nothing.
 #[inline(always)]
@@ -100,6 +111,9 @@ pub fn is_candidate(settings: &Settings, reason: Reason, work: &Work) -> bool {
 /// Sends the packet on; `None`: the stack has to, and nothing was changed.
 #[inline(always)]
 pub fn attempt<P: Packet>(pkt: &P, work: &mut Work) -> Option<Outcome> {
+    if !P::ASKS_NEIGHBOURS && work.iface_flags & IFACE_WIRE == 0 {
+        return None;
+    }
     let first = pkt.bytes::<4>(usize::from(ETHERNET))?;
     let segment = pkt.segment_len(&work.facts);
     let first = u32::from_ne_bytes(first);
@@ -109,20 +123,30 @@ pub fn attempt<P: Packet>(pkt: &P, work: &mut Work) -> Option<Outcome> {
     } else {
         sluice_settled6(first, segment, renew)
     };
-    if settled == 0 || !pkt.find_route(&mut work.route) {
-        return None;
+    let known = match settled {
+        NOT_SETTLED => return None,
+        KNOWN_WAY => true,
+        _ => false,
+    };
+    if !known {
+        let class = work.route.class;
+        if !pkt.find_route(&mut work.route) {
+            return None;
+        }
+        let out = work.route.ifindex;
+        if out == work.ifindex {
+            // The stack may want to tell the sender of a shorter way.
+            return None;
+        }
+        let (slot, flags) = IFACES.get(out).map_or((0, 0), |iface| (iface.slot, iface.flags));
+        if !P::ASKS_NEIGHBOURS && flags & IFACE_FAST == 0 {
+            return None;
+        }
+        work.across_judged = slot != 0;
+        way::remember(work, class, !P::ASKS_NEIGHBOURS);
     }
-    let out = work.route.ifindex;
-    if out == work.ifindex {
-        // The stack may want to tell the sender of a shorter way.
-        return None;
-    }
-    let (slot, flags) = IFACES.get(out).map_or((0, 0), |iface| (iface.slot, iface.flags));
-    let judged = slot != 0;
+    let judged = work.across_judged;
     if judged && work.across_slot == SLOT_NONE {
-        return None;
-    }
-    if !P::ASKS_NEIGHBOURS && (work.iface_flags & IFACE_WIRE == 0 || flags & IFACE_FAST == 0) {
         return None;
     }
     let outcome = pkt.forward(work, judged)?;
@@ -132,9 +156,16 @@ pub fn attempt<P: Packet>(pkt: &P, work: &mut Work) -> Option<Outcome> {
     Some(outcome)
 }
 
+/// What [`sluice_settled4`] says of a packet that is the stack's.
+const NOT_SETTLED: u32 = 0;
+/// The routing table is to be asked.
+const ASK: u32 = 1;
+/// The flow's way is known.
+const KNOWN_WAY: u32 = 2;
+
 /// Whether the flow of the packet at hand is through with all judgements, and the packet comes from where
-/// the flow's packets come from; what the routing table is to be asked, and how the egress hook would
-/// translate. A global function: verified once.
+/// the flow's packets come from; its way, if it is known; else what the routing table is to be asked, and how
+/// the egress hook would translate. A global function: verified once.
 #[unsafe(no_mangle)]
 #[inline(never)]
 pub extern "C" fn sluice_settled4(first: u32, segment: u32, renew: u32) -> u32 {
@@ -150,13 +181,13 @@ pub extern "C" fn sluice_settled6(first: u32, segment: u32, renew: u32) -> u32 {
 
 #[inline(always)]
 fn settled<F: Family>(first: u32, segment: u32, renew: u32) -> u32 {
-    let Some(work) = WORK.get_ptr_mut(0) else { return 0 };
+    let Some(work) = WORK.get_ptr_mut(0) else { return NOT_SETTLED };
     // SAFETY: this CPU's own entry; programs of one CPU don't nest.
     let work = unsafe { &mut *work };
-    let Some(record) = F::record(work.found) else { return 0 };
+    let Some(record) = F::record(work.found) else { return NOT_SETTLED };
     let flow = record.cast::<Flow>();
     if renew != 0 && (work.now as u32).wrapping_add(work.found) & (RENEWAL - 1) == 0 {
-        return 0;
+        return NOT_SETTLED;
     }
     // SAFETY: a live map value; each judgement is one word, read whole.
     let (flow_bits, state, judged_in, judged_out, if_in, if_out, translated) = unsafe {
@@ -180,22 +211,38 @@ fn settled<F: Family>(first: u32, segment: u32, renew: u32) -> u32 {
     let stands = |j: Judgement| j.is_set() && j.generation() == work.generation;
     // From elsewhere: whether the source may come from there is the stack's to say.
     if !established || !stands(here) || iface != work.iface {
-        return 0;
+        return NOT_SETTLED;
     }
     work.across_slot = if stands(across) { across.slot() } else { SLOT_NONE };
+    set_class(first, F::FAMILY, &mut work.route);
+    // SAFETY: as above; a flow's id doesn't change.
+    work.way_of = unsafe { (*flow).id };
+    if way::recall(work, segment, renew != 0) {
+        return KNOWN_WAY;
+    }
     work.across.side = Side::Nothing;
     if translated != 0 && F::FAMILY == 4 {
         nat::sluice_plan_across(work.found, u32::from(work.reply));
     }
-    ask(first, segment, F::FAMILY, work);
-    1
+    ask(segment, F::FAMILY, work);
+    ASK
+}
+
+/// Type of service of an IPv4 packet that begins with `first`; class and label of an IPv6 packet.
+#[inline(always)]
+fn set_class(first: u32, family: u8, route: &mut Route) {
+    let first = first.to_ne_bytes();
+    route.class = if family == 4 {
+        [first[1], 0, 0, 0]
+    } else {
+        [first[0] & 0x0f, first[1], first[2], first[3]]
+    };
 }
 
 /// What the stack would ask its routing table: between the two translations.
 #[inline(always)]
-fn ask(first: u32, segment: u32, family: u8, work: &mut Work) {
+fn ask(segment: u32, family: u8, work: &mut Work) {
     let (f, route) = (&work.facts, &mut work.route);
-    let first = first.to_ne_bytes();
     route.proto = f.proto;
     route.sport = f.sport;
     route.dport = f.dport;
@@ -204,13 +251,7 @@ fn ask(first: u32, segment: u32, family: u8, work: &mut Work) {
     route.src = f.src;
     route.dst = f.dst;
     route.vlan = 0;
-    if family == 4 {
-        route.family = INET;
-        route.class = [first[1], 0, 0, 0];
-    } else {
-        route.family = INET6;
-        route.class = [first[0] & 0x0f, first[1], first[2], first[3]];
-    }
+    route.family = if family == 4 { INET } else { INET6 };
     if work.rewrite.side == Side::Destination {
         let to = work.rewrite.address;
         (route.dst[0], route.dst[1], route.dst[2], route.dst[3]) = (to[0], to[1], to[2], to[3]);

@@ -37,6 +37,7 @@ mod table;
 mod tracking;
 mod translate;
 mod verdict;
+mod way;
 mod words;
 mod work;
 

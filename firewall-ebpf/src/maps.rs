@@ -22,7 +22,11 @@ use firewall_common::abi::{
     table::{RULE_SLOTS, RuleTable},
 };
 
-use crate::{budget::Budget, work::Work};
+use crate::{
+    budget::Budget,
+    way::{PLACES, Way},
+    work::Work,
+};
 
 /// When a cookie was last sent: see `CookieClock`.
 #[map]
@@ -121,6 +125,10 @@ pub static EVENTS: RingBuf = RingBuf::pinned(4 << 20, 0);
 /// What this CPU may still sample and answer in this tick; a copy a CPU: no race.
 #[map]
 pub static BUDGETS: PerCpuArray<Budget> = PerCpuArray::pinned(1, 0);
+
+/// Ways past the stack, a copy a CPU: no race.
+#[map]
+pub static WAYS: PerCpuArray<Way> = PerCpuArray::with_max_entries(PLACES, 0);
 
 /// The packet at hand, one a CPU: no race.
 #[map]

@@ -63,6 +63,8 @@ pub struct Work {
     pub rows: Rows,
     /// An answer on its way into the packet.
     pub answer: [u8; 96],
+    /// Id of the flow whose way is asked for.
+    pub way_of: u64,
     /// Tick at which the packet met the hook.
     pub now: u64,
     /// Segments.
@@ -95,6 +97,8 @@ pub struct Work {
     pub iface_flags: u32,
     /// Rule whose packet it would be at the hook that it skips; `SLOT_NONE`: none judged there.
     pub across_slot: u16,
+    /// A program of ours stands at the hook that it skips.
+    pub across_judged: bool,
     /// Its flow goes to an AF_XDP socket.
     pub bypass: bool,
     /// The packet goes against its flow's original direction.

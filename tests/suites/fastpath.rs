@@ -262,6 +262,11 @@ impl Bench {
     }
 }
 
+/// A flow's way is remembered for 16 ticks, 64 ms.
+fn forget() {
+    std::thread::sleep(Duration::from_millis(100));
+}
+
 /// A talk in UDP over IPv4 that has been answered, and the policy that lets it skip the stack.
 fn ordinary(bench: &mut Bench) -> Vec<u8> {
     bench.kernel.clear();
@@ -328,6 +333,7 @@ fn what_is_out_of_the_ordinary_takes_the_stack() {
             None => ns.ip(&words.split(' ').collect::<Vec<_>>()).unwrap(),
         };
         act(doing);
+        forget();
         stays(&bench, label, &frame);
         act(undoing);
         if doing.starts_with("sysctl") {
@@ -339,6 +345,7 @@ fn what_is_out_of_the_ordinary_takes_the_stack() {
     let big = sent().udp(4000, 80).fill(1300).build();
     assert_eq!(bench.at_any_tick(WAN, &big).0, Fate::Away);
     ns.ip(&["route", "add", "10.77.2.50/32", "dev", "lan0", "mtu", "lock", "1327"]).unwrap();
+    forget();
     stays(&bench, "a byte too big for its way", &big);
     let fits = sent().udp(4000, 80).fill(1299).build();
     assert_eq!(bench.at_any_tick(WAN, &fits).0, Fate::Away, "a byte less");
@@ -348,6 +355,7 @@ fn what_is_out_of_the_ordinary_takes_the_stack() {
     for (wan, lan) in [(IFACE_FAST, IFACE_FAST), (IFACE_WIRE, IFACE_WIRE), (0, 0)] {
         bench.kernel.set_flags(WAN, wan);
         bench.kernel.set_flags(LAN, lan);
+        forget();
         assert_eq!(bench.at_any_tick(WAN, &frame).0, Fate::Pass, "flags {wan} to {lan}");
         assert_eq!(bench.run(Hook::TcIn, WAN, &frame).0, Fate::Answer, "flags {wan} to {lan}");
     }
@@ -367,6 +375,37 @@ fn what_is_out_of_the_ordinary_takes_the_stack() {
     bench.install(false, "");
     bench.through(WAN, &frame);
     bench.through(WAN, &frame);
+}
+
+#[test]
+fn a_way_is_remembered_for_a_moment_and_for_its_own_packets() {
+    let test = "fastpath::a_way_is_remembered_for_a_moment_and_for_its_own_packets";
+    let Some(mut bench) = Bench::or_skip(test) else { return };
+    let ns = bench.kernel.namespace().clone();
+    let frame = ordinary(&mut bench);
+    let other = Packet::new().ipv4(HERE, THERE).tos(0x10).udp(4000, 80).fill(20).build();
+    let goes_to = |bench: &Bench, frame: &[u8]| {
+        let (fate, left) = bench.at_any_tick(WAN, frame);
+        assert_eq!(fate, Fate::Away);
+        left[..6].to_vec()
+    };
+    let moves_to = |mac: [u8; 6]| {
+        let mac = mac_text(mac);
+        let what = ["neigh", "replace", THERE, "lladdr", &mac, "dev", "lan0", "nud", "permanent"];
+        ns.ip(&what).unwrap();
+    };
+    let mut remembered = false;
+    for i in 0..20 {
+        let mac = [2, 0, 0, 0, 7, i];
+        let before = goes_to(&bench, &frame);
+        moves_to(mac);
+        // What it would take for the machine to be slower than the memory lasts is tried again.
+        remembered |= goes_to(&bench, &frame) == before;
+        assert_eq!(goes_to(&bench, &other), mac, "another service asks for itself");
+        forget();
+        assert_eq!(goes_to(&bench, &frame), mac, "what has changed is seen");
+    }
+    assert!(remembered);
 }
 
 #[test]
