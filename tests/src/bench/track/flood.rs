@@ -15,7 +15,7 @@ use super::super::street::Street;
 use super::super::train::{Header, Train};
 use super::super::tuples::{Macs, Step, Tuple};
 use super::SLUICE;
-use crate::bpf;
+use crate::bpf::{self, Asm, Hook, Kind, Link, Program, Reg};
 use crate::lab::{Lab, NetNs, TcpEcho};
 use crate::rng::Rng;
 use std::io::{Read, Write};
@@ -104,6 +104,8 @@ fn syns(macs: Macs, place: Place) -> Vec<Header> {
 
 /// What a flood did.
 struct Outcome {
+    /// Connections that didn't even live until the flood.
+    dead: usize,
     lost: usize,
     tried: usize,
     succeeded: usize,
@@ -115,6 +117,41 @@ struct Scene {
     place: Place,
     street: Street,
     gate: Option<Gate>,
+    _elsewhere: Link,
+}
+
+/// What stands at the client's end: answers to the flood's sources, 198.18.0.0/15, end here as they would end
+/// elsewhere, everything else passes. Where the gate answers at XDP it has to stand there, too: only then a veth wakes
+/// its other end for what XDP sends back (drivers/net/veth.c, `veth_xdp_flush`).
+fn elsewhere(lab: &Lab, xdp: bool) -> Result<Link, String> {
+    // Where the context has the packet's begin and end; XDP_PASS and XDP_DROP, TC_ACT_UNSPEC and TC_ACT_SHOT.
+    let (kind, hook, data, end, pass, drop) = if xdp {
+        (Kind::XDP, Hook::Xdp, 0, 4, 2, 1)
+    } else {
+        (Kind::Tc, Hook::TcxIn, 76, 80, -1, 2)
+    };
+    let attach = || -> std::io::Result<Link> {
+        let code = Asm::new()
+            .set(Reg::R0, pass)
+            .load32(Reg::R2, Reg::R1, data)
+            .load32(Reg::R3, Reg::R1, end)
+            .copy(Reg::R4, Reg::R2)
+            .add(Reg::R4, 34)
+            .end_if_greater(Reg::R4, Reg::R3)
+            // First two bytes of the destination, less the bit that is not of the prefix.
+            .load32(Reg::R5, Reg::R2, 30)
+            .and(Reg::R5, 0xfeff)
+            .set(Reg::R2, 0x12c6)
+            .end_if_greater(Reg::R5, Reg::R2)
+            .end_if_greater(Reg::R2, Reg::R5)
+            .set(Reg::R0, drop)
+            .exit_then_end()
+            .exit();
+        let program = Program::load(kind, &code)?;
+        let index = lab.client.ifindex("c0").map_err(std::io::Error::other)?;
+        lab.client.run(|| Link::attach(&program, index, hook))
+    };
+    attach().map_err(|error| format!("a program at the client's end: {error}"))
 }
 
 impl Scene {
@@ -125,6 +162,8 @@ impl Scene {
         // Answers to sources that don't exist go where the flood comes from, and end there.
         lab.gate.ip(&["route", "add", "198.18.0.0/15", "via", Lab::CLIENT4]).map_err(words)?;
         lab.server.sysctl("ipv4/tcp_syncookies", "1").map_err(words)?;
+        // So that the server's window scale is 7, as the proxy tells its clients.
+        place.ns(lab).sysctl("ipv4/tcp_rmem", "4096 131072 6291456").map_err(words)?;
         lab.gate.sysctl("ipv4/tcp_syncookies", "1").map_err(words)?;
         let gate = match subject {
             SLUICE => Some(Gate::start(
@@ -142,7 +181,8 @@ impl Scene {
             }
             _ => None,
         };
-        Ok(Self { place, street, gate })
+        let elsewhere = elsewhere(lab, subject == SLUICE)?;
+        Ok(Self { place, street, gate, _elsewhere: elsewhere })
     }
 
     fn flood(&self, time: Duration) -> Result<Outcome, String> {
@@ -157,13 +197,20 @@ impl Scene {
         let mut connections: Vec<Option<TcpStream>> = Vec::new();
         for _ in 0..ESTABLISHED {
             let stream = lab.client.connect(server, PATIENCE);
-            let stream = stream.map_err(|error| format!("before the flood: {error}"))?;
-            connections.push(Some(stream));
+            // Each says something at once: a proxy connects to the server only then, and a server that is connected
+            // to a thousand times in a moment refuses some.
+            let stream = stream.and_then(|mut stream| {
+                stream.set_read_timeout(Some(PATIENCE))?;
+                exchange(&mut stream).map(|()| stream)
+            });
+            connections.push(Some(stream.map_err(|error| format!("before the flood: {error}"))?));
         }
         talk(&mut connections);
-        if connections.iter().any(Option::is_none) {
-            return Err("a connection doesn't even live before the flood".into());
+        let dead = connections.iter().filter(|stream| stream.is_none()).count();
+        if dead > ESTABLISHED / 2 {
+            return Err(format!("{dead} of {ESTABLISHED} don't even live before the flood"));
         }
+        connections.retain(Option::is_some);
         let train = Train::new(SYNS)?;
         train.fill(&syns(self.street.macs, self.place))?;
         let engine = self.street.engine(&train)?;
@@ -201,7 +248,7 @@ impl Scene {
             over.store(true, SeqCst);
             let lost = talking.join().map_err(|_| "the connections' thread failed")?;
             let (tried, succeeded) = connecting.join().map_err(|_| "the clients' thread failed")?;
-            failed.map_or(Ok(Outcome { lost, tried, succeeded, rate }), Err)
+            failed.map_or(Ok(Outcome { dead, lost, tried, succeeded, rate }), Err)
         })
     }
 }
@@ -256,6 +303,7 @@ pub(super) fn measure(figures: &mut Figures, rounds: usize) {
         match outcome {
             Ok(o) => {
                 figures.add(subject, case, "packets/s", o.rate);
+                figures.add(subject, case, "lost before", o.dead as f64);
                 figures.add(subject, case, "established lost", o.lost as f64);
                 let share = 100.0 * o.succeeded as f64 / o.tried.max(1) as f64;
                 figures.add(subject, case, "% of connects succeed", share);
