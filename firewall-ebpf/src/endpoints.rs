@@ -13,6 +13,7 @@ use crate::{
     maps::{ALIASES, PORTS, WORK},
     nat::{BUSY, EXHAUSTED, ends, sluice_reserve},
     table::{self, Aliases, Claim, Terms},
+    words,
     work::Work,
 };
 
@@ -87,14 +88,10 @@ pub extern "C" fn sluice_keep() -> u64 {
                 // SAFETY: live map values; the slot is ours until it is published, the alias is our flow's.
                 unsafe {
                     let port = ends(&(*alias).key, (*alias).flags & ALIAS_ORIG_IS_A != 0).0.1;
-                    *record = Alias4 {
-                        key: m.endpoint.v4,
-                        flow: u32::from_ne_bytes(m.to),
-                        rule: m.rule,
-                        pool: m.pool,
-                        flags: ALIAS_ENDPOINT,
-                        inner: u32::from(u16::from_be_bytes(port)),
-                    };
+                    let Alias4 { key, flow, rule, pool, flags, inner } = &mut *record;
+                    words::copy(key, &raw const m.endpoint.v4);
+                    (*flow, *rule, *pool) = (u32::from_ne_bytes(m.to), m.rule, m.pool);
+                    (*flags, *inner) = (ALIAS_ENDPOINT, u32::from(u16::from_be_bytes(port)));
                 }
             }
             table::publish::<Aliases>(slot, hash, terms);

@@ -26,6 +26,7 @@ use crate::{
     nataccounts,
     opaque::opaque,
     table::{self, Aliases, Claim, Terms, V4},
+    words,
     work::Work,
 };
 
@@ -332,14 +333,10 @@ pub extern "C" fn sluice_reserve(port: u32) -> u64 {
     let orientation = if orig_is_a { ALIAS_ORIG_IS_A } else { 0 };
     // SAFETY: the slot is ours until it is published.
     unsafe {
-        *record = Alias4 {
-            key: m.key.v4,
-            flow: m.flow,
-            rule: m.rule,
-            pool: m.pool,
-            flags: u32::from(m.flags) | orientation,
-            inner: 0,
-        };
+        let Alias4 { key, flow, rule, pool, flags, inner } = &mut *record;
+        words::copy(key, &raw const m.key.v4);
+        (*flow, *rule, *pool) = (m.flow, m.rule, m.pool);
+        (*flags, *inner) = (u32::from(m.flags) | orientation, 0);
     }
     table::publish::<Aliases>(slot, hash, terms);
     m.alias = slot;

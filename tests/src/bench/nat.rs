@@ -32,6 +32,8 @@ const PORTS: usize = 65_536 - 1024;
 const PROBES: usize = 4000;
 /// Tries until there is no port left: random ones may fail earlier.
 const TRIES: usize = PORTS + 16_384;
+/// Packets between two hooks, as many as a driver hands up at once.
+const BATCH: usize = 64;
 /// Cases: tries made before.
 const SHARES: [(&str, usize); 3] = [
     ("ports 10%", PORTS / 10 - PROBES / 2),
@@ -135,13 +137,9 @@ impl Sluice {
     }
 
     fn cost(&self, enter: &[Header], leave: &[Header], count: usize) -> Result<f64, String> {
-        let mut cost = 0.0;
-        for (station, headers) in [(&self.enter, enter), (&self.leave, leave)] {
-            station.fill(headers)?;
-            let empty = station.run_empty(count)?;
-            cost += station.run(count)? - empty;
-        }
-        Ok(cost)
+        self.enter.fill(enter)?;
+        self.leave.fill(leave)?;
+        Station::one_after_the_other([&self.enter, &self.leave], count, BATCH)
     }
 }
 
