@@ -1,6 +1,10 @@
 //! Events: the kernel's records as rows, and the ring of recent ones.
 
-use super::{clock::Clock, names::Names, text};
+use super::{
+    clock::Clock,
+    names::{self, Names},
+    text,
+};
 use crate::view::{EventView, FlowView};
 use firewall_common::abi::{
     event::{Class, Event},
@@ -9,15 +13,45 @@ use firewall_common::abi::{
 };
 use std::{collections::VecDeque, sync::Arc};
 
+/// A kernel event with what its row needs beside it: names as they were when it came, shared, and its time. Rows are
+/// made of it when somebody looks, which is seldom, while events come by the ten thousand a second.
+#[derive(Clone, Debug)]
+pub(super) struct Seen {
+    event: Event,
+    /// Name of its rule, if that is known.
+    rule: Option<Arc<str>>,
+    /// Name of its interface, if that is known.
+    iface: Option<Arc<str>>,
+    /// Its time since 1970, nanoseconds.
+    unix_ns: i64,
+}
+
+impl Seen {
+    pub(super) fn new(event: &Event, names: &Names, clock: &Clock) -> Self {
+        Self {
+            event: *event,
+            rule: names.shared_rule(event.rule),
+            iface: names.shared_iface(event.ifindex),
+            unix_ns: clock.monotonic_to_unix(event.time_ns),
+        }
+    }
+
+    /// The row.
+    pub(super) fn view(&self) -> EventView {
+        view(self)
+    }
+}
+
 /// The row of a kernel event.
-pub(super) fn view(event: &Event, names: &Names, clock: &Clock) -> EventView {
+fn view(seen: &Seen) -> EventView {
+    let event = &seen.event;
     let ip = event.family != 0;
     let icmp = ip && matches!(event.proto, text::ICMP | text::ICMPV6);
     EventView {
         class: Class::try_from(event.class)
             .map_or_else(|raw| raw.to_string(), |class| class.name().to_owned()),
         seq: Some(event.seq),
-        time: text::time(clock.monotonic_to_unix(event.time_ns)),
+        time: text::time(seen.unix_ns),
         flow: (event.flow_id != 0).then(|| text::flow_id(event.flow_id)),
         proto: if ip { text::proto(event.proto) } else { text::ethertype(event.ethertype) },
         family: event.family,
@@ -25,13 +59,13 @@ pub(super) fn view(event: &Event, names: &Names, clock: &Clock) -> EventView {
         sport: u16::from_be_bytes(event.sport),
         dst: text::address(event.family, &event.dst),
         dport: if icmp { 0 } else { u16::from_be_bytes(event.dport) },
-        iface: names.iface_index(event.ifindex),
+        iface: names::iface_text(event.ifindex, seen.iface.as_deref()),
         direction: Direction::try_from(event.direction).map_or("", Direction::name).to_owned(),
         vlan: event.vlan,
         verdict: Verdict::try_from(event.verdict).map_or("", Verdict::name).to_owned(),
         reason: Reason::try_from(event.reason)
             .map_or_else(|raw| raw.to_string(), |reason| reason.name().to_owned()),
-        rule: names.rule(event.rule),
+        rule: names::rule_text(event.rule, seen.rule.as_deref()),
         tcp_flags: if event.proto == text::TCP && ip {
             text::tcp_flags(event.tcp_flags)
         } else {
@@ -75,10 +109,25 @@ pub(super) fn taken_out(flow: &FlowView, clock: &Clock) -> EventView {
     }
 }
 
+#[derive(Clone, Debug)]
+pub(super) enum Kept {
+    Seen(Seen),
+    Row(Arc<EventView>),
+}
+
+impl Kept {
+    fn row(&self) -> Arc<EventView> {
+        match self {
+            Self::Seen(seen) => Arc::new(seen.view()),
+            Self::Row(row) => row.clone(),
+        }
+    }
+}
+
 /// The most recent events, numbered from 1 within this life of the daemon.
 #[derive(Clone, Debug)]
 pub struct EventLog {
-    kept: VecDeque<Arc<EventView>>,
+    kept: VecDeque<Kept>,
     limit: usize,
     next: u64,
 }
@@ -87,7 +136,7 @@ impl EventLog {
     pub(super) fn new(limit: usize) -> Self {
         Self { kept: VecDeque::new(), limit: limit.max(1), next: 1 }
     }
-    pub(super) fn push(&mut self, event: Arc<EventView>) {
+    pub(super) fn push(&mut self, event: Kept) {
         if self.kept.len() == self.limit {
             self.kept.pop_front();
         }
@@ -107,7 +156,7 @@ impl EventLog {
     pub fn after(
         &self,
         seq: u64,
-    ) -> Option<impl DoubleEndedIterator<Item = (u64, &Arc<EventView>)>> {
+    ) -> Option<impl DoubleEndedIterator<Item = (u64, Arc<EventView>)>> {
         let first = self.next - self.kept.len() as u64;
         if seq >= self.next || seq + 1 < first {
             return None;
@@ -118,13 +167,13 @@ impl EventLog {
                 .iter()
                 .enumerate()
                 .skip(skip)
-                .map(move |(at, event)| (first + at as u64, event)),
+                .map(move |(at, event)| (first + at as u64, event.row())),
         )
     }
     /// All that are kept, oldest first, with their numbers.
-    pub fn all(&self) -> impl DoubleEndedIterator<Item = (u64, &Arc<EventView>)> {
+    pub fn all(&self) -> impl DoubleEndedIterator<Item = (u64, Arc<EventView>)> {
         let first = self.next - self.kept.len() as u64;
-        self.kept.iter().enumerate().map(move |(at, event)| (first + at as u64, event))
+        self.kept.iter().enumerate().map(move |(at, event)| (first + at as u64, event.row()))
     }
 }
 
@@ -137,7 +186,7 @@ mod tests {
         let mut log = EventLog::new(3);
         assert_eq!(log.after(0).map(Iterator::count), Some(0));
         for _ in 0..5 {
-            log.push(Arc::new(EventView::default()));
+            log.push(Kept::Row(Arc::new(EventView::default())));
         }
         let seqs =
             |from| log.after(from).map(|events| events.map(|(seq, _)| seq).collect::<Vec<_>>());

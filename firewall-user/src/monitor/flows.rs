@@ -72,6 +72,9 @@ struct Live {
     missed: u8,
 }
 
+/// What rows are made with.
+type How<'a> = (&'a Names, &'a [u32; TIMEOUTS], &'a Clock);
+
 /// The table. See the module.
 #[derive(Debug)]
 pub struct FlowTable {
@@ -233,14 +236,10 @@ impl FlowTable {
         news
     }
 
-    /// Removes what has been shown for long enough and hands out this turn's changes.
-    pub(super) fn finish(
-        &mut self,
-        names: &Names,
-        timeouts: &[u32; TIMEOUTS],
-        clock: &Clock,
-    ) -> Option<FlowChanges> {
-        let mut remove = Vec::new();
+    /// Removes what has been shown for long enough and hands out this turn's changes; only the removals and a new
+    /// version, where it isn't said how rows are made.
+    pub(super) fn finish(&mut self, clock: &Clock, how: Option<How<'_>>) -> Option<FlowChanges> {
+        let (mut remove, mut removed) = (Vec::new(), false);
         while let Some(&(since, id)) = self.ended.front()
             && clock.monotonic_ns.saturating_sub(since) >= self.ended_kept_ns
         {
@@ -256,13 +255,18 @@ impl FlowTable {
                 self.removed_floor = version;
             }
             self.removed.push_back((self.version + 1, id));
-            remove.push(text::flow_id(id));
+            if how.is_some() {
+                remove.push(text::flow_id(id));
+            }
+            removed = true;
         }
-        if self.dirty.is_empty() && remove.is_empty() {
+        if self.dirty.is_empty() && !removed {
             return None;
         }
         self.version += 1;
-        let upsert = std::mem::take(&mut self.dirty)
+        let dirty = std::mem::take(&mut self.dirty);
+        let (names, timeouts, clock) = how?;
+        let upsert = dirty
             .iter()
             .filter_map(|id| self.flows.get(id))
             .map(|live| Arc::new(live.render(names, timeouts, clock)))

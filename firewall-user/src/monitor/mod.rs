@@ -26,6 +26,7 @@ pub use alarms::{AlarmChange, Pressure};
 pub use clock::{Clock, Steady};
 pub use counters::{CounterInput, RuleInfo};
 pub use events::EventLog;
+use events::{Kept, Seen};
 pub use flows::{FlowChanges, FlowOrder, FlowTable};
 pub use lines::Lines;
 pub use names::Names;
@@ -134,6 +135,8 @@ pub struct Monitor {
     evicted: u64,
     /// Some did since.
     evicting: bool,
+    /// Somebody follows flows or events.
+    watched: bool,
     tick: Tick,
 }
 
@@ -156,6 +159,7 @@ impl Monitor {
             table: TableInput::default(),
             evicted: 0,
             evicting: false,
+            watched: true,
             tick: Tick::default(),
         }
     }
@@ -163,7 +167,14 @@ impl Monitor {
     /// Begins a turn: `clock` is now.
     pub fn begin(&mut self, clock: Clock) {
         self.clock = self.steady.apply(clock);
-        self.tick.first_seq = self.events.next_seq();
+        // What happened between the turns is part of this one.
+        self.tick.first_seq = self.events.next_seq() - self.tick.events.len() as u64;
+    }
+
+    /// Whether anybody follows flows or events: else ticks carry neither, and no rows are made of them. Who begins
+    /// to follow says so before looking at the model, with the model held.
+    pub fn set_watched(&mut self, watched: bool) {
+        self.watched = watched;
     }
 
     /// Learns from a reading of the clocks without beginning a turn.
@@ -177,8 +188,12 @@ impl Monitor {
             self.accounts.seen(class, event.seq);
             self.flows.event(class, event, &self.clock);
         }
-        let view = Arc::new(events::view(event, &self.names, &self.clock));
-        self.push_event(view);
+        let seen = Seen::new(event, &self.names, &self.clock);
+        if self.watched {
+            self.push_event(Arc::new(seen.view()));
+        } else {
+            self.events.push(Kept::Seen(seen));
+        }
     }
 
     /// Whether the next scan should be of the whole table. Else those flows do that had a packet since
@@ -317,7 +332,8 @@ impl Monitor {
         if std::mem::take(&mut self.evicting) || lost {
             self.flows.doubt();
         }
-        self.tick.flows = self.flows.finish(&self.names, &self.timeouts, &self.clock);
+        let how = self.watched.then_some((&self.names, &self.timeouts, &self.clock));
+        self.tick.flows = self.flows.finish(&self.clock, how);
         std::mem::take(&mut self.tick)
     }
 
@@ -421,8 +437,10 @@ impl Monitor {
     }
 
     fn push_event(&mut self, view: Arc<EventView>) {
-        self.events.push(view.clone());
-        self.tick.events.push(view);
+        self.events.push(Kept::Row(view.clone()));
+        if self.watched {
+            self.tick.events.push(view);
+        }
     }
 }
 

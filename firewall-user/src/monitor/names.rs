@@ -35,15 +35,15 @@ impl Names {
     }
     /// Name of the rule behind a slot; empty for "no rule".
     pub fn rule(&self, slot: u16) -> String {
-        match slot {
-            SLOT_NONE => String::new(),
-            SLOT_DEFAULT_IN => DEFAULT_IN.to_owned(),
-            SLOT_DEFAULT_OUT => DEFAULT_OUT.to_owned(),
-            slot => self
-                .rules
-                .get(&slot)
-                .map_or_else(|| format!("slot {slot}"), |name| name.to_string()),
-        }
+        rule_text(slot, self.rules.get(&slot).map(|name| &**name))
+    }
+    /// Name of the rule behind a slot, if that is known: to be given to [`rule_text`] later.
+    pub(super) fn shared_rule(&self, slot: u16) -> Option<Arc<str>> {
+        self.rules.get(&slot).cloned()
+    }
+    /// Name of the interface with this index, if that is known: to be given to [`iface_text`] later.
+    pub(super) fn shared_iface(&self, ifindex: u32) -> Option<Arc<str>> {
+        self.indices.get(&ifindex).cloned()
     }
     /// Name of the rule behind a slot, if that is known.
     pub fn known_rule(&self, slot: u16) -> Option<String> {
@@ -57,6 +57,21 @@ impl Names {
     }
     /// Name of the interface with this index.
     pub fn iface_index(&self, ifindex: u32) -> String {
-        self.indices.get(&ifindex).map_or_else(|| format!("if{ifindex}"), |name| name.to_string())
+        iface_text(ifindex, self.indices.get(&ifindex).map(|name| &**name))
     }
+}
+
+/// What is said of the rule behind a slot, which had this name; empty for "no rule".
+pub(super) fn rule_text(slot: u16, name: Option<&str>) -> String {
+    match slot {
+        SLOT_NONE => String::new(),
+        SLOT_DEFAULT_IN => DEFAULT_IN.to_owned(),
+        SLOT_DEFAULT_OUT => DEFAULT_OUT.to_owned(),
+        slot => name.map_or_else(|| format!("slot {slot}"), str::to_owned),
+    }
+}
+
+/// What is said of the interface with this index, which had this name.
+pub(super) fn iface_text(ifindex: u32, name: Option<&str>) -> String {
+    name.map_or_else(|| format!("if{ifindex}"), str::to_owned)
 }

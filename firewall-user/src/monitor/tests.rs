@@ -112,6 +112,44 @@ fn turn(monitor: &mut Monitor, ms: u64, feed: impl FnOnce(&mut Monitor)) -> Tick
 }
 
 #[test]
+fn nothing_is_made_for_nobody_and_nothing_is_missing_for_who_looks_later() {
+    let feed = |monitor: &mut Monitor, watched: bool| {
+        monitor.set_watched(watched);
+        let tick = turn(monitor, 20, |m| m.event(&event(Class::FlowNew, 0, 10)));
+        assert_eq!((tick.events.len(), tick.flows.is_some()), (usize::from(watched), watched));
+        // The rule's slot has another owner by the time somebody looks.
+        monitor.names_mut().set_rule(SLOT_FIRST, "other");
+        let said = serde_json::to_value(
+            monitor.events().all().map(|(_, row)| (*row).clone()).collect::<Vec<_>>(),
+        );
+        (monitor.flows_version(), said.unwrap())
+    };
+    let (mut followed, mut alone) = (model(), model());
+    let seen = feed(&mut followed, true);
+    assert_eq!(seen.1[0]["rule"], "web");
+    assert_eq!(feed(&mut alone, false), seen);
+    let version = alone.flows_version();
+    assert_eq!(alone.flows_since(version - 1).expect("remembered").upsert.len(), 1);
+
+    let other = |id| {
+        let mut record = record(2, 0, 3, 20);
+        record.flow.id = id;
+        record
+    };
+    // Something between two turns, and somebody who begins to follow: numbers stay right.
+    alone.killed(&[other(2)]);
+    alone.set_watched(true);
+    let seq = alone.events().next_seq();
+    let tick = turn(&mut alone, 30, |m| m.event(&event(Class::FlowEstablished, 1, 30)));
+    assert_eq!((tick.first_seq, tick.events.len()), (seq, 1));
+    alone.killed(&[other(4)]);
+    let seq = alone.events().last_seq();
+    let tick = turn(&mut alone, 50, |m| m.event(&event(Class::FlowEstablished, 2, 50)));
+    assert_eq!(tick.first_seq + tick.events.len() as u64, alone.events().next_seq());
+    assert!(tick.first_seq <= seq);
+}
+
+#[test]
 fn a_flow_shows_with_its_event_grows_with_scans_and_leaves_after_its_end() {
     let mut monitor = model();
     let tick = turn(&mut monitor, 20, |m| m.event(&event(Class::FlowNew, 0, 10)));

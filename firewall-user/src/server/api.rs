@@ -357,9 +357,9 @@ impl Api {
             .all()
             .rev()
             .take_while(|(seq, _)| *seq > after)
-            .filter(|(_, row)| filter.as_ref().is_none_or(|filter| filter.matches(&***row)))
+            .filter(|(_, row)| filter.as_ref().is_none_or(|filter| filter.matches(&**row)))
             .take(query.limit())
-            .map(|(_, row)| row.clone())
+            .map(|(_, row)| row)
             .collect();
         rows.reverse();
         let seq = model.events().last_seq();

@@ -119,6 +119,7 @@ pub struct Hub {
 impl Hub {
     /// A hub over `monitor`; `epoch` names this life of the daemon.
     pub fn new(monitor: Arc<Mutex<Monitor>>, epoch: String) -> Self {
+        lock(&monitor).set_watched(false);
         Self { monitor, epoch, classes: Mutex::default() }
     }
 
@@ -169,7 +170,10 @@ impl Hub {
         let key = (stream, text.to_owned());
         let fresh = !classes.contains_key(&key);
         let class = classes.entry(key).or_insert_with(|| Class { filter, ..Class::default() });
-        let monitor = lock(&self.monitor);
+        let mut monitor = lock(&self.monitor);
+        if matches!(stream, Stream::Flows | Stream::Events) {
+            monitor.set_watched(true);
+        }
         if fresh && stream == Stream::Flows {
             class.known =
                 monitor.flows().filter(|flow| class.matches(flow)).map(|flow| flow.id).collect();
@@ -216,21 +220,32 @@ impl Hub {
     /// Ends a subscription; whether there was one.
     pub fn unsubscribe(&self, session: u64, id: &Id) -> bool {
         let mut found = false;
-        self.lock().retain(|_, class| {
+        let mut classes = self.lock();
+        classes.retain(|_, class| {
             let before = class.subscribers.len();
             class.subscribers.retain(|other| other.session != session || other.id != *id);
             found |= class.subscribers.len() != before;
             !class.subscribers.is_empty()
         });
+        self.look_away(&classes);
         found
     }
 
     /// Ends all of a session's subscriptions.
     pub fn leave(&self, session: u64) {
-        self.lock().retain(|_, class| {
+        let mut classes = self.lock();
+        classes.retain(|_, class| {
             class.subscribers.retain(|other| other.session != session);
             !class.subscribers.is_empty()
         });
+        self.look_away(&classes);
+    }
+
+    /// Spares the model the rows that nobody follows any more.
+    fn look_away(&self, classes: &Classes) {
+        if !classes.keys().any(|(stream, _)| matches!(stream, Stream::Flows | Stream::Events)) {
+            lock(&self.monitor).set_watched(false);
+        }
     }
 
     /// Tells everybody what changed. Called for empty ticks as well, so that whoever was behind is
@@ -423,8 +438,8 @@ fn since(monitor: &Monitor, class: &Class, stream: Stream, seq: u64) -> Option<(
             let rows: Vec<Row<EventView>> = monitor
                 .events()
                 .after(seq)?
-                .filter(|(_, event)| class.matches(&***event))
-                .map(|(_, event)| Row::new(event.clone()))
+                .filter(|(_, event)| class.matches(&**event))
+                .map(|(_, event)| Row::new(event))
                 .collect();
             let last = monitor.events().last_seq();
             Some((last, Body::new(last, [("events", rows.iter().map(Row::json).collect())])))
@@ -476,9 +491,9 @@ fn snapshot(monitor: &Monitor, class: &Class, stream: Stream) -> (u64, Body) {
                 .events()
                 .all()
                 .rev()
-                .filter(|(_, event)| class.matches(&***event))
+                .filter(|(_, event)| class.matches(&**event))
                 .take(SNAPSHOT_EVENTS)
-                .map(|(_, event)| Row::new(event.clone()))
+                .map(|(_, event)| Row::new(event))
                 .collect();
             rows.reverse();
             let last = monitor.events().last_seq();
