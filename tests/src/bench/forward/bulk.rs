@@ -24,7 +24,8 @@ const WAYS: [(&str, Filter, &[&str]); 7] = [
 ];
 
 /// Ways that connections are counted in.
-const COUNTED: [Filter; 3] = [Filter::None, Filter::Nftables, Filter::Sluice("auto")];
+const COUNTED: [Filter; 4] =
+    [Filter::None, Filter::EmptyTc, Filter::Nftables, Filter::Sluice("auto")];
 
 /// A transfer of some seconds: Gb/s.
 fn transfer(lab: &Lab, seconds: u32) -> Result<f64, String> {
