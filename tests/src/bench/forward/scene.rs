@@ -15,7 +15,7 @@ pub(super) enum Filter {
     None,
     /// nftables, with state.
     Nftables,
-    /// A program that passes everything, at XDP of both links.
+    /// Programs that pass everything, where Sluice's stand in mode `xdp`: at XDP and at TC, out.
     EmptyXdp,
     /// The same at TC, in and out.
     EmptyTc,
@@ -50,6 +50,8 @@ impl Scene {
             Filter::EmptyXdp => {
                 let program = Program::load(Kind::XDP_FRAGS, &Asm::returning(2));
                 scene._links = attach(lab, &program, &[Hook::Xdp])?;
+                let program = Program::load(Kind::Tc, &Asm::returning(u32::MAX));
+                scene._links.extend(attach(lab, &program, &[Hook::TcxOut])?);
             }
             Filter::EmptyTc => {
                 let program = Program::load(Kind::Tc, &Asm::returning(u32::MAX));
