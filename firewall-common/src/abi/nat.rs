@@ -154,6 +154,9 @@ pub struct Ports {
     pub peak: u64,
     /// Ports in use, as the sweep saw it.
     pub in_use: u64,
+    /// The last long search that found no port to share: its destination's hash (high half) and its tick. Plain
+    /// stores; a lost race costs a search.
+    pub searched: u64,
 }
 
 /// Totals of ended translated flows, by rule slot (map `NAT_RULES`) and by inside host (map `NAT_HOSTS`).
@@ -180,4 +183,4 @@ pub struct NatTotals {
     pub reply_bytes: u64,
 }
 
-plain_bytes!(NatRule => 44, Alias4 => 32, Ports => 8192 + 128 + 40, NatTotals => 64);
+plain_bytes!(NatRule => 44, Alias4 => 32, Ports => 8192 + 128 + 48, NatTotals => 64);
