@@ -55,7 +55,7 @@ fn fold(totals: *mut NatTotals, flow: &Flow) {
 }
 
 /// Ends the mapping of a flow that was taken out of the table: its totals are kept, its aliases and its
-/// port are free.
+/// port are free. A flow that was translated at both ends counts for both rules, and for the hosts at both.
 #[inline(always)]
 pub fn let_go(flow: &Flow, source: [u8; 4], seed: u64, now: u32) {
     let slot = flow.nat.wrapping_sub(1);
@@ -74,6 +74,15 @@ pub fn let_go(flow: &Flow, source: [u8; 4], seed: u64, now: u32) {
     }
     table::remove::<Aliases>(slot, now);
     if inner != 0 {
+        if let Some(entry) = ALIASES.get_ptr(inner - 1)
+            // SAFETY: a live map value, this flow's alone.
+            && let Some(totals) = NAT_RULES.get_ptr_mut(u32::from(unsafe { (*entry).rule }))
+        {
+            fold(totals, flow);
+        }
+        if let Some(totals) = host_row(inside.0, seed) {
+            fold(totals, flow);
+        }
         table::remove::<Aliases>(inner - 1, now);
     }
     if pool != 0

@@ -12,8 +12,9 @@
 //!   gap of a row, mappings begun less ended less alive: that is never less than what is missing. Where
 //!   there is a gap, a grace period is waited for: then that run is over, and the next reading has its flow.
 //!   A gap that is the same after a grace period is none of the kind: it is there to stay, and remembered (a
-//!   flow that is translated at both ends is begun under two rules and ends under the last; a daemon died
-//!   between taking an alias out and adding).
+//!   daemon died between taking an alias out and adding).
+//!
+//! A flow that is translated at both ends is in the rows of both rules and of the hosts at both ends.
 //!
 //! Where flows begin and end all the time, no reading may ever be quiet: the last of [`TRIES`] is taken, off
 //! by at most what ended during it.
@@ -70,12 +71,22 @@ pub fn inside_host(flow: &FlowRecord) -> Option<[u8; 4]> {
 impl View<'_> {
     /// The translated flows of part `part` of `parts`.
     pub fn translated_flows(&self, part: usize, parts: usize, each: &mut dyn FnMut(FlowRecord)) {
+        self.each_translated(part, parts, &mut |_, flow| each(flow));
+    }
+
+    /// The same, with the alias of each.
+    fn each_translated(
+        &self,
+        part: usize,
+        parts: usize,
+        each: &mut dyn FnMut(&Alias4, FlowRecord),
+    ) {
         for slot in self.aliases.part(part, parts) {
             let Some((_, alias)) = self.aliases.live(slot) else { continue };
             if alias.flags & ALIAS_INNER == 0
                 && let Some(flow) = self.flow_of(slot, &alias)
             {
-                each(flow);
+                each(&alias, flow);
             }
         }
     }
@@ -128,11 +139,14 @@ impl View<'_> {
     fn live_sums(&self, rows: &Folded) -> (Sums<u16>, Sums<Option<[u8; 4]>>) {
         let own: HashSet<[u8; 4]> = rows.hosts.iter().filter_map(|(host, _)| *host).collect();
         let (mut rules, mut hosts) = (Sums::<u16>::new(), Sums::new());
-        self.translated_flows(0, 1, &mut |flow| {
+        self.each_translated(0, 1, &mut |alias, flow| {
             let (Some(nat), Some(host)) = (flow.nat, inside_host(&flow)) else { return };
-            let host = own.contains(&host).then_some(host);
-            for sum in [rules.entry(nat.rule).or_default(), hosts.entry(host).or_default()] {
-                add(sum, &flow);
+            let ends =
+                [Some((nat.rule, host)), self.inner(alias).map(|inner| (inner.rule, nat.dst))];
+            for (rule, host) in ends.into_iter().flatten() {
+                let host = own.contains(&host).then_some(host);
+                add(rules.entry(rule).or_default(), &flow);
+                add(hosts.entry(host).or_default(), &flow);
             }
         });
         (rules, hosts)

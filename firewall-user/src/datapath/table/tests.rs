@@ -264,7 +264,8 @@ fn translate(memory: &Memory, slot: usize, sport: u16, port: u16, inner: bool) -
         let (key, orig_is_a) = key(from, (FAR, 53));
         let flags = flags | if orig_is_a { ALIAS_ORIG_IS_A } else { 0 };
         let pool = if flags & ALIAS_INNER == 0 { 2 } else { 0 };
-        Alias4 { key, flow: slot as u32, rule: 20, pool, flags, inner }
+        let rule = if flags & ALIAS_INNER == 0 { 20 } else { 21 };
+        Alias4 { key, flow: slot as u32, rule, pool, flags, inner }
     };
     let inner = if inner {
         memory.enter(2, &alias((INSIDE, sport), ALIAS_INNER, 0), LIVE) as u32 + 1
@@ -292,7 +293,10 @@ fn a_translated_flow_shows_its_tuple_and_leaves_its_totals() {
         assert_ne!(memory.tag(2, alias) & DEAD, 0);
     }
     let host = totals::host_row(&memory.hosts, INSIDE, SEED).expect("a row");
-    for row in [&memory.rules[20 * ROW..21 * ROW], host] {
+    // Both rules, and the hosts at both ends.
+    let behind = totals::host_row(&memory.hosts, FAR, SEED).expect("a row");
+    let rules = [&memory.rules[20 * ROW..21 * ROW], &memory.rules[21 * ROW..22 * ROW]];
+    for row in [rules[0], rules[1], host, behind] {
         let row: Vec<u64> = row[1..].iter().map(|n| n.load(Relaxed)).collect();
         assert_eq!(row, [0, 1, 0, 2, 100, 1, 50]);
     }
@@ -433,6 +437,35 @@ fn accounts_have_the_live_flows_too() {
         shown += 1;
     });
     assert_eq!(shown, 2);
+}
+
+#[test]
+fn a_flow_that_is_translated_at_both_ends_counts_for_both() {
+    let memory = Memory::new();
+    let slot = memory.enter(0, &flow(1, 99, 0), LIVE);
+    translate(&memory, slot, 1, 40_001, true);
+    for host in [INSIDE, FAR] {
+        let row = totals::host_row(&memory.hosts, host, SEED).expect("a row");
+        row[offset_of!(NatTotals, mappings) / 8].fetch_add(1, Relaxed);
+    }
+    for rule in [20, 21] {
+        memory.rules[rule * ROW + offset_of!(NatTotals, mappings) / 8].fetch_add(1, Relaxed);
+    }
+    for ended in [0, 1] {
+        let (reading, quiet) =
+            memory.tables().nat_reading(&mut Gaps::default(), || panic!("no gap"));
+        assert!(quiet);
+        let rules: Vec<u16> = reading.rules.iter().map(|(rule, _)| *rule).collect();
+        assert_eq!((rules, reading.hosts.len()), (vec![20, 21], 2));
+        let sums = reading.rules.iter().map(|(_, sum)| sum);
+        for sum in sums.chain(reading.hosts.iter().map(|(_, sum)| sum)) {
+            assert_eq!((sum.live, sum.account.ended), (1 - ended, ended));
+            assert_eq!(sum.account.totals, [2, 100, 1, 50]);
+        }
+        let tables = memory.tables();
+        let swept = tables.take_out(Going::Idle(&timeouts(30)), Part::WHOLE, 1000, || Ok(()));
+        assert_eq!(swept.expect("no trouble").ended.len(), usize::from(ended == 0));
+    }
 }
 
 #[test]

@@ -4,7 +4,7 @@ use super::{FlowEntry, View};
 use firewall_common::{
     abi::{
         flow::{Flow, bits},
-        nat::{Alias4, NAT_HOSTS, NatTotals},
+        nat::{ALIAS_INNER, Alias4, NAT_HOSTS, NatTotals},
     },
     flow::hash::source4,
 };
@@ -61,10 +61,18 @@ impl View<'_> {
         }
     }
 
-    /// A translated flow was taken out: keeps its totals by rule and by inside host, takes its aliases
-    /// out. Its port is given back by the next count.
+    /// The tuple between the hooks of a flow that is translated at both ends: its rule is the destination's.
+    pub(super) fn inner(&self, alias: &Alias4) -> Option<Alias4> {
+        let slot = (alias.inner as usize).checked_sub(1)?;
+        let inner = self.aliases.record(slot);
+        (inner.flow == alias.flow && inner.flags & ALIAS_INNER != 0).then_some(inner)
+    }
+
+    /// A translated flow was taken out: keeps its totals by rule and by inside host (by both, where it was
+    /// translated at both ends), takes its aliases out. Its port is given back by the next count.
     pub(super) fn let_go(&self, flow: &Flow, src: [u8; 4], alias: &Alias4, now: u64) {
         let (inside, outer) = (super::entry::tuple(alias).dst, flow.nat.wrapping_sub(1) as usize);
+        let both = self.inner(alias);
         if alias.inner != 0 {
             self.aliases.remove(alias.inner as usize - 1, now);
         }
@@ -74,8 +82,15 @@ impl View<'_> {
         }
         // Whose translation it is: the client that was given another source, else the server behind.
         let host = if flow.bits & bits::NAT_SOURCE != 0 { src } else { inside };
-        let rule = usize::from(alias.rule) * ROW;
-        let rows = [self.rules.get(rule..rule + ROW), host_row(self.hosts, host, self.seed)];
+        let rule = |slot: u16| {
+            let at = usize::from(slot) * ROW;
+            self.rules.get(at..at + ROW)
+        };
+        let rows = [rule(alias.rule), host_row(self.hosts, host, self.seed)];
         rows.into_iter().flatten().for_each(|row| fold(row, flow));
+        if let Some(inner) = both {
+            let rows = [rule(inner.rule), host_row(self.hosts, inside, self.seed)];
+            rows.into_iter().flatten().for_each(|row| fold(row, flow));
+        }
     }
 }
