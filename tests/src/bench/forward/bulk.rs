@@ -71,7 +71,7 @@ pub(super) fn measure(figures: &mut Figures, rounds: usize) {
     const CONNECTIONS: &[&str] = &["connections"];
     for (subject, filter, cases) in WAYS {
         let counted = COUNTED.contains(&filter);
-        if !figures.wants(cases) && !(counted && figures.wants(CONNECTIONS)) {
+        if !(figures.wants(cases) || counted && figures.wants(CONNECTIONS)) {
             continue;
         }
         match Scene::new(filter) {
