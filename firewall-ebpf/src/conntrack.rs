@@ -346,7 +346,10 @@ pub extern "C" fn sluice_end(slot: u32, reply: u32, why: u32) -> u32 {
         <V6 as table::Table>::record(slot).map(|record| record.cast::<Flow>())
     };
     let Some(flow) = flow else { return 0 };
-    if events::first_to(flow, bits::TOLD_CLOSED) {
+    // Its end was told when it was closed; but only now is its translated port another's.
+    // SAFETY: a live map value.
+    let lent_again = why >> 8 & 0xff == Reason::Reused as u32 && unsafe { (*flow).nat } != 0;
+    if events::first_to(flow, bits::TOLD_CLOSED) || lent_again {
         let told = Class::FlowClosed as u32 | (why & 0xffff) << 8 | reply << 24;
         events::sluice_tell(told, why >> 16, 2, slot);
     }

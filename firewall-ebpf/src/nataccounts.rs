@@ -41,12 +41,15 @@ pub fn host_row(address: [u8; 4], seed: u64) -> Option<*mut NatTotals> {
     NAT_HOSTS.get_ptr_mut(HOSTS as u32)
 }
 
-/// Adds a flow's totals to a row.
+/// Adds a flow's totals to a row; only that a mapping ended, where the row has them already.
 #[inline(always)]
-fn fold(totals: *mut NatTotals, flow: &Flow) {
+fn fold(totals: *mut NatTotals, flow: &Flow, has_them: bool) {
     // SAFETY: a live map value, aligned words.
     unsafe {
         atomic::add(&raw mut (*totals).ended, 1);
+        if has_them {
+            return;
+        }
         atomic::add(&raw mut (*totals).packets, flow.packets);
         atomic::add(&raw mut (*totals).bytes, flow.bytes);
         atomic::add(&raw mut (*totals).reply_packets, flow.reply_packets);
@@ -55,7 +58,9 @@ fn fold(totals: *mut NatTotals, flow: &Flow) {
 }
 
 /// Ends the mapping of a flow that was taken out of the table: its totals are kept, its aliases and its
-/// port are free. A flow that was translated at both ends counts for both rules, and for the hosts at both.
+/// port are free. A flow that was translated at both ends counts for both rules, and for the hosts at both;
+/// where both are the same (a host that calls itself by its public address), it is two mappings, and what
+/// it carried is there once.
 #[inline(always)]
 pub fn let_go(flow: &Flow, source: [u8; 4], seed: u64, now: u32) {
     let slot = flow.nat.wrapping_sub(1);
@@ -67,21 +72,22 @@ pub fn let_go(flow: &Flow, source: [u8; 4], seed: u64, now: u32) {
     let (public, inside) = ends(&alias.key, alias.flags & ALIAS_ORIG_IS_A != 0);
     let host = if flow.bits & bits::NAT_SOURCE != 0 { source } else { inside.0 };
     if let Some(totals) = NAT_RULES.get_ptr_mut(u32::from(rule)) {
-        fold(totals, flow);
+        fold(totals, flow, false);
     }
     if let Some(totals) = host_row(host, seed) {
-        fold(totals, flow);
+        fold(totals, flow, false);
     }
     table::remove::<Aliases>(slot, now);
     if inner != 0 {
-        if let Some(entry) = ALIASES.get_ptr(inner - 1)
+        if let Some(entry) = ALIASES.get_ptr(inner - 1) {
             // SAFETY: a live map value, this flow's alone.
-            && let Some(totals) = NAT_RULES.get_ptr_mut(u32::from(unsafe { (*entry).rule }))
-        {
-            fold(totals, flow);
+            let second = unsafe { (*entry).rule };
+            if let Some(totals) = NAT_RULES.get_ptr_mut(u32::from(second)) {
+                fold(totals, flow, second == rule);
+            }
         }
         if let Some(totals) = host_row(inside.0, seed) {
-            fold(totals, flow);
+            fold(totals, flow, inside.0 == host);
         }
         table::remove::<Aliases>(inner - 1, now);
     }

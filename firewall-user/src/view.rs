@@ -147,6 +147,9 @@ pub struct EventView {
     pub reply_packets: u64,
     /// Bytes of the reply direction.
     pub reply_bytes: u64,
+    /// How its flow is translated; `null` if it isn't (or if nothing was known of that).
+    #[serde(default)]
+    pub nat: Option<FlowNatView>,
 }
 
 /// A rule of the live policy with its counters.

@@ -5,7 +5,7 @@ import type { EventView } from "../protocol/types";
 import type { FeedItem } from "../state/feed";
 import { narrow, type Term } from "../state/filtertext";
 import { href } from "../state/route";
-import { clock, dateTime, endpoint } from "../ui/format";
+import { clock, dateTime, endpoint, natTerm, natText } from "../ui/format";
 import { Table, type Column } from "../ui/Table";
 import { reasonWords } from "../ui/words";
 
@@ -62,6 +62,10 @@ const FULL: Column<FeedItem>[] = [
   { key: "sport", title: "Port", width: "56px", text: of((e) => (e.sport ? String(e.sport) : "")), term: term("sport", (e) => e.sport || null), class: () => "num dim", min: 900 },
   { key: "dst", title: "Destination", width: "minmax(102px, 1.3fr)", text: of((e) => e.dst), term: term("dst", (e) => e.dst), class: () => "num" },
   { key: "dport", title: "Port", width: "56px", text: of((e) => (e.dport ? String(e.dport) : "")), term: term("dport", (e) => e.dport || null), class: () => "num" },
+  {
+    key: "nat", title: "NAT", hint: "How its flow goes out, where it is translated", width: "minmax(120px, 1.3fr)", min: 1300, text: of(natText), term: (i) => (i.event ? natTerm(i.event) : null), class: () => "num",
+    tip: of((e) => (e.nat ? `goes out from ${endpoint(e.nat.src, e.nat.sport)} to ${endpoint(e.nat.dst, e.nat.dport)}, translated by ${e.nat.rule}` : "")),
+  },
   { key: "tcp_flags", title: "Flags", width: "84px", min: 1200, text: of((e) => e.tcp_flags), class: () => "dim" },
   { key: "direction", title: "Dir", width: "44px", min: 1100, text: of((e) => e.direction), term: term("direction", (e) => e.direction), class: () => "dim" },
   { key: "iface", title: "Interface", width: "84px", min: 1000, text: of((e) => (e.vlan ? `${e.iface}.${e.vlan}` : e.iface)), term: term("iface", (e) => e.iface), class: () => "dim" },

@@ -19,6 +19,9 @@ export function TableCard() {
             <dt>refused</dt><dd class="num">{count(t().refused)} <span class="dim">for want of a place</span></dd>
             <dt>source limit</dt><dd class="num">{count(t().source_limited)} <span class="dim">refused, because their source had its share</span></dd>
             <dt>busy</dt><dd class="num">{count(t().busy)} <span class="dim">judged without being tracked, because a lock was taken</span></dd>
+            <Show when={(t().ended_unlisted ?? 0) > 0}>
+              <dt>not listed</dt><dd class="num">{count(t().ended_unlisted ?? 0)} <span class="dim">flows ended too many at a time to be shown for their time</span></dd>
+            </Show>
           </dl>
         </section>
       )}

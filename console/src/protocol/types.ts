@@ -68,6 +68,8 @@ export interface EventView {
   bytes: number;
   reply_packets: number;
   reply_bytes: number;
+  /** How its flow is translated, where it is. */
+  nat?: FlowNatView | null;
 }
 
 /** A rule with its counters. `position` is 0 for the two defaults. */
@@ -130,6 +132,7 @@ export interface TableStatsView {
   busy: number;
   source_limited: number;
   refused: number;
+  ended_unlisted?: number;
   pressure: "ok" | "high" | "full";
 }
 

@@ -83,13 +83,13 @@ interface Translated {
   sport: number;
   dst: string;
   dport: number;
-  nat: { src: string; sport: number; dst: string; dport: number } | null;
+  nat?: { src: string; sport: number; dst: string; dport: number } | null;
 }
 
 /** What a translation changes: `from 203.0.113.5:40021`, `to 10.0.0.5:8080`, or both; empty where there is none. */
 export function natText(flow: Translated): string {
   const { nat } = flow;
-  if (nat === null) return "";
+  if (!nat) return "";
   const parts = [];
   if (nat.src !== flow.src || nat.sport !== flow.sport) parts.push(`from ${endpoint(nat.src, nat.sport)}`);
   if (nat.dst !== flow.dst || nat.dport !== flow.dport) parts.push(`to ${endpoint(nat.dst, nat.dport)}`);
@@ -100,6 +100,6 @@ export function natText(flow: Translated): string {
 /** The translated end that is worth filtering by. */
 export function natTerm(flow: Translated): { field: string; value: string } | null {
   const { nat } = flow;
-  if (nat === null) return null;
+  if (!nat) return null;
   return nat.src !== flow.src || nat.dst === flow.dst ? { field: "nat_src", value: nat.src } : { field: "nat_dst", value: nat.dst };
 }

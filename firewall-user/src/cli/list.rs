@@ -126,6 +126,13 @@ fn event_line(out: &Out, event: &EventView, today: &str) -> String {
     if !event.tcp_flags.is_empty() && event.class != "closed" {
         line.push_str(&format!(" [{}]", event.tcp_flags));
     }
+    if let Some(nat) = &event.nat {
+        let text = format::translation(
+            [(&event.src, event.sport), (&event.dst, event.dport)],
+            [(&nat.src, nat.sport), (&nat.dst, nat.dport)],
+        );
+        line.push_str(&format!(" nat {text}"));
+    }
     if event.vlan != 0 {
         line.push_str(&format!(" vlan {}", event.vlan));
     }
@@ -325,6 +332,7 @@ fn table_stats(out: &Out, stats: &StatsView) -> Result<(), CliError> {
         ("evicted", table.evicted, evicted.as_str()),
         ("source had its share", table.source_limited, ""),
         ("locked for too long", table.busy, ""),
+        ("ended, not listed", table.ended_unlisted, ""),
         ("translated", nat.mappings_live, ""),
         ("no port left", nat.failures, ""),
     ];

@@ -40,6 +40,13 @@ pub struct Bindings {
     in_doubt: bool,
 }
 
+/// When a mapping began, milliseconds since 1970: not later than rows of its flow say, which know ticks. The
+/// flow's first tick is that of its event, or the one before: then it would not be found by its own time.
+fn begin_ms(event: &Event, clock: &Clock) -> i64 {
+    let tick = clock.monotonic_to_tick(event.time_ns).saturating_sub(1).max(1);
+    clock.tick_to_unix(tick).unwrap_or_default().div_euclid(1_000_000)
+}
+
 /// What a flow has carried.
 pub fn totals(record: &FlowRecord) -> Totals {
     let flow = &record.flow;
@@ -67,8 +74,7 @@ impl Bindings {
                     return None;
                 }
                 self.open.entry(event.flow_id).or_default();
-                let at_ms = clock.monotonic_to_unix(event.time_ns) / 1_000_000;
-                Some(began(event, &rule, at_ms))
+                Some(began(event, &rule, begin_ms(event, clock)))
             }
             Class::FlowClosed => {
                 let open = self.open.get_mut(&event.flow_id)?;
@@ -173,6 +179,7 @@ mod tests {
             public: Vec::new(),
             ports: None,
             block,
+            on: None,
             pool: None,
         };
         let nats = vec![nat(20, "lan", "masquerade", None), nat(21, "many", "source", Some(100))];
@@ -273,6 +280,30 @@ mod tests {
         assert!(bindings.in_doubt());
         assert_eq!(words(&bindings.seen(&[], true, &monitor, &clock(5))), ["ended 4 gone 44"]);
         assert!(!bindings.in_doubt());
+    }
+
+    #[test]
+    fn a_mapping_is_found_by_the_time_its_flow_is_shown_to_have_begun() {
+        let clock = Clock { tick_zero_ns: Some(1_699_999_996_000_000_000), ..clock(60) };
+        // The tick may have changed just before the event, or be about to.
+        for time_ns in (0..8_000_000).map(|ns| clock.monotonic_ns - ns).step_by(500_000) {
+            let tick = clock.ticks - (clock.monotonic_ns - time_ns).div_ceil(clock.tick_ns);
+            let shown = clock.tick_to_unix(tick).expect("a time") / 1_000_000;
+            let event = Event { time_ns, ..Event::default() };
+            let begin = begin_ms(&event, &clock);
+            assert!((shown - 8..=shown).contains(&begin), "{begin} for {shown}");
+        }
+    }
+
+    #[test]
+    fn a_tuple_that_is_taken_again_ends_its_mapping_at_once() {
+        let (monitor, mut bindings) = (monitor(), Bindings::default());
+        bindings.seen(&[flow(1, 3, 20)], true, &monitor, &clock(0));
+        let closed = told(Class::FlowClosed, 1, 0, Reason::Closed, 5);
+        assert_eq!(bindings.event(&closed, &monitor, &clock(1)), None);
+        let again = told(Class::FlowClosed, 1, 0, Reason::Reused, 6);
+        let end = bindings.event(&again, &monitor, &clock(2));
+        assert_eq!(words(end.as_slice()), ["ended 1 reused 6"]);
     }
 
     #[test]

@@ -127,17 +127,17 @@ fields! {
     /// Until it is forgotten.
     Timeout = "timeout", Duration, Flow Netfilter;
     /// Whether it is translated.
-    Nat = "nat", Bool, Flow Netfilter;
+    Nat = "nat", Bool, Flow Event Netfilter;
     /// Source address behind the translation.
-    NatSrc = "nat_src", Addr, Flow Netfilter;
+    NatSrc = "nat_src", Addr, Flow Event Netfilter;
     /// Source port behind the translation.
-    NatSport = "nat_sport", Number, Flow Netfilter;
+    NatSport = "nat_sport", Number, Flow Event Netfilter;
     /// Destination address behind the translation.
-    NatDst = "nat_dst", Addr, Flow Netfilter;
+    NatDst = "nat_dst", Addr, Flow Event Netfilter;
     /// Destination port behind the translation.
-    NatDport = "nat_dport", Number, Flow Netfilter;
+    NatDport = "nat_dport", Number, Flow Event Netfilter;
     /// Name of the rule that translates.
-    NatRule = "nat_rule", Text, Flow;
+    NatRule = "nat_rule", Text, Flow Event;
     /// Host inside, of a mapping.
     Inside = "inside", Addr, Mapping;
     /// Its port.

@@ -131,6 +131,12 @@ impl Subject for EventView {
             Field::Bytes => Value::Number(self.bytes),
             Field::ReplyPackets => Value::Number(self.reply_packets),
             Field::ReplyBytes => Value::Number(self.reply_bytes),
+            Field::Nat => Value::Bool(self.nat.is_some()),
+            Field::NatSrc => maybe(self.nat.as_ref().map(|nat| nat.src.as_str())),
+            Field::NatDst => maybe(self.nat.as_ref().map(|nat| nat.dst.as_str())),
+            Field::NatRule => maybe(self.nat.as_ref().map(|nat| nat.rule.as_str())),
+            Field::NatSport => port(self.nat.as_ref().map(|nat| nat.sport)),
+            Field::NatDport => port(self.nat.as_ref().map(|nat| nat.dport)),
             _ => Value::None,
         }
     }

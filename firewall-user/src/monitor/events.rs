@@ -1,11 +1,13 @@
 //! Events: the kernel's records as rows, and the ring of recent ones.
 
 use super::{
+    NatTuple,
     clock::Clock,
     names::{self, Names},
+    shown::translated,
     text,
 };
-use crate::view::{EventView, FlowView};
+use crate::view::{EventView, FlowNatView, FlowView};
 use firewall_common::abi::{
     event::{Class, Event},
     reason::Reason,
@@ -22,16 +24,25 @@ pub(super) struct Seen {
     rule: Option<Arc<str>>,
     /// Name of its interface, if that is known.
     iface: Option<Arc<str>>,
+    /// How its flow is translated, if it is. Boxed: few are.
+    nat: Option<Box<FlowNatView>>,
     /// Its time since 1970, nanoseconds.
     unix_ns: i64,
 }
 
 impl Seen {
-    pub(super) fn new(event: &Event, names: &Names, clock: &Clock) -> Self {
+    /// `nat`: how its flow is translated, and the flow's bits.
+    pub(super) fn new(
+        event: &Event,
+        nat: Option<(NatTuple, u64)>,
+        names: &Names,
+        clock: &Clock,
+    ) -> Self {
         Self {
             event: *event,
             rule: names.shared_rule(event.rule),
             iface: names.shared_iface(event.ifindex),
+            nat: nat.map(|(nat, bits)| Box::new(translated(&nat, bits, names))),
             unix_ns: clock.monotonic_to_unix(event.time_ns),
         }
     }
@@ -76,6 +87,7 @@ fn view(seen: &Seen) -> EventView {
         bytes: event.bytes,
         reply_packets: event.reply_packets,
         reply_bytes: event.reply_bytes,
+        nat: seen.nat.as_deref().cloned(),
     }
 }
 
@@ -106,6 +118,7 @@ pub(super) fn taken_out(flow: &FlowView, clock: &Clock) -> EventView {
         bytes: flow.bytes,
         reply_packets: flow.reply_packets,
         reply_bytes: flow.reply_bytes,
+        nat: flow.nat.clone(),
     }
 }
 

@@ -1,20 +1,21 @@
 //! The live flow table: events make it quick, scans make it true.
 
-use super::{FlowRecord, NatTuple, clock::Clock, names::Names, text};
-use crate::view::{FlowNatView, FlowView};
-use firewall_common::{
-    abi::{
-        event::{Class, Event},
-        flow::{Flow, Judgement, bits},
-        iface::IFACE_SLOTS,
-        reason::Reason,
-        table::{Direction, TIMEOUTS, Verdict},
-    },
-    flow::{tcp::TcpState, timeout},
+use super::{
+    FlowRecord, NatTuple,
+    clock::Clock,
+    names::Names,
+    shown::{shown, translated},
+    text,
+};
+use crate::view::FlowView;
+use firewall_common::abi::{
+    event::{Class, Event},
+    flow::{Flow, Judgement, bits},
+    reason::Reason,
+    table::{Direction, TIMEOUTS},
 };
 use std::{
     collections::{HashMap, VecDeque},
-    net::Ipv4Addr,
     sync::Arc,
 };
 
@@ -89,13 +90,16 @@ pub struct FlowTable {
     /// Removals up to this version are forgotten.
     removed_floor: u64,
     ended_kept_ns: u64,
+    ended_kept: usize,
+    /// Ended flows that were shown for less long, as there were too many.
+    ended_dropped: u64,
     removals_kept: usize,
     /// CLOCK_MONOTONIC (ns) of the last whole scan, if it left nothing open.
     whole_at: Option<u64>,
 }
 
 impl FlowTable {
-    pub(super) fn new(ended_kept_ms: u64, removals_kept: usize) -> Self {
+    pub(super) fn new(ended_kept_ms: u64, ended_kept: usize, removals_kept: usize) -> Self {
         Self {
             flows: HashMap::new(),
             live: 0,
@@ -105,6 +109,8 @@ impl FlowTable {
             removed: VecDeque::new(),
             removed_floor: 0,
             ended_kept_ns: ended_kept_ms * 1_000_000,
+            ended_kept,
+            ended_dropped: 0,
             removals_kept,
             whole_at: None,
         }
@@ -116,6 +122,16 @@ impl FlowTable {
 
     pub(super) fn version(&self) -> u64 {
         self.version
+    }
+
+    pub(super) fn ended_dropped(&self) -> u64 {
+        self.ended_dropped
+    }
+
+    /// How the flow of this id is translated, and its bits, if it is known to be.
+    pub(super) fn translation(&self, id: u64) -> Option<(NatTuple, u64)> {
+        let record = &self.flows.get(&id)?.record;
+        Some((record.nat?, record.flow.bits))
     }
 
     pub(super) fn event(&mut self, class: Class, event: &Event, clock: &Clock) {
@@ -132,6 +148,10 @@ impl FlowTable {
             return;
         }
         if !self.flows.contains_key(&id) {
+            if class == Class::FlowClosed && Reason::try_from(event.reason) == Ok(Reason::Reused) {
+                // It was closed, and shown for long enough: only now its tuple is another's.
+                return;
+            }
             self.insert(from_event(event, clock));
         }
         let Some(live) = self.flows.get_mut(&id) else { return };
@@ -240,15 +260,18 @@ impl FlowTable {
     /// version, where it isn't said how rows are made.
     pub(super) fn finish(&mut self, clock: &Clock, how: Option<How<'_>>) -> Option<FlowChanges> {
         let (mut remove, mut removed) = (Vec::new(), false);
-        while let Some(&(since, id)) = self.ended.front()
-            && clock.monotonic_ns.saturating_sub(since) >= self.ended_kept_ns
-        {
+        while let Some(&(since, id)) = self.ended.front() {
+            let young = clock.monotonic_ns.saturating_sub(since) < self.ended_kept_ns;
+            if young && self.ended.len() <= self.ended_kept {
+                break;
+            }
             self.ended.pop_front();
             // It was found again meanwhile.
             if self.flows.get(&id).is_some_and(|live| live.ended.is_none()) {
                 continue;
             }
             self.flows.remove(&id);
+            self.ended_dropped += u64::from(young);
             if self.removed.len() == self.removals_kept
                 && let Some((version, _)) = self.removed.pop_front()
             {
@@ -393,6 +416,13 @@ fn differs(old: &FlowRecord, new: &FlowRecord) -> bool {
 
 /// What an event says of a flow's translation.
 fn translate(record: &mut FlowRecord, event: &Event) {
+    let (nat, bits) = translation(event);
+    record.flow.bits |= bits;
+    record.nat = Some(nat);
+}
+
+/// The tuple that a [`Class::NatNew`] event tells, and which ends are translated.
+pub(super) fn translation(event: &Event) -> (NatTuple, u64) {
     let end = |wide: &[u8; 16]| {
         let [_, _, _, _, a, b, c, d, high, low, ..] = *wide;
         ([a, b, c, d], u16::from_be_bytes([high, low]))
@@ -400,13 +430,17 @@ fn translate(record: &mut FlowRecord, event: &Event) {
     let ((src, sport), (dst, dport)) = (end(&event.src), end(&event.dst));
     let icmp = matches!(event.proto, text::ICMP | text::ICMPV6);
     let dport = if icmp { 0 } else { dport };
-    if (&src[..], sport) != (&record.src[..4], record.sport) {
-        record.flow.bits |= bits::NAT_SOURCE;
+    let original =
+        |wide: &[u8; 16], port| (<[u8; 4]>::try_from(&wide[..4]).unwrap_or_default(), port);
+    let before_dport = if icmp { 0 } else { u16::from_be_bytes(event.dport) };
+    let mut ends = 0;
+    if (src, sport) != original(&event.src, u16::from_be_bytes(event.sport)) {
+        ends |= bits::NAT_SOURCE;
     }
-    if (&dst[..], dport) != (&record.dst[..4], record.dport) {
-        record.flow.bits |= bits::NAT_DESTINATION;
+    if (dst, dport) != original(&event.dst, before_dport) {
+        ends |= bits::NAT_DESTINATION;
     }
-    record.nat = Some(NatTuple { src, dst, sport, dport, rule: event.rule });
+    (NatTuple { src, dst, sport, dport, rule: event.rule }, ends)
 }
 
 /// What an event says of a flow that no scan has shown yet.
@@ -449,109 +483,6 @@ pub(super) fn render(
 ) -> FlowView {
     Live { record: *record, ended: ended.map(Reason::name), cut: None, changed: 0, missed: 0 }
         .render(names, timeouts, clock)
-}
-
-fn translated(nat: &NatTuple, flow_bits: u64, names: &Names) -> FlowNatView {
-    FlowNatView {
-        src: Ipv4Addr::from(nat.src).to_string(),
-        sport: nat.sport,
-        dst: Ipv4Addr::from(nat.dst).to_string(),
-        dport: nat.dport,
-        rule: names.rule(nat.rule),
-        kind: translated_ends(flow_bits).to_owned(),
-    }
-}
-
-/// An interface that a flow met.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Met {
-    Nowhere,
-    Slot(u8),
-    Index(u32),
-}
-
-impl Met {
-    /// Its name.
-    pub(super) fn name(self, names: &Names) -> Option<String> {
-        match self {
-            Self::Nowhere => None,
-            Self::Slot(slot) => names.iface_slot(slot),
-            Self::Index(index) => Some(names.iface_index(index)),
-        }
-    }
-}
-
-/// What a row says of a flow, not in words yet.
-pub(super) struct Shown {
-    pub state: &'static str,
-    pub direction: &'static str,
-    pub in_iface: Met,
-    pub out_iface: Met,
-    pub verdict: &'static str,
-    /// Slot of the rule that let it in, or cut it.
-    pub rule: u16,
-    pub generation: u32,
-    /// Ticks.
-    pub first: u64,
-    pub last: u64,
-    pub idle_ms: u64,
-    pub timeout_ms: u64,
-}
-
-/// Works that out; `cut` is the judgement that cut the flow.
-pub(super) fn shown(
-    record: &FlowRecord,
-    cut: Option<Judgement>,
-    timeouts: &[u32; TIMEOUTS],
-    clock: &Clock,
-) -> Shown {
-    let flow = &record.flow;
-    let (judged_in, judged_out) = (flow.judged_in, flow.judged_out);
-    let judged = cut.unwrap_or(if judged_in.is_set() { judged_in } else { judged_out });
-    let seen_at = |slot: u8, judged: Judgement| {
-        if slot != 0 && usize::from(slot) < IFACE_SLOTS {
-            Met::Slot(slot)
-        } else if judged.is_set() && flow.if_in == 0 && flow.if_out == 0 {
-            Met::Index(record.ifindex)
-        } else {
-            Met::Nowhere
-        }
-    };
-    let in_iface = seen_at(flow.if_in, judged_in);
-    let out_iface = seen_at(flow.if_out, judged_out);
-    let timeout = timeouts[usize::from(timeout::of(record.proto, flow.tcp_state, flow.bits).raw())];
-    let last = flow.last_tick(clock.ticks);
-    let idle_ms = clock.ms_since_tick(last);
-    Shown {
-        state: match record.proto {
-            text::TCP => TcpState::from_raw(flow.tcp_state).name(),
-            _ if flow.bits & bits::SEEN_REPLY != 0 => "established",
-            _ => "new",
-        },
-        direction: match (in_iface, out_iface) {
-            (_, Met::Nowhere) => "in",
-            (Met::Nowhere, _) => "out",
-            _ => "forward",
-        },
-        in_iface,
-        out_iface,
-        verdict: Verdict::try_from(judged.verdict()).unwrap_or(Verdict::Allow).name(),
-        rule: judged.slot(),
-        generation: judged.generation().max(judged_in.generation()).max(judged_out.generation()),
-        first: flow.first_tick(),
-        last,
-        idle_ms,
-        timeout_ms: u64::from(timeout).saturating_sub(idle_ms),
-    }
-}
-
-/// Which ends are translated, in a word.
-pub(super) fn translated_ends(flow_bits: u64) -> &'static str {
-    match flow_bits & (bits::NAT_SOURCE | bits::NAT_DESTINATION) {
-        bits::NAT_SOURCE => "source",
-        bits::NAT_DESTINATION => "destination",
-        _ => "both",
-    }
 }
 
 impl Live {

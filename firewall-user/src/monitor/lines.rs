@@ -4,7 +4,7 @@
 use super::{
     FlowRecord, Lens,
     clock::Clock,
-    flows::{Met, Shown, shown, translated_ends},
+    shown::{Met, Shown, shown, translated_ends},
     text,
 };
 use firewall_common::abi::reason::Reason;

@@ -19,6 +19,7 @@ pub mod names;
 mod nat;
 mod reading;
 mod record;
+mod shown;
 pub mod text;
 
 pub use account::Loss;
@@ -55,13 +56,20 @@ pub struct Limits {
     pub events_kept: usize,
     /// How long an ended flow stays visible, milliseconds.
     pub ended_kept_ms: u64,
+    /// Ended flows that are visible at most.
+    pub ended_kept: usize,
     /// Removed flows remembered for a client that resumes.
     pub removals_kept: usize,
 }
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { events_kept: 20_000, ended_kept_ms: 5_000, removals_kept: 65_536 }
+        Self {
+            events_kept: 20_000,
+            ended_kept_ms: 5_000,
+            ended_kept: 65_536,
+            removals_kept: 65_536,
+        }
     }
 }
 
@@ -148,7 +156,7 @@ impl Monitor {
             nats: NatBook::default(),
             clock: Clock::default(),
             steady: Steady::default(),
-            flows: FlowTable::new(limits.ended_kept_ms, limits.removals_kept),
+            flows: FlowTable::new(limits.ended_kept_ms, limits.ended_kept, limits.removals_kept),
             events: EventLog::new(limits.events_kept),
             accounts: Accounts::default(),
             counters: Counters::default(),
@@ -188,7 +196,11 @@ impl Monitor {
             self.accounts.seen(class, event.seq);
             self.flows.event(class, event, &self.clock);
         }
-        let seen = Seen::new(event, &self.names, &self.clock);
+        let nat = match Class::try_from(event.class) {
+            Ok(Class::NatNew) => Some(flows::translation(event)),
+            _ => self.flows.translation(event.flow_id),
+        };
+        let seen = Seen::new(event, nat, &self.names, &self.clock);
         if self.watched {
             self.push_event(Arc::new(seen.view()));
         } else {
@@ -287,6 +299,7 @@ impl Monitor {
             busy: counter.busy,
             source_limited: counter.source_limited,
             refused,
+            ended_unlisted: self.flows.ended_dropped(),
             pressure: self.alarms.pressure().name().to_owned(),
         };
         let nat = NatStatsView {

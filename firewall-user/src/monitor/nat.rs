@@ -37,8 +37,18 @@ pub struct NatInfo {
     pub ports: Option<(u16, u16)>,
     /// Ports of each host inside, where each has a block.
     pub block: Option<u16>,
+    /// Interfaces it is about, by name; with `true`: all but these. `None`: all.
+    pub on: Option<(bool, Vec<String>)>,
     /// Index of its first public address, where it has a pool.
     pub pool: Option<u16>,
+}
+
+impl NatInfo {
+    /// Whether it is about flows that leave through this interface.
+    fn is_on(&self, iface: &str) -> bool {
+        let listed = |names: &[String]| names.iter().any(|name| name == iface);
+        self.on.as_ref().is_none_or(|(all_but, names)| listed(names) != *all_but)
+    }
 }
 
 /// What is to be said of the rule behind a mapping.
@@ -141,8 +151,10 @@ impl NatBook {
             let slot = place as u8;
             let known = addresses.iter().find(|(other, _)| *other == slot);
             let address = known.map(|(_, address)| Ipv4Addr::from(*address));
-            let masquerades = enabled().filter(|nat| nat.kind == "masquerade");
-            (address, names.iface_slot(slot), masquerades.collect())
+            let iface = names.iface_slot(slot);
+            let here = |nat: &NatInfo| iface.as_deref().is_some_and(|iface| nat.is_on(iface));
+            let masquerades = enabled().filter(|nat| nat.kind == "masquerade" && here(nat));
+            (address, iface.clone(), masquerades.collect())
         } else {
             let of = |nat: &NatInfo| {
                 let (first, last) = match nat.public.first()? {
@@ -289,6 +301,7 @@ mod tests {
             public: Vec::new(),
             ports: Some((1024, 2023)),
             block: None,
+            on: None,
             pool: None,
         }
     }
@@ -388,7 +401,10 @@ mod tests {
             ..info(slot, name, "source")
         };
         let monitor = monitor(vec![
-            info(20, "lan", "masquerade"),
+            NatInfo { on: Some((false, vec!["wan0".into()])), ..info(20, "lan", "masquerade") },
+            NatInfo { on: Some((false, vec!["dmz0".into()])), ..info(24, "dmz", "masquerade") },
+            NatInfo { on: Some((true, vec!["wan0".into()])), ..info(25, "rest", "masquerade") },
+            info(26, "any", "masquerade"),
             pool(21, "a", (1000, 1999)),
             pool(22, "b", (1500, 2499)),
             NatInfo { enabled: false, ..pool(23, "off", (1, 65_535)) },
@@ -407,6 +423,7 @@ mod tests {
             (rows[0].address.as_str(), rows[0].interface.as_deref()),
             ("192.0.2.1", Some("wan0"))
         );
+        assert_eq!(rows[0].rules, ["lan", "any"]);
         assert_eq!(
             (rows[0].proto.as_str(), rows[0].ports, rows[0].used_percent),
             ("udp", 1000, 15.0)

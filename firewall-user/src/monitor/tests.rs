@@ -424,3 +424,50 @@ fn a_translation_shows_with_its_event_and_with_the_table() {
     let shown = tick.flows.expect("it changed").upsert[0].nat.clone().expect("translated");
     assert_eq!((shown.dst.as_str(), shown.kind.as_str()), ("10.0.0.9", "both"));
 }
+
+#[test]
+fn events_say_how_their_flow_is_translated() {
+    let mut monitor = model();
+    let mut told = event(Class::NatNew, 0, 100);
+    told.src[4..10].copy_from_slice(&[203, 0, 113, 5, 0x9c, 0x55]);
+    let port = told.dport;
+    told.dst[4..8].copy_from_slice(&[10, 0, 0, 2]);
+    told.dst[8..10].copy_from_slice(&port);
+    let tick = turn(&mut monitor, 100, |m| {
+        m.event(&event(Class::FlowNew, 0, 100));
+        m.event(&told);
+        m.event(&event(Class::FlowClosed, 0, 100));
+    });
+    assert_eq!(tick.events[0].nat, None);
+    for event in &tick.events[1..] {
+        let nat = event.nat.as_ref().expect("translated");
+        assert_eq!(
+            (nat.src.as_str(), nat.sport, nat.kind.as_str()),
+            ("203.0.113.5", 40_021, "source")
+        );
+        assert_eq!((nat.dst.as_str(), nat.dport), ("10.0.0.2", 80));
+    }
+}
+
+#[test]
+fn ended_flows_are_listed_up_to_a_number_and_the_rest_is_counted() {
+    let mut monitor = Monitor::new(Limits { ended_kept: 2, ..Limits::default() });
+    let tick = turn(&mut monitor, 100, |m| {
+        for id in 1..=5 {
+            let closed = event(Class::FlowClosed, id - 1, 100);
+            m.event(&Event { flow_id: id, reason: Reason::Closed.raw(), ..closed });
+        }
+    });
+    assert_eq!(tick.flows.map(|changes| changes.remove.len()), Some(3));
+    assert_eq!(monitor.flows().count(), 2);
+    let tick = turn(&mut monitor, 200, |m| m.counters(&CounterInput::default()));
+    assert_eq!(tick.stats.expect("fresh").1.table.ended_unlisted, 3);
+}
+
+#[test]
+fn a_closed_flow_whose_tuple_is_taken_does_not_come_back() {
+    let mut monitor = model();
+    let reused = Event { reason: Reason::Reused.raw(), ..event(Class::FlowClosed, 1, 100) };
+    let tick = turn(&mut monitor, 100, |m| m.event(&reused));
+    assert_eq!((tick.events.len(), monitor.flows().count()), (1, 0));
+}

@@ -25,6 +25,9 @@ pub struct TableStatsView {
     pub source_limited: u64,
     /// First packets that found no room.
     pub refused: u64,
+    /// Flows that ended and were listed for less than their time, as too many ended at once.
+    #[serde(default)]
+    pub ended_unlisted: u64,
     /// `ok`; `high`: above 80 %; `full`: flows are refused or evicted.
     pub pressure: String,
 }

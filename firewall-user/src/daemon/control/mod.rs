@@ -553,6 +553,7 @@ fn nat_info(nat: &CompiledNat) -> NatInfo {
         public: nat.public.clone(),
         ports: nat.ports,
         block: nat.block,
+        on: nat.on.clone(),
         pool: nat.pool,
     }
 }

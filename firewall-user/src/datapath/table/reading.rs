@@ -14,7 +14,8 @@
 //!   A gap that is the same after a grace period is none of the kind: it is there to stay, and remembered (a
 //!   daemon died between taking an alias out and adding).
 //!
-//! A flow that is translated at both ends is in the rows of both rules and of the hosts at both ends.
+//! A flow that is translated at both ends is in the rows of both rules and of the hosts at both ends. Where
+//! one rule or one host is at both, it is two mappings there, and what it carried is there once.
 //!
 //! Where flows begin and end all the time, no reading may ever be quiet: the last of [`TRIES`] is taken, off
 //! by at most what ended during it.
@@ -51,10 +52,10 @@ struct Folded {
     hosts: Vec<(Option<[u8; 4]>, NatAccount)>,
 }
 
-/// What live flows have: how many, packets and bytes there and back.
+/// What live flows have: how many mappings, packets and bytes there and back.
 #[derive(Clone, Copy, Default)]
 struct Live {
-    flows: u64,
+    mappings: u64,
     totals: [u64; 4],
 }
 
@@ -141,20 +142,24 @@ impl View<'_> {
         let (mut rules, mut hosts) = (Sums::<u16>::new(), Sums::new());
         self.each_translated(0, 1, &mut |alias, flow| {
             let (Some(nat), Some(host)) = (flow.nat, inside_host(&flow)) else { return };
-            let ends =
-                [Some((nat.rule, host)), self.inner(alias).map(|inner| (inner.rule, nat.dst))];
-            for (rule, host) in ends.into_iter().flatten() {
-                let host = own.contains(&host).then_some(host);
-                add(rules.entry(rule).or_default(), &flow);
-                add(hosts.entry(host).or_default(), &flow);
+            let row = |host| own.contains(&host).then_some(host);
+            add(rules.entry(nat.rule).or_default(), &flow, false);
+            add(hosts.entry(row(host)).or_default(), &flow, false);
+            if let Some(inner) = self.inner(alias) {
+                add(rules.entry(inner.rule).or_default(), &flow, inner.rule == nat.rule);
+                add(hosts.entry(row(nat.dst)).or_default(), &flow, nat.dst == host);
             }
         });
         (rules, hosts)
     }
 }
 
-fn add(sum: &mut Live, FlowRecord { flow, .. }: &FlowRecord) {
-    sum.flows += 1;
+/// Adds a live flow; only that it has a mapping, where its figures are in the sum already.
+fn add(sum: &mut Live, FlowRecord { flow, .. }: &FlowRecord, has_them: bool) {
+    sum.mappings += 1;
+    if has_them {
+        return;
+    }
     let figures = [flow.packets, flow.bytes, flow.reply_packets, flow.reply_bytes];
     for (total, figure) in sum.totals.iter_mut().zip(figures) {
         *total = total.wrapping_add(figure);
@@ -172,7 +177,7 @@ fn join<K: Copy + Eq + Hash + Ord>(folded: &[(K, NatAccount)], live: &Sums<K>) -
         for (total, figure) in account.totals.iter_mut().zip(alive.totals) {
             *total = total.wrapping_add(figure);
         }
-        (key, NatSum { account, live: alive.flows })
+        (key, NatSum { account, live: alive.mappings })
     };
     folded.iter().copied().chain(fresh).map(sum).collect()
 }

@@ -304,6 +304,34 @@ fn a_translated_flow_shows_its_tuple_and_leaves_its_totals() {
 }
 
 #[test]
+fn one_rule_or_host_at_both_ends_has_a_flow_once() {
+    let memory = Memory::new();
+    let slot = memory.enter(0, &flow(1000, 10, 0), LIVE);
+    let (outer, _) = translate(&memory, slot, 1000, 40_000, true);
+    // A host that calls itself by its public address, by one rule.
+    let (key, orig_is_a) = key((PUBLIC, 40_000), (INSIDE, 53));
+    let mut alias = memory.tables().aliases.record(outer);
+    let side = if orig_is_a { ALIAS_ORIG_IS_A } else { 0 };
+    (alias.key, alias.rule, alias.flags) = (key, 21, alias.flags & !ALIAS_ORIG_IS_A | side);
+    memory.write(2, outer, &alias);
+    let tables = memory.tables();
+    let live = tables.nat_reading(&mut Gaps::default(), || ()).0;
+    let carried = |sum: &crate::monitor::NatSum| (sum.live, sum.account.totals);
+    let live_rows = [
+        live.rules.iter().find(|(slot, _)| *slot == 21).map(|(_, sum)| carried(sum)),
+        live.hosts.iter().map(|(_, sum)| carried(sum)).next(),
+    ];
+    assert_eq!(live_rows, [Some((2, [2, 100, 1, 50])); 2]);
+    let swept = tables.take_out(Going::Idle(&timeouts(30)), Part::WHOLE, 100, || Ok(()));
+    assert_eq!(swept.expect("no trouble").ended.len(), 1);
+    let host = totals::host_row(&memory.hosts, INSIDE, SEED).expect("a row");
+    for row in [&memory.rules[21 * ROW..22 * ROW], host] {
+        let row: Vec<u64> = row[1..].iter().map(|n| n.load(Relaxed)).collect();
+        assert_eq!(row, [0, 2, 0, 2, 100, 1, 50]);
+    }
+}
+
+#[test]
 fn hosts_without_a_row_share_the_last() {
     let memory = Memory::new();
     for row in 0..NAT_HOSTS {

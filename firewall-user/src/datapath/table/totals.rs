@@ -20,10 +20,13 @@ const PROBES: usize = 8;
 /// Beside a host's address: the row is in use.
 const IN_USE: u64 = 1 << 32;
 
-/// Adds a flow's totals to a row.
-fn fold(row: &[AtomicU64], flow: &Flow) {
+/// Adds a flow's totals to a row; only that a mapping ended, where the row has them already.
+fn fold(row: &[AtomicU64], flow: &Flow, has_them: bool) {
+    row[offset_of!(NatTotals, ended) / 8].fetch_add(1, Relaxed);
+    if has_them {
+        return;
+    }
     for (at, n) in [
-        (offset_of!(NatTotals, ended), 1),
         (offset_of!(NatTotals, packets), flow.packets),
         (offset_of!(NatTotals, bytes), flow.bytes),
         (offset_of!(NatTotals, reply_packets), flow.reply_packets),
@@ -69,7 +72,7 @@ impl View<'_> {
     }
 
     /// A translated flow was taken out: keeps its totals by rule and by inside host (by both, where it was
-    /// translated at both ends), takes its aliases out. Its port is given back by the next count.
+    /// translated at both ends; once, where both are the same), takes its aliases out. Its port is given back by the next count.
     pub(super) fn let_go(&self, flow: &Flow, src: [u8; 4], alias: &Alias4, now: u64) {
         let (inside, outer) = (super::entry::tuple(alias).dst, flow.nat.wrapping_sub(1) as usize);
         let both = self.inner(alias);
@@ -87,10 +90,14 @@ impl View<'_> {
             self.rules.get(at..at + ROW)
         };
         let rows = [rule(alias.rule), host_row(self.hosts, host, self.seed)];
-        rows.into_iter().flatten().for_each(|row| fold(row, flow));
+        rows.into_iter().flatten().for_each(|row| fold(row, flow, false));
         if let Some(inner) = both {
-            let rows = [rule(inner.rule), host_row(self.hosts, inside, self.seed)];
-            rows.into_iter().flatten().for_each(|row| fold(row, flow));
+            if let Some(row) = rule(inner.rule) {
+                fold(row, flow, inner.rule == alias.rule);
+            }
+            if let Some(row) = host_row(self.hosts, inside, self.seed) {
+                fold(row, flow, inside == host);
+            }
         }
     }
 }

@@ -32,6 +32,8 @@ pub struct CompiledNat {
     pub ports: Option<(u16, u16)>,
     /// Ports of each host inside, where each has a block.
     pub block: Option<u16>,
+    /// Interfaces it is about, by name; with `true`: all but these. `None`: all.
+    pub on: Option<(bool, Vec<String>)>,
     /// Index of its first public address in map `PORTS`; of enabled pools only. A masquerade uses the
     /// slot of the interface that the flow leaves through.
     pub pool: Option<u16>,
@@ -210,6 +212,11 @@ pub fn view(nat: &Nat, slot: u16, pools: &mut Pools, resolved: &Resolved) -> Com
         inside,
         ports,
         block,
+        on: nat
+            .when
+            .on
+            .as_ref()
+            .map(|on| (on.negated, resolved.interfaces(on).into_iter().collect())),
         pool,
     }
 }

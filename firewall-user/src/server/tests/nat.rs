@@ -136,9 +136,9 @@ async fn translations_are_told_by_http_and_websocket_alike() {
             rules: vec![(slot, sum(5, 100))],
             hosts: vec![(Some([10, 0, 0, 1]), sum(3, 40)), (None, sum(2, 60))],
         };
-        let ports = PortFigures { index: 3 * 2, in_use: 4, made: 5, ..PortFigures::default() };
+        let ports = PortFigures { index: 3, in_use: 4, made: 5, ..PortFigures::default() };
         kernel.counters.table.ports = vec![ports];
-        kernel.counters.table.addresses = vec![(2, [203, 0, 113, 5])];
+        kernel.counters.table.addresses = vec![(1, [203, 0, 113, 5])];
     }
     let mut socket = Socket::open(&daemon).await;
     let mut ask = async |verb: &str, args: Value, query: &str| -> Value {
