@@ -511,3 +511,23 @@ fn what_is_not_translated() {
     bench.meet(Hook::TcOut, WAN, &packet).drops("nat-impossible");
     assert!(bench.flows().is_empty());
 }
+
+/// A connection that is closed keeps its port until somebody takes its tuple: then it is told closed once
+/// more, as `reused`, so that the history has the end of its mapping.
+#[test]
+fn a_tuple_that_is_taken_again_is_told() {
+    let test = "vectors::nat::a_tuple_that_is_taken_again_is_told";
+    let Some(mut bench) = Bench::or_skip(test) else { return };
+    let syn = |from: &str| Packet::new().ipv4(from, OUTSIDE).tcp(4000, 80).flags(tcp::SYN);
+    for (label, nat, told) in [("translated", MASQUERADE, 2), ("as it came", "", 1)] {
+        begin(&mut bench, label, nat);
+        out(&mut bench, &syn(INSIDE));
+        let reset = Packet::new().ipv4(INSIDE, OUTSIDE).tcp(4000, 80).flags(tcp::RST);
+        out(&mut bench, &reset.seq(1001, 0));
+        assert_eq!(bench.events("closed"), 1, "{label}");
+        out(&mut bench, &syn(OTHER));
+        assert_eq!(bench.events("closed"), 1, "{label}: another tuple");
+        out(&mut bench, &syn(INSIDE));
+        assert_eq!((bench.events("closed"), bench.events("new")), (told, 3), "{label}");
+    }
+}
