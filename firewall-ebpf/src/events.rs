@@ -5,7 +5,7 @@ use aya_ebpf::helpers::generated::bpf_ktime_get_ns;
 use firewall_common::{
     abi::{
         event::{Class, Event},
-        flow::Flow,
+        flow::{Flow, Flow4, bits},
         reason::Reason,
         table::{Settings, Verdict},
     },
@@ -15,6 +15,7 @@ use firewall_common::{
 use crate::{
     atomic, budget,
     maps::{EVENT_COUNTERS, EVENTS, FLOWS4, FLOWS6, WORK},
+    nat::{ends, set_address},
     words,
     work::Work,
 };
@@ -78,13 +79,13 @@ pub extern "C" fn sluice_tell(told: u32, slot: u32, kind: u32, place: u32) -> u3
         } else {
             FLOWS6.get_ptr(place).map_or(core::ptr::null(), |record| record.cast::<Flow>())
         };
-        write(work, told, slot as u16, flow);
+        write(work, told, slot as u16, flow, kind == 2);
     }
     0
 }
 
 #[inline(always)]
-fn write(work: &Work, told: u32, slot: u16, flow: *const Flow) {
+fn write(work: &Work, told: u32, slot: u16, flow: *const Flow, entered: bool) {
     let class = told & 0xff;
     let Some(counter) = EVENT_COUNTERS.get_ptr_mut(class) else {
         return;
@@ -141,9 +142,29 @@ fn write(work: &Work, told: u32, slot: u16, flow: *const Flow) {
                 (*e).sport = f.sport;
                 (*e).dport = (*flow).icmp();
             }
+            // The packet of a translated flow may have another end than its flow, at this hook. (What tells of
+            // the mapping itself has put both there.)
+            if entered && f.family == 4 && (*flow).nat != 0 && class != Class::NatNew as u32 {
+                own_ends(e, flow.cast::<Flow4>());
+            }
         }
     }
     record.submit(NO_WAKEUP);
+}
+
+/// Gives an event the ends under which its flow began.
+#[inline(always)]
+unsafe fn own_ends(e: *mut Event, record: *const Flow4) {
+    // SAFETY: a live map value; the event is the caller's.
+    unsafe {
+        let (src, dst) = ends(&(*record).key, (*record).flow.bits & bits::ORIG_IS_A != 0);
+        set_address(&mut (*e).src, src.0);
+        set_address(&mut (*e).dst, dst.0);
+        (*e).sport = src.1;
+        if (*e).proto != icmp::PROTO_ICMP {
+            (*e).dport = dst.1;
+        }
+    }
 }
 
 /// As [`emit`] without a flow, but within the budget; what is held back is counted.

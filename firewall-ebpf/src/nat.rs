@@ -172,8 +172,9 @@ fn real_ends_in(slot: u32, work: &mut Work) {
     }
 }
 
+/// Writes an IPv4 address into the field that is wide enough for both families.
 #[inline(always)]
-fn set_address(wide: &mut [u8; 16], address: [u8; 4]) {
+pub fn set_address(wide: &mut [u8; 16], address: [u8; 4]) {
     wide[0] = address[0];
     wide[1] = address[1];
     wide[2] = address[2];

@@ -14,6 +14,7 @@ const SOON: Duration = Duration::from_secs(10);
 const DNS: &str = "10.77.2.2:53";
 const WEB: &str = "10.77.2.2:80";
 const PUBLIC: &str = "10.77.2.1";
+const CLIENT: &str = "10.77.1.2";
 
 const MASQUERADE: &str = "
 option timeout udp-new 5s
@@ -428,4 +429,44 @@ fn all_flows_come_as_a_stream() {
     let refused = daemon.cli(&["--json", "flows", "colour=red", "--limit", "2000000"]);
     assert_eq!((refused.code, refused.stdout.as_str()), (3, ""), "{refused:?}");
     assert!(refused.stderr.contains("bad-filter"), "{refused:?}");
+}
+
+/// Also where the packet that an event is about had other ends at its hook.
+#[test]
+fn events_have_their_flows_own_ends_and_its_translation() {
+    let test = "nat_views::events_have_their_flows_own_ends_and_its_translation";
+    let Some((lab, daemon)) = lab_and_daemon(test, MASQUERADE) else { return };
+    let _web = TcpEcho::start(&lab.server, WEB).unwrap();
+    let _dns = UdpEcho::start(&lab.server, DNS).unwrap();
+    exchange(&lab, 5001, 10);
+    // The server has the last word.
+    let mut stream = lab.client.connect(WEB, SOON).unwrap();
+    stream.write_all(b"x").unwrap();
+    stream.shutdown(std::net::Shutdown::Write).unwrap();
+    stream.read_to_end(&mut Vec::new()).unwrap();
+    let by_class = |class: &str| {
+        let events = api(&daemon, &lab, &format!("events?filter=class%3D{class}+and+nat%3Dtrue"));
+        events["rows"].as_array().cloned().unwrap_or_default()
+    };
+    let mut seen = Vec::new();
+    let told = wait_for("both established, one closed", SOON, || {
+        seen = ["nat", "established", "closed"].map(by_class).concat();
+        (seen.len() == 5).then_some(())
+    });
+    assert!(told.is_ok(), "{seen:#?}");
+    for event in &seen {
+        assert_eq!(
+            (&event["src"], &event["nat"]["src"]),
+            (&json!(CLIENT), &json!(PUBLIC)),
+            "{event}"
+        );
+        assert_eq!((&event["nat"]["rule"], &event["dst"]), (&json!("lan"), &event["nat"]["dst"]));
+        assert_eq!(event["dport"], event["nat"]["dport"], "{event}");
+    }
+    assert_eq!(
+        daemon
+            .rows(&["watch", "--recent", "9", "--count", "1", "nat_src=10.77.2.1 and class=closed"])
+            .len(),
+        1
+    );
 }

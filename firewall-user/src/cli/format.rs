@@ -92,7 +92,8 @@ pub fn translation(flow: [(&str, u16); 2], behind: [(&str, u16); 2]) -> String {
     let others = ends.filter(|((_, before), behind)| before != behind);
     let words: Vec<String> =
         others.map(|((word, _), end)| format!("{word} {}", endpoint(end.0, end.1))).collect();
-    words.join(" ")
+    // The same on both sides, as one to one and lucky ports can be.
+    if words.is_empty() { "unchanged".to_owned() } else { words.join(" ") }
 }
 
 #[cfg(test)]
