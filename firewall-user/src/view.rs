@@ -133,7 +133,8 @@ pub struct EventView {
     pub verdict: String,
     /// [`firewall_common::abi::reason::Reason`] by name.
     pub reason: String,
-    /// Rule's name, or `default in` / `default out`, or empty.
+    /// Rule's name, or `default in` / `default out`, or empty. Where a flow was answered or closed: that
+    /// which let it in.
     pub rule: String,
     /// TCP flags, e.g. `syn,ack`; empty if not TCP.
     pub tcp_flags: String,

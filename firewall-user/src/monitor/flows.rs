@@ -134,6 +134,17 @@ impl FlowTable {
         Some((record.nat?, record.flow.bits))
     }
 
+    /// The rule that let in the flow that an event is about, where the event decides nothing itself: it carries the
+    /// rule of the hook that happened to see the packet.
+    pub(super) fn let_in_by(&self, event: &Event) -> Option<u16> {
+        use Reason::{Closed, Established, Reset, Reused};
+        let decides =
+            !matches!(Reason::try_from(event.reason), Ok(Closed | Established | Reset | Reused));
+        let flow = &self.flows.get(&event.flow_id).filter(|_| !decides)?.record.flow;
+        let judged = if flow.judged_in.is_set() { flow.judged_in } else { flow.judged_out };
+        judged.is_set().then_some(judged.slot())
+    }
+
     pub(super) fn event(&mut self, class: Class, event: &Event, clock: &Clock) {
         if event.flow_id == 0 || matches!(class, Class::Verdict | Class::Log) {
             return;

@@ -200,7 +200,8 @@ impl Monitor {
             Ok(Class::NatNew) => Some(flows::translation(event)),
             _ => self.flows.translation(event.flow_id),
         };
-        let seen = Seen::new(event, nat, &self.names, &self.clock);
+        let rule = self.flows.let_in_by(event).unwrap_or(event.rule);
+        let seen = Seen::new(&Event { rule, ..*event }, nat, &self.names, &self.clock);
         if self.watched {
             self.push_event(Arc::new(seen.view()));
         } else {

@@ -471,3 +471,21 @@ fn a_closed_flow_whose_tuple_is_taken_does_not_come_back() {
     let tick = turn(&mut monitor, 100, |m| m.event(&reused));
     assert_eq!((tick.events.len(), monitor.flows().count()), (1, 0));
 }
+
+#[test]
+fn an_end_is_told_under_the_rule_that_let_the_flow_in() {
+    let mut monitor = model();
+    // The hook that saw the last packet had let it out by default; a rule's own decision is its own.
+    let seen_by = |reason: Reason, rule| {
+        let mut event = event(Class::FlowClosed, 0, 100);
+        (event.reason, event.rule) = (reason.raw(), rule);
+        event
+    };
+    let tick = turn(&mut monitor, 100, |m| {
+        m.event(&event(Class::FlowNew, 0, 100));
+        m.event(&seen_by(Reason::Reset, SLOT_DEFAULT_IN));
+        m.event(&seen_by(Reason::Default, SLOT_DEFAULT_IN));
+    });
+    let rules: Vec<&str> = tick.events.iter().map(|event| event.rule.as_str()).collect();
+    assert_eq!(rules, ["web", "web", names::DEFAULT_IN]);
+}
