@@ -282,11 +282,27 @@ pub fn advance(hit: Hit, step: Step, stream_after: u32, work: &Work) {
         }
         // SAFETY: see above.
         let before = TcpState::from_raw(unsafe { (*flow).tcp_state });
-        let after = tcp::next(before, reply, step.flags);
+        let mut after = tcp::next(before, reply, step.flags);
         established = after == TcpState::Established && before != TcpState::Established;
         if after != before {
             // SAFETY: see above.
             unsafe { (*flow).tcp_state = after as u8 };
+            if matches!(after, TcpState::FinOrig | TcpState::FinReply) {
+                // Both ends may say FIN at once, on two CPUs: each then writes its own over the other's. The bits
+                // lose none, and the locked instruction comes after the write: who is second sees the first.
+                let (mine, other) = if reply {
+                    (bits::FIN_REPLY, bits::FIN_ORIG)
+                } else {
+                    (bits::FIN_ORIG, bits::FIN_REPLY)
+                };
+                // SAFETY: see above; an aligned word.
+                unsafe {
+                    if atomic::fetch_or(&raw mut (*flow).bits, mine) & other != 0 {
+                        after = TcpState::Closed;
+                        (*flow).tcp_state = after as u8;
+                    }
+                }
+            }
             if after.is_over() && !before.is_over() {
                 let reason = if after == TcpState::Reset { Reason::Reset } else { Reason::Closed };
                 tell_closed(hit, reply, (Verdict::Allow, reason, step.slot));

@@ -115,6 +115,10 @@ pub mod bits {
     pub const SOURCE_COUNTED: u64 = 1 << 16;
     /// The source translation was looked for, and no rule wanted it.
     pub const NAT_SETTLED: u64 = 1 << 17;
+    /// TCP: the originator's FIN went by.
+    pub const FIN_ORIG: u64 = 1 << 18;
+    /// TCP: the responder's FIN went by.
+    pub const FIN_REPLY: u64 = 1 << 19;
 }
 
 /// What one end of a TCP connection has sent and may send, as sequence numbers (RFC 9293 section 3.3.1,
