@@ -10,7 +10,8 @@ numbers! {
         FlowNew = 0 => "new",
         /// A flow saw its handshake complete (TCP) or its first reply (UDP, ICMP query).
         FlowEstablished = 1 => "established",
-        /// A flow ended: closed, reset, cut by a new policy. (Time-outs are told by the sweep.)
+        /// A flow ended: closed, reset, cut by a new policy. (Time-outs are told by the sweep.) A translated one
+        /// that was closed is told once more when a new flow takes its tuple, as `reused`.
         FlowClosed = 2 => "closed",
         /// A packet was refused (drop or reject), sampled.
         Verdict = 3 => "verdict",

@@ -1,7 +1,7 @@
 //! What filters are applied to.
 
 use super::field::Field;
-use crate::view::{EventView, FlowView, NatMappingView, RuleView};
+use crate::view::{EventView, FlowNatView, FlowView, NatMappingView, RuleView};
 use std::borrow::Cow;
 
 /// A field's value.
@@ -66,6 +66,19 @@ fn port(port: Option<u16>) -> Value<'static> {
     port.map_or(Value::None, |port| Value::Number(port.into()))
 }
 
+/// The fields of a flow's translation.
+fn of_translation(nat: Option<&FlowNatView>, field: Field) -> Value<'_> {
+    match field {
+        Field::Nat => Value::Bool(nat.is_some()),
+        Field::NatSrc => maybe(nat.map(|nat| nat.src.as_str())),
+        Field::NatDst => maybe(nat.map(|nat| nat.dst.as_str())),
+        Field::NatRule => maybe(nat.map(|nat| nat.rule.as_str())),
+        Field::NatSport => port(nat.map(|nat| nat.sport)),
+        Field::NatDport => port(nat.map(|nat| nat.dport)),
+        _ => Value::None,
+    }
+}
+
 impl Subject for FlowView {
     const KIND: SubjectKind = SubjectKind::Flow;
 
@@ -94,13 +107,7 @@ impl Subject for FlowView {
             Field::Age => Value::Number(self.age_ms),
             Field::Idle => Value::Number(self.idle_ms),
             Field::Timeout => Value::Number(self.timeout_ms),
-            Field::Nat => Value::Bool(self.nat.is_some()),
-            Field::NatSrc => maybe(self.nat.as_ref().map(|nat| nat.src.as_str())),
-            Field::NatDst => maybe(self.nat.as_ref().map(|nat| nat.dst.as_str())),
-            Field::NatRule => maybe(self.nat.as_ref().map(|nat| nat.rule.as_str())),
-            Field::NatSport => port(self.nat.as_ref().map(|nat| nat.sport)),
-            Field::NatDport => port(self.nat.as_ref().map(|nat| nat.dport)),
-            _ => Value::None,
+            _ => of_translation(self.nat.as_ref(), field),
         }
     }
 }
@@ -131,13 +138,7 @@ impl Subject for EventView {
             Field::Bytes => Value::Number(self.bytes),
             Field::ReplyPackets => Value::Number(self.reply_packets),
             Field::ReplyBytes => Value::Number(self.reply_bytes),
-            Field::Nat => Value::Bool(self.nat.is_some()),
-            Field::NatSrc => maybe(self.nat.as_ref().map(|nat| nat.src.as_str())),
-            Field::NatDst => maybe(self.nat.as_ref().map(|nat| nat.dst.as_str())),
-            Field::NatRule => maybe(self.nat.as_ref().map(|nat| nat.rule.as_str())),
-            Field::NatSport => port(self.nat.as_ref().map(|nat| nat.sport)),
-            Field::NatDport => port(self.nat.as_ref().map(|nat| nat.dport)),
-            _ => Value::None,
+            _ => of_translation(self.nat.as_ref(), field),
         }
     }
 }
