@@ -14,12 +14,14 @@ use firewall_common::abi::control::{
 };
 use firewall_common::abi::counter::{EventCounter, ReasonCounter, RuleCounter};
 use firewall_common::abi::event::{CLASSES, Class};
+use firewall_common::abi::flow::Flow4;
 use firewall_common::abi::frag::{FragFirst, FragKey};
 use firewall_common::abi::iface::Iface;
 use firewall_common::abi::reason::{REASONS, Reason};
 use firewall_common::abi::table::{
     RuleTable, SLOT_DEFAULT_IN, SLOT_DEFAULT_OUT, Settings, Verdict,
 };
+use firewall_common::flow::tcp::TcpState;
 use firewall_user::datapath::kfunc;
 use firewall_user::datapath::table::Tables;
 use firewall_user::monitor::FlowRecord;
@@ -423,6 +425,23 @@ impl Kernel {
     /// The tables in place.
     pub fn tables(&self) -> &Tables {
         &self.tables
+    }
+
+    /// Writes the TCP state of the only IPv4 flow, as another CPU may at the same time.
+    ///
+    /// # Panics
+    /// Where there is no such flow.
+    pub fn overwrite_state(&mut self, state: TcpState) {
+        let id = self.records()[0].flow.id;
+        let mut flows = self.array::<[u8; size_of::<Flow4>()]>("FLOWS4");
+        for slot in 0..flows.len() {
+            let mut record: Flow4 = bytemuck::cast(flows.get(&slot, 0).expect("reading FLOWS4"));
+            if record.flow.id == id {
+                record.flow.tcp_state = state as u8;
+                return flows.set(slot, bytemuck::cast::<_, [u8; _]>(record), 0).expect("writing");
+            }
+        }
+        panic!("no flow {id:x}");
     }
 
     /// Forgets flows, fragments, cookies and counts; the policy stays.

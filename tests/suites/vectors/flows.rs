@@ -1,6 +1,7 @@
 //! The state table: what begins a flow, what belongs to it, what ends it, and what a new policy means.
 
 use super::{Bench, C, S, back, back6, forth, forth6};
+use firewall_common::flow::tcp::TcpState;
 use sluice_tests::kernel::Hook;
 use sluice_tests::packet::{Packet, tcp};
 
@@ -253,4 +254,30 @@ fn a_later_fragment_begins_no_flow() {
     bench.swap(ONE_WAY);
     bench.xdp(&parts[1]).passes("rule");
     assert!(bench.flows().is_empty());
+}
+
+/// Two CPUs see one FIN each and write over each other's state: a connection that is closed at both ends is
+/// closed all the same, and its ports can be used again.
+#[test]
+fn two_fins_at_once_close() {
+    let Some(mut bench) = Bench::or_skip("vectors::flows::two_fins_at_once_close") else { return };
+    let fin = tcp::FIN | tcp::ACK;
+    let by_client = forth().tcp(4000, 80).flags(fin).seq(1001, 1000);
+    let by_server = back().tcp(80, 4000).flags(fin).seq(1000, 1001);
+    // Whose write is lost: it read the state before the other's FIN, so what it finds is `Established`.
+    for client_first in [true, false] {
+        bench.case(&format!("client first: {client_first}"), ONE_WAY);
+        handshake(&mut bench);
+        for client in [client_first, !client_first] {
+            bench.kernel.overwrite_state(TcpState::Established);
+            if client {
+                bench.xdp(&by_client).passes("established");
+            } else {
+                bench.out(&by_server).passes("established");
+            }
+        }
+        assert_eq!(bench.events("closed"), 1, "client first: {client_first}");
+        bench.xdp(&forth().tcp(4000, 80).flags(tcp::SYN)).passes("rule");
+        assert_eq!(bench.events("new"), 2, "client first: {client_first}");
+    }
 }
