@@ -22,8 +22,12 @@ pub struct Capture {
     file: PathBuf,
 }
 
+/// What tshark says of a segment whose checksum is 0xffff where 0 is right. Both are zero in ones' complement,
+/// so receivers take it; RFC 1624 section 3 tells how an update makes one by mistake.
+const OTHER_ZERO: &str = "[TCP CHECKSUM 0xFFFF]";
+
 /// Checksums of a capture: how many are good and bad, by protocol; `quoted` are those of the TCP and UDP
-/// headers that ICMP errors carry.
+/// headers that ICMP errors carry, `other-zero` those of segments that have 0xffff for 0.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Sums {
     /// Good ones.
@@ -129,7 +133,11 @@ fn tally(text: &str) -> Sums {
         let is_icmp = line.split(';').nth(3).is_some_and(|status| !status.is_empty());
         for ((protocol, _), values) in FIELDS.iter().zip(line.split(';')) {
             let quoted = is_icmp && matches!(*protocol, "tcp" | "udp");
-            let protocol = if quoted { "quoted" } else { *protocol };
+            let protocol = match *protocol {
+                _ if quoted => "quoted",
+                "tcp" if line.contains(OTHER_ZERO) => "other-zero",
+                protocol => protocol,
+            };
             for value in values.split(',') {
                 match value.trim() {
                     "1" | "Good" => *sums.good.entry(protocol).or_default() += 1,
@@ -147,9 +155,17 @@ fn tally(text: &str) -> Sums {
 
 #[cfg(test)]
 mod tests {
-    use super::Capture;
+    use super::{Capture, tally};
     use crate::lab::{NatLab, NetNs, RawSocket};
     use crate::packet::Packet;
+
+    #[test]
+    fn the_other_zero_is_told_from_a_bad_checksum() {
+        let info = "80 → 51052 [ACK] Seq=1 Ack=2 Win=9 [TCP CHECKSUM 0xFFFF] Len=0";
+        let sums =
+            tally(&format!("1;0;;;198.51.100.2;{info}\n1;0;;;198.51.100.2;80 → 51052 [ACK]\n"));
+        assert_eq!((sums.bad.get("other-zero"), sums.bad.get("tcp")), (Some(&1), Some(&1)));
+    }
 
     #[test]
     fn bad_checksums_are_found() {

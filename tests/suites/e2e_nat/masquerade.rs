@@ -46,6 +46,9 @@ fn under_the_tools(test: &str, who: Checksums) {
         if who == Checksums::Partial {
             // The gate's own stack quotes what came in: a checksum that nobody has completed yet.
             sums.bad.remove("quoted");
+            // The link that completes a segment writes 0xffff for 0, be it TCP or UDP (`skb_checksum_help` in
+            // net/core/dev.c): one of 65,536 segments.
+            sums.bad.remove("other-zero");
         } else if side == "inside" {
             assert!(sums.good("quoted") > 0, "errors quote what was sent: {sums:?}");
         }
