@@ -23,6 +23,7 @@ use crate::{
     maps::{SOURCES, WORK},
     nataccounts,
     opaque::{put, volatile},
+    resync::{sluice_remember_syn, sluice_resync},
     table::{self, V4, V6},
     work::Work,
 };
@@ -139,8 +140,18 @@ pub fn counts_here(flow: *mut Flow, flow_bits: u64, reply: bool, direction: Dire
 /// Whether a TCP segment fits its flow's windows, which are stepped on. Not asked of fragments, whose
 /// length isn't the segment's.
 #[inline(always)]
-pub fn fits(slot: u32, reply: bool, family: u8) -> bool {
-    sluice_fits(slot, u32::from(reply), u32::from(family)) != 0
+pub fn fits(slot: u32, reply: bool, family: u8, flags: u8) -> bool {
+    let family = u32::from(family);
+    let syn = flags & transport::SYN != 0;
+    let fits = sluice_fits(slot, u32::from(reply), family) != 0;
+    if !syn {
+        return fits;
+    }
+    if !reply {
+        sluice_remember_syn(slot, family);
+        return fits;
+    }
+    fits || (sluice_resync(slot, family) != 0 && sluice_fits(slot, 1, family) != 0)
 }
 
 /// See [`fits`]. A global function: its many ways are verified once, and not once for each way that

@@ -32,6 +32,7 @@ mod packet;
 mod ports;
 mod prefix;
 mod reject;
+mod resync;
 mod snat;
 mod table;
 mod tracking;

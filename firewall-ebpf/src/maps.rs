@@ -6,24 +6,28 @@ use aya_ebpf::{
     macros::map,
     maps::{Array, LruHashMap, PerCpuArray, RingBuf, XskMap},
 };
-use firewall_common::abi::{
-    bucket::{Bucket, Locks, PLANNED, SLOTS},
-    clock::ClockReading,
-    control::{Control, CookieClock},
-    counter::{EventCounter, ReasonCounter, RuleCounter, TableCounter},
-    event::CLASSES,
-    flow::{Flow4, Flow6},
-    frag::{FragFirst, FragKey},
-    iface::{IFACE_SLOTS, IFINDEX_LIMIT, Iface, XSK_QUEUES},
-    names::Name,
-    nat::{Alias4, NAT_HOSTS as HOSTS, NatTotals, POOL_ADDRESSES, Ports},
-    reason::REASONS,
-    source::Sources,
-    table::{RULE_SLOTS, RuleTable},
+use firewall_common::{
+    abi::{
+        bucket::{Bucket, Locks, PLANNED, SLOTS},
+        clock::ClockReading,
+        control::{Control, CookieClock},
+        counter::{EventCounter, ReasonCounter, RuleCounter, TableCounter},
+        event::CLASSES,
+        flow::{Flow4, Flow6},
+        frag::{FragFirst, FragKey},
+        iface::{IFACE_SLOTS, IFINDEX_LIMIT, Iface, XSK_QUEUES},
+        names::Name,
+        nat::{Alias4, NAT_HOSTS as HOSTS, NatTotals, POOL_ADDRESSES, Ports},
+        reason::REASONS,
+        source::Sources,
+        table::{RULE_SLOTS, RuleTable},
+    },
+    flow::resync::Syn,
 };
 
 use crate::{
     budget::Budget,
+    resync,
     way::{PLACES, Way},
     work::Work,
 };
@@ -129,6 +133,11 @@ pub static BUDGETS: PerCpuArray<Budget> = PerCpuArray::pinned(1, 0);
 /// Ways past the stack, a copy a CPU: no race.
 #[map]
 pub static WAYS: PerCpuArray<Way> = PerCpuArray::with_max_entries(PLACES, 0);
+
+/// SYNs on flows that weren't over, by flow slot: a hint (see `resync`). Programs only; one that loses its place
+/// to another leaves its flow to its time-out.
+#[map]
+pub static SYNS: Array<Syn> = Array::with_max_entries(resync::PLACES, 0);
 
 /// The packet at hand, one a CPU: no race.
 #[map]

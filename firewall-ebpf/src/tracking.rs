@@ -143,7 +143,7 @@ fn track<F: Family>(table: &RuleTable, control: &Control, work: &mut Work) -> u6
             let flags = table.settings.flags;
             if proto == transport::TCP && counts {
                 if work.facts.fragment == Fragment::Whole && flags & SETTING_WINDOW_OFF == 0 {
-                    fits = conntrack::fits(found.slot, reply, family);
+                    fits = conntrack::fits(found.slot, reply, family, work.facts.tcp_flags);
                     if !fits && flags & SETTING_WINDOW_STRICT != 0 {
                         return Decision::new(Verdict::Drop, Reason::OutOfWindow).pack();
                     }

@@ -328,6 +328,7 @@ fn compiler_and_oracle_agree() {
 #[test]
 fn windows_and_oracle_agree() {
     use firewall_common::abi::flow::{Windows, bits};
+    use firewall_common::flow::resync::{self, Syn};
     use firewall_common::flow::tcp::{self, TcpState};
     use firewall_common::flow::window::{self, Known, Segment};
     use firewall_common::wire::options::Options;
@@ -338,9 +339,10 @@ fn windows_and_oracle_agree() {
         scale: scale.unwrap_or(0),
         ..Options::default()
     };
-    let (mut refused, mut opened) = (0, 0);
+    let (mut refused, mut opened, mut anew) = (0, 0, 0);
     for seed in 0..from_env("SLUICE_CASES", 2100) * 4 {
         let talk = segments(seed, 40);
+        let mut unused = Syn::default();
         let mut begun: Option<(Connection, Windows, u64, u8, TcpState, bool)> = None;
         for (i, (forth, s)) in talk.iter().enumerate() {
             let numbers = s.data + u32::from(s.flags & 1) + u32::from(s.flags >> 1 & 1);
@@ -366,9 +368,21 @@ fn windows_and_oracle_agree() {
             if s.flags & 2 != 0 && state.is_handshake() {
                 (with, set) = window::note_options(*scales, usize::from(reply), &options(s.scale));
             }
-            let known =
+            let mut known =
                 Known { bits: *known_bits | set, scales: with, state: *state, enforce: true };
-            let fits = window::fits(windows, usize::from(reply), &segment, known);
+            let mut fits = window::fits(windows, usize::from(reply), &segment, known);
+            if !reply && resync::is_unused(windows, &segment) {
+                unused = Syn::of(1, &segment, &options(s.scale));
+            } else if !fits && reply && unused.is_answered(1, &segment) {
+                unused.flow = 0;
+                unused.begin(windows);
+                *state = TcpState::SynSent;
+                (with, set) = window::note_options(unused.scales, 1, &options(s.scale));
+                known.bits = *known_bits & !resync::FORGOTTEN | unused.options | set;
+                (known.scales, known.state) = (with, *state);
+                fits = window::fits(windows, 1, &segment, known);
+                anew += 1;
+            }
             let place = format!("seed {seed}, segment {i}: {s:?} of {talk:#?}");
             assert_eq!(oracle.fits(reply, s), fits, "{place}");
             if !fits {
@@ -386,7 +400,7 @@ fn windows_and_oracle_agree() {
             opened += u64::from(oracle.open());
         }
     }
-    assert!(refused > 1000 && opened > 1000, "{refused} {opened}");
+    assert!(refused > 1000 && opened > 1000 && anew > 100, "{refused} {opened} {anew}");
 }
 
 /// What the oracle writes is the language that operators write. Runs anywhere.

@@ -76,7 +76,8 @@ impl Judgement {
 }
 
 /// Bits of [`Flow::bits`], set with an atomic OR and never cleared: each is a thing that happens
-/// once. But for [`BYPASS`], which follows the judgement at ingress.
+/// once. But for [`BYPASS`], which follows the judgement at ingress, and those of a TCP connection that
+/// another takes the place of ([`crate::flow::resync::FORGOTTEN`]).
 pub mod bits {
     /// The original direction's source is end `a` of the key.
     pub const ORIG_IS_A: u64 = 1 << 0;

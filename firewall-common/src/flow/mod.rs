@@ -5,6 +5,7 @@ pub mod cookie;
 pub mod hash;
 pub mod key;
 pub mod nptv6;
+pub mod resync;
 pub mod tcp;
 pub mod timeout;
 pub mod window;

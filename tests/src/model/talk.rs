@@ -58,6 +58,10 @@ impl Numbers {
         size: usize,
     ) -> Packet {
         let (me, other) = (usize::from(!forth), usize::from(forth));
+        if self.done == 3 && rng.one_in(12) {
+            // Both ends are started anew, and nobody says good-bye.
+            (self.next, self.done) = ([rng.bits() as u32, rng.bits() as u32], 0);
+        }
         let flags = if opens {
             self.done += 1;
             [tcp::SYN, tcp::SYN | tcp::ACK, tcp::ACK][self.done - 1]

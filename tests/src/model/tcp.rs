@@ -34,6 +34,8 @@ pub struct Connection {
     reset: bool,
     /// Numbers are not to be trusted: taken up in mid-stream, or seen unread.
     loose: bool,
+    /// The originator's last SYN that this connection had no use for.
+    asked: Option<Segment>,
 }
 
 /// How far `a` is beyond `b`.
@@ -69,7 +71,7 @@ impl Connection {
             a.acked = s.ack;
             (b.sent, b.limit) = (s.ack, s.ack.wrapping_add(s.window.into()));
         }
-        Self { ends: [a, b], reset: false, loose: !first }
+        Self { ends: [a, b], reset: false, loose: !first, asked: None }
     }
 
     /// Nothing more is made of its numbers.
@@ -146,12 +148,30 @@ impl Connection {
         if s.flags & SYN != 0 && self.shaking_hands() && s.scale.is_some() {
             next.ends[usize::from(reply)].scale = s.scale;
         }
-        let fits = next.take(reply, s) || self.loose;
+        let fits = next.take(reply, s) || self.loose || next.begins_anew(reply, s);
         // A RST says nothing about windows.
         if fits && s.flags & RST == 0 {
             *self = next;
         }
+        let end = s.seq.wrapping_add(s.data + 1);
+        if !reply && s.flags & (SYN | ACK | RST | FIN) == SYN && self.ends[0].sent != end {
+            self.asked = Some(*s);
+        }
         fits
+    }
+
+    /// Where both ends have forgotten the connection: the responder acknowledges a SYN that was of no use, and
+    /// the connection is the one that they both mean now.
+    fn begins_anew(&mut self, reply: bool, s: &Segment) -> bool {
+        let answers = |syn: &Segment| s.ack == syn.seq.wrapping_add(syn.data + 1);
+        let syn_ack = s.flags & (SYN | ACK | RST | FIN) == SYN | ACK;
+        match self.asked.take().filter(|syn| reply && syn_ack && answers(syn)) {
+            Some(syn) => {
+                *self = Self::begin(&syn);
+                self.fits(reply, s)
+            }
+            None => false,
+        }
     }
 
     fn take(&mut self, reply: bool, s: &Segment) -> bool {

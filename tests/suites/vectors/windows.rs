@@ -130,6 +130,42 @@ fn a_connection_that_one_end_forgot_is_found_out() {
 }
 
 #[test]
+fn a_connection_that_both_ends_forgot_may_be_opened_again() {
+    let test = "vectors::windows::a_connection_that_both_ends_forgot_may_be_opened_again";
+    let Some(mut bench) = Bench::or_skip(test) else { return };
+    let scale: &[u8] = &[2, 4, 5, 0xb4, 4, 2, 1, 3, 3, 7];
+    for (label, options, edge) in [("unscaled", &[][..], 1000), ("scaled", scale, 1000 << 7)] {
+        open(&mut bench, label, "strict");
+        bench.xdp(&there(tcp::FIN | tcp::ACK, 101, 501)).passes("established");
+        // Both are started anew; their end was never seen.
+        let syn = there(tcp::SYN, 3_000_000_000, 0).tcp_options(options);
+        let answer = |ack| here(tcp::SYN | tcp::ACK, 77, ack).tcp_options(options);
+        bench.out(&answer(3_000_000_001)).drops("out-of-window");
+        bench.xdp(&syn).passes("established");
+        bench.out(&here(tcp::ACK, 501, 102)).passes("established");
+        bench.out(&answer(3_000_000_002)).drops("out-of-window");
+        bench.out(&answer(3_000_000_001)).passes("established");
+        bench.xdp(&there(tcp::ACK, 3_000_000_001, 78)).passes("established");
+        bench.out(&here(tcp::ACK, 78, 3_000_000_001)).passes("established");
+        // The old numbers are nobody's any more, the SYN is answered, and the new numbers bind.
+        bench.out(&answer(3_000_000_001).seq(70_000_000, 3_000_000_001)).drops("out-of-window");
+        bench.out(&here(tcp::ACK, 501, 102)).drops("out-of-window");
+        bench.xdp(&there(tcp::ACK, 3_000_000_002 + edge, 78).fill(1)).drops("out-of-window");
+        bench.xdp(&there(tcp::ACK, 3_000_000_001 + edge, 78).fill(1)).passes("established");
+        // One FIN was the old connection's: both ends of the new one have to say theirs.
+        let next = 3_000_000_002 + edge;
+        bench.out(&here(tcp::FIN | tcp::ACK, 78, next)).passes("established");
+        assert_eq!((bench.events("established"), bench.events("closed")), (1, 0), "{label}");
+        bench.xdp(&there(tcp::FIN | tcp::ACK, next, 79)).passes("established");
+        assert_eq!(bench.events("closed"), 1, "{label}");
+    }
+    // The responder, whom the rules let nobody be reached by, opens nothing.
+    open(&mut bench, "the other way round", "strict");
+    bench.out(&here(tcp::SYN, 9_000_000, 0)).passes("established");
+    bench.xdp(&there(tcp::SYN | tcp::ACK, 3_000_000_000, 9_000_001)).drops("out-of-window");
+}
+
+#[test]
 fn both_may_open_at_once() {
     let Some(mut bench) = Bench::or_skip("vectors::windows::both_may_open_at_once") else { return };
     bench.case("RFC 9293 figure 8", &policy("strict"));
