@@ -25,13 +25,21 @@ fn main() -> io::Result<()> {
         .ok_or_else(|| io::Error::other("OUT_DIR is not set: run through cargo"))?;
     println!("cargo:rerun-if-env-changed=SLUICE_BPF_OBJECT");
     println!("cargo:rerun-if-env-changed=SLUICE_CONSOLE_DIST");
-    let object = out.join("sluice.bpf.o");
-    match env::var_os("SLUICE_BPF_OBJECT").filter(|p| !p.is_empty()) {
-        Some(path) => {
-            println!("cargo:rerun-if-changed={}", Path::new(&path).display());
-            fs::copy(&path, &object)?;
+    let filter = env::var_os("SLUICE_BPF_OBJECT").filter(|p| !p.is_empty());
+    let filter = filter.as_ref().map(Path::new);
+    // The socket monitor's lies beside the filter's.
+    let monitor = filter.map(|path| path.with_file_name("sluice-sockets"));
+    for (from, name) in
+        [(filter, "sluice.bpf.o"), (monitor.as_deref(), "sluice-sockets.bpf.o")]
+    {
+        let object = out.join(name);
+        match from {
+            Some(path) => {
+                println!("cargo:rerun-if-changed={}", path.display());
+                fs::copy(path, &object)?;
+            }
+            None => fs::write(&object, [])?,
         }
-        None => fs::write(&object, [])?,
     }
     let console = out.join("console");
     if console.exists() {

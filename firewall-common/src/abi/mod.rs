@@ -19,6 +19,7 @@ pub mod kfunc;
 pub mod names;
 pub mod nat;
 pub mod reason;
+pub mod socket;
 pub mod source;
 pub mod table;
 

@@ -21,6 +21,7 @@ mod notify;
 mod object;
 mod raw;
 mod shortcut;
+pub mod sockets;
 pub mod table;
 pub mod testing;
 mod units;

@@ -1,4 +1,4 @@
-//! The kernel program that the binary carries.
+//! The kernel programs that the binary carries.
 
 /// Room for the object at an alignment that ELF readers want.
 #[repr(C, align(8))]
@@ -7,7 +7,15 @@ struct Aligned<T: ?Sized>(T);
 static OBJECT: &Aligned<[u8]> =
     &Aligned(*include_bytes!(concat!(env!("OUT_DIR"), "/sluice.bpf.o")));
 
-/// The object; empty if the binary was built without one.
+static MONITOR: &Aligned<[u8]> =
+    &Aligned(*include_bytes!(concat!(env!("OUT_DIR"), "/sluice-sockets.bpf.o")));
+
+/// The filter; empty if the binary was built without one.
 pub fn bytes() -> &'static [u8] {
     &OBJECT.0
+}
+
+/// The socket monitor; as [`bytes`].
+pub fn monitor() -> &'static [u8] {
+    &MONITOR.0
 }

@@ -1,0 +1,233 @@
+//! The socket monitor: what its programs keep of each socket, and what they tell.
+//!
+//! Its object stands apart from the filter's: nothing of it is pinned, it judges nothing, and it ends with the
+//! daemon. What was there before it is read by an iterator.
+
+use super::{numbers, plain_bytes};
+use bytemuck::{Pod, Zeroable};
+
+numbers! {
+    /// Class of a socket event; each has its own sequence and its own loss counter.
+    SocketClass(u8) {
+        /// TCP: a socket listens.
+        Listening = 0 => "listening",
+        /// TCP: a SYN is about to be sent.
+        Connecting = 1 => "connecting",
+        /// TCP: the handshake is done, on either side.
+        Established = 2 => "established",
+        /// A socket is gone; TCP: its connection is.
+        Closed = 3 => "closed",
+    }
+}
+
+/// How many classes there are: the size of map `SOCKET_COUNTERS`.
+pub const SOCKET_CLASSES: usize = 4;
+
+/// Where the running kernel's structures have the members that the programs read: byte offsets. Set by user
+/// space from the kernel's BTF before it loads them, so that one object fits every kernel.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Pod, Zeroable)]
+#[repr(C)]
+pub struct Layout {
+    /// `struct sock`: `skc_family` (u16).
+    pub family: u32,
+    /// `skc_state` (u8).
+    pub state: u32,
+    /// `skc_rcv_saddr` (be32).
+    pub local4: u32,
+    /// `skc_daddr` (be32).
+    pub remote4: u32,
+    /// `skc_v6_rcv_saddr` (16 bytes).
+    pub local6: u32,
+    /// `skc_v6_daddr` (16 bytes).
+    pub remote6: u32,
+    /// `skc_num` (u16, host order).
+    pub local_port: u32,
+    /// `skc_dport` (be16).
+    pub remote_port: u32,
+    /// `skc_net` (pointer to `struct net`).
+    pub net: u32,
+    /// `skc_bound_dev_if` (i32).
+    pub bound_to: u32,
+    /// `sk_type` (u16).
+    pub kind: u32,
+    /// `sk_protocol` (u16).
+    pub protocol: u32,
+    /// `sk_uid` (u32).
+    pub uid: u32,
+    /// `sk_err` (i32).
+    pub error: u32,
+    /// `struct net`: `ns.inum` (u32).
+    pub net_inode: u32,
+    /// `struct socket`: `sk` (pointer to `struct sock`).
+    pub socket_sock: u32,
+    /// `struct task_struct`: `group_leader` (pointer to itself).
+    pub group_leader: u32,
+    /// `start_boottime` (u64, ns since boot).
+    pub start_boottime: u32,
+    /// `tgid` (i32).
+    pub tgid: u32,
+    /// `comm` (16 bytes).
+    pub comm: u32,
+    /// `cred` (pointer to `struct cred`).
+    pub cred: u32,
+    /// `struct cred`: `uid` (u32).
+    pub cred_uid: u32,
+    /// `struct task_struct`: `cgroups` (pointer to `struct css_set`).
+    pub cgroups: u32,
+    /// `struct css_set`: `dfl_cgrp` (pointer to `struct cgroup`).
+    pub default_cgroup: u32,
+    /// `struct cgroup`: `kn` (pointer to `struct kernfs_node`).
+    pub cgroup_node: u32,
+    /// `struct kernfs_node`: `id` (u64).
+    pub node_id: u32,
+    /// `struct tcp_sock`: `bytes_acked` (u64).
+    pub bytes_acked: u32,
+    /// `bytes_received` (u64).
+    pub bytes_received: u32,
+    /// `segs_out` (u32).
+    pub segs_out: u32,
+    /// `segs_in` (u32).
+    pub segs_in: u32,
+    /// `srtt_us` (u32, an eighth of a microsecond).
+    pub srtt: u32,
+    /// `snd_cwnd` (u32).
+    pub cwnd: u32,
+    /// `total_retrans` (u32).
+    pub retransmits: u32,
+    /// Zero.
+    pub _pad: u32,
+}
+
+/// A process: never its number alone, which is used again.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Pod, Zeroable)]
+#[repr(C)]
+pub struct Process {
+    /// `start_boottime` of its first thread, nanoseconds since boot; 0: not known.
+    pub start_ns: u64,
+    /// Its cgroup (v2): inode of the directory; 0: not known.
+    pub cgroup: u64,
+    /// Number of the process, in the first pid namespace; 0: not known.
+    pub tgid: u32,
+    /// User.
+    pub uid: u32,
+    /// Name of the thread, as the kernel has it; zero-terminated.
+    pub comm: [u8; 16],
+}
+
+/// What is kept of a socket, in its own storage. Owner and times are written once; the counters with plain
+/// additions by whoever holds the socket (a lost race costs one call's count).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Pod, Zeroable)]
+#[repr(C)]
+pub struct Usage {
+    /// Cookie of the socket that this belongs to: an accepted one inherits its listener's, and begins anew.
+    pub cookie: u64,
+    /// When the socket was made, CLOCK_MONOTONIC ns; 0: before the monitor was there.
+    pub created_ns: u64,
+    /// TCP: when the SYN was sent or the connection came in; 0: neither was seen.
+    pub asked_ns: u64,
+    /// TCP: when the handshake was done.
+    pub established_ns: u64,
+    /// When data was sent or received last.
+    pub used_ns: u64,
+    /// Bytes that were sent, as the calls returned.
+    pub sent_bytes: u64,
+    /// Bytes that were received.
+    pub received_bytes: u64,
+    /// Calls that sent.
+    pub sends: u32,
+    /// Calls that received.
+    pub receives: u32,
+    /// Who made it (an accepted one: who made its listener).
+    pub owner: Process,
+    /// Who sent or received last; `tgid` 0: the owner.
+    pub user: Process,
+}
+
+/// A socket as it is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Pod, Zeroable)]
+#[repr(C)]
+pub struct SocketRow {
+    /// What is kept of it; all zeros (but for the cookie) where nothing is.
+    pub usage: Usage,
+    /// TCP: bytes that the other end acknowledged.
+    pub bytes_acked: u64,
+    /// TCP: bytes that came, in order.
+    pub bytes_received: u64,
+    /// Local address; IPv4 in the first four bytes.
+    pub local: [u8; 16],
+    /// Remote address; as `local`.
+    pub remote: [u8; 16],
+    /// Network namespace: inode.
+    pub netns: u32,
+    /// Interface that it is bound to, 0: none.
+    pub bound_to: u32,
+    /// User of the socket.
+    pub uid: u32,
+    /// TCP: segments out.
+    pub segs_out: u32,
+    /// TCP: segments in.
+    pub segs_in: u32,
+    /// TCP: smoothed round trip, microseconds; 0: not measured.
+    pub srtt_us: u32,
+    /// TCP: congestion window, segments.
+    pub cwnd: u32,
+    /// TCP: segments sent again.
+    pub retransmits: u32,
+    /// Local port.
+    pub local_port: u16,
+    /// Remote port.
+    pub remote_port: u16,
+    /// AF_*.
+    pub family: u16,
+    /// IPPROTO_*.
+    pub protocol: u16,
+    /// SOCK_*.
+    pub kind: u16,
+    /// TCP_* of include/net/tcp_states.h, for every protocol.
+    pub state: u8,
+    /// Zero.
+    pub _pad: u8,
+    /// Pending error (`sk_err`), positive.
+    pub error: u32,
+}
+
+/// What the iterator writes for each descriptor that is a socket.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Pod, Zeroable)]
+#[repr(C)]
+pub struct HeldSocket {
+    /// The socket.
+    pub row: SocketRow,
+    /// Who holds the descriptor.
+    pub holder: Process,
+    /// Its number.
+    pub descriptor: u32,
+    /// Zero.
+    pub _pad: u32,
+}
+
+/// One record of the ring `SOCKET_EVENTS`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Pod, Zeroable)]
+#[repr(C)]
+pub struct SocketEvent {
+    /// Sequence number within the class, from 0, without gaps unless events were lost.
+    pub seq: u64,
+    /// CLOCK_MONOTONIC, nanoseconds.
+    pub time_ns: u64,
+    /// [`SocketClass`], raw.
+    pub class: u8,
+    /// TCP: the state that was left.
+    pub before: u8,
+    /// Zero.
+    pub _pad: [u8; 6],
+    /// The socket.
+    pub row: SocketRow,
+}
+
+plain_bytes!(
+    Layout => 136,
+    Process => 40,
+    Usage => 144,
+    SocketRow => 240,
+    HeldSocket => 288,
+    SocketEvent => 264
+);

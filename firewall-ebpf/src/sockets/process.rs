@@ -1,0 +1,50 @@
+//! Reading `struct task_struct`.
+
+use core::ffi::c_void;
+use firewall_common::abi::socket::Process;
+
+use crate::sock::{at, layout};
+
+/// The first thread of a thread's process.
+///
+/// # Safety
+/// `task` must be a task.
+#[inline(always)]
+pub unsafe fn leader(task: *const c_void) -> *const c_void {
+    // SAFETY: the caller's promise.
+    unsafe { at(task, layout().group_leader()) }
+}
+
+/// The number of a task's process.
+///
+/// # Safety
+/// `task` must be a task.
+#[inline(always)]
+pub unsafe fn number(task: *const c_void) -> u32 {
+    // SAFETY: the caller's promise.
+    unsafe { at(task, layout().tgid()) }
+}
+
+/// Fills in who a task's process is.
+///
+/// # Safety
+/// `task` must be a task, `process` valid for writes.
+#[inline(always)]
+pub unsafe fn read(task: *const c_void, process: *mut Process) {
+    let of = layout();
+    // SAFETY: the caller's promise; what the verifier can't be sure of reads as zero where it isn't there.
+    unsafe {
+        let first = leader(task);
+        (*process).tgid = at(task, of.tgid());
+        (*process).start_ns = at(first, of.start_boottime());
+        let (from, to) = (of.comm(), (&raw mut (*process).comm).cast::<u64>());
+        to.write_unaligned(at(first, from));
+        to.add(1).write_unaligned(at(first, from + 8));
+        let cred: *const c_void = at(task, of.cred());
+        (*process).uid = at(cred, of.cred_uid());
+        let set: *const c_void = at(task, of.cgroups());
+        let group: *const c_void = at(set, of.default_cgroup());
+        let node: *const c_void = at(group, of.cgroup_node());
+        (*process).cgroup = at(node, of.node_id());
+    }
+}

@@ -1,0 +1,197 @@
+//! What is kept of each socket: its owner, its times, what went through it.
+
+use aya_ebpf::helpers::generated::{bpf_get_socket_cookie, bpf_ktime_get_ns, bpf_sk_storage_get};
+use core::{ffi::c_void, ptr};
+use firewall_common::abi::socket::{Process, SocketClass, Usage};
+
+use crate::{
+    current, events,
+    maps::USAGE,
+    process,
+    sock::{Sock, TCP},
+};
+
+/// BPF_SK_STORAGE_GET_F_CREATE.
+const CREATE: u64 = 1;
+/// MSG_PEEK: what is looked at comes again.
+const PEEK: i32 = 2;
+
+/// What is kept of a socket; null where nothing is (or there is no memory).
+///
+/// # Safety
+/// `sk` must be a socket, or the context of a program that has one.
+#[inline(always)]
+pub unsafe fn get(sk: *mut c_void, flags: u64) -> *mut Usage {
+    // SAFETY: the caller's promise; the map lives as long as the program.
+    unsafe { bpf_sk_storage_get(USAGE.as_ptr(), sk, ptr::null_mut(), flags).cast() }
+}
+
+/// A socket's cookie; it gets one if it has none.
+///
+/// # Safety
+/// As [`get`].
+#[inline(always)]
+pub unsafe fn cookie(sk: *mut c_void) -> u64 {
+    // SAFETY: the caller's promise.
+    unsafe { bpf_get_socket_cookie(sk) }
+}
+
+/// Copies a process.
+#[inline(always)]
+unsafe fn copy(from: *const Process, to: *mut Process) {
+    let (from, to) = (from.cast::<u64>(), to.cast::<u64>());
+    let mut i = 0;
+    while i < size_of::<Process>() / 8 {
+        // SAFETY: within both.
+        unsafe { to.add(i).write_volatile(from.add(i).read_volatile()) };
+        i += 1;
+    }
+}
+
+/// A new socket, in the context of who makes it.
+#[inline(always)]
+pub fn create(sk: *mut c_void) {
+    // SAFETY: the program's context.
+    unsafe {
+        let usage = get(sk, CREATE);
+        if usage.is_null() {
+            return;
+        }
+        (*usage).cookie = cookie(sk);
+        (*usage).created_ns = bpf_ktime_get_ns();
+        process::read(current(), &raw mut (*usage).owner);
+    }
+}
+
+/// Notes something of a TCP socket. `ours`: the program runs for the socket's caller, who owns it if nobody
+/// does.
+#[inline(always)]
+pub fn stamp(sk: Sock, ours: bool, note: impl FnOnce(&mut Usage, u64)) {
+    let sk = sk.0.cast_mut();
+    // SAFETY: a socket.
+    unsafe {
+        let usage = get(sk, CREATE);
+        if usage.is_null() {
+            return;
+        }
+        let now = bpf_ktime_get_ns();
+        let own = cookie(sk);
+        let usage = &mut *usage;
+        if usage.cookie != own {
+            // Its listener's, or nothing yet: the owner stays, all else begins.
+            usage.cookie = own;
+            usage.created_ns = now;
+            usage.asked_ns = 0;
+            usage.established_ns = 0;
+            usage.used_ns = 0;
+            usage.sent_bytes = 0;
+            usage.received_bytes = 0;
+            usage.sends = 0;
+            usage.receives = 0;
+            usage.user.tgid = 0;
+        }
+        if ours && usage.owner.tgid == 0 {
+            process::read(current(), &raw mut usage.owner);
+        }
+        note(usage, now);
+    }
+}
+
+/// Makes `holder` the owner of a socket that has none.
+///
+/// # Safety
+/// `holder` must be valid for reads.
+#[inline(always)]
+pub unsafe fn seed(sk: Sock, holder: *const Process) {
+    // SAFETY: a socket; the caller's promise.
+    unsafe {
+        let usage = get(sk.0.cast_mut(), CREATE);
+        if !usage.is_null() && (*usage).owner.tgid == 0 {
+            (*usage).cookie = cookie(sk.0.cast_mut());
+            copy(holder, &raw mut (*usage).owner);
+        }
+    }
+}
+
+/// Whoever runs uses the socket.
+#[inline(always)]
+unsafe fn used(usage: &mut Usage) {
+    // SAFETY: the task lives while its program runs.
+    unsafe {
+        usage.used_ns = bpf_ktime_get_ns();
+        let task = current();
+        let tgid = process::number(task);
+        if tgid != usage.owner.tgid && tgid != usage.user.tgid {
+            process::read(task, &raw mut usage.user);
+        }
+    }
+}
+
+/// A call sent `length` bytes (negative: an error).
+#[inline(always)]
+pub fn sent(sk: Sock, length: i32) {
+    if length <= 0 || !sk.is_shown() {
+        return;
+    }
+    // SAFETY: a socket.
+    unsafe {
+        let usage = get(sk.0.cast_mut(), CREATE);
+        if usage.is_null() {
+            return;
+        }
+        let usage = &mut *usage;
+        usage.sent_bytes += length as u64;
+        usage.sends += 1;
+        used(usage);
+        first_use(sk, usage);
+    }
+}
+
+/// A call received `length` bytes.
+#[inline(always)]
+pub fn received(sk: Sock, length: i32, flags: i32) {
+    if length <= 0 || flags & PEEK != 0 || !sk.is_shown() {
+        return;
+    }
+    // SAFETY: a socket.
+    unsafe {
+        let usage = get(sk.0.cast_mut(), CREATE);
+        if usage.is_null() {
+            return;
+        }
+        let usage = &mut *usage;
+        usage.received_bytes += length as u64;
+        usage.receives += 1;
+        used(usage);
+        first_use(sk, usage);
+    }
+}
+
+/// Sockets without connections are told of when they are used for the first time.
+#[inline(always)]
+fn first_use(sk: Sock, usage: &mut Usage) {
+    if sk.protocol() != TCP && usage.established_ns == 0 {
+        usage.established_ns = usage.used_ns;
+        events::tell(SocketClass::Established, 0, 0, sk);
+    }
+}
+
+/// Copies what is kept of a socket, by words; zeros, but for the cookie, where nothing is.
+///
+/// # Safety
+/// As [`get`]; `to` must be valid for writes.
+#[inline(always)]
+pub unsafe fn copy_to(sk: *mut c_void, to: *mut Usage) {
+    // SAFETY: the caller's promise; each word is within both.
+    unsafe {
+        let from = get(sk, 0).cast::<u64>().cast_const();
+        let words = to.cast::<u64>();
+        let mut i = 0;
+        while i < size_of::<Usage>() / 8 {
+            let word = if from.is_null() { 0 } else { from.add(i).read_volatile() };
+            words.add(i).write_volatile(word);
+            i += 1;
+        }
+        (*to).cookie = cookie(sk);
+    }
+}

@@ -1,0 +1,62 @@
+//! Where the running kernel's structures have what the socket monitor reads.
+
+use super::btf::{BtfError, Structures};
+use firewall_common::abi::socket::Layout;
+
+/// Asks the kernel's own types.
+///
+/// # Errors
+/// The kernel has no BTF, or lacks a member: it says which.
+pub fn of_kernel() -> Result<Layout, BtfError> {
+    let all = Structures::of_kernel()?;
+    let sock = |path: &str| all.offset("sock", path);
+    let common = |path: &str| all.offset("sock_common", path);
+    let task = |path: &str| all.offset("task_struct", path);
+    let tcp = |path: &str| all.offset("tcp_sock", path);
+    Ok(Layout {
+        family: common("skc_family")?,
+        state: common("skc_state")?,
+        local4: common("skc_rcv_saddr")?,
+        remote4: common("skc_daddr")?,
+        local6: common("skc_v6_rcv_saddr")?,
+        remote6: common("skc_v6_daddr")?,
+        local_port: common("skc_num")?,
+        remote_port: common("skc_dport")?,
+        net: common("skc_net.net")?,
+        bound_to: common("skc_bound_dev_if")?,
+        kind: sock("sk_type")?,
+        protocol: sock("sk_protocol")?,
+        uid: sock("sk_uid")?,
+        error: sock("sk_err")?,
+        net_inode: all.offset("net", "ns.inum")?,
+        socket_sock: all.offset("socket", "sk")?,
+        group_leader: task("group_leader")?,
+        start_boottime: task("start_boottime")?,
+        tgid: task("tgid")?,
+        comm: task("comm")?,
+        cred: task("cred")?,
+        cred_uid: all.offset("cred", "uid")?,
+        cgroups: task("cgroups")?,
+        default_cgroup: all.offset("css_set", "dfl_cgrp")?,
+        cgroup_node: all.offset("cgroup", "kn")?,
+        node_id: all.offset("kernfs_node", "id")?,
+        bytes_acked: tcp("bytes_acked")?,
+        bytes_received: tcp("bytes_received")?,
+        segs_out: tcp("segs_out")?,
+        segs_in: tcp("segs_in")?,
+        srtt: tcp("srtt_us")?,
+        cwnd: tcp("snd_cwnd")?,
+        retransmits: tcp("total_retrans")?,
+        _pad: 0,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn this_kernel_has_it_all() {
+        let layout = super::of_kernel().expect("a kernel with types");
+        // `skc_daddr` and `skc_rcv_saddr` are the first two (include/net/sock.h).
+        assert_eq!((layout.remote4, layout.local4), (0, 4));
+    }
+}
