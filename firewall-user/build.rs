@@ -29,9 +29,7 @@ fn main() -> io::Result<()> {
     let filter = filter.as_ref().map(Path::new);
     // The socket monitor's lies beside the filter's.
     let monitor = filter.map(|path| path.with_file_name("sluice-sockets"));
-    for (from, name) in
-        [(filter, "sluice.bpf.o"), (monitor.as_deref(), "sluice-sockets.bpf.o")]
-    {
+    for (from, name) in [(filter, "sluice.bpf.o"), (monitor.as_deref(), "sluice-sockets.bpf.o")] {
         let object = out.join(name);
         match from {
             Some(path) => {

@@ -5,12 +5,14 @@
 //! field; the console's `types.ts` mirrors this file.
 
 mod nat;
+mod sockets;
 mod table;
 
 pub use nat::{
     MAPPING_KINDS, NatAccountView, NatBindingView, NatBlockView, NatHostView, NatMappingView,
     NatPoolView, NatRuleView, NatStatsView, NatWhoView,
 };
+pub use sockets::{SocketEventStatsView, SocketHolderView, SocketStatsView, SocketView};
 pub use table::{AlarmView, TableStatsView};
 
 use serde::{Deserialize, Serialize};

@@ -94,6 +94,21 @@ pub enum Command {
         #[arg(long, conflicts_with = "sort")]
         netfilter: bool,
     },
+    /// List the sockets of the machine, in all network namespaces: who owns them, what they do, which rule their packets met
+    Sockets {
+        /// Only sockets that match, such as `comm=nginx and state=established` or `remote=10.0.0.0/8`
+        #[arg(value_name = "FILTER")]
+        filter: Vec<String>,
+        /// How many at most
+        #[arg(long, default_value_t = 1000, value_name = "N")]
+        limit: usize,
+        /// Field to sort by: largest or A first; `-FIELD` turns it round; else listeners, then the busiest
+        #[arg(long, value_name = "FIELD", allow_hyphen_values = true)]
+        sort: Option<String>,
+        /// Those that have ended, the latest first, and why: refused, timed out, no route, reset, closed
+        #[arg(long)]
+        ended: bool,
+    },
     /// Show events as they happen: new, established and ended flows, refused packets, logs
     Watch {
         /// Only events that match, such as `verdict=drop and src=10.0.0.0/8`

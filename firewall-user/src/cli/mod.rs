@@ -12,6 +12,7 @@ mod nat;
 mod netfilter;
 mod out;
 mod policy;
+mod sockets;
 mod watch;
 
 use args::{Cli, Command, CountersCommand, FlowCommand, NatCommand};
@@ -57,6 +58,11 @@ fn ask(out: &Out, client: &Client, command: Command) -> Result<ExitCode, CliErro
             }
             Command::Flows { filter, limit, sort, netfilter: false } => {
                 flows::list(out, client, &filter.join(" "), limit, sort.as_deref()).await
+            }
+            Command::Sockets { filter, limit, sort, ended } => {
+                let filter = &filter.join(" ");
+                let asked = sockets::Asked { filter, limit, sort: sort.as_deref(), ended };
+                sockets::list(out, client, asked).await
             }
             Command::Flow(FlowCommand::Kill { filter, dry_run }) => {
                 flows::kill(out, client, &filter.join(" "), dry_run).await

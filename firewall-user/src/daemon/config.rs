@@ -175,6 +175,20 @@ fn follow<'de, D: Deserializer<'de>>(from: D) -> Result<Follow, D::Error> {
     }
 }
 
+/// `[sockets]`.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct SocketSettings {
+    /// Whether the sockets of the machine are followed.
+    pub enabled: bool,
+}
+
+impl Default for SocketSettings {
+    fn default() -> Self {
+        Self { enabled: true }
+    }
+}
+
 /// The whole file.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -201,6 +215,8 @@ pub struct Config {
     pub history: History,
     /// The kernel's own connection tracking.
     pub netfilter: Netfilter,
+    /// The machine's sockets and who owns them.
+    pub sockets: SocketSettings,
 }
 
 impl Default for Config {
@@ -217,6 +233,7 @@ impl Default for Config {
             server: Server::default(),
             history: History::default(),
             netfilter: Netfilter::default(),
+            sockets: SocketSettings::default(),
         }
     }
 }

@@ -5,6 +5,7 @@ pub mod config;
 pub mod control;
 mod foreign;
 pub mod history;
+pub mod sockets;
 #[cfg(test)]
 pub(crate) mod testing;
 
@@ -27,6 +28,7 @@ use control::{Actor, Beginning, Control, ControlError, Facts, Gate};
 use foreign::Foreign;
 use history::NatChange;
 use sd_notify::NotifyState;
+use sockets::Sockets;
 use std::{
     fs, io,
     net::SocketAddr,
@@ -298,10 +300,14 @@ async fn serve(overrides: &Overrides, config: Config) -> Result<(), DaemonError>
     }
 
     let netfilter = follow_netfilter(&config, monitor.clone(), history.clone());
+    let sockets = follow_sockets(&config);
     let (stop, stopped) = watch::channel(false);
     let server = Arc::new(Server {
         api: Arc::new(
-            Api::new(control.clone(), monitor, hub).with_history(history.clone()).beside(netfilter),
+            Api::new(control.clone(), monitor, hub)
+                .with_history(history.clone())
+                .beside(netfilter)
+                .with_sockets(sockets),
         ),
         auth: Auth::new(token, listen.port()),
         origins: Origins::new(listen, &config.server.hosts, &config.server.origins),
@@ -344,6 +350,16 @@ async fn serve(overrides: &Overrides, config: Config) -> Result<(), DaemonError>
         }
     }
     ended
+}
+
+/// Follows the machine's sockets, if that is wanted. Whatever goes wrong with it, the daemon runs.
+fn follow_sockets(config: &Config) -> Option<Sockets> {
+    if !config.sockets.enabled {
+        return None;
+    }
+    Sockets::start()
+        .inspect_err(|error| log::error!("sockets aren't followed: starting a thread: {error}"))
+        .ok()
 }
 
 /// Follows netfilter's connection tracking, if that is wanted. Whatever goes wrong with it, the daemon

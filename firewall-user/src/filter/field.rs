@@ -1,6 +1,7 @@
 //! The fields there are.
 
 use super::subject::SubjectKind;
+use crate::monitor::sockets;
 use crate::policy::suggest;
 use crate::view::{MAPPING_KINDS, NETFILTER_SCTP_STATES, NETFILTER_TCP_STATES};
 use firewall_common::abi::event::Class;
@@ -49,23 +50,23 @@ macro_rules! fields {
 
 fields! {
     /// Protocol.
-    Proto = "proto", Proto, Flow Netfilter Event Mapping;
+    Proto = "proto", Proto, Flow Netfilter Event Mapping Socket;
     /// 4 or 6.
-    Family = "family", Number, Flow Netfilter Event;
+    Family = "family", Number, Flow Netfilter Event Socket;
     /// Source address.
     Src = "src", Addr, Flow Netfilter Event;
     /// Destination address.
     Dst = "dst", Addr, Flow Netfilter Event;
     /// Either address.
-    Addr = "addr", Addr, Flow Netfilter Event;
+    Addr = "addr", Addr, Flow Netfilter Event Socket;
     /// Source port.
     Sport = "sport", Number, Flow Netfilter Event;
     /// Destination port.
     Dport = "dport", Number, Flow Netfilter Event;
     /// Either port.
-    Port = "port", Number, Flow Netfilter Event;
+    Port = "port", Number, Flow Netfilter Event Socket;
     /// State of a flow.
-    State = "state", Word, Flow Netfilter;
+    State = "state", Word, Flow Netfilter Socket;
     /// Class of an event.
     Class = "class", Word, Event;
     /// Which way.
@@ -85,9 +86,9 @@ fields! {
     /// Why.
     Reason = "reason", Word, Event;
     /// Why a flow ended.
-    Ended = "ended", Word, Flow;
+    Ended = "ended", Word, Flow Socket;
     /// Name of the rule.
-    Rule = "rule", Text, Flow Event Rule Mapping;
+    Rule = "rule", Text, Flow Event Rule Mapping Socket;
     /// Name of the rule.
     Name = "name", Text, Rule;
     /// The rule as written.
@@ -103,9 +104,9 @@ fields! {
     /// Policy generation.
     Generation = "generation", Number, Flow;
     /// Id: of a flow (hexadecimal), of a rule (its slot).
-    Id = "id", Text, Flow Netfilter Rule Mapping;
+    Id = "id", Text, Flow Netfilter Rule Mapping Socket;
     /// Flow id of an event.
-    Flow = "flow", Text, Event;
+    Flow = "flow", Text, Event Socket;
     /// Sequence number.
     Seq = "seq", Number, Event;
     /// TCP flags.
@@ -121,23 +122,23 @@ fields! {
     /// Bytes, reply direction.
     ReplyBytes = "reply_bytes", Number, Flow Netfilter Event Mapping;
     /// Since the first packet.
-    Age = "age", Duration, Flow Netfilter;
+    Age = "age", Duration, Flow Netfilter Socket;
     /// Since the last packet.
-    Idle = "idle", Duration, Flow;
+    Idle = "idle", Duration, Flow Socket;
     /// Until it is forgotten.
     Timeout = "timeout", Duration, Flow Netfilter;
     /// Whether it is translated.
-    Nat = "nat", Bool, Flow Event Netfilter;
+    Nat = "nat", Bool, Flow Event Netfilter Socket;
     /// Source address behind the translation.
-    NatSrc = "nat_src", Addr, Flow Event Netfilter;
+    NatSrc = "nat_src", Addr, Flow Event Netfilter Socket;
     /// Source port behind the translation.
-    NatSport = "nat_sport", Number, Flow Event Netfilter;
+    NatSport = "nat_sport", Number, Flow Event Netfilter Socket;
     /// Destination address behind the translation.
-    NatDst = "nat_dst", Addr, Flow Event Netfilter;
+    NatDst = "nat_dst", Addr, Flow Event Netfilter Socket;
     /// Destination port behind the translation.
-    NatDport = "nat_dport", Number, Flow Event Netfilter;
+    NatDport = "nat_dport", Number, Flow Event Netfilter Socket;
     /// Name of the rule that translates.
-    NatRule = "nat_rule", Text, Flow Event;
+    NatRule = "nat_rule", Text, Flow Event Socket;
     /// Host inside, of a mapping.
     Inside = "inside", Addr, Mapping;
     /// Its port.
@@ -147,9 +148,9 @@ fields! {
     /// Port that the far end sees.
     PublicPort = "public_port", Number, Mapping;
     /// Far end of a mapping.
-    Remote = "remote", Addr, Mapping;
+    Remote = "remote", Addr, Mapping Socket;
     /// Its port.
-    RemotePort = "remote_port", Number, Mapping;
+    RemotePort = "remote_port", Number, Mapping Socket;
     /// Destination after translation.
     RemoteInside = "remote_inside", Addr, Mapping;
     /// Its port.
@@ -164,6 +165,32 @@ fields! {
     Mark = "mark", Number, Netfilter;
     /// Connection tracking zone.
     Zone = "zone", Number, Netfilter;
+    /// Local address of a socket.
+    Local = "local", Addr, Socket;
+    /// Its port.
+    LocalPort = "local_port", Number, Socket;
+    /// Network namespace: its inode.
+    Netns = "netns", Number, Socket;
+    /// User.
+    Uid = "uid", Number, Socket;
+    /// Process that owns a socket.
+    Pid = "pid", Number, Socket;
+    /// What the kernel calls that process.
+    Comm = "comm", Text, Socket;
+    /// How an owner is known.
+    Confidence = "confidence", Word, Socket;
+    /// Bytes sent.
+    SentBytes = "sent_bytes", Number, Socket;
+    /// Bytes received.
+    ReceivedBytes = "received_bytes", Number, Socket;
+    /// Bytes sent a second.
+    SentRate = "sent_rate", Number, Socket;
+    /// Bytes received a second.
+    ReceivedRate = "received_rate", Number, Socket;
+    /// Round trip, microseconds.
+    Rtt = "rtt", Number, Socket;
+    /// Segments sent again.
+    Retransmits = "retransmits", Number, Socket;
 }
 
 impl Field {
@@ -186,6 +213,9 @@ impl Field {
             Self::Kind => MAPPING_KINDS.to_vec(),
             Self::Origin => vec!["sluice", "netfilter"],
             Self::Class => Class::ALL.iter().map(|c| c.name()).collect(),
+            Self::Ended if of == Some(SubjectKind::Socket) => sockets::CAUSES.to_vec(),
+            Self::Confidence => vec!["stamped", "held", "unknown"],
+            Self::State if of == Some(SubjectKind::Socket) => sockets::states(),
             Self::Reason | Self::Ended => Reason::ALL.iter().map(|r| r.name()).collect(),
             Self::State => {
                 let ours = (1..=7).map(|raw| TcpState::from_raw(raw).name());
@@ -209,10 +239,15 @@ impl Field {
     /// The fields that a subject is asked for in its stead: both ends where either is meant.
     pub(super) fn parts(self) -> impl Iterator<Item = Self> {
         let parts = match self {
-            Self::Addr => [Some(Self::Src), Some(Self::Dst), None],
-            Self::Port => [Some(Self::Sport), Some(Self::Dport), None],
-            Self::Iface => [Some(Self::Iface), Some(Self::InIface), Some(Self::OutIface)],
-            _ => [Some(self), None, None],
+            Self::Addr => [Some(Self::Src), Some(Self::Dst), Some(Self::Local), Some(Self::Remote)],
+            Self::Port => [
+                Some(Self::Sport),
+                Some(Self::Dport),
+                Some(Self::LocalPort),
+                Some(Self::RemotePort),
+            ],
+            Self::Iface => [Some(Self::Iface), Some(Self::InIface), Some(Self::OutIface), None],
+            _ => [Some(self), None, None, None],
         };
         parts.into_iter().flatten()
     }

@@ -1,7 +1,7 @@
 //! What filters are applied to.
 
 use super::field::Field;
-use crate::view::{EventView, FlowNatView, FlowView, NatMappingView, RuleView};
+use crate::view::{EventView, FlowNatView, FlowView, NatMappingView, RuleView, SocketView};
 use std::borrow::Cow;
 
 /// A field's value.
@@ -30,6 +30,8 @@ pub enum SubjectKind {
     Netfilter,
     /// [`NatMappingView`].
     Mapping,
+    /// [`SocketView`].
+    Socket,
 }
 
 impl SubjectKind {
@@ -41,6 +43,7 @@ impl SubjectKind {
             Self::Rule => "rules",
             Self::Netfilter => "netfilter's flows",
             Self::Mapping => "mappings",
+            Self::Socket => "sockets",
         }
     }
 }
@@ -190,6 +193,40 @@ impl Subject for NatMappingView {
             Field::ReplyPackets => count(self.reply_packets),
             Field::ReplyBytes => count(self.reply_bytes),
             _ => Value::None,
+        }
+    }
+}
+
+impl Subject for SocketView {
+    const KIND: SubjectKind = SubjectKind::Socket;
+
+    fn field(&self, field: Field) -> Value<'_> {
+        match field {
+            Field::Id => text(&self.id),
+            Field::Proto => text(&self.proto),
+            Field::Family => Value::Number(self.family.into()),
+            Field::State => text(&self.state),
+            Field::Local => text(&self.local),
+            Field::LocalPort => Value::Number(self.local_port.into()),
+            Field::Remote => text(&self.remote),
+            Field::RemotePort => Value::Number(self.remote_port.into()),
+            Field::Netns => Value::Number(self.netns.into()),
+            Field::Uid => Value::Number(self.uid.into()),
+            Field::Pid => count(self.pid.map(u64::from)),
+            Field::Comm => maybe(self.comm.as_deref()),
+            Field::Confidence => text(&self.confidence),
+            Field::Flow => maybe(self.flow.as_deref()),
+            Field::Rule => maybe(self.rule.as_deref()),
+            Field::Ended => maybe(self.ended.as_deref()),
+            Field::Age => count(self.age_ms),
+            Field::Idle => count(self.idle_ms),
+            Field::SentBytes => Value::Number(self.sent_bytes),
+            Field::ReceivedBytes => Value::Number(self.received_bytes),
+            Field::SentRate => Value::Number(self.sent_rate),
+            Field::ReceivedRate => Value::Number(self.received_rate),
+            Field::Rtt => count(self.rtt_us),
+            Field::Retransmits => Value::Number(self.retransmits),
+            _ => of_translation(self.nat.as_ref(), field),
         }
     }
 }

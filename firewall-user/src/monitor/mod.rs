@@ -20,6 +20,7 @@ mod nat;
 mod reading;
 mod record;
 mod shown;
+pub mod sockets;
 pub mod text;
 
 pub use account::Loss;
@@ -34,6 +35,7 @@ pub use names::Names;
 pub use nat::{NatBook, NatInfo, NatWords};
 pub use reading::{Census, NatAccount, NatReading, NatSum, PortFigures, TableInput};
 pub use record::{FlowRecord, NatTuple};
+pub use sockets::{Place, SocketTable};
 
 use crate::view::{
     AlarmView, EventView, FlowView, NatPoolView, NatStatsView, NetfilterStatsView, RuleView,

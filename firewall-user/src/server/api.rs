@@ -1,10 +1,19 @@
 //! The verbs: what can be asked, once, for HTTP and WebSocket alike.
 
 use super::{
-    auth::Identity, dump, error::ApiError, mappings, nat, query, query::Query, ws::hub::Hub,
+    auth::Identity,
+    dump,
+    error::ApiError,
+    mappings, nat, query,
+    query::Query,
+    sockets::{self, SocketQuery},
+    ws::hub::Hub,
 };
 use crate::{
-    daemon::control::{Change, ChangeOptions, Control, ControlError, Kill, Killed, Place},
+    daemon::{
+        control::{Change, ChangeOptions, Control, ControlError, Kill, Killed, Place},
+        sockets::Sockets,
+    },
     monitor::Monitor,
     netfilter::{Netfilter, Shown},
     store::{History, Origin, now_ms},
@@ -16,7 +25,7 @@ use serde_json::{Value, json};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// All verbs, as in `hello.capabilities`.
-pub const VERBS: [&str; 22] = [
+pub const VERBS: [&str; 24] = [
     "status",
     "stats",
     "rules",
@@ -39,6 +48,8 @@ pub const VERBS: [&str; 22] = [
     "nat.pools",
     "netfilter.flows",
     "netfilter.accounts",
+    "sockets",
+    "sockets.stats",
 ];
 
 #[derive(Debug, Default, Deserialize)]
@@ -125,12 +136,13 @@ pub struct Api {
     hub: Arc<Hub>,
     history: Option<History>,
     netfilter: Option<Netfilter>,
+    sockets: Option<Sockets>,
 }
 
 impl Api {
     /// An API over the daemon's core, its model, and its switchboard.
     pub fn new(control: Control, monitor: Arc<Mutex<Monitor>>, hub: Arc<Hub>) -> Self {
-        Self { control, monitor, hub, history: None, netfilter: None }
+        Self { control, monitor, hub, history: None, netfilter: None, sockets: None }
     }
 
     /// With a history.
@@ -143,6 +155,12 @@ impl Api {
     #[must_use]
     pub fn beside(self, netfilter: Option<Netfilter>) -> Self {
         Self { netfilter, ..self }
+    }
+
+    /// And over the machine's sockets, where they are to be followed.
+    #[must_use]
+    pub fn with_sockets(self, sockets: Option<Sockets>) -> Self {
+        Self { sockets, ..self }
     }
 
     /// The switchboard for WebSocket sessions.
@@ -169,6 +187,7 @@ impl Api {
                 status.history =
                     self.history.as_ref().map(|history| nat::stats_view(&history.stats()));
                 status.limits.extend(self.netfilter.iter().flat_map(Netfilter::limits));
+                status.limits.extend(self.sockets.iter().flat_map(Sockets::limits));
                 done(status)
             }
             "stats" => {
@@ -187,6 +206,16 @@ impl Api {
                 let netfilter = self.netfilter()?;
                 netfilter.refresh().await;
                 Ok(json!({"rows": netfilter.accounts(), "limits": netfilter.limits()}))
+            }
+            "sockets" => {
+                let query: SocketQuery = parse(args)?;
+                let flows = |each: &mut dyn FnMut(FlowView)| self.model().flows().for_each(each);
+                let (total, rows) = sockets::sockets(self.sockets()?, flows, &query).await?;
+                Ok(json!({"total": total, "rows": rows, "limits": self.sockets()?.limits()}))
+            }
+            "sockets.stats" => {
+                let Nothing {} = parse(args)?;
+                done(self.sockets()?.stats())
             }
             "policy" => {
                 let Nothing {} = parse(args)?;
@@ -402,6 +431,15 @@ impl Api {
                 "netfilter-off",
                 "netfilter's connection tracking isn't followed: the configuration says \
                  `enabled = false` under `[netfilter]`",
+            )
+        })
+    }
+
+    fn sockets(&self) -> Result<&Sockets, ApiError> {
+        self.sockets.as_ref().ok_or_else(|| {
+            ApiError::not_found(
+                "sockets-off",
+                "sockets aren't followed: the configuration says `enabled = false` under `[sockets]`",
             )
         })
     }

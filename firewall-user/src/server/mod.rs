@@ -13,6 +13,7 @@ pub mod nat;
 pub mod origin;
 pub mod query;
 pub mod routes;
+mod sockets;
 pub mod ws;
 
 #[cfg(test)]

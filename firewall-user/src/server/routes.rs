@@ -128,6 +128,8 @@ pub fn router(server: Arc<Server>) -> Router {
         .route("/api/v1/nat/rules", get_verb("nat.rules"))
         .route("/api/v1/nat/hosts", get_verb("nat.hosts"))
         .route("/api/v1/nat/pools", get_verb("nat.pools"))
+        .route("/api/v1/sockets", get_verb("sockets"))
+        .route("/api/v1/sockets/stats", get_verb("sockets.stats"))
         .route("/api/v1/login", post(login))
         .route("/api/v1/logout", post(logout))
         .route("/api/v1/ws", get(ws::upgrade))
@@ -324,11 +326,10 @@ impl<S: Send + Sync> axum::extract::FromRequestParts<S> for QueryArgs {
             .map_err(|error| ApiError::bad_request(error.body_text()))?;
         let args = pairs.into_iter().map(|(name, value)| {
             let numeric = matches!(name.as_str(), "limit" | "after" | "base_generation");
+            let yes_or_no = matches!(name.as_str(), "force" | "dry_run" | "ended");
             let value = match value.as_str() {
-                "true" | "1" | "" if matches!(name.as_str(), "force" | "dry_run") => {
-                    Value::Bool(true)
-                }
-                "false" | "0" if matches!(name.as_str(), "force" | "dry_run") => Value::Bool(false),
+                "true" | "1" | "" if yes_or_no => Value::Bool(true),
+                "false" | "0" if yes_or_no => Value::Bool(false),
                 text if numeric => text.parse::<u64>().map_or(Value::String(value), Value::from),
                 _ => Value::String(value),
             };

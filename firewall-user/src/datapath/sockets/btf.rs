@@ -97,13 +97,14 @@ impl Structures {
                 let name = this.name(head.name)?.to_owned();
                 this.by_name.entry(name).or_insert(number);
             }
-            at += 12 + match head.kind {
-                INT | VAR | DECL_TAG => 4,
-                ARRAY => 12,
-                STRUCT | UNION | DATASEC | ENUM64 => head.count * 12,
-                ENUM | FUNC_PROTO => head.count * 8,
-                _ => 0,
-            };
+            at += 12
+                + match head.kind {
+                    INT | VAR | DECL_TAG => 4,
+                    ARRAY => 12,
+                    STRUCT | UNION | DATASEC | ENUM64 => head.count * 12,
+                    ENUM | FUNC_PROTO => head.count * 8,
+                    _ => 0,
+                };
         }
         Ok(this)
     }
@@ -143,10 +144,8 @@ impl Structures {
     /// There is no such structure, or no such member.
     pub fn offset(&self, structure: &str, path: &str) -> Result<u32, BtfError> {
         let missing = || BtfError::NoMember(structure.to_owned(), path.to_owned());
-        let mut number = *self
-            .by_name
-            .get(structure)
-            .ok_or_else(|| BtfError::NoStruct(structure.to_owned()))?;
+        let mut number =
+            *self.by_name.get(structure).ok_or_else(|| BtfError::NoStruct(structure.to_owned()))?;
         let mut bits = 0;
         for member in path.split('.') {
             let (offset, of) = self.member(number, member)?.ok_or_else(missing)?;

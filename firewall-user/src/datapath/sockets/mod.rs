@@ -15,10 +15,11 @@ use firewall_common::abi::{
     counter::EventCounter,
     socket::{HeldSocket, SOCKET_CLASSES, SocketEvent},
 };
+use rustix::mount::{self, FsMountFlags, FsOpenFlags, MountAttrFlags};
 use std::{
     fs::File,
-    io::Read as _,
-    path::{Path, PathBuf},
+    io::{self, Read as _},
+    os::fd::OwnedFd,
 };
 
 /// Tracepoints, and what the monitor can't tell without them.
@@ -66,32 +67,36 @@ impl SocketMonitor {
                     program.attach().map_err(|error| failed(name, &error))?;
                 }
                 Err(error) if btf_has(&btf, tracepoint) => return Err(failed(name, &error)),
-                Err(_) => missing.push(format!("{what}: the kernel has no tracepoint {tracepoint}")),
+                Err(_) => {
+                    missing.push(format!("{what}: the kernel has no tracepoint {tracepoint}"))
+                }
             }
         }
-        let root = cgroup_root();
-        for name in ["sluice_sock_create", "sluice_sock_release"] {
-            let program: &mut CgroupSock = program(&mut ebpf, name)?;
-            program.load().map_err(|error| failed(name, &error))?;
-            match root.as_deref().map(File::open) {
-                Some(Ok(root)) => {
+        match cgroup_root() {
+            Ok(root) => {
+                for name in ["sluice_sock_create", "sluice_sock_release"] {
+                    let program: &mut CgroupSock = program(&mut ebpf, name)?;
+                    program.load().map_err(|error| failed(name, &error))?;
+                    // A link stands beside those of others, whatever is asked for.
                     program
-                        .attach(root, CgroupAttachMode::Single)
+                        .attach(&root, CgroupAttachMode::Single)
                         .map_err(|error| failed(name, &error))?;
                 }
-                Some(Err(error)) => missing.push(format!("owners of new sockets: {error}")),
-                None => missing.push("owners of new sockets: cgroup v2 is not mounted".to_owned()),
             }
+            Err(error) => missing.push(format!(
+                "owners of sockets as they are made, and the end of those that aren't TCP's: cgroup v2 can't be \
+                 had: {error}"
+            )),
         }
         let program: &mut Iter = program(&mut ebpf, "sluice_held")?;
         program.load("task_file", &btf).map_err(|error| failed("sluice_held", &error))?;
         let take = |ebpf: &mut Ebpf, name: &str| {
             ebpf.take_map(name).ok_or_else(|| DatapathError::Load(format!("no map {name}")))
         };
-        let events = RingBuf::try_from(take(&mut ebpf, "SOCKET_EVENTS")?)
-            .map_err(|error| load(&error))?;
-        let counters = Array::try_from(take(&mut ebpf, "SOCKET_COUNTERS")?)
-            .map_err(|error| load(&error))?;
+        let events =
+            RingBuf::try_from(take(&mut ebpf, "SOCKET_EVENTS")?).map_err(|error| load(&error))?;
+        let counters =
+            Array::try_from(take(&mut ebpf, "SOCKET_COUNTERS")?).map_err(|error| load(&error))?;
         Ok(Self { ebpf, events, counters, missing })
     }
 
@@ -182,12 +187,20 @@ fn btf_has(btf: &Btf, tracepoint: &str) -> bool {
     btf.id_by_type_name_kind(&name, aya_obj::btf::BtfKind::Typedef).is_ok()
 }
 
-/// Where cgroup v2 is mounted: at /sys/fs/cgroup, or below it beside v1.
-fn cgroup_root() -> Option<PathBuf> {
-    let mounts = std::fs::read_to_string("/proc/self/mounts").ok()?;
-    mounts.lines().find_map(|line| {
+/// The root of cgroup v2: where it is mounted, or (in a mount namespace that hides it) a mount of our own that
+/// nobody else sees.
+fn cgroup_root() -> io::Result<OwnedFd> {
+    let mounts = std::fs::read_to_string("/proc/self/mounts").unwrap_or_default();
+    let place = mounts.lines().find_map(|line| {
         let mut words = line.split(' ');
         let (place, kind) = (words.nth(1)?, words.next()?);
-        (kind == "cgroup2").then(|| Path::new(place).to_path_buf())
-    })
+        (kind == "cgroup2").then_some(place)
+    });
+    if let Some(place) = place {
+        return File::open(place).map(OwnedFd::from);
+    }
+    let kind = mount::fsopen("cgroup2", FsOpenFlags::FSOPEN_CLOEXEC)?;
+    mount::fsconfig_create(&kind)?;
+    let root = mount::fsmount(&kind, FsMountFlags::FSMOUNT_CLOEXEC, MountAttrFlags::empty())?;
+    Ok(root)
 }

@@ -1,0 +1,192 @@
+//! `sluice sockets`.
+
+use super::{
+    format,
+    list::today,
+    out::{CliError, Head, Out, Tone},
+};
+use crate::{
+    server::client::{Client, escape},
+    view::SocketView,
+};
+use serde::Deserialize;
+use std::process::ExitCode;
+
+/// What is asked for.
+#[derive(Debug)]
+pub struct Asked<'a> {
+    pub filter: &'a str,
+    pub limit: usize,
+    pub sort: Option<&'a str>,
+    pub ended: bool,
+}
+
+#[derive(Debug, Deserialize)]
+struct Answer {
+    rows: Vec<SocketView>,
+    total: u64,
+    limits: Vec<String>,
+}
+
+/// Columns that live and ended sockets have.
+const COMMON: [Head; 9] = [
+    Head::text("PROTO"),
+    Head::text("STATE"),
+    Head::text("LOCAL"),
+    Head::text("REMOTE"),
+    Head::text("OWNER"),
+    Head::number("SENT"),
+    Head::number("RECEIVED"),
+    Head::number("RTT"),
+    Head::number("RESENT"),
+];
+
+pub async fn list(out: &Out, client: &Client, asked: Asked<'_>) -> Result<ExitCode, CliError> {
+    let Asked { filter, limit, sort, ended } = asked;
+    let sort = sort.map(|sort| format!("&sort={}", escape(sort))).unwrap_or_default();
+    let path =
+        format!("/api/v1/sockets?filter={}&limit={limit}&ended={ended}{sort}", escape(filter));
+    let answer: Answer = client.get(&path).await?;
+    if answer.rows.is_empty() && !out.json {
+        out.line(out.paint("no sockets", Tone::Dim))?;
+    } else {
+        let last = if ended {
+            [Head::text("ENDED"), Head::text("WHY"), Head::text("RULE")]
+        } else {
+            [Head::number("OUT/S"), Head::number("IN/S"), Head::text("RULE")]
+        };
+        let heads: Vec<Head> = COMMON.into_iter().chain(last).collect();
+        let today = today();
+        out.rows(&answer.rows, &heads, |socket| cells(socket, ended, &today))?;
+    }
+    if out.json {
+        return Ok(ExitCode::SUCCESS);
+    }
+    if answer.total > answer.rows.len() as u64 {
+        let (shown, all) = (answer.rows.len(), format::count(answer.total));
+        let note = format!("{shown} of {all} sockets; --limit shows more");
+        out.line(out.paint(&note, Tone::Dim))?;
+    }
+    for limit in &answer.limits {
+        out.line(out.paint(&format!("note: {limit}"), Tone::Odd))?;
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn cells(socket: &SocketView, ended: bool, today: &str) -> Vec<(String, Tone)> {
+    let tone = match (socket.state.as_str(), socket.note.is_some()) {
+        (_, true) => Tone::Odd,
+        ("listen" | "unconnected", _) => Tone::Dim,
+        _ => Tone::Plain,
+    };
+    let dash = || "-".to_owned();
+    let mut cells = vec![
+        socket.proto.clone(),
+        socket.state.clone(),
+        end(socket, &socket.local, socket.local_port),
+        end(socket, &socket.remote, socket.remote_port),
+        owner(socket),
+        format::bytes(socket.sent_bytes),
+        format::bytes(socket.received_bytes),
+        socket.rtt_us.map_or_else(dash, millis),
+        format::count(socket.retransmits),
+    ];
+    if ended {
+        cells.push(socket.closed.as_deref().map_or_else(dash, |at| format::time(at, today)));
+        cells.push(socket.ended.clone().unwrap_or_default());
+    } else {
+        cells.push(format::bytes(socket.sent_rate));
+        cells.push(format::bytes(socket.received_rate));
+    }
+    cells.push(rule(socket));
+    cells.into_iter().map(|text| (text, tone)).collect()
+}
+
+/// An end; `*` stands for any.
+fn end(socket: &SocketView, address: &str, port: u16) -> String {
+    let any = matches!(address, "0.0.0.0" | "::");
+    match (socket.family, any, port) {
+        (0, ..) | (_, true, 0) => "*".to_owned(),
+        (_, true, port) => format!("*:{port}"),
+        _ => format::endpoint(address, port),
+    }
+}
+
+/// Who owns it, and who uses it where that is somebody else.
+fn owner(socket: &SocketView) -> String {
+    let name = |pid: Option<u32>, comm: &Option<String>| {
+        pid.map(|pid| format!("{}/{pid}", format::clean(comm.as_deref().unwrap_or("?"))))
+    };
+    let mut text = name(socket.pid, &socket.comm).unwrap_or_else(|| "?".to_owned());
+    if let Some(user) = name(socket.user_pid, &socket.user_comm) {
+        text = format!("{text} > {user}");
+    }
+    if socket.confidence == "held" {
+        text.push('~');
+    }
+    text
+}
+
+fn rule(socket: &SocketView) -> String {
+    match (&socket.rule, socket.own_netns) {
+        (Some(rule), _) => rule.clone(),
+        (None, true) => "-".to_owned(),
+        (None, false) => format!("(netns {})", socket.netns),
+    }
+}
+
+fn millis(us: u64) -> String {
+    match us {
+        0..1000 => format!("0.{:02} ms", us / 10),
+        1000..100_000 => format!("{}.{} ms", us / 1000, us % 1000 / 100),
+        _ => format!("{} ms", us / 1000),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn cells_say_what_there_is() {
+        let mut socket = SocketView {
+            proto: "tcp".into(),
+            state: "established".into(),
+            family: 4,
+            local: "10.0.0.1".into(),
+            local_port: 80,
+            remote: "10.0.0.2".into(),
+            remote_port: 4000,
+            pid: Some(7),
+            comm: Some("nginx".into()),
+            user_pid: Some(8),
+            user_comm: Some("wor\nker".into()),
+            confidence: "held".into(),
+            rtt_us: Some(1234),
+            rule: Some("web".into()),
+            ..SocketView::default()
+        };
+        let text = |socket: &SocketView| -> Vec<String> {
+            cells(socket, false, "").into_iter().map(|(text, _)| text).collect()
+        };
+        let row = text(&socket);
+        assert_eq!(row[2..4], ["10.0.0.1:80", "10.0.0.2:4000"]);
+        assert!(row[4].starts_with("nginx/7 > wor") && row[4].ends_with("ker/8~"), "{}", row[4]);
+        assert!(!row[4].contains('\n'), "no name breaks the table");
+        assert_eq!((row[7].as_str(), row[11].as_str()), ("1.2 ms", "web"));
+        (socket.remote, socket.remote_port) = ("0.0.0.0".into(), 0);
+        socket.local = "::".into();
+        (socket.rule, socket.netns) = (None, 99);
+        let row = text(&socket);
+        assert_eq!(
+            (row[2].as_str(), row[3].as_str(), row[11].as_str()),
+            ("*:80", "*", "(netns 99)")
+        );
+    }
+
+    #[test]
+    fn round_trips_are_short() {
+        let all = [40, 999, 1000, 99_999, 100_000].map(millis);
+        assert_eq!(all, ["0.04 ms", "0.99 ms", "1.0 ms", "99.9 ms", "100 ms"].map(String::from));
+    }
+}

@@ -1,0 +1,179 @@
+//! Following the machine's sockets: a thread of its own, and a handle on what it knows.
+//!
+//! The ring is drained on the thread's own clock: a wake-up by the kernel costs twenty times the event that it
+//! is for.
+
+use crate::{
+    datapath::{DatapathError, sockets::SocketMonitor},
+    monitor::{Clock, Place, SocketTable},
+    view::{SocketStatsView, SocketView},
+};
+use firewall_common::abi::{counter::EventCounter, socket::SOCKET_CLASSES};
+use std::{
+    io,
+    os::unix::fs::MetadataExt as _,
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        mpsc::{Receiver, RecvTimeoutError, Sender, channel},
+    },
+    thread,
+    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
+};
+use tokio::{sync::oneshot, time::timeout};
+
+/// From one look into the ring to the next: it has room for three times what 100,000 events a second leave in
+/// that time.
+const DRAIN: Duration = Duration::from_millis(50);
+/// Rows that are asked for are not older than this.
+const FRESH: Duration = Duration::from_millis(500);
+/// From one look at all descriptors to the next if nobody asks.
+const PERIOD: Duration = Duration::from_secs(60);
+/// After events were lost.
+const SOON: Duration = Duration::from_millis(500);
+/// Who asks waits so long at most.
+const PATIENCE: Duration = Duration::from_secs(5);
+/// Events that are taken without a pause.
+const BATCH: usize = 16_384;
+
+#[derive(Debug, Default)]
+struct State {
+    table: SocketTable,
+    counters: [EventCounter; SOCKET_CLASSES],
+    netns: u32,
+    /// What can't be told, and why.
+    limits: Vec<String>,
+    /// Why there are no rows at all.
+    trouble: Option<String>,
+}
+
+/// A handle on what is known of the machine's sockets.
+#[derive(Clone, Debug)]
+pub struct Sockets {
+    state: Arc<Mutex<State>>,
+    asks: Sender<oneshot::Sender<()>>,
+}
+
+impl Sockets {
+    /// Starts to follow. Where the kernel doesn't let us, the handle says why.
+    ///
+    /// # Errors
+    /// No thread can be started.
+    pub fn start() -> io::Result<Self> {
+        let (asks, asked) = channel();
+        let netns = std::fs::metadata("/proc/self/ns/net").map_or(0, |meta| meta.ino() as u32);
+        let state = Arc::new(Mutex::new(State { netns, ..State::default() }));
+        let shared = state.clone();
+        thread::Builder::new().name("sluice-sockets".to_owned()).spawn(move || {
+            let outcome =
+                SocketMonitor::start().and_then(|monitor| follow(monitor, &shared, &asked));
+            if let Err(error) = outcome {
+                log::warn!("sockets aren't followed: {error}");
+                lock(&shared).trouble = Some(error.to_string());
+                // Who asks is answered: nothing is known.
+                for answer in asked {
+                    let _: Result<(), ()> = answer.send(());
+                }
+            }
+        })?;
+        Ok(Self { state, asks })
+    }
+
+    /// Waits until what is known is fresh.
+    pub async fn refresh(&self) {
+        let (answer, done) = oneshot::channel();
+        if self.asks.send(answer).is_ok() {
+            let _ = timeout(PATIENCE, done).await;
+        }
+    }
+
+    /// Why there is nothing to show, if there isn't.
+    pub fn trouble(&self) -> Option<String> {
+        lock(&self.state).trouble.clone()
+    }
+
+    /// What can't be told on this machine, in words.
+    pub fn limits(&self) -> Vec<String> {
+        let state = lock(&self.state);
+        let trouble = state.trouble.iter().map(|why| format!("sockets aren't followed: {why}"));
+        trouble
+            .chain(state.limits.iter().map(|what| format!("sockets: not seen: {what}")))
+            .collect()
+    }
+
+    /// Rows that `wanted` wants; of `ended` sockets, latest first, or of live ones.
+    pub fn rows(&self, ended: bool, wanted: impl Fn(&SocketView) -> bool) -> Vec<SocketView> {
+        let state = lock(&self.state);
+        let place = Place { netns: state.netns, clock: now() };
+        if ended {
+            state.table.ended(&place).filter(|row| wanted(row)).collect()
+        } else {
+            state.table.live(&place).filter(|row| wanted(row)).collect()
+        }
+    }
+
+    /// What was told and lost.
+    pub fn stats(&self) -> SocketStatsView {
+        let state = lock(&self.state);
+        state.table.stats(&state.counters)
+    }
+}
+
+fn lock(state: &Mutex<State>) -> MutexGuard<'_, State> {
+    state.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn follow(
+    mut monitor: SocketMonitor,
+    state: &Mutex<State>,
+    asked: &Receiver<oneshot::Sender<()>>,
+) -> Result<(), DatapathError> {
+    lock(state).limits = monitor.missing().to_vec();
+    for what in monitor.missing() {
+        log::warn!("sockets: not seen: {what}");
+    }
+    let mut lost = 0;
+    let mut gap = false;
+    let mut last: Option<Instant> = None;
+    loop {
+        let answers: Vec<_> = match asked.recv_timeout(DRAIN) {
+            Ok(first) => std::iter::once(first).chain(asked.try_iter()).collect(),
+            Err(RecvTimeoutError::Timeout) => Vec::new(),
+            // Nobody can ask any more: the daemon ends.
+            Err(RecvTimeoutError::Disconnected) => return Ok(()),
+        };
+        let mut state_now = lock(state);
+        monitor.drain(BATCH, |event| state_now.table.event(event));
+        let counters = monitor.counters()?;
+        state_now.counters = counters;
+        drop(state_now);
+        let lost_now: u64 = counters.iter().map(|counter| counter.lost).sum();
+        gap |= lost_now != lost;
+        lost = lost_now;
+        let age = last.map(|last| last.elapsed());
+        let due = |limit: Duration| age.is_none_or(|age| age >= limit);
+        if due(PERIOD) || (gap && due(SOON)) || (!answers.is_empty() && due(FRESH)) {
+            let start = Instant::now();
+            // What is told from now on is newer than what is read.
+            let since = now().monotonic_ns;
+            let held = monitor.snapshot()?;
+            let took = start.elapsed().as_micros() as u64;
+            lock(state).table.snapshot(&held, since, took, gap);
+            last = Some(Instant::now());
+            gap = false;
+        }
+        for answer in answers {
+            let _: Result<(), ()> = answer.send(());
+        }
+    }
+}
+
+/// Now, on both clocks.
+fn now() -> Clock {
+    let unix = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    let monotonic = rustix::time::clock_gettime(rustix::time::ClockId::Monotonic);
+    Clock {
+        unix_ns: unix.as_nanos() as i64,
+        monotonic_ns: monotonic.tv_sec as u64 * 1_000_000_000 + monotonic.tv_nsec as u64,
+        ..Clock::default()
+    }
+}

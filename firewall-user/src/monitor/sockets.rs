@@ -1,0 +1,362 @@
+//! The live model of sockets: snapshots and events in, rows out. No I/O, no clock.
+//!
+//! A snapshot says what there is; events say what happened since. What neither tells any more is gone: a TCP
+//! socket without a descriptor lives on until it says that it is closed, unless events were lost.
+
+use super::{Clock, text};
+use crate::view::{SocketEventStatsView, SocketHolderView, SocketStatsView, SocketView};
+use firewall_common::abi::{
+    counter::EventCounter,
+    socket::{HeldSocket, Process, SOCKET_CLASSES, SocketClass, SocketEvent, SocketRow},
+};
+use std::{
+    collections::{HashMap, VecDeque},
+    net::{IpAddr, Ipv4Addr, Ipv6Addr},
+};
+
+/// Ended sockets that are kept.
+const ENDED: usize = 10_000;
+/// Holders of a socket that are listed.
+const HOLDERS: usize = 64;
+
+/// AF_INET, AF_INET6, AF_PACKET, AF_XDP.
+const INET: u16 = 2;
+const INET6: u16 = 10;
+const PACKET: u16 = 17;
+const XDP: u16 = 44;
+/// IPPROTO_TCP.
+const TCP: u16 = 6;
+/// SOCK_RAW.
+const RAW: u16 = 3;
+/// TCP_ESTABLISHED, TCP_SYN_SENT, TCP_LISTEN.
+const ESTABLISHED: u8 = 1;
+const SYN_SENT: u8 = 2;
+const LISTEN: u8 = 10;
+
+#[derive(Clone, Debug, Default)]
+struct Socket {
+    row: SocketRow,
+    holders: Vec<(Process, u32)>,
+    /// Its owner was stamped by a hook, and not found afterwards.
+    stamped: bool,
+    /// Bytes a second, sent and received.
+    rate: (u64, u64),
+    /// When the row was read, CLOCK_MONOTONIC ns.
+    read_ns: u64,
+}
+
+#[derive(Clone, Debug)]
+struct Ended {
+    socket: Socket,
+    at_ns: u64,
+    why: &'static str,
+}
+
+/// What of the machine the rows are told for.
+#[derive(Clone, Copy, Debug)]
+pub struct Place {
+    /// Inode of the daemon's network namespace.
+    pub netns: u32,
+    /// Now, on both clocks.
+    pub clock: Clock,
+}
+
+/// Every socket that is known.
+#[derive(Debug, Default)]
+pub struct SocketTable {
+    live: HashMap<u64, Socket>,
+    ended: VecDeque<Ended>,
+    ended_dropped: u64,
+    delivered: [u64; SOCKET_CLASSES],
+    descriptors: u64,
+    snapshot_us: u64,
+}
+
+impl SocketTable {
+    /// Learns from an event.
+    pub fn event(&mut self, event: &SocketEvent) {
+        if let Some(count) = self.delivered.get_mut(usize::from(event.class)) {
+            *count += 1;
+        }
+        let cookie = event.row.usage.cookie;
+        if event.class != SocketClass::Closed.raw() {
+            let socket = self.live.entry(cookie).or_default();
+            socket.take(event.row, event.time_ns);
+            socket.stamped |= event.row.usage.owner.tgid != 0;
+            return;
+        }
+        let mut socket = self.live.remove(&cookie).unwrap_or_default();
+        socket.stamped |= event.row.usage.owner.tgid != 0;
+        let mut last = event.row;
+        // At its end it is bound to nothing any more; and the hook where others than TCP's end sees little.
+        if last.family == 0 {
+            last = SocketRow { usage: last.usage, ..socket.row };
+        } else if last.local_port == 0 {
+            last.local_port = socket.row.local_port;
+        }
+        if last.family == 0 {
+            // Nothing was ever seen of it but that it ends.
+            return;
+        }
+        let why = cause(&last, event.before);
+        socket.take(last, event.time_ns);
+        if socket.row.protocol == TCP && event.before == LISTEN {
+            socket.row.state = LISTEN;
+        }
+        if self.ended.len() == ENDED {
+            self.ended.pop_front();
+            self.ended_dropped += 1;
+        }
+        self.ended.push_back(Ended { socket, at_ns: event.time_ns, why });
+    }
+
+    /// Learns from a look at all descriptors at `now_ns` (CLOCK_MONOTONIC), which took `took_us`. `gap`: events
+    /// were lost since the last one, so that sockets may be gone of which nobody said so.
+    pub fn snapshot(&mut self, held: &[HeldSocket], now_ns: u64, took_us: u64, gap: bool) {
+        self.descriptors = held.len() as u64;
+        self.snapshot_us = took_us;
+        let mut before = std::mem::take(&mut self.live);
+        for one in held {
+            let cookie = one.row.usage.cookie;
+            let socket = self.live.entry(cookie).or_insert_with(|| {
+                let mut socket = before.remove(&cookie).unwrap_or_default();
+                socket.holders.clear();
+                socket.take(one.row, now_ns);
+                // What was made before the monitor has no such time.
+                socket.stamped |= one.row.usage.created_ns != 0;
+                socket
+            });
+            if socket.holders.len() < HOLDERS {
+                socket.holders.push((one.holder, one.descriptor));
+            }
+        }
+        // Closed by whoever held it, and still at work; or made since.
+        before.retain(|_, socket| socket.read_ns > now_ns || (socket.row.protocol == TCP && !gap));
+        for socket in before.values_mut() {
+            socket.holders.clear();
+        }
+        self.live.extend(before);
+    }
+
+    /// Live sockets.
+    pub fn live<'a>(&'a self, place: &'a Place) -> impl Iterator<Item = SocketView> + 'a {
+        self.live.values().map(|socket| socket.view(place))
+    }
+
+    /// Ended ones, the latest first.
+    pub fn ended<'a>(&'a self, place: &'a Place) -> impl Iterator<Item = SocketView> + 'a {
+        self.ended.iter().rev().map(|ended| {
+            let mut view = ended.socket.view(place);
+            view.closed = Some(text::time(place.clock.monotonic_to_unix(ended.at_ns)));
+            view.ended = Some(ended.why.to_owned());
+            (view.sent_rate, view.received_rate) = (0, 0);
+            view
+        })
+    }
+
+    /// What was told and lost; `counters` are the kernel's.
+    pub fn stats(&self, counters: &[EventCounter; SOCKET_CLASSES]) -> SocketStatsView {
+        SocketStatsView {
+            live: self.live.len() as u64,
+            ended: self.ended.len() as u64,
+            ended_dropped: self.ended_dropped,
+            events: SocketClass::ALL
+                .iter()
+                .zip(counters.iter().zip(self.delivered))
+                .map(|(class, (kernel, delivered))| SocketEventStatsView {
+                    class: class.name().to_owned(),
+                    produced: kernel.produced,
+                    delivered,
+                    lost: kernel.lost,
+                })
+                .collect(),
+            snapshot_us: self.snapshot_us,
+            descriptors: self.descriptors,
+        }
+    }
+}
+
+impl Socket {
+    /// Takes a newer row.
+    fn take(&mut self, row: SocketRow, now_ns: u64) {
+        let span = now_ns.saturating_sub(self.read_ns);
+        let rate = |now: u64, before: u64| {
+            let bytes = u128::from(now.saturating_sub(before)) * 1_000_000_000;
+            (bytes / u128::from(span.max(1))) as u64
+        };
+        // Over less than a tenth of a second a rate says nothing.
+        if self.read_ns != 0 && span >= 100_000_000 {
+            let (sent, received) = bytes(&row);
+            let before = bytes(&self.row);
+            self.rate = (rate(sent, before.0), rate(received, before.1));
+            self.read_ns = now_ns;
+        } else if self.read_ns == 0 {
+            self.read_ns = now_ns;
+        }
+        self.row = row;
+    }
+
+    fn view(&self, place: &Place) -> SocketView {
+        let (row, usage) = (&self.row, &self.row.usage);
+        let (sent_bytes, received_bytes) = bytes(row);
+        let now = place.clock.monotonic_ns;
+        let since = |ns: u64| (ns != 0).then(|| now.saturating_sub(ns) / 1_000_000);
+        let known = |process: &Process| (process.tgid != 0).then_some(process.tgid);
+        let name = |process: &Process| (process.tgid != 0).then(|| comm(process));
+        let handshake = (usage.asked_ns, usage.established_ns);
+        SocketView {
+            id: format!("{:x}", usage.cookie),
+            proto: proto(row),
+            family: match row.family {
+                INET => 4,
+                INET6 => 6,
+                _ => 0,
+            },
+            state: state(row).to_owned(),
+            local: address(row.family, &row.local),
+            local_port: row.local_port,
+            remote: address(row.family, &row.remote),
+            remote_port: row.remote_port,
+            netns: row.netns,
+            own_netns: row.netns == place.netns,
+            uid: row.uid,
+            pid: known(&usage.owner),
+            comm: name(&usage.owner),
+            confidence: match (usage.owner.tgid, self.stamped) {
+                (0, _) => "unknown",
+                (_, true) => "stamped",
+                (_, false) => "held",
+            }
+            .to_owned(),
+            user_pid: known(&usage.user),
+            user_comm: name(&usage.user),
+            holders: self
+                .holders
+                .iter()
+                .map(|(process, descriptor)| SocketHolderView {
+                    pid: process.tgid,
+                    comm: comm(process),
+                    descriptor: *descriptor,
+                })
+                .collect(),
+            created: (usage.created_ns != 0)
+                .then(|| text::time(place.clock.monotonic_to_unix(usage.created_ns))),
+            age_ms: since(usage.created_ns),
+            idle_ms: since(usage.used_ns),
+            connect_us: (row.protocol == TCP && handshake.0 != 0 && handshake.1 >= handshake.0)
+                .then(|| (handshake.1 - handshake.0) / 1000),
+            sent_bytes,
+            received_bytes,
+            sends: usage.sends.into(),
+            receives: usage.receives.into(),
+            sent_rate: self.rate.0,
+            received_rate: self.rate.1,
+            segments_out: row.segs_out.into(),
+            segments_in: row.segs_in.into(),
+            rtt_us: (row.srtt_us != 0).then_some(row.srtt_us.into()),
+            retransmits: row.retransmits.into(),
+            note: note(row).map(str::to_owned),
+            ..SocketView::default()
+        }
+    }
+}
+
+/// Bytes that a socket sent and received.
+fn bytes(row: &SocketRow) -> (u64, u64) {
+    if row.protocol == TCP {
+        (row.bytes_acked, row.bytes_received)
+    } else {
+        (row.usage.sent_bytes, row.usage.received_bytes)
+    }
+}
+
+fn comm(process: &Process) -> String {
+    let end = process.comm.iter().position(|byte| *byte == 0).unwrap_or(process.comm.len());
+    String::from_utf8_lossy(&process.comm[..end]).into_owned()
+}
+
+fn address(family: u16, bytes: &[u8; 16]) -> String {
+    match family {
+        INET => IpAddr::from(Ipv4Addr::new(bytes[0], bytes[1], bytes[2], bytes[3])).to_string(),
+        INET6 => Ipv6Addr::from(*bytes).to_canonical().to_string(),
+        _ => String::new(),
+    }
+}
+
+fn proto(row: &SocketRow) -> String {
+    match (row.family, row.kind, row.protocol) {
+        (PACKET, ..) => "packet".into(),
+        (XDP, ..) => "xdp".into(),
+        (_, RAW, number) => format!("raw/{number}"),
+        (_, _, 6) => "tcp".into(),
+        (_, _, 17) => "udp".into(),
+        (_, _, 1) => "icmp".into(),
+        (_, _, 58) => "icmpv6".into(),
+        (_, _, 132) => "sctp".into(),
+        (_, _, 136) => "udplite".into(),
+        (_, _, 262) => "mptcp".into(),
+        (_, _, number) => number.to_string(),
+    }
+}
+
+/// Names of TCP's states, as numbered in include/net/tcp_states.h.
+const STATES: [&str; 13] = [
+    "none",
+    "established",
+    "syn-sent",
+    "syn-received",
+    "fin-wait-1",
+    "fin-wait-2",
+    "time-wait",
+    "closed",
+    "close-wait",
+    "last-ack",
+    "listen",
+    "closing",
+    "new-syn-received",
+];
+
+/// Every word that a socket's state may be.
+pub fn states() -> Vec<&'static str> {
+    STATES.iter().copied().chain(["connected", "unconnected", "open"]).collect()
+}
+
+/// Every word that the end of a socket may be.
+pub const CAUSES: [&str; 7] =
+    ["closed", "refused", "timed-out", "no-route", "reset", "abandoned", "failed"];
+
+fn state(row: &SocketRow) -> &'static str {
+    match (row.family, row.protocol) {
+        (INET | INET6, TCP) => STATES.get(usize::from(row.state)).copied().unwrap_or("unknown"),
+        (INET | INET6, _) if row.kind != RAW && row.state == ESTABLISHED => "connected",
+        (INET | INET6, _) if row.kind != RAW => "unconnected",
+        _ => "open",
+    }
+}
+
+fn note(row: &SocketRow) -> Option<&'static str> {
+    match (row.family, row.kind) {
+        (PACKET, _) => {
+            Some("sees packets before rules at TC judge them, also those that are dropped")
+        }
+        (XDP, _) => Some("takes packets past the stack: no rule at TC sees them"),
+        (_, RAW) => Some("may send packets with headers of its own making"),
+        _ => None,
+    }
+}
+
+/// Why a socket ended, by the error that was pending and the state that it left.
+fn cause(row: &SocketRow, before: u8) -> &'static str {
+    match row.error as i32 {
+        libc::ECONNREFUSED => "refused",
+        libc::ETIMEDOUT => "timed-out",
+        libc::EHOSTUNREACH | libc::ENETUNREACH | libc::EHOSTDOWN => "no-route",
+        libc::ECONNRESET | libc::EPIPE => "reset",
+        0 if row.protocol == TCP && before == SYN_SENT => "abandoned",
+        0 => "closed",
+        _ => "failed",
+    }
+}
+
+#[cfg(test)]
+mod tests;

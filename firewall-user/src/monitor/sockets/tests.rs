@@ -1,0 +1,160 @@
+use super::*;
+use firewall_common::abi::socket::Usage;
+
+const SECOND: u64 = 1_000_000_000;
+
+fn place() -> Place {
+    let clock =
+        Clock { unix_ns: 2_000_000_000_000, monotonic_ns: 100 * SECOND, ..Clock::default() };
+    Place { netns: 1, clock }
+}
+
+fn process(tgid: u32, name: &str) -> Process {
+    let mut comm = [0; 16];
+    comm[..name.len()].copy_from_slice(name.as_bytes());
+    Process { tgid, start_ns: 5, comm, ..Process::default() }
+}
+
+fn row(cookie: u64, state: u8) -> SocketRow {
+    let usage = Usage { cookie, created_ns: SECOND, owner: process(7, "srv"), ..Usage::default() };
+    SocketRow {
+        usage,
+        family: INET,
+        protocol: TCP,
+        kind: 1,
+        state,
+        netns: 1,
+        local: [10, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0],
+        local_port: 80,
+        remote_port: 4000,
+        ..SocketRow::default()
+    }
+}
+
+fn event(class: SocketClass, before: u8, row: SocketRow, time_ns: u64) -> SocketEvent {
+    SocketEvent { class: class.raw(), before, row, time_ns, ..SocketEvent::default() }
+}
+
+fn held(row: SocketRow, by: u32) -> HeldSocket {
+    HeldSocket { row, holder: process(by, "holder"), descriptor: 3, ..HeldSocket::default() }
+}
+
+fn live(table: &SocketTable) -> Vec<SocketView> {
+    let place = place();
+    let mut rows: Vec<_> = table.live(&place).collect();
+    rows.sort_by(|a, b| a.id.cmp(&b.id));
+    rows
+}
+
+#[test]
+fn events_make_rows_and_end_them() {
+    let mut table = SocketTable::default();
+    table.event(&event(SocketClass::Connecting, 7, row(1, SYN_SENT), 2 * SECOND));
+    let mut open = row(1, ESTABLISHED);
+    (open.usage.asked_ns, open.usage.established_ns) = (2 * SECOND, 2 * SECOND + 1_500_000);
+    table.event(&event(SocketClass::Established, SYN_SENT, open, 3 * SECOND));
+    let rows = live(&table);
+    assert_eq!((rows[0].state.as_str(), rows[0].connect_us), ("established", Some(1500)));
+    assert_eq!((rows[0].pid, rows[0].confidence.as_str()), (Some(7), "stamped"));
+    // At its end it is bound to nothing.
+    let mut last = SocketRow { local_port: 0, bytes_acked: 99, ..open };
+    last.state = 7;
+    table.event(&event(SocketClass::Closed, 5, last, 4 * SECOND));
+    assert!(live(&table).is_empty());
+    let place = place();
+    let ended: Vec<_> = table.ended(&place).collect();
+    assert_eq!((ended[0].local_port, ended[0].sent_bytes), (80, 99));
+    assert_eq!(ended[0].ended.as_deref(), Some("closed"));
+    assert_eq!(table.stats(&Default::default()).events[3].delivered, 1);
+}
+
+#[test]
+fn the_error_says_why() {
+    for (error, before, why) in [
+        (libc::ECONNREFUSED, SYN_SENT, "refused"),
+        (libc::ETIMEDOUT, SYN_SENT, "timed-out"),
+        (libc::EHOSTUNREACH, SYN_SENT, "no-route"),
+        (libc::ECONNRESET, ESTABLISHED, "reset"),
+        (0, SYN_SENT, "abandoned"),
+        (0, ESTABLISHED, "closed"),
+        (libc::EIO, ESTABLISHED, "failed"),
+    ] {
+        let last = SocketRow { error: error as u32, ..row(1, 7) };
+        assert_eq!(cause(&last, before), why);
+        assert!(CAUSES.contains(&why));
+    }
+}
+
+#[test]
+fn a_snapshot_is_what_there_is() {
+    let mut table = SocketTable::default();
+    table.event(&event(SocketClass::Established, 2, row(1, ESTABLISHED), SECOND));
+    table.event(&event(SocketClass::Established, 2, row(2, ESTABLISHED), SECOND));
+    let udp = SocketRow { protocol: 17, kind: 2, ..row(3, 7) };
+    table.event(&event(SocketClass::Established, 0, udp, SECOND));
+    // 1 is held twice; 2 has no descriptor any more; 3 is gone; 4 is older than the monitor.
+    let mut old = row(4, LISTEN);
+    old.usage.created_ns = 0;
+    table.snapshot(
+        &[held(row(1, ESTABLISHED), 7), held(row(1, 1), 9), held(old, 9)],
+        2 * SECOND,
+        5,
+        false,
+    );
+    let rows = live(&table);
+    let ids: Vec<_> = rows.iter().map(|row| row.id.as_str()).collect();
+    assert_eq!(ids, ["1", "2", "4"]);
+    let pids: Vec<_> = rows[0].holders.iter().map(|holder| holder.pid).collect();
+    assert_eq!(pids, [7, 9]);
+    assert_eq!((rows[2].confidence.as_str(), rows[2].created.as_deref()), ("held", None));
+    // Events were lost: 2 may be gone.
+    table.snapshot(&[held(row(1, ESTABLISHED), 7)], 3 * SECOND, 5, true);
+    assert_eq!(live(&table).len(), 1);
+    // What was told after the reading began isn't in it, and lives.
+    table.event(&event(SocketClass::Established, 2, row(5, ESTABLISHED), 5 * SECOND));
+    table.snapshot(&[], 4 * SECOND, 5, true);
+    assert_eq!(live(&table).len(), 1);
+}
+
+#[test]
+fn rates_are_bytes_a_second() {
+    let mut table = SocketTable::default();
+    let with = |acked: u64, received: u64| SocketRow {
+        bytes_acked: acked,
+        bytes_received: received,
+        ..row(1, ESTABLISHED)
+    };
+    table.snapshot(&[held(with(1000, 0), 7)], 10 * SECOND, 5, false);
+    assert_eq!(live(&table)[0].sent_rate, 0);
+    table.snapshot(&[held(with(5000, 100), 7)], 12 * SECOND, 5, false);
+    let rows = live(&table);
+    assert_eq!((rows[0].sent_rate, rows[0].received_rate), (2000, 50));
+    // Too soon after the last look to say anything.
+    table.snapshot(&[held(with(9000, 100), 7)], 12 * SECOND + 1, 5, false);
+    assert_eq!((live(&table)[0].sent_rate, live(&table)[0].sent_bytes), (2000, 9000));
+}
+
+#[test]
+fn what_ended_is_bounded_and_counted() {
+    let mut table = SocketTable::default();
+    for cookie in 0..ENDED as u64 + 5 {
+        table.event(&event(SocketClass::Closed, 1, row(cookie + 1, 7), SECOND));
+    }
+    let stats = table.stats(&Default::default());
+    assert_eq!((stats.ended, stats.ended_dropped), (ENDED as u64, 5));
+}
+
+#[test]
+fn every_kind_has_its_words() {
+    let of = |family: u16, kind: u16, protocol: u16, at: u8| {
+        let row = SocketRow { family, kind, protocol, ..row(1, at) };
+        (proto(&row), state(&row), note(&row).is_some())
+    };
+    assert_eq!(of(INET6, 2, 17, 1), ("udp".into(), "connected", false));
+    assert_eq!(of(INET, 2, 17, 7), ("udp".into(), "unconnected", false));
+    assert_eq!(of(INET, RAW, 89, 7), ("raw/89".into(), "open", true));
+    assert_eq!(of(PACKET, 3, 768, 0), ("packet".into(), "open", true));
+    assert_eq!(of(XDP, 3, 0, 0), ("xdp".into(), "open", true));
+    assert!(states().contains(&"close-wait"));
+    assert_eq!(address(INET6, &[0; 16]), "::");
+}

@@ -1,0 +1,206 @@
+//! Sockets, with the flow that their packets met.
+
+use super::{error::ApiError, query};
+use crate::{
+    daemon::sockets::Sockets,
+    view::{FlowView, SocketView},
+};
+use serde::Deserialize;
+use std::{cmp::Reverse, collections::HashMap};
+
+/// `?filter=&limit=&sort=&ended=`.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SocketQuery {
+    /// Filter expression.
+    #[serde(default)]
+    filter: Option<String>,
+    /// Rows at most.
+    #[serde(default)]
+    limit: Option<usize>,
+    /// Field to sort by.
+    #[serde(default)]
+    sort: Option<String>,
+    /// Those that have ended, instead of those that live.
+    #[serde(default)]
+    ended: bool,
+}
+
+/// Both ends and the protocol, as rows have them.
+type Ends<'a> = (&'a str, &'a str, u16, &'a str, u16);
+
+/// The rows that are asked for, and how many there are.
+///
+/// # Errors
+/// Sockets aren't followed; filter or order make no sense.
+pub async fn sockets(
+    sockets: &Sockets,
+    flows: impl FnOnce(&mut dyn FnMut(FlowView)),
+    asked: &SocketQuery,
+) -> Result<(usize, Vec<SocketView>), ApiError> {
+    let filter = query::filter::<SocketView>(asked.filter.as_deref().unwrap_or(""))?;
+    sockets.refresh().await;
+    if let Some(trouble) = sockets.trouble() {
+        let message = format!("sockets aren't followed: {trouble}");
+        return Err(ApiError::new(
+            axum::http::StatusCode::SERVICE_UNAVAILABLE,
+            "sockets-off",
+            message,
+        ));
+    }
+    let mut rows = sockets.rows(asked.ended, |_| true);
+    join(&mut rows, flows);
+    rows.retain(|row| filter.as_ref().is_none_or(|filter| filter.matches(row)));
+    sort(&mut rows, asked)?;
+    let total = rows.len();
+    let limit = query::Query { limit: asked.limit, ..query::Query::default() }.limit();
+    rows.truncate(limit);
+    Ok((total, rows))
+}
+
+/// Gives each socket of the daemon's namespace the flow with its two ends, whichever began it.
+fn join(rows: &mut [SocketView], flows: impl FnOnce(&mut dyn FnMut(FlowView))) {
+    let mut found: HashMap<usize, FlowView> = HashMap::new();
+    {
+        let ends: HashMap<Ends<'_>, usize> = rows
+            .iter()
+            .enumerate()
+            .filter(|(_, row)| row.own_netns && row.remote_port != 0)
+            .map(|(i, row)| {
+                let ends = (
+                    row.proto.as_str(),
+                    row.local.as_str(),
+                    row.local_port,
+                    row.remote.as_str(),
+                    row.remote_port,
+                );
+                (ends, i)
+            })
+            .collect();
+        if ends.is_empty() {
+            return;
+        }
+        flows(&mut |flow| {
+            let there: Ends<'_> = (&flow.proto, &flow.src, flow.sport, &flow.dst, flow.dport);
+            let back: Ends<'_> = (&flow.proto, &flow.dst, flow.dport, &flow.src, flow.sport);
+            let at = ends.get(&there).or_else(|| ends.get(&back)).copied();
+            if let Some(at) = at {
+                found.insert(at, flow);
+            }
+        });
+    }
+    for (at, flow) in found {
+        if let Some(row) = rows.get_mut(at) {
+            (row.flow, row.rule, row.nat) = (Some(flow.id), Some(flow.rule), flow.nat);
+        }
+    }
+}
+
+/// Fields to sort by: numbers from the largest, text from A.
+const SORTS: [&str; 10] = [
+    "sent_rate",
+    "received_rate",
+    "sent_bytes",
+    "received_bytes",
+    "rtt",
+    "retransmits",
+    "age",
+    "local_port",
+    "comm",
+    "state",
+];
+
+fn sort(rows: &mut [SocketView], asked: &SocketQuery) -> Result<(), ApiError> {
+    // Ties by id, so that the same sockets come in the same order.
+    rows.sort_by(|a, b| (a.id.len(), &a.id).cmp(&(b.id.len(), &b.id)));
+    let Some(by) = asked.sort.as_deref() else {
+        if asked.ended {
+            rows.sort_by(|a, b| b.closed.cmp(&a.closed));
+        } else {
+            rows.sort_by_key(|row| {
+                (row.state != "listen", Reverse(row.sent_rate + row.received_rate))
+            });
+        }
+        return Ok(());
+    };
+    let (name, turned) = by.strip_prefix('-').map_or((by, false), |name| (name, true));
+    match name {
+        "sent_rate" => rows.sort_by_key(|row| Reverse(row.sent_rate)),
+        "received_rate" => rows.sort_by_key(|row| Reverse(row.received_rate)),
+        "sent_bytes" => rows.sort_by_key(|row| Reverse(row.sent_bytes)),
+        "received_bytes" => rows.sort_by_key(|row| Reverse(row.received_bytes)),
+        "rtt" => rows.sort_by_key(|row| Reverse(row.rtt_us)),
+        "retransmits" => rows.sort_by_key(|row| Reverse(row.retransmits)),
+        "age" => rows.sort_by_key(|row| Reverse(row.age_ms)),
+        "local_port" => rows.sort_by_key(|row| row.local_port),
+        "comm" => rows.sort_by(|a, b| a.comm.cmp(&b.comm)),
+        "state" => rows.sort_by(|a, b| a.state.cmp(&b.state)),
+        _ => return Err(query::unsortable(name, SORTS.into_iter())),
+    }
+    if turned {
+        rows.reverse();
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn socket(id: &str, local: u16, remote: u16) -> SocketView {
+        SocketView {
+            id: id.into(),
+            proto: "tcp".into(),
+            local: "10.0.0.1".into(),
+            local_port: local,
+            remote: "10.0.0.2".into(),
+            remote_port: remote,
+            own_netns: true,
+            ..SocketView::default()
+        }
+    }
+
+    fn flow(id: &str, src: (&str, u16), dst: (&str, u16)) -> FlowView {
+        FlowView {
+            id: id.into(),
+            proto: "tcp".into(),
+            src: src.0.into(),
+            sport: src.1,
+            dst: dst.0.into(),
+            dport: dst.1,
+            rule: format!("rule-{id}"),
+            ..FlowView::default()
+        }
+    }
+
+    #[test]
+    fn a_socket_meets_its_flow_whoever_began_it() {
+        let mut other = socket("3", 80, 5000);
+        other.own_netns = false;
+        let mut rows = vec![socket("1", 80, 4000), socket("2", 5000, 22), other];
+        let flows = [
+            flow("a", ("10.0.0.2", 4000), ("10.0.0.1", 80)),
+            flow("b", ("10.0.0.1", 5000), ("10.0.0.2", 22)),
+            flow("c", ("10.0.0.2", 5000), ("10.0.0.1", 80)),
+            flow("d", ("10.0.0.2", 4000), ("10.0.0.1", 81)),
+        ];
+        join(&mut rows, |each| flows.into_iter().for_each(each));
+        let met: Vec<_> = rows.iter().map(|row| row.rule.as_deref()).collect();
+        assert_eq!(met, [Some("rule-a"), Some("rule-b"), None], "another namespace's isn't ours");
+    }
+
+    #[test]
+    fn sorting_names_what_there_is() {
+        let mut rows = vec![socket("2", 80, 0), socket("10", 22, 0), socket("1", 443, 0)];
+        let by = |sort: &str| SocketQuery { sort: Some(sort.into()), ..SocketQuery::default() };
+        sort(&mut rows, &by("local_port")).expect("known");
+        assert_eq!(rows.iter().map(|row| row.local_port).collect::<Vec<_>>(), [22, 80, 443]);
+        sort(&mut rows, &by("-local_port")).expect("known");
+        assert_eq!(rows[0].local_port, 443);
+        let error = sort(&mut rows, &by("colour")).expect_err("unknown");
+        assert!(error.body.message.contains("received_rate"), "{}", error.body.message);
+        for name in SORTS {
+            sort(&mut rows, &by(name)).expect("as it is listed");
+        }
+    }
+}

@@ -1,0 +1,124 @@
+//! Rows of `sluice sockets`.
+
+use super::FlowNatView;
+use serde::{Deserialize, Serialize};
+
+/// A socket of the machine, in any network namespace.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct SocketView {
+    /// The kernel's cookie for it, hexadecimal: unique while the machine runs.
+    pub id: String,
+    /// `tcp`, `udp`, `icmp`, `raw` and a protocol's number, `packet`, `xdp`, ...
+    pub proto: String,
+    /// 4 or 6; 0 where it has no addresses.
+    pub family: u8,
+    /// TCP: `listen`, `syn-sent`, `syn-received`, `established`, `fin-wait-1`, ...; else `connected`, `unconnected`, `open`.
+    pub state: String,
+    /// Local address.
+    pub local: String,
+    /// Local port.
+    pub local_port: u16,
+    /// Remote address; unspecified where it has none.
+    pub remote: String,
+    /// Remote port.
+    pub remote_port: u16,
+    /// Network namespace: its inode.
+    pub netns: u32,
+    /// Whether that is the daemon's own, whose packets the filter sees.
+    pub own_netns: bool,
+    /// User of the socket.
+    pub uid: u32,
+    /// Process that made it (an accepted one: that made its listener; one older than the monitor: that holds it).
+    pub pid: Option<u32>,
+    /// What the kernel calls that process.
+    pub comm: Option<String>,
+    /// How the owner is known: `stamped` (when it was made), `held` (found holding it), `unknown`.
+    pub confidence: String,
+    /// Process that sent or received last, where it is another.
+    pub user_pid: Option<u32>,
+    /// What the kernel calls that one.
+    pub user_comm: Option<String>,
+    /// Who holds a descriptor of it.
+    pub holders: Vec<SocketHolderView>,
+    /// When it was made; `null` if it was there before the monitor.
+    pub created: Option<String>,
+    /// Since then.
+    pub age_ms: Option<u64>,
+    /// Since data was sent or received last.
+    pub idle_ms: Option<u64>,
+    /// TCP: from the SYN to the end of the handshake, microseconds.
+    pub connect_us: Option<u64>,
+    /// Bytes sent: TCP, acknowledged by the other end (SYN and FIN count one each); else what calls sent since the monitor runs.
+    pub sent_bytes: u64,
+    /// Bytes received; as `sent_bytes`.
+    pub received_bytes: u64,
+    /// Calls that sent, since the monitor runs.
+    pub sends: u64,
+    /// Calls that received.
+    pub receives: u64,
+    /// Bytes sent a second, between the last two looks.
+    pub sent_rate: u64,
+    /// Bytes received a second.
+    pub received_rate: u64,
+    /// TCP: segments out.
+    pub segments_out: u64,
+    /// TCP: segments in.
+    pub segments_in: u64,
+    /// TCP: smoothed round trip, microseconds.
+    pub rtt_us: Option<u64>,
+    /// TCP: segments sent again.
+    pub retransmits: u64,
+    /// Flow that its packets met, hexadecimal, as far as the filter saw them.
+    pub flow: Option<String>,
+    /// Rule that let that flow in.
+    pub rule: Option<String>,
+    /// How that flow is translated.
+    pub nat: Option<FlowNatView>,
+    /// When it ended.
+    pub closed: Option<String>,
+    /// Why: `closed`, `refused`, `timed-out`, `no-route`, `reset`, `abandoned`, or the system's error; `null` while it lives.
+    pub ended: Option<String>,
+    /// What is to be known of it: that it sees packets which the filter doesn't.
+    pub note: Option<String>,
+}
+
+/// Who holds a socket.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SocketHolderView {
+    /// Process.
+    pub pid: u32,
+    /// What the kernel calls it.
+    pub comm: String,
+    /// Its descriptor.
+    pub descriptor: u32,
+}
+
+/// What the monitor of sockets has told and lost.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SocketStatsView {
+    /// Sockets that are known to live.
+    pub live: u64,
+    /// Ended ones that are kept.
+    pub ended: u64,
+    /// Ended ones that made room for later ones.
+    pub ended_dropped: u64,
+    /// Events by class.
+    pub events: Vec<SocketEventStatsView>,
+    /// How long the last look at all descriptors took, microseconds.
+    pub snapshot_us: u64,
+    /// How many descriptors it found.
+    pub descriptors: u64,
+}
+
+/// Events of sockets of one class: produced = delivered + lost.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SocketEventStatsView {
+    /// `listening`, `connecting`, `established`, `closed`.
+    pub class: String,
+    /// Numbered by the kernel.
+    pub produced: u64,
+    /// Read here.
+    pub delivered: u64,
+    /// Not written: the ring was full.
+    pub lost: u64,
+}
