@@ -94,8 +94,8 @@ pub struct Layout {
     pub cwnd: u32,
     /// `total_retrans` (u32).
     pub retransmits: u32,
-    /// Zero.
-    pub _pad: u32,
+    /// `inet_sport` (be16): the local port, also when the socket isn't bound to it any more.
+    pub source_port: u32,
 }
 
 /// A process: never its number alone, which is used again.

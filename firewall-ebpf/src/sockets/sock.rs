@@ -46,7 +46,7 @@ macro_rules! offsets {
 offsets! {
     family state local4 remote4 local6 remote6 local_port remote_port net bound_to kind protocol uid error
     net_inode socket_sock group_leader start_boottime tgid comm cred cred_uid cgroups default_cgroup
-    cgroup_node node_id bytes_acked bytes_received segs_out segs_in srtt cwnd retransmits
+    cgroup_node node_id bytes_acked bytes_received segs_out segs_in srtt cwnd retransmits source_port
 }
 
 /// The offsets.
@@ -165,6 +165,9 @@ impl Sock {
             (*row).srtt_us = at::<u32>(tcp, of.srtt()) >> 3;
             (*row).cwnd = at(tcp, of.cwnd());
             (*row).retransmits = at(tcp, of.retransmits());
+            if (*row).local_port == 0 {
+                (*row).local_port = u16::from_be(at(tcp, of.source_port()));
+            }
         }
     }
 }

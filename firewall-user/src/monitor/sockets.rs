@@ -322,8 +322,8 @@ pub fn states() -> Vec<&'static str> {
 }
 
 /// Every word that the end of a socket may be.
-pub const CAUSES: [&str; 7] =
-    ["closed", "refused", "timed-out", "no-route", "reset", "abandoned", "failed"];
+pub const CAUSES: [&str; 8] =
+    ["closed", "refused", "dropped", "timed-out", "no-route", "reset", "abandoned", "failed"];
 
 fn state(row: &SocketRow) -> &'static str {
     match (row.family, row.protocol) {

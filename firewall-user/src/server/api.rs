@@ -210,7 +210,11 @@ impl Api {
             "sockets" => {
                 let query: SocketQuery = parse(args)?;
                 let flows = |each: &mut dyn FnMut(FlowView)| self.model().flows().for_each(each);
-                let (total, rows) = sockets::sockets(self.sockets()?, flows, &query).await?;
+                let events = |each: &mut dyn FnMut(&EventView)| {
+                    self.model().events().all().for_each(|(_, event)| each(&event));
+                };
+                let (total, rows) =
+                    sockets::sockets(self.sockets()?, flows, events, &query).await?;
                 Ok(json!({"total": total, "rows": rows, "limits": self.sockets()?.limits()}))
             }
             "sockets.stats" => {

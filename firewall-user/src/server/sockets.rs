@@ -3,7 +3,7 @@
 use super::{error::ApiError, query};
 use crate::{
     daemon::sockets::Sockets,
-    view::{FlowView, SocketView},
+    view::{EventView, FlowView, SocketView},
 };
 use serde::Deserialize;
 use std::{cmp::Reverse, collections::HashMap};
@@ -36,6 +36,7 @@ type Ends<'a> = (&'a str, &'a str, u16, &'a str, u16);
 pub async fn sockets(
     sockets: &Sockets,
     flows: impl FnOnce(&mut dyn FnMut(FlowView)),
+    refused: impl FnOnce(&mut dyn FnMut(&EventView)),
     asked: &SocketQuery,
 ) -> Result<(usize, Vec<SocketView>), ApiError> {
     let filter = query::filter::<SocketView>(asked.filter.as_deref().unwrap_or(""))?;
@@ -50,6 +51,9 @@ pub async fn sockets(
     }
     let mut rows = sockets.rows(asked.ended, |_| true);
     join(&mut rows, flows);
+    if asked.ended {
+        blame(&mut rows, refused);
+    }
     rows.retain(|row| filter.as_ref().is_none_or(|filter| filter.matches(row)));
     sort(&mut rows, asked)?;
     let total = rows.len();
@@ -94,6 +98,35 @@ fn join(rows: &mut [SocketView], flows: impl FnOnce(&mut dyn FnMut(FlowView))) {
             (row.flow, row.rule, row.nat) = (Some(flow.id), Some(flow.rule), flow.nat);
         }
     }
+}
+
+/// Names the rule that refused a connection, where the filter told of it: `dropped`, whatever the caller's own
+/// stack made of it. Also of other namespaces, whose packets come by here.
+fn blame(rows: &mut [SocketView], refused: impl FnOnce(&mut dyn FnMut(&EventView))) {
+    let mut ends: HashMap<(String, u16, String, u16), usize> = HashMap::new();
+    for (i, row) in rows.iter().enumerate() {
+        let failed = matches!(
+            row.ended.as_deref(),
+            Some("refused" | "timed-out" | "no-route" | "abandoned" | "failed")
+        );
+        if failed && row.proto == "tcp" && row.connect_us.is_none() && row.local_port != 0 {
+            let key = (row.local.clone(), row.local_port, row.remote.clone(), row.remote_port);
+            // Rows come latest first, and the latest is meant.
+            ends.entry(key).or_insert(i);
+        }
+    }
+    if ends.is_empty() {
+        return;
+    }
+    refused(&mut |event| {
+        if event.class != "verdict" || event.proto != "tcp" || event.verdict == "allow" {
+            return;
+        }
+        let key = (event.src.clone(), event.sport, event.dst.clone(), event.dport);
+        if let Some(row) = ends.get(&key).and_then(|at| rows.get_mut(*at)) {
+            (row.ended, row.rule) = (Some("dropped".to_owned()), Some(event.rule.clone()));
+        }
+    });
 }
 
 /// Fields to sort by: numbers from the largest, text from A.
@@ -187,6 +220,35 @@ mod tests {
         join(&mut rows, |each| flows.into_iter().for_each(each));
         let met: Vec<_> = rows.iter().map(|row| row.rule.as_deref()).collect();
         assert_eq!(met, [Some("rule-a"), Some("rule-b"), None], "another namespace's isn't ours");
+    }
+
+    #[test]
+    fn a_refused_connection_names_its_rule() {
+        let ended = |id: &str, port: u16, why: &str| SocketView {
+            ended: Some(why.into()),
+            ..socket(id, port, 81)
+        };
+        let mut rows = vec![
+            ended("1", 4000, "timed-out"),
+            ended("2", 4001, "closed"),
+            ended("3", 4002, "refused"),
+        ];
+        let event = |port: u16, verdict: &str| EventView {
+            class: "verdict".into(),
+            proto: "tcp".into(),
+            src: "10.0.0.1".into(),
+            sport: port,
+            dst: "10.0.0.2".into(),
+            dport: 81,
+            verdict: verdict.into(),
+            rule: "no-entry".into(),
+            ..EventView::default()
+        };
+        let events = [event(4000, "drop"), event(4001, "drop"), event(4002, "allow")];
+        blame(&mut rows, |each| events.iter().for_each(each));
+        let why: Vec<_> = rows.iter().map(|row| row.ended.as_deref()).collect();
+        assert_eq!(why, [Some("dropped"), Some("closed"), Some("refused")]);
+        assert_eq!(rows[0].rule.as_deref(), Some("no-entry"));
     }
 
     #[test]

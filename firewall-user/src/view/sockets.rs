@@ -76,7 +76,7 @@ pub struct SocketView {
     pub nat: Option<FlowNatView>,
     /// When it ended.
     pub closed: Option<String>,
-    /// Why: `closed`, `refused`, `timed-out`, `no-route`, `reset`, `abandoned`, or the system's error; `null` while it lives.
+    /// Why: `closed`, `refused`, `dropped` (by `rule`), `timed-out`, `no-route`, `reset`, `abandoned`, or the system's error; `null` while it lives.
     pub ended: Option<String>,
     /// What is to be known of it: that it sees packets which the filter doesn't.
     pub note: Option<String>,

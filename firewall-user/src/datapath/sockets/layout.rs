@@ -47,7 +47,7 @@ pub fn of_kernel() -> Result<Layout, BtfError> {
         srtt: tcp("srtt_us")?,
         cwnd: tcp("snd_cwnd")?,
         retransmits: tcp("total_retrans")?,
-        _pad: 0,
+        source_port: tcp("inet_conn.icsk_inet.inet_sport")?,
     })
 }
 
