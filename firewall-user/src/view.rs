@@ -12,7 +12,10 @@ pub use nat::{
     MAPPING_KINDS, NatAccountView, NatBindingView, NatBlockView, NatHostView, NatMappingView,
     NatPoolView, NatRuleView, NatStatsView, NatWhoView,
 };
-pub use sockets::{SocketEventStatsView, SocketHolderView, SocketStatsView, SocketView};
+pub use sockets::{
+    FailedKillView, KilledSocketsView, SocketEventStatsView, SocketHolderView, SocketStatsView,
+    SocketView,
+};
 pub use table::{AlarmView, TableStatsView};
 
 use serde::{Deserialize, Serialize};

@@ -105,10 +105,16 @@ pub enum Command {
         /// Field to sort by: largest or A first; `-FIELD` turns it round; else listeners, then the busiest
         #[arg(long, value_name = "FIELD", allow_hyphen_values = true)]
         sort: Option<String>,
-        /// Those that have ended, the latest first, and why: refused, timed out, no route, reset, closed
+        /// Those that have ended, the latest first, and why: refused, dropped by a rule, timed out, no route, reset
         #[arg(long)]
         ended: bool,
+        /// How many there are, and what became of their events: produced = delivered + lost
+        #[arg(long, conflicts_with_all = ["filter", "sort", "ended"])]
+        stats: bool,
     },
+    /// End sockets
+    #[command(subcommand)]
+    Socket(SocketCommand),
     /// Show events as they happen: new, established and ended flows, refused packets, logs
     Watch {
         /// Only events that match, such as `verdict=drop and src=10.0.0.0/8`
@@ -353,6 +359,23 @@ pub enum FlowCommand {
         /// Only show which
         #[arg(long)]
         dry_run: bool,
+    },
+}
+
+/// `sluice socket`.
+#[derive(Debug, Subcommand)]
+pub enum SocketCommand {
+    /// End the sockets that match: their owners' calls fail, TCP peers get a reset
+    Kill {
+        /// Which sockets, such as `comm=nc and remote=10.0.0.7`
+        #[arg(required = true, value_name = "FILTER")]
+        filter: Vec<String>,
+        /// Only show which
+        #[arg(long)]
+        dry_run: bool,
+        /// Also the connection that you came by
+        #[arg(long)]
+        force: bool,
     },
 }
 

@@ -15,7 +15,7 @@ mod policy;
 mod sockets;
 mod watch;
 
-use args::{Cli, Command, CountersCommand, FlowCommand, NatCommand};
+use args::{Cli, Command, CountersCommand, FlowCommand, NatCommand, SocketCommand};
 use clap::Parser;
 use out::{CliError, Out};
 use std::{io::Write, process::ExitCode};
@@ -59,10 +59,14 @@ fn ask(out: &Out, client: &Client, command: Command) -> Result<ExitCode, CliErro
             Command::Flows { filter, limit, sort, netfilter: false } => {
                 flows::list(out, client, &filter.join(" "), limit, sort.as_deref()).await
             }
-            Command::Sockets { filter, limit, sort, ended } => {
+            Command::Sockets { stats: true, .. } => sockets::stats(out, client).await,
+            Command::Sockets { filter, limit, sort, ended, stats: false } => {
                 let filter = &filter.join(" ");
                 let asked = sockets::Asked { filter, limit, sort: sort.as_deref(), ended };
                 sockets::list(out, client, asked).await
+            }
+            Command::Socket(SocketCommand::Kill { filter, dry_run, force }) => {
+                sockets::kill(out, client, &filter.join(" "), dry_run, force).await
             }
             Command::Flow(FlowCommand::Kill { filter, dry_run }) => {
                 flows::kill(out, client, &filter.join(" "), dry_run).await

@@ -35,7 +35,7 @@ fn read(file: &Path) -> Result<(String, String), CliError> {
 }
 
 /// The operator's own SSH connection, as sshd tells it.
-fn ssh_connection() -> Option<String> {
+pub fn ssh_connection() -> Option<String> {
     std::env::var("SSH_CONNECTION").ok().filter(|connection| !connection.is_empty())
 }
 

@@ -1,16 +1,21 @@
-//! `sluice sockets`.
+//! `sluice sockets`, `sluice socket kill`.
 
 use super::{
     format,
     list::today,
     out::{CliError, Head, Out, Tone},
+    policy::ssh_connection,
 };
 use crate::{
     server::client::{Client, escape},
-    view::SocketView,
+    view::{KilledSocketsView, SocketStatsView, SocketView},
 };
 use serde::Deserialize;
+use serde_json::{Value, json};
 use std::process::ExitCode;
+
+/// Columns that only live sockets have.
+const LIVE: [Head; 3] = [Head::number("OUT/S"), Head::number("IN/S"), Head::text("RULE")];
 
 /// What is asked for.
 #[derive(Debug)]
@@ -50,11 +55,8 @@ pub async fn list(out: &Out, client: &Client, asked: Asked<'_>) -> Result<ExitCo
     if answer.rows.is_empty() && !out.json {
         out.line(out.paint("no sockets", Tone::Dim))?;
     } else {
-        let last = if ended {
-            [Head::text("ENDED"), Head::text("WHY"), Head::text("RULE")]
-        } else {
-            [Head::number("OUT/S"), Head::number("IN/S"), Head::text("RULE")]
-        };
+        let last =
+            if ended { [Head::text("ENDED"), Head::text("WHY"), Head::text("RULE")] } else { LIVE };
         let heads: Vec<Head> = COMMON.into_iter().chain(last).collect();
         let today = today();
         out.rows(&answer.rows, &heads, |socket| cells(socket, ended, &today))?;
@@ -71,6 +73,80 @@ pub async fn list(out: &Out, client: &Client, asked: Asked<'_>) -> Result<ExitCo
         out.line(out.paint(&format!("note: {limit}"), Tone::Odd))?;
     }
     Ok(ExitCode::SUCCESS)
+}
+
+pub async fn stats(out: &Out, client: &Client) -> Result<ExitCode, CliError> {
+    let stats: SocketStatsView = client.get("/api/v1/sockets/stats").await?;
+    if out.json {
+        out.object(&stats)?;
+        return Ok(ExitCode::SUCCESS);
+    }
+    const HEADS: [Head; 4] = [
+        Head::text("EVENTS"),
+        Head::number("PRODUCED"),
+        Head::number("DELIVERED"),
+        Head::number("LOST"),
+    ];
+    out.line(format!(
+        "{} live, {} ended kept, {} ended let go; {} descriptors read in {}",
+        format::count(stats.live),
+        format::count(stats.ended),
+        format::count(stats.ended_dropped),
+        format::count(stats.descriptors),
+        millis(stats.snapshot_us),
+    ))?;
+    out.rows(&stats.events, &HEADS, |row| {
+        let tone = if row.lost > 0 { Tone::Bad } else { Tone::Plain };
+        let counts = [row.produced, row.delivered, row.lost].map(format::count);
+        std::iter::once(row.class.clone()).chain(counts).map(|text| (text, tone)).collect()
+    })?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Rows that are shown of those that were ended.
+const SHOWN: usize = 100;
+
+pub async fn kill(
+    out: &Out,
+    client: &Client,
+    filter: &str,
+    dry_run: bool,
+    force: bool,
+) -> Result<ExitCode, CliError> {
+    let body = json!({
+        "filter": filter,
+        "dry_run": dry_run,
+        "force": force,
+        "ssh_connection": ssh_connection(),
+        "limit": SHOWN,
+    });
+    let code = |failed: usize| if failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE };
+    let answer: Value = client.post("/api/v1/sockets/kill", &body).await?;
+    let killed: KilledSocketsView = serde_json::from_value(answer.clone())
+        .map_err(|error| CliError::Failed(error.to_string()))?;
+    if out.json {
+        // As it came: a newer daemon may say more than this binary knows.
+        out.object(&answer)?;
+        return Ok(code(killed.failed.len()));
+    }
+    if !killed.rows.is_empty() {
+        let heads: Vec<Head> = COMMON.into_iter().chain(LIVE).collect();
+        out.rows(&killed.rows, &heads, |socket| cells(socket, false, ""))?;
+    }
+    let sockets = if killed.total == 1 { "socket" } else { "sockets" };
+    let done = if killed.dry_run { "would be ended" } else { "ended" };
+    out.line(format!("{} {sockets} {done}", format::count(killed.total)))?;
+    if killed.spared > 0 {
+        let note = format!(
+            "{} left: the daemon's own, or the connection that you came by (--force)",
+            format::count(killed.spared)
+        );
+        out.line(out.paint(&note, Tone::Odd))?;
+    }
+    for failed in &killed.failed {
+        out.line(out.paint(&format!("{}: {}", failed.id, failed.why), Tone::Bad))?;
+    }
+    Ok(code(killed.failed.len()))
 }
 
 fn cells(socket: &SocketView, ended: bool, today: &str) -> Vec<(String, Tone)> {

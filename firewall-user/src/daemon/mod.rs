@@ -3,6 +3,7 @@
 mod bindings;
 pub mod config;
 pub mod control;
+mod destroy;
 mod foreign;
 pub mod history;
 pub mod sockets;
@@ -274,6 +275,8 @@ async fn serve(overrides: &Overrides, config: Config) -> Result<(), DaemonError>
     let last_good = config.state_dir.join("live.json");
     control::usable(&config.policy, &last_good)?;
 
+    // Beside the filter: both take a while to load.
+    let sockets = follow_sockets(&config);
     let gate = open_gate(&config)?;
     log::info!(
         "{}",
@@ -300,7 +303,10 @@ async fn serve(overrides: &Overrides, config: Config) -> Result<(), DaemonError>
     }
 
     let netfilter = follow_netfilter(&config, monitor.clone(), history.clone());
-    let sockets = follow_sockets(&config);
+    if let Some(sockets) = &sockets {
+        // Whoever finds us ready may count on the hooks.
+        sockets.refresh().await;
+    }
     let (stop, stopped) = watch::channel(false);
     let server = Arc::new(Server {
         api: Arc::new(

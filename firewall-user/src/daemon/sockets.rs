@@ -3,12 +3,16 @@
 //! The ring is drained on the thread's own clock: a wake-up by the kernel costs twenty times the event that it
 //! is for.
 
+use super::destroy::{self, DestroyError};
 use crate::{
     datapath::{DatapathError, sockets::SocketMonitor},
     monitor::{Clock, Place, SocketTable},
     view::{SocketStatsView, SocketView},
 };
-use firewall_common::abi::{counter::EventCounter, socket::SOCKET_CLASSES};
+use firewall_common::abi::{
+    counter::EventCounter,
+    socket::{SOCKET_CLASSES, SocketRow},
+};
 use std::{
     io,
     os::unix::fs::MetadataExt as _,
@@ -24,8 +28,9 @@ use tokio::{sync::oneshot, time::timeout};
 /// From one look into the ring to the next: it has room for three times what 100,000 events a second leave in
 /// that time.
 const DRAIN: Duration = Duration::from_millis(50);
-/// Rows that are asked for are not older than this.
-const FRESH: Duration = Duration::from_millis(500);
+/// After a look that took long, so many times its length passes before the next: whoever asks gets what is
+/// there then, and never what was there before they asked.
+const BREATH: u32 = 4;
 /// From one look at all descriptors to the next if nobody asks.
 const PERIOD: Duration = Duration::from_secs(60);
 /// After events were lost.
@@ -111,6 +116,22 @@ impl Sockets {
         }
     }
 
+    /// Ends live sockets by their ids; those that couldn't be, with the reason. Waits for the kernel: not on a
+    /// thread that serves.
+    pub fn kill(&self, ids: &[u64]) -> Vec<(u64, String)> {
+        let (rows, own) = {
+            let state = lock(&self.state);
+            let rows: Vec<(SocketRow, Vec<(u32, u32)>)> =
+                ids.iter().filter_map(|id| state.table.held(*id)).collect();
+            (rows, state.netns)
+        };
+        let outcomes = destroy::destroy(&rows, own);
+        let failed = |(id, outcome): (u64, Result<(), DestroyError>)| {
+            outcome.err().map(|error| (id, error.to_string()))
+        };
+        outcomes.into_iter().filter_map(failed).collect()
+    }
+
     /// What was told and lost.
     pub fn stats(&self) -> SocketStatsView {
         let state = lock(&self.state);
@@ -133,36 +154,37 @@ fn follow(
     }
     let mut lost = 0;
     let mut gap = false;
-    let mut last: Option<Instant> = None;
+    let mut last: Option<(Instant, Duration)> = None;
+    let mut waiting: Vec<oneshot::Sender<()>> = Vec::new();
     loop {
-        let answers: Vec<_> = match asked.recv_timeout(DRAIN) {
-            Ok(first) => std::iter::once(first).chain(asked.try_iter()).collect(),
-            Err(RecvTimeoutError::Timeout) => Vec::new(),
+        match asked.recv_timeout(if waiting.is_empty() { DRAIN } else { DRAIN / 10 }) {
+            Ok(first) => waiting.extend(std::iter::once(first).chain(asked.try_iter())),
+            Err(RecvTimeoutError::Timeout) => {}
             // Nobody can ask any more: the daemon ends.
             Err(RecvTimeoutError::Disconnected) => return Ok(()),
-        };
-        let mut state_now = lock(state);
-        monitor.drain(BATCH, |event| state_now.table.event(event));
+        }
+        let mut now_known = lock(state);
+        monitor.drain(BATCH, |event| now_known.table.event(event));
         let counters = monitor.counters()?;
-        state_now.counters = counters;
-        drop(state_now);
+        now_known.counters = counters;
+        drop(now_known);
         let lost_now: u64 = counters.iter().map(|counter| counter.lost).sum();
         gap |= lost_now != lost;
         lost = lost_now;
-        let age = last.map(|last| last.elapsed());
-        let due = |limit: Duration| age.is_none_or(|age| age >= limit);
-        if due(PERIOD) || (gap && due(SOON)) || (!answers.is_empty() && due(FRESH)) {
+        let due = |limit: Duration| last.is_none_or(|(ended, _)| ended.elapsed() >= limit);
+        let breath = last.map_or(Duration::ZERO, |(_, took)| took * BREATH);
+        if due(PERIOD) || (gap && due(SOON)) || (!waiting.is_empty() && due(breath)) {
             let start = Instant::now();
             // What is told from now on is newer than what is read.
             let since = now().monotonic_ns;
             let held = monitor.snapshot()?;
-            let took = start.elapsed().as_micros() as u64;
-            lock(state).table.snapshot(&held, since, took, gap);
-            last = Some(Instant::now());
+            let took = start.elapsed();
+            lock(state).table.snapshot(&held, since, took.as_micros() as u64, gap);
+            last = Some((Instant::now(), took));
             gap = false;
-        }
-        for answer in answers {
-            let _: Result<(), ()> = answer.send(());
+            for answer in waiting.drain(..) {
+                let _: Result<(), ()> = answer.send(());
+            }
         }
     }
 }

@@ -171,6 +171,8 @@ fields! {
     LocalPort = "local_port", Number, Socket;
     /// Network namespace: its inode.
     Netns = "netns", Number, Socket;
+    /// Whether that is the daemon's own.
+    OwnNetns = "own_netns", Bool, Socket;
     /// User.
     Uid = "uid", Number, Socket;
     /// Process that owns a socket.

@@ -211,6 +211,7 @@ impl Subject for SocketView {
             Field::Remote => text(&self.remote),
             Field::RemotePort => Value::Number(self.remote_port.into()),
             Field::Netns => Value::Number(self.netns.into()),
+            Field::OwnNetns => Value::Bool(self.own_netns),
             Field::Uid => Value::Number(self.uid.into()),
             Field::Pid => count(self.pid.map(u64::from)),
             Field::Comm => maybe(self.comm.as_deref()),

@@ -143,6 +143,13 @@ impl SocketTable {
         self.live.values().map(|socket| socket.view(place))
     }
 
+    /// A live socket as the kernel has it, and who holds it at which descriptor.
+    pub fn held(&self, cookie: u64) -> Option<(SocketRow, Vec<(u32, u32)>)> {
+        let socket = self.live.get(&cookie)?;
+        let holders = socket.holders.iter().map(|(process, at)| (process.tgid, *at)).collect();
+        Some((socket.row, holders))
+    }
+
     /// Ended ones, the latest first.
     pub fn ended<'a>(&'a self, place: &'a Place) -> impl Iterator<Item = SocketView> + 'a {
         self.ended.iter().rev().map(|ended| {
@@ -322,8 +329,17 @@ pub fn states() -> Vec<&'static str> {
 }
 
 /// Every word that the end of a socket may be.
-pub const CAUSES: [&str; 8] =
-    ["closed", "refused", "dropped", "timed-out", "no-route", "reset", "abandoned", "failed"];
+pub const CAUSES: [&str; 9] = [
+    "closed",
+    "refused",
+    "dropped",
+    "timed-out",
+    "no-route",
+    "reset",
+    "killed",
+    "abandoned",
+    "failed",
+];
 
 fn state(row: &SocketRow) -> &'static str {
     match (row.family, row.protocol) {
@@ -352,6 +368,7 @@ fn cause(row: &SocketRow, before: u8) -> &'static str {
         libc::ETIMEDOUT => "timed-out",
         libc::EHOSTUNREACH | libc::ENETUNREACH | libc::EHOSTDOWN => "no-route",
         libc::ECONNRESET | libc::EPIPE => "reset",
+        libc::ECONNABORTED => "killed",
         0 if row.protocol == TCP && before == SYN_SENT => "abandoned",
         0 => "closed",
         _ => "failed",

@@ -6,7 +6,7 @@ use super::{
     error::ApiError,
     mappings, nat, query,
     query::Query,
-    sockets::{self, SocketQuery},
+    sockets::{self, KillQuery, SocketQuery},
     ws::hub::Hub,
 };
 use crate::{
@@ -25,7 +25,7 @@ use serde_json::{Value, json};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// All verbs, as in `hello.capabilities`.
-pub const VERBS: [&str; 24] = [
+pub const VERBS: [&str; 25] = [
     "status",
     "stats",
     "rules",
@@ -50,6 +50,7 @@ pub const VERBS: [&str; 24] = [
     "netfilter.accounts",
     "sockets",
     "sockets.stats",
+    "sockets.kill",
 ];
 
 #[derive(Debug, Default, Deserialize)]
@@ -176,7 +177,15 @@ impl Api {
         // Whoever asks wants to see what was just sent.
         if matches!(
             verb,
-            "status" | "stats" | "rules" | "flows" | "events" | "nat.who" | "nat.pools"
+            "status"
+                | "stats"
+                | "rules"
+                | "flows"
+                | "events"
+                | "nat.who"
+                | "nat.pools"
+                | "sockets"
+                | "sockets.kill"
         ) {
             self.control.refresh().await;
         }
@@ -216,6 +225,11 @@ impl Api {
                 let (total, rows) =
                     sockets::sockets(self.sockets()?, flows, events, &query).await?;
                 Ok(json!({"total": total, "rows": rows, "limits": self.sockets()?.limits()}))
+            }
+            "sockets.kill" => {
+                let query: KillQuery = parse(args)?;
+                let flows = |each: &mut dyn FnMut(FlowView)| self.model().flows().for_each(each);
+                done(sockets::kill(self.sockets()?, flows, query).await?)
             }
             "sockets.stats" => {
                 let Nothing {} = parse(args)?;

@@ -3,7 +3,8 @@
 use super::{error::ApiError, query};
 use crate::{
     daemon::sockets::Sockets,
-    view::{EventView, FlowView, SocketView},
+    policy::SshPeer,
+    view::{EventView, FailedKillView, FlowView, KilledSocketsView, SocketView},
 };
 use serde::Deserialize;
 use std::{cmp::Reverse, collections::HashMap};
@@ -26,6 +27,102 @@ pub struct SocketQuery {
     ended: bool,
 }
 
+/// `sockets.kill`.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct KillQuery {
+    filter: String,
+    #[serde(default)]
+    dry_run: bool,
+    /// Also the connection that the caller came by.
+    #[serde(default)]
+    force: bool,
+    /// The caller's `SSH_CONNECTION`.
+    #[serde(default)]
+    ssh_connection: Option<String>,
+    #[serde(default)]
+    limit: Option<usize>,
+}
+
+/// Ends the sockets that match.
+///
+/// # Errors
+/// Sockets aren't followed; the filter is empty or makes no sense.
+pub async fn kill(
+    sockets: &Sockets,
+    flows: impl FnOnce(&mut dyn FnMut(FlowView)),
+    asked: KillQuery,
+) -> Result<KilledSocketsView, ApiError> {
+    let KillQuery { filter, dry_run, force, ssh_connection, limit } = asked;
+    let Some(filter) = query::filter::<SocketView>(&filter)? else {
+        return Err(ApiError::bad_request(
+            "an empty filter would end every socket; say so: `family in (4, 6)`",
+        ));
+    };
+    let mut rows = live(sockets, flows).await?;
+    rows.retain(|row| filter.matches(row));
+    let matched = rows.len();
+    let caller = ssh_connection.as_deref().filter(|_| !force);
+    rows.retain(|row| !is_ours(row) && !caller.is_some_and(|ssh| came_by(row, ssh)));
+    let mut view = KilledSocketsView {
+        dry_run,
+        spared: (matched - rows.len()) as u64,
+        ..KilledSocketsView::default()
+    };
+    if !dry_run {
+        let ids: Vec<u64> =
+            rows.iter().filter_map(|row| u64::from_str_radix(&row.id, 16).ok()).collect();
+        let handle = sockets.clone();
+        let failed = tokio::task::spawn_blocking(move || handle.kill(&ids))
+            .await
+            .map_err(|error| ApiError::internal(error.to_string()))?;
+        for (id, why) in failed {
+            let id = format!("{id:x}");
+            rows.retain(|row| row.id != id);
+            view.failed.push(FailedKillView { id, why });
+        }
+        log::info!("{} sockets killed: {}", rows.len(), filter.text());
+    }
+    view.total = rows.len() as u64;
+    rows.truncate(query::Query { limit, ..query::Query::default() }.limit());
+    view.rows = rows;
+    Ok(view)
+}
+
+/// Whether a socket is the daemon's own: nobody could see what becomes of the others.
+fn is_ours(row: &SocketView) -> bool {
+    row.holders.iter().any(|holder| holder.pid == std::process::id())
+}
+
+/// Whether it is the connection that the caller came by.
+fn came_by(row: &SocketView, ssh_connection: &str) -> bool {
+    SshPeer::from_ssh_connection(ssh_connection).is_some_and(|ssh| {
+        row.remote == ssh.peer.to_string()
+            && row.local == ssh.local.to_string()
+            && (row.remote_port, row.local_port) == (ssh.peer_port, ssh.local_port)
+    })
+}
+
+/// Live sockets, fresh, with their flows.
+async fn live(
+    sockets: &Sockets,
+    flows: impl FnOnce(&mut dyn FnMut(FlowView)),
+) -> Result<Vec<SocketView>, ApiError> {
+    let mut rows = fresh(sockets, false).await?;
+    join(&mut rows, flows);
+    Ok(rows)
+}
+
+async fn fresh(sockets: &Sockets, ended: bool) -> Result<Vec<SocketView>, ApiError> {
+    sockets.refresh().await;
+    if let Some(trouble) = sockets.trouble() {
+        let message = format!("sockets aren't followed: {trouble}");
+        let status = axum::http::StatusCode::SERVICE_UNAVAILABLE;
+        return Err(ApiError::new(status, "sockets-off", message));
+    }
+    Ok(sockets.rows(ended, |_| true))
+}
+
 /// Both ends and the protocol, as rows have them.
 type Ends<'a> = (&'a str, &'a str, u16, &'a str, u16);
 
@@ -40,16 +137,7 @@ pub async fn sockets(
     asked: &SocketQuery,
 ) -> Result<(usize, Vec<SocketView>), ApiError> {
     let filter = query::filter::<SocketView>(asked.filter.as_deref().unwrap_or(""))?;
-    sockets.refresh().await;
-    if let Some(trouble) = sockets.trouble() {
-        let message = format!("sockets aren't followed: {trouble}");
-        return Err(ApiError::new(
-            axum::http::StatusCode::SERVICE_UNAVAILABLE,
-            "sockets-off",
-            message,
-        ));
-    }
-    let mut rows = sockets.rows(asked.ended, |_| true);
+    let mut rows = fresh(sockets, asked.ended).await?;
     join(&mut rows, flows);
     if asked.ended {
         blame(&mut rows, refused);
@@ -249,6 +337,16 @@ mod tests {
         let why: Vec<_> = rows.iter().map(|row| row.ended.as_deref()).collect();
         assert_eq!(why, [Some("dropped"), Some("closed"), Some("refused")]);
         assert_eq!(rows[0].rule.as_deref(), Some("no-entry"));
+    }
+
+    #[test]
+    fn the_connection_that_the_caller_came_by_is_known() {
+        let row = socket("1", 22, 40_000);
+        assert!(came_by(&row, "10.0.0.2 40000 10.0.0.1 22"));
+        assert!(came_by(&row, "::ffff:10.0.0.2 40000 ::ffff:10.0.0.1 22"));
+        for other in ["10.0.0.2 40001 10.0.0.1 22", "10.0.0.1 22 10.0.0.2 40000", "", "10.0.0.2"] {
+            assert!(!came_by(&row, other), "{other}");
+        }
     }
 
     #[test]

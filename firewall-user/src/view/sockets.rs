@@ -76,7 +76,7 @@ pub struct SocketView {
     pub nat: Option<FlowNatView>,
     /// When it ended.
     pub closed: Option<String>,
-    /// Why: `closed`, `refused`, `dropped` (by `rule`), `timed-out`, `no-route`, `reset`, `abandoned`, or the system's error; `null` while it lives.
+    /// Why: `closed`, `refused`, `dropped` (by `rule`), `timed-out`, `no-route`, `reset`, `killed`, `abandoned`, or the system's error; `null` while it lives.
     pub ended: Option<String>,
     /// What is to be known of it: that it sees packets which the filter doesn't.
     pub note: Option<String>,
@@ -121,4 +121,28 @@ pub struct SocketEventStatsView {
     pub delivered: u64,
     /// Not written: the ring was full.
     pub lost: u64,
+}
+
+/// `sluice socket kill`: which sockets were ended.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct KilledSocketsView {
+    /// Nothing was done.
+    pub dry_run: bool,
+    /// How many were (or would be) ended.
+    pub total: u64,
+    /// Matched, and were left: the daemon's own, and the one that the caller came by.
+    pub spared: u64,
+    /// Those that couldn't be ended.
+    pub failed: Vec<FailedKillView>,
+    /// The first of those that were ended, as they were.
+    pub rows: Vec<SocketView>,
+}
+
+/// A socket that lives on.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FailedKillView {
+    /// Its id, hexadecimal.
+    pub id: String,
+    /// Why.
+    pub why: String,
 }

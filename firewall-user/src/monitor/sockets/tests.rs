@@ -75,6 +75,7 @@ fn the_error_says_why() {
         (libc::ETIMEDOUT, SYN_SENT, "timed-out"),
         (libc::EHOSTUNREACH, SYN_SENT, "no-route"),
         (libc::ECONNRESET, ESTABLISHED, "reset"),
+        (libc::ECONNABORTED, ESTABLISHED, "killed"),
         (0, SYN_SENT, "abandoned"),
         (0, ESTABLISHED, "closed"),
         (libc::EIO, ESTABLISHED, "failed"),

@@ -1,0 +1,192 @@
+//! Sockets as an operator sees them: with owner, rule and translation on one row, why connections failed, and
+//! how to end them. The daemon stands at a gate and the ends are in three namespaces.
+
+use serde_json::Value;
+use sluice_tests::lab::{Daemon, DaemonOptions, Lab, TcpEcho, wait_for};
+use std::io::{Read as _, Write as _};
+use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::time::Duration;
+
+const SOON: Duration = Duration::from_secs(5);
+const POLICY: &str = "
+default in drop
+default out allow
+nat away masquerade on lan0 from 10.77.1.0/24
+rule web allow in tcp to port 80
+rule echo allow tcp to port 7
+rule answers allow in tcp to port 9000
+";
+
+fn setup(test: &str) -> Option<(Lab, Daemon)> {
+    let lab = Lab::or_skip(test)?;
+    let daemon = Daemon::or_skip(test, &lab.gate, DaemonOptions::gate(POLICY))?;
+    Some((lab, daemon))
+}
+
+fn sockets(daemon: &Daemon, filter: &str) -> Vec<Value> {
+    daemon.rows(&["sockets", filter])
+}
+
+fn ended(daemon: &Daemon, filter: &str) -> Vec<Value> {
+    daemon.rows(&["sockets", "--ended", filter])
+}
+
+fn address(host: &str, port: u16) -> SocketAddr {
+    format!("{host}:{port}").parse().expect("an address")
+}
+
+/// Tries to connect from a port, for a second at most; the port.
+fn fails(lab: &Lab, to: SocketAddr) {
+    lab.client.run(|| TcpStream::connect_timeout(&to, Duration::from_secs(1)).unwrap_err());
+}
+
+#[test]
+fn a_socket_its_owner_its_rule_and_its_translation_are_one_row() {
+    let test = "e2e_sockets::a_socket_its_owner_its_rule_and_its_translation_are_one_row";
+    let Some((lab, daemon)) = setup(test) else { return };
+    let me = std::process::id();
+    // On the gate itself.
+    let listener = lab.gate.run(|| TcpListener::bind("0.0.0.0:80").unwrap());
+    let mut client = lab.client.run(|| TcpStream::connect(address(Lab::GATE4, 80)).unwrap());
+    let (mut server, _) = listener.accept().unwrap();
+    client.write_all(&[1; 100_000]).unwrap();
+    server.read_exact(&mut vec![0; 100_000]).unwrap();
+    let rows = sockets(&daemon, "local_port=80 and own_netns=true").len();
+    assert_eq!(rows, 2, "the listener, and who was accepted");
+    let accepted = sockets(&daemon, "local_port=80 and state=established");
+    let row = &accepted[0];
+    assert_eq!((&row["rule"], &row["pid"]), (&"web".into(), &me.into()), "{row}");
+    assert_eq!((&row["received_bytes"], &row["confidence"]), (&100_000.into(), &"stamped".into()));
+    assert_eq!(row["holders"][0]["pid"], me);
+    let flow = row["flow"].as_str().expect("its packets met a flow").to_owned();
+    assert_eq!(daemon.flows(&format!("id={flow}"))[0]["dport"], 80);
+    // The other end, in another namespace: seen with its owner, but the filter's flows aren't of that place.
+    let other = sockets(&daemon, "remote_port=80");
+    assert_eq!((&other[0]["own_netns"], &other[0]["rule"]), (&false.into(), &Value::Null));
+    assert_eq!(other[0]["pid"], me);
+    // Of the gate's own, to the outside; what is translated says how.
+    let _echo = TcpEcho::start(&lab.server, &format!("{}:7", Lab::SERVER4)).unwrap();
+    let out = lab.gate.run(|| TcpStream::connect(address(Lab::SERVER4, 7)).unwrap());
+    let row = &sockets(&daemon, "remote_port=7")[0];
+    assert_eq!((&row["rule"], &row["nat"]), (&"default out".into(), &Value::Null), "{row}");
+    drop(out);
+    drop((client, server));
+    let closed = wait_for("the end of it", SOON, || {
+        let rows = ended(&daemon, "local_port=80 and ended=closed");
+        (!rows.is_empty()).then_some(rows)
+    })
+    .unwrap();
+    assert_eq!(closed[0]["received_bytes"].as_u64().map(|n| n / 100), Some(1000), "{closed:?}");
+}
+
+#[test]
+fn a_failed_connection_names_its_cause() {
+    let test = "e2e_sockets::a_failed_connection_names_its_cause";
+    let Some((lab, daemon)) = setup(test) else { return };
+    // Let through, and nobody listens; refused by our own default; no way there at all.
+    fails(&lab, address(Lab::GATE4, 80));
+    fails(&lab, address(Lab::GATE4, 81));
+    lab.client.ip(&["route", "add", "unreachable", "192.0.2.0/24"]).unwrap();
+    fails(&lab, address("192.0.2.1", 80));
+    let why = |port: u16, to: &str| {
+        wait_for("the end of it", SOON, || {
+            ended(&daemon, &format!("remote={to} and remote_port={port}")).first().cloned()
+        })
+        .unwrap()
+    };
+    assert_eq!(why(80, Lab::GATE4)["ended"], "refused");
+    let dropped = why(81, Lab::GATE4);
+    assert_eq!((&dropped["ended"], &dropped["rule"]), (&"dropped".into(), &"default in".into()));
+    assert_eq!(dropped["pid"], std::process::id());
+    // No SYN was ever sent: there is nothing that could end, and nothing is made up.
+    assert!(ended(&daemon, "remote=192.0.2.1").iter().all(|row| row["ended"] != "dropped"));
+}
+
+#[test]
+fn a_socket_is_killed_and_nobody_else() {
+    let test = "e2e_sockets::a_socket_is_killed_and_nobody_else";
+    let Some((lab, daemon)) = setup(test) else { return };
+    let listener = lab.gate.run(|| TcpListener::bind("0.0.0.0:80").unwrap());
+    let pair = || {
+        let client = lab.client.run(|| TcpStream::connect(address(Lab::GATE4, 80)).unwrap());
+        let (server, _) = listener.accept().unwrap();
+        (client, server)
+    };
+    let (mut killed, mut kept) = (pair(), pair());
+    let port = killed.0.local_addr().unwrap().port();
+    let filter = format!("remote_port={port}");
+    let dry = daemon.json(&["socket", "kill", "--dry-run", &filter]);
+    assert_eq!((&dry["total"], &dry["dry_run"]), (&1.into(), &true.into()));
+    assert_eq!(sockets(&daemon, &filter).len(), 1, "nothing was done");
+    let done = daemon.json(&["socket", "kill", &filter]);
+    assert_eq!((&done["total"], &done["failed"]), (&1.into(), &serde_json::json!([])), "{done}");
+    let error = killed.1.write(b"x").unwrap_err();
+    assert_eq!(error.raw_os_error(), Some(libc::ECONNABORTED), "{error}");
+    assert_eq!(killed.0.read(&mut [0]).unwrap_err().raw_os_error(), Some(libc::ECONNRESET));
+    kept.0.write_all(b"still here").unwrap();
+    kept.1.read_exact(&mut [0; 10]).unwrap();
+    let row = wait_for("the end of it", SOON, || ended(&daemon, &filter).first().cloned()).unwrap();
+    assert_eq!(row["ended"], "killed");
+    // In another namespace.
+    let filter = format!("local_port={}", kept.0.local_addr().unwrap().port());
+    let done = daemon.json(&["socket", "kill", &filter]);
+    assert_eq!(done["total"], 1, "{done}");
+    assert_eq!(kept.0.write(b"x").unwrap_err().raw_os_error(), Some(libc::ECONNABORTED));
+    // Whoever asks for everything has to say so; and the daemon leaves itself alone.
+    assert_eq!(daemon.cli(&["socket", "kill", ""]).code, 2);
+    let own = format!("pid={}", daemon.pid().unwrap());
+    let spared = daemon.json(&["socket", "kill", "--dry-run", &own]);
+    assert_eq!(spared["total"], 0, "{spared}");
+    assert!(spared["spared"].as_u64() > Some(0), "{spared}");
+    let _ = kept.1.shutdown(Shutdown::Both);
+}
+
+#[test]
+fn mistakes_are_named_and_accounts_add_up() {
+    let test = "e2e_sockets::mistakes_are_named_and_accounts_add_up";
+    let Some((lab, mut daemon)) = setup(test) else { return };
+    let bad = daemon.cli(&["sockets", "colour=red"]);
+    assert_eq!(bad.code, 3);
+    assert!(bad.stderr.contains("column 1") && bad.stderr.contains("local_port"), "{bad:?}");
+    let bad = daemon.cli(&["sockets", "--sort", "colour"]);
+    assert!(bad.code == 2 && bad.stderr.contains("received_rate"), "{bad:?}");
+    let listener = lab.gate.run(|| TcpListener::bind("0.0.0.0:80").unwrap());
+    for _ in 0..200 {
+        let client = lab.client.run(|| TcpStream::connect(address(Lab::GATE4, 80)).unwrap());
+        drop((client, listener.accept().unwrap()));
+    }
+    let adds_up = || {
+        let stats = daemon.json(&["sockets", "--stats"]);
+        let events = stats["events"].as_array().cloned().unwrap_or_default();
+        let number = |row: &Value, field: &str| row[field].as_u64().expect("a number");
+        let settled = events
+            .iter()
+            .all(|row| number(row, "produced") == number(row, "delivered") + number(row, "lost"));
+        let established = events.iter().find(|row| row["class"] == "established")?;
+        (settled && number(established, "delivered") >= 400).then_some(stats)
+    };
+    wait_for("produced = delivered + lost", SOON, adds_up).unwrap();
+    // A daemon that was killed takes its hooks with it, and the next one finds what there is.
+    daemon.kill9();
+    let client = lab.client.run(|| TcpStream::connect(address(Lab::GATE4, 80)).unwrap());
+    let _server = listener.accept().unwrap();
+    daemon.start();
+    let rows = sockets(&daemon, "local_port=80 and state=established");
+    let port = client.local_addr().unwrap().port();
+    let row = rows.iter().find(|row| row["remote_port"] == port).expect("it is there");
+    assert_eq!((&row["confidence"], &row["created"]), (&"held".into(), &Value::Null), "{row}");
+    assert_eq!(row["pid"], std::process::id());
+}
+
+#[test]
+fn who_does_not_want_it_has_none_of_it() {
+    let test = "e2e_sockets::who_does_not_want_it_has_none_of_it";
+    let Some(lab) = Lab::or_skip(test) else { return };
+    let options = DaemonOptions {
+        config: "[sockets]\nenabled = false\n".into(),
+        ..DaemonOptions::gate(POLICY)
+    };
+    let Some(daemon) = Daemon::or_skip(test, &lab.gate, options) else { return };
+    let said = daemon.cli(&["sockets"]);
+    assert!(said.code != 0 && said.stderr.contains("enabled = false"), "{said:?}");
+}
