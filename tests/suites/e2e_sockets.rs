@@ -2,9 +2,10 @@
 //! how to end them. The daemon stands at a gate and the ends are in three namespaces.
 
 use serde_json::Value;
-use sluice_tests::lab::{Daemon, DaemonOptions, Lab, TcpEcho, wait_for};
+use sluice_tests::lab::{Daemon, DaemonOptions, Lab, NetNs, TcpEcho, wait_for};
 use std::io::{Read as _, Write as _};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::os::unix::fs::MetadataExt as _;
 use std::time::Duration;
 
 const SOON: Duration = Duration::from_secs(5);
@@ -23,19 +24,26 @@ fn setup(test: &str) -> Option<(Lab, Daemon)> {
     Some((lab, daemon))
 }
 
-fn sockets(daemon: &Daemon, filter: &str) -> Vec<Value> {
-    daemon.rows(&["sockets", filter])
+/// Only this test's: every daemon sees all namespaces, those of tests beside it too.
+fn mine(lab: &Lab, filter: &str) -> String {
+    let inode = |ns: &NetNs| std::fs::metadata(ns.path()).expect("a namespace").ino();
+    let [a, b, c] = [&lab.client, &lab.gate, &lab.server].map(inode);
+    format!("netns in ({a}, {b}, {c}) and {filter}")
 }
 
-fn ended(daemon: &Daemon, filter: &str) -> Vec<Value> {
-    daemon.rows(&["sockets", "--ended", filter])
+fn sockets(lab: &Lab, daemon: &Daemon, filter: &str) -> Vec<Value> {
+    daemon.rows(&["sockets", &mine(lab, filter)])
+}
+
+fn ended(lab: &Lab, daemon: &Daemon, filter: &str) -> Vec<Value> {
+    daemon.rows(&["sockets", "--ended", &mine(lab, filter)])
 }
 
 fn address(host: &str, port: u16) -> SocketAddr {
     format!("{host}:{port}").parse().expect("an address")
 }
 
-/// Tries to connect from a port, for a second at most; the port.
+/// Tries to connect, for a second at most.
 fn fails(lab: &Lab, to: SocketAddr) {
     lab.client.run(|| TcpStream::connect_timeout(&to, Duration::from_secs(1)).unwrap_err());
 }
@@ -51,9 +59,9 @@ fn a_socket_its_owner_its_rule_and_its_translation_are_one_row() {
     let (mut server, _) = listener.accept().unwrap();
     client.write_all(&[1; 100_000]).unwrap();
     server.read_exact(&mut vec![0; 100_000]).unwrap();
-    let rows = sockets(&daemon, "local_port=80 and own_netns=true").len();
+    let rows = sockets(&lab, &daemon, "local_port=80 and own_netns=true").len();
     assert_eq!(rows, 2, "the listener, and who was accepted");
-    let accepted = sockets(&daemon, "local_port=80 and state=established");
+    let accepted = sockets(&lab, &daemon, "local_port=80 and state=established");
     let row = &accepted[0];
     assert_eq!((&row["rule"], &row["pid"]), (&"web".into(), &me.into()), "{row}");
     assert_eq!((&row["received_bytes"], &row["confidence"]), (&100_000.into(), &"stamped".into()));
@@ -61,18 +69,18 @@ fn a_socket_its_owner_its_rule_and_its_translation_are_one_row() {
     let flow = row["flow"].as_str().expect("its packets met a flow").to_owned();
     assert_eq!(daemon.flows(&format!("id={flow}"))[0]["dport"], 80);
     // The other end, in another namespace: seen with its owner, but the filter's flows aren't of that place.
-    let other = sockets(&daemon, "remote_port=80");
+    let other = sockets(&lab, &daemon, "remote_port=80");
     assert_eq!((&other[0]["own_netns"], &other[0]["rule"]), (&false.into(), &Value::Null));
     assert_eq!(other[0]["pid"], me);
     // Of the gate's own, to the outside; what is translated says how.
     let _echo = TcpEcho::start(&lab.server, &format!("{}:7", Lab::SERVER4)).unwrap();
     let out = lab.gate.run(|| TcpStream::connect(address(Lab::SERVER4, 7)).unwrap());
-    let row = &sockets(&daemon, "remote_port=7")[0];
-    assert_eq!((&row["rule"], &row["nat"]), (&"default out".into(), &Value::Null), "{row}");
+    let row = &sockets(&lab, &daemon, "remote_port=7")[0];
+    assert_eq!((&row["rule"], &row["nat"]), (&"echo".into(), &Value::Null), "{row}");
     drop(out);
     drop((client, server));
     let closed = wait_for("the end of it", SOON, || {
-        let rows = ended(&daemon, "local_port=80 and ended=closed");
+        let rows = ended(&lab, &daemon, "local_port=80 and ended=closed");
         (!rows.is_empty()).then_some(rows)
     })
     .unwrap();
@@ -90,7 +98,7 @@ fn a_failed_connection_names_its_cause() {
     fails(&lab, address("192.0.2.1", 80));
     let why = |port: u16, to: &str| {
         wait_for("the end of it", SOON, || {
-            ended(&daemon, &format!("remote={to} and remote_port={port}")).first().cloned()
+            ended(&lab, &daemon, &format!("remote={to} and remote_port={port}")).first().cloned()
         })
         .unwrap()
     };
@@ -99,7 +107,7 @@ fn a_failed_connection_names_its_cause() {
     assert_eq!((&dropped["ended"], &dropped["rule"]), (&"dropped".into(), &"default in".into()));
     assert_eq!(dropped["pid"], std::process::id());
     // No SYN was ever sent: there is nothing that could end, and nothing is made up.
-    assert!(ended(&daemon, "remote=192.0.2.1").iter().all(|row| row["ended"] != "dropped"));
+    assert!(ended(&lab, &daemon, "remote=192.0.2.1").iter().all(|row| row["ended"] != "dropped"));
 }
 
 #[test]
@@ -115,21 +123,22 @@ fn a_socket_is_killed_and_nobody_else() {
     let (mut killed, mut kept) = (pair(), pair());
     let port = killed.0.local_addr().unwrap().port();
     let filter = format!("remote_port={port}");
-    let dry = daemon.json(&["socket", "kill", "--dry-run", &filter]);
+    let dry = daemon.json(&["socket", "kill", "--dry-run", &mine(&lab, &filter)]);
     assert_eq!((&dry["total"], &dry["dry_run"]), (&1.into(), &true.into()));
-    assert_eq!(sockets(&daemon, &filter).len(), 1, "nothing was done");
-    let done = daemon.json(&["socket", "kill", &filter]);
+    assert_eq!(sockets(&lab, &daemon, &filter).len(), 1, "nothing was done");
+    let done = daemon.json(&["socket", "kill", &mine(&lab, &filter)]);
     assert_eq!((&done["total"], &done["failed"]), (&1.into(), &serde_json::json!([])), "{done}");
     let error = killed.1.write(b"x").unwrap_err();
     assert_eq!(error.raw_os_error(), Some(libc::ECONNABORTED), "{error}");
     assert_eq!(killed.0.read(&mut [0]).unwrap_err().raw_os_error(), Some(libc::ECONNRESET));
     kept.0.write_all(b"still here").unwrap();
     kept.1.read_exact(&mut [0; 10]).unwrap();
-    let row = wait_for("the end of it", SOON, || ended(&daemon, &filter).first().cloned()).unwrap();
+    let row =
+        wait_for("the end of it", SOON, || ended(&lab, &daemon, &filter).first().cloned()).unwrap();
     assert_eq!(row["ended"], "killed");
     // In another namespace.
     let filter = format!("local_port={}", kept.0.local_addr().unwrap().port());
-    let done = daemon.json(&["socket", "kill", &filter]);
+    let done = daemon.json(&["socket", "kill", &mine(&lab, &filter)]);
     assert_eq!(done["total"], 1, "{done}");
     assert_eq!(kept.0.write(b"x").unwrap_err().raw_os_error(), Some(libc::ECONNABORTED));
     // Whoever asks for everything has to say so; and the daemon leaves itself alone.
@@ -171,7 +180,7 @@ fn mistakes_are_named_and_accounts_add_up() {
     let client = lab.client.run(|| TcpStream::connect(address(Lab::GATE4, 80)).unwrap());
     let _server = listener.accept().unwrap();
     daemon.start();
-    let rows = sockets(&daemon, "local_port=80 and state=established");
+    let rows = sockets(&lab, &daemon, "local_port=80 and state=established");
     let port = client.local_addr().unwrap().port();
     let row = rows.iter().find(|row| row["remote_port"] == port).expect("it is there");
     assert_eq!((&row["confidence"], &row["created"]), (&"held".into(), &Value::Null), "{row}");
