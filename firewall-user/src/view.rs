@@ -13,8 +13,8 @@ pub use nat::{
     NatPoolView, NatRuleView, NatStatsView, NatWhoView,
 };
 pub use sockets::{
-    FailedKillView, KilledSocketsView, SocketEventStatsView, SocketHolderView, SocketStatsView,
-    SocketView,
+    FailedKillView, KilledSocketsView, SOCKET_ENDS, SOCKET_STATES, SOCKET_TCP_STATES,
+    SocketEventStatsView, SocketHolderView, SocketStatsView, SocketView,
 };
 pub use table::{AlarmView, TableStatsView};
 

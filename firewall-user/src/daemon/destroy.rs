@@ -46,10 +46,13 @@ pub enum DestroyError {
     #[error("this kernel can't end sockets of this kind")]
     Unsupported,
     /// Nobody leads there.
-    #[error(
-        "its network namespace (inode {0}) can't be entered: no process or name of it is to be found"
-    )]
+    #[error("its network namespace (inode {0}) is not to be found: nothing of it is within reach")]
     NoNamespace(u32),
+    /// The daemon may not go there.
+    #[error(
+        "its network namespace (inode {0}) is closed to the daemon, which lacks CAP_SYS_ADMIN (docs/sockets.md)"
+    )]
+    Forbidden(u32),
     /// The kernel refuses.
     #[error("{0}")]
     System(#[from] io::Error),
@@ -76,7 +79,12 @@ pub fn destroy(rows: &[Held], own: u32) -> BTreeMap<u64, Result<(), DestroyError
                         .or_else(|| namespace(inode))
                         .ok_or(DestroyError::NoNamespace(inode))?;
                     let kind = Some(LinkNameSpaceType::Network);
-                    move_into_link_name_space(space.as_fd(), kind).map_err(io::Error::from)?;
+                    move_into_link_name_space(space.as_fd(), kind).map_err(
+                        |error| match error {
+                            Errno::PERM => DestroyError::Forbidden(inode),
+                            error => io::Error::from(error).into(),
+                        },
+                    )?;
                 }
                 let socket = open().map_err(io::Error::from)?;
                 let each = rows.iter().map(|(row, _)| (row.usage.cookie, one(&socket, row)));

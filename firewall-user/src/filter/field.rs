@@ -1,9 +1,11 @@
 //! The fields there are.
 
 use super::subject::SubjectKind;
-use crate::monitor::sockets;
 use crate::policy::suggest;
-use crate::view::{MAPPING_KINDS, NETFILTER_SCTP_STATES, NETFILTER_TCP_STATES};
+use crate::view::{
+    MAPPING_KINDS, NETFILTER_SCTP_STATES, NETFILTER_TCP_STATES, SOCKET_ENDS, SOCKET_STATES,
+    SOCKET_TCP_STATES,
+};
 use firewall_common::abi::event::Class;
 use firewall_common::abi::reason::Reason;
 use firewall_common::flow::tcp::TcpState;
@@ -215,9 +217,11 @@ impl Field {
             Self::Kind => MAPPING_KINDS.to_vec(),
             Self::Origin => vec!["sluice", "netfilter"],
             Self::Class => Class::ALL.iter().map(|c| c.name()).collect(),
-            Self::Ended if of == Some(SubjectKind::Socket) => sockets::CAUSES.to_vec(),
+            Self::Ended if of == Some(SubjectKind::Socket) => SOCKET_ENDS.to_vec(),
             Self::Confidence => vec!["stamped", "held", "unknown"],
-            Self::State if of == Some(SubjectKind::Socket) => sockets::states(),
+            Self::State if of == Some(SubjectKind::Socket) => {
+                SOCKET_TCP_STATES.into_iter().chain(SOCKET_STATES).collect()
+            }
             Self::Reason | Self::Ended => Reason::ALL.iter().map(|r| r.name()).collect(),
             Self::State => {
                 let ours = (1..=7).map(|raw| TcpState::from_raw(raw).name());

@@ -4,7 +4,9 @@
 //! socket without a descriptor lives on until it says that it is closed, unless events were lost.
 
 use super::{Clock, text};
-use crate::view::{SocketEventStatsView, SocketHolderView, SocketStatsView, SocketView};
+use crate::view::{
+    SOCKET_TCP_STATES, SocketEventStatsView, SocketHolderView, SocketStatsView, SocketView,
+};
 use firewall_common::abi::{
     counter::EventCounter,
     socket::{HeldSocket, Process, SOCKET_CLASSES, SocketClass, SocketEvent, SocketRow},
@@ -306,44 +308,11 @@ fn proto(row: &SocketRow) -> String {
     }
 }
 
-/// Names of TCP's states, as numbered in include/net/tcp_states.h.
-const STATES: [&str; 13] = [
-    "none",
-    "established",
-    "syn-sent",
-    "syn-received",
-    "fin-wait-1",
-    "fin-wait-2",
-    "time-wait",
-    "closed",
-    "close-wait",
-    "last-ack",
-    "listen",
-    "closing",
-    "new-syn-received",
-];
-
-/// Every word that a socket's state may be.
-pub fn states() -> Vec<&'static str> {
-    STATES.iter().copied().chain(["connected", "unconnected", "open"]).collect()
-}
-
-/// Every word that the end of a socket may be.
-pub const CAUSES: [&str; 9] = [
-    "closed",
-    "refused",
-    "dropped",
-    "timed-out",
-    "no-route",
-    "reset",
-    "killed",
-    "abandoned",
-    "failed",
-];
-
 fn state(row: &SocketRow) -> &'static str {
     match (row.family, row.protocol) {
-        (INET | INET6, TCP) => STATES.get(usize::from(row.state)).copied().unwrap_or("unknown"),
+        (INET | INET6, TCP) => {
+            SOCKET_TCP_STATES.get(usize::from(row.state)).copied().unwrap_or("unknown")
+        }
         (INET | INET6, _) if row.kind != RAW && row.state == ESTABLISHED => "connected",
         (INET | INET6, _) if row.kind != RAW => "unconnected",
         _ => "open",

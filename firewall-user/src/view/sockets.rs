@@ -3,6 +3,39 @@
 use super::FlowNatView;
 use serde::{Deserialize, Serialize};
 
+/// Words for TCP's states, as numbered in include/net/tcp_states.h.
+pub const SOCKET_TCP_STATES: [&str; 13] = [
+    "none",
+    "established",
+    "syn-sent",
+    "syn-received",
+    "fin-wait-1",
+    "fin-wait-2",
+    "time-wait",
+    "closed",
+    "close-wait",
+    "last-ack",
+    "listen",
+    "closing",
+    "new-syn-received",
+];
+
+/// Words for the states of sockets without connections.
+pub const SOCKET_STATES: [&str; 3] = ["connected", "unconnected", "open"];
+
+/// Every word that the end of a socket may be.
+pub const SOCKET_ENDS: [&str; 9] = [
+    "closed",
+    "refused",
+    "dropped",
+    "timed-out",
+    "no-route",
+    "reset",
+    "killed",
+    "abandoned",
+    "failed",
+];
+
 /// A socket of the machine, in any network namespace.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct SocketView {
