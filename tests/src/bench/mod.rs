@@ -4,6 +4,7 @@
 //! - `track`: flows known and new, floods, memory, sweeps, dumps.
 //! - `nat`: translated packets, and mappings where ports run short.
 //! - `forward`: packets through three namespaces, bulk TCP, connections.
+//! - `sockets`: what the socket monitor costs those whom it watches, and how fast it sees them.
 //!
 //! Two ways to measure a packet:
 //!
@@ -23,6 +24,7 @@ mod netfilter;
 mod ours;
 mod output;
 mod packet;
+mod sockets;
 mod street;
 mod track;
 mod train;
@@ -34,7 +36,7 @@ pub use output::Figures;
 pub const ROUNDS: usize = 9;
 
 /// The benchmarks by name.
-pub const BENCHES: [&str; 4] = ["packet", "track", "forward", "nat"];
+pub const BENCHES: [&str; 5] = ["packet", "track", "forward", "nat", "sockets"];
 
 /// Runs a benchmark of [`BENCHES`]. `rounds` below [`ROUNDS`] makes it quicker and noisier; `only`: cases whose
 /// names begin so, where the others can be left out. What can't be measured here is named with its reason.
@@ -57,6 +59,7 @@ pub fn run(bench: &str, rounds: usize, only: Option<String>) -> Result<Figures, 
         "track" => track::measure(rounds, only),
         "forward" => forward::measure(rounds, only),
         "nat" => nat::measure(rounds),
+        "sockets" => sockets::measure(rounds, only),
         other => Err(format!("no benchmark `{other}`, but {}", BENCHES.join(", "))),
     }
 }

@@ -9,7 +9,8 @@ use super::{DatapathError, error::chain, object};
 use aya::{
     Btf, Ebpf, EbpfLoader,
     maps::{Array, MapData, RingBuf},
-    programs::{BtfTracePoint, CgroupAttachMode, CgroupSock, Iter},
+    programs::{BtfTracePoint, CgroupAttachMode, CgroupSock, Iter, Program},
+    sys::{Stats, enable_stats},
 };
 use firewall_common::abi::{
     counter::EventCounter,
@@ -20,6 +21,7 @@ use std::{
     fs::File,
     io::{self, Read as _},
     os::fd::OwnedFd,
+    time::Duration,
 };
 
 /// Tracepoints, and what the monitor can't tell without them.
@@ -131,6 +133,26 @@ impl SocketMonitor {
                 .map_err(|error| DatapathError::Load(chain(&error)))?;
         }
         Ok(all)
+    }
+
+    /// Has the kernel account for what programs cost, for as long as the result lives.
+    ///
+    /// # Errors
+    /// The kernel's.
+    pub fn account() -> Result<OwnedFd, DatapathError> {
+        enable_stats(Stats::RunTime).map_err(|error| DatapathError::Load(chain(&error)))
+    }
+
+    /// What each program has cost since it was loaded, while the kernel accounted for it: name, time, runs.
+    ///
+    /// # Errors
+    /// The kernel's.
+    pub fn costs(&self) -> Result<Vec<(String, Duration, u64)>, DatapathError> {
+        let info = |(name, program): (&str, &Program)| {
+            let info = program.info().map_err(|error| DatapathError::Load(chain(&error)))?;
+            Ok((name.to_owned(), info.run_time(), info.run_count()))
+        };
+        self.ebpf.programs().map(info).collect()
     }
 
     /// Every descriptor of every process that is a socket, in all network namespaces, as it is now. A socket
