@@ -6,6 +6,7 @@ pub mod datapath;
 pub mod filter;
 pub mod monitor;
 pub mod netfilter;
+pub mod owners;
 pub mod policy;
 pub mod server;
 pub mod store;

@@ -66,6 +66,10 @@ fn a_socket_its_owner_its_rule_and_its_translation_are_one_row() {
     assert_eq!((&row["rule"], &row["pid"]), (&"web".into(), &me.into()), "{row}");
     assert_eq!((&row["received_bytes"], &row["confidence"]), (&100_000.into(), &"stamped".into()));
     assert_eq!(row["holders"][0]["pid"], me);
+    let exe = std::env::current_exe().unwrap().display().to_string();
+    assert_eq!((&row["exe"], &row["user"]), (&exe.as_str().into(), &"root".into()), "{row}");
+    assert!(row["cmdline"].as_str().is_some_and(|words| words.contains("e2e_sockets")), "{row}");
+    assert_eq!(sockets(&lab, &daemon, &format!("exe={exe} and local_port=80")).len(), 2);
     let flow = row["flow"].as_str().expect("its packets met a flow").to_owned();
     assert_eq!(daemon.flows(&format!("id={flow}"))[0]["dport"], 80);
     // The other end, in another namespace: seen with its owner, but the filter's flows aren't of that place.

@@ -7,11 +7,12 @@ use super::destroy::{self, DestroyError};
 use crate::{
     datapath::{DatapathError, sockets::SocketMonitor},
     monitor::{Clock, Place, SocketTable},
+    owners::Owners,
     view::{SocketStatsView, SocketView},
 };
 use firewall_common::abi::{
     counter::EventCounter,
-    socket::{SOCKET_CLASSES, SocketRow},
+    socket::{Process, SOCKET_CLASSES, SocketRow},
 };
 use std::{
     io,
@@ -37,12 +38,15 @@ const PERIOD: Duration = Duration::from_secs(60);
 const SOON: Duration = Duration::from_millis(500);
 /// Who asks waits so long at most.
 const PATIENCE: Duration = Duration::from_secs(5);
+/// New processes that are looked at from one drain to the next: a reading takes some 50 microseconds.
+const LOOKS: usize = 200;
 /// Events that are taken without a pause.
 const BATCH: usize = 16_384;
 
 #[derive(Debug, Default)]
 struct State {
     table: SocketTable,
+    owners: Owners,
     counters: [EventCounter; SOCKET_CLASSES],
     netns: u32,
     /// What can't be told, and why.
@@ -109,10 +113,19 @@ impl Sockets {
     pub fn rows(&self, ended: bool, wanted: impl Fn(&SocketView) -> bool) -> Vec<SocketView> {
         let state = lock(&self.state);
         let place = Place { netns: state.netns, clock: now() };
+        let named = |(mut row, owner): (SocketView, Process)| {
+            if let Some(owner) = state.owners.get(&owner) {
+                (row.exe, row.cmdline) = (owner.exe.clone(), owner.cmdline.clone());
+                row.user = owner.user.clone();
+                row.unit = owner.place.unit.clone();
+                row.container = owner.place.container.clone();
+            }
+            row
+        };
         if ended {
-            state.table.ended(&place).filter(|row| wanted(row)).collect()
+            state.table.ended(&place).map(named).filter(|row| wanted(row)).collect()
         } else {
-            state.table.live(&place).filter(|row| wanted(row)).collect()
+            state.table.live(&place).map(named).filter(|row| wanted(row)).collect()
         }
     }
 
@@ -164,7 +177,17 @@ fn follow(
             Err(RecvTimeoutError::Disconnected) => return Ok(()),
         }
         let mut now_known = lock(state);
-        monitor.drain(BATCH, |event| now_known.table.event(event));
+        let State { table, owners, .. } = &mut *now_known;
+        let mut looks = LOOKS;
+        monitor.drain(BATCH, |event| {
+            // At once: a process may be gone when somebody asks.
+            let owner = &event.row.usage.owner;
+            if looks > 0 && owners.is_new(owner) {
+                owners.learn(owner);
+                looks -= 1;
+            }
+            table.event(event);
+        });
         let counters = monitor.counters()?;
         now_known.counters = counters;
         drop(now_known);
@@ -179,7 +202,11 @@ fn follow(
             let since = now().monotonic_ns;
             let held = monitor.snapshot()?;
             let took = start.elapsed();
-            lock(state).table.snapshot(&held, since, took.as_micros() as u64, gap);
+            let mut now_known = lock(state);
+            let State { table, owners, .. } = &mut *now_known;
+            table.snapshot(&held, since, took.as_micros() as u64, gap);
+            table.owners().for_each(|owner| owners.learn(owner));
+            drop(now_known);
             last = Some((Instant::now(), took));
             gap = false;
             for answer in waiting.drain(..) {

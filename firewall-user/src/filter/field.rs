@@ -181,6 +181,16 @@ fields! {
     Pid = "pid", Number, Socket;
     /// What the kernel calls that process.
     Comm = "comm", Text, Socket;
+    /// Executable of that process.
+    Exe = "exe", Text, Socket;
+    /// Its arguments.
+    Cmdline = "cmdline", Text, Socket;
+    /// Name of its user.
+    User = "user", Text, Socket;
+    /// Unit of systemd's.
+    Unit = "unit", Text, Socket;
+    /// Container.
+    Container = "container", Text, Socket;
     /// How an owner is known.
     Confidence = "confidence", Word, Socket;
     /// Bytes sent.

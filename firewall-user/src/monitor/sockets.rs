@@ -140,9 +140,17 @@ impl SocketTable {
         self.live.extend(before);
     }
 
-    /// Live sockets.
-    pub fn live<'a>(&'a self, place: &'a Place) -> impl Iterator<Item = SocketView> + 'a {
-        self.live.values().map(|socket| socket.view(place))
+    /// Live sockets and who owns them.
+    pub fn live<'a>(
+        &'a self,
+        place: &'a Place,
+    ) -> impl Iterator<Item = (SocketView, Process)> + 'a {
+        self.live.values().map(|socket| (socket.view(place), socket.row.usage.owner))
+    }
+
+    /// Owners of live sockets, as often as they own one.
+    pub fn owners(&self) -> impl Iterator<Item = &Process> {
+        self.live.values().map(|socket| &socket.row.usage.owner)
     }
 
     /// A live socket as the kernel has it, and who holds it at which descriptor.
@@ -153,13 +161,16 @@ impl SocketTable {
     }
 
     /// Ended ones, the latest first.
-    pub fn ended<'a>(&'a self, place: &'a Place) -> impl Iterator<Item = SocketView> + 'a {
+    pub fn ended<'a>(
+        &'a self,
+        place: &'a Place,
+    ) -> impl Iterator<Item = (SocketView, Process)> + 'a {
         self.ended.iter().rev().map(|ended| {
             let mut view = ended.socket.view(place);
             view.closed = Some(text::time(place.clock.monotonic_to_unix(ended.at_ns)));
             view.ended = Some(ended.why.to_owned());
             (view.sent_rate, view.received_rate) = (0, 0);
-            view
+            (view, ended.socket.row.usage.owner)
         })
     }
 

@@ -65,6 +65,16 @@ pub struct SocketView {
     pub pid: Option<u32>,
     /// What the kernel calls that process.
     pub comm: Option<String>,
+    /// Its executable; `null` if it was gone before anybody looked, or the daemon may not look.
+    pub exe: Option<String>,
+    /// Its arguments.
+    pub cmdline: Option<String>,
+    /// Name of its user.
+    pub user: Option<String>,
+    /// Unit of systemd's that it is in.
+    pub unit: Option<String>,
+    /// Container that it is in: its id, or its name.
+    pub container: Option<String>,
     /// How the owner is known: `stamped` (when it was made), `held` (found holding it), `unknown`.
     pub confidence: String,
     /// Process that sent or received last, where it is another.

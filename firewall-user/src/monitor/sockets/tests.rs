@@ -42,7 +42,7 @@ fn held(row: SocketRow, by: u32) -> HeldSocket {
 
 fn live(table: &SocketTable) -> Vec<SocketView> {
     let place = place();
-    let mut rows: Vec<_> = table.live(&place).collect();
+    let mut rows: Vec<_> = table.live(&place).map(|(row, _)| row).collect();
     rows.sort_by(|a, b| a.id.cmp(&b.id));
     rows
 }
@@ -63,7 +63,7 @@ fn events_make_rows_and_end_them() {
     table.event(&event(SocketClass::Closed, 5, last, 4 * SECOND));
     assert!(live(&table).is_empty());
     let place = place();
-    let ended: Vec<_> = table.ended(&place).collect();
+    let ended: Vec<_> = table.ended(&place).map(|(row, _)| row).collect();
     assert_eq!((ended[0].local_port, ended[0].sent_bytes), (80, 99));
     assert_eq!(ended[0].ended.as_deref(), Some("closed"));
     assert_eq!(table.stats(&Default::default()).events[3].delivered, 1);

@@ -1,0 +1,92 @@
+use super::*;
+use std::process::{Command, Stdio};
+
+/// A process as the kernel would stamp it.
+fn stamped(pid: u32) -> Process {
+    let stat = procfs::process::Process::new(pid as i32).and_then(|about| about.stat());
+    let stat = stat.expect("a process");
+    let mut comm = [0; 16];
+    comm[..stat.comm.len()].copy_from_slice(stat.comm.as_bytes());
+    // Somewhere within the tick.
+    let start_ns = stat.starttime * (SECOND / procfs::ticks_per_second()) + 1_234_567;
+    Process { tgid: pid, start_ns, uid: 0, comm, cgroup: 0 }
+}
+
+#[test]
+fn a_living_process_is_read() {
+    let me = stamped(std::process::id());
+    let mut owners = Owners::default();
+    assert!(owners.get(&me).is_none() && owners.is_new(&me));
+    owners.learn(&me);
+    let owner = owners.get(&me).expect("learnt");
+    let exe = std::env::current_exe().expect("a path");
+    assert_eq!(owner.exe.as_deref(), Some(&*exe.to_string_lossy()));
+    assert_eq!(owner.user.as_deref(), Some("root"), "of user 0");
+    assert!(owner.seen && owner.cmdline.is_some() && !owners.is_new(&me));
+}
+
+#[test]
+fn another_start_is_another_process() {
+    let mut me = stamped(std::process::id());
+    // A second earlier: the number was another's then.
+    me.start_ns -= SECOND;
+    let mut owners = Owners::default();
+    owners.learn(&me);
+    let owner = owners.get(&me).expect("learnt");
+    assert!(!owner.seen && owner.exe.is_none() && owner.cmdline.is_none(), "{owner:?}");
+    assert_eq!(owner.user.as_deref(), Some("root"), "what the kernel said");
+}
+
+#[test]
+fn who_becomes_another_program_is_read_again() {
+    let script = "read x; exec cat";
+    let mut child = Command::new("sh")
+        .args(["-c", script])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::null())
+        .spawn()
+        .expect("a shell");
+    let mut owners = Owners::default();
+    let before = stamped(child.id());
+    owners.learn(&before);
+    use std::io::Write as _;
+    child.stdin.as_mut().expect("a pipe").write_all(b"go\n").expect("written");
+    let after = (0..500)
+        .map(|_| {
+            std::thread::sleep(std::time::Duration::from_millis(10));
+            stamped(child.id())
+        })
+        .find(|now| now.comm != before.comm)
+        .expect("another program");
+    assert_eq!(after.start_ns, before.start_ns, "the same process");
+    assert!(owners.is_new(&after));
+    owners.learn(&after);
+    let owner = owners.get(&after).expect("learnt");
+    assert!(owner.exe.as_deref().is_some_and(|exe| exe.ends_with("cat")), "{owner:?}");
+    drop(child.stdin.take());
+    child.wait().expect("the end");
+    // Gone: what was read stays.
+    owners.learn(&after);
+    assert!(owners.get(&after).is_some_and(|owner| owner.seen));
+}
+
+#[test]
+fn long_command_lines_are_cut_between_letters() {
+    let long = "é".repeat(CMDLINE);
+    let cut = shortened(&long);
+    assert!(cut.len() <= CMDLINE + 3 && cut.ends_with("é..."), "{}", cut.len());
+    assert_eq!(shortened("short"), "short");
+}
+
+#[test]
+fn what_is_remembered_is_bounded() {
+    let mut owners = Owners::default();
+    // Numbers that nobody has: nothing is read.
+    let process = |i: u32| Process { tgid: 5_000_000 + i, start_ns: 1, ..Process::default() };
+    for i in 0..KNOWN as u32 + 1 {
+        owners.learn(&process(i));
+    }
+    assert!(owners.known.len() <= KNOWN);
+    assert_eq!(owners.forgotten(), KNOWN as u64);
+    assert!(owners.get(&process(KNOWN as u32)).is_some(), "the latest stays");
+}
