@@ -6,6 +6,7 @@
 
 mod nat;
 mod sockets;
+mod summary;
 mod table;
 
 pub use nat::{
@@ -16,6 +17,7 @@ pub use sockets::{
     FailedKillView, KilledSocketsView, SOCKET_ENDS, SOCKET_STATES, SOCKET_TCP_STATES,
     SocketEventStatsView, SocketHolderView, SocketStatsView, SocketView,
 };
+pub use summary::{SummaryRowView, SummaryStatView, SummaryView};
 pub use table::{AlarmView, TableStatsView};
 
 use serde::{Deserialize, Serialize};

@@ -114,6 +114,34 @@ pub struct Process {
     pub comm: [u8; 16],
 }
 
+/// How many classes of sizes there are.
+pub const SIZES: usize = 16;
+
+/// Calls by the bytes they moved.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Pod, Zeroable)]
+#[repr(C)]
+pub struct Sizes {
+    /// Fewest; 0: there was none.
+    pub least: u32,
+    /// Most.
+    pub most: u32,
+    /// Calls by [`size_class`].
+    pub calls: [u32; SIZES],
+}
+
+/// The class of a size, which is not 0: below 16, 32, 64, ... 256 KiB bytes, and all above.
+#[inline(always)]
+pub const fn size_class(bytes: u32) -> usize {
+    let doubled = 31 - (bytes | 8).leading_zeros();
+    let class = doubled as usize - 3;
+    if class < SIZES { class } else { SIZES - 1 }
+}
+
+/// The largest size of a class; the last has none.
+pub const fn class_limit(class: usize) -> u32 {
+    (16 << class) - 1
+}
+
 /// What is kept of a socket, in its own storage. Owner and times are written once; the counters with plain
 /// additions by whoever holds the socket (a lost race costs one call's count).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Pod, Zeroable)]
@@ -137,6 +165,10 @@ pub struct Usage {
     pub sends: u32,
     /// Calls that received.
     pub receives: u32,
+    /// Bytes of the calls that sent.
+    pub sent: Sizes,
+    /// Bytes of the calls that received.
+    pub received: Sizes,
     /// Who made it (an accepted one: who made its listener).
     pub owner: Process,
     /// Who sent or received last; `tgid` 0: the owner.
@@ -226,8 +258,9 @@ pub struct SocketEvent {
 plain_bytes!(
     Layout => 136,
     Process => 40,
-    Usage => 144,
-    SocketRow => 240,
-    HeldSocket => 288,
-    SocketEvent => 264
+    Sizes => 72,
+    Usage => 288,
+    SocketRow => 384,
+    HeldSocket => 432,
+    SocketEvent => 408
 );

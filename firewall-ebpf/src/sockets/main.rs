@@ -13,6 +13,9 @@
 mod atomic;
 mod events;
 mod maps;
+#[path = "../opaque.rs"]
+#[allow(dead_code, reason = "the filter's programs need more of it")]
+mod opaque;
 mod process;
 mod sock;
 mod usage;

@@ -2,11 +2,12 @@
 
 use aya_ebpf::helpers::generated::{bpf_get_socket_cookie, bpf_ktime_get_ns, bpf_sk_storage_get};
 use core::{ffi::c_void, ptr};
-use firewall_common::abi::socket::{Process, SocketClass, Usage};
+use firewall_common::abi::socket::{Process, SIZES, Sizes, SocketClass, Usage, size_class};
 
 use crate::{
     current, events,
     maps::USAGE,
+    opaque::opaque,
     process,
     sock::{Sock, TCP},
 };
@@ -63,6 +64,18 @@ pub fn create(sk: *mut c_void) {
     }
 }
 
+/// By words: LLVM would call a `memset` that goes byte by byte.
+#[inline(always)]
+fn clear(sizes: &mut Sizes) {
+    let words = (&raw mut *sizes).cast::<u64>();
+    let mut i = 0;
+    while i < size_of::<Sizes>() / 8 {
+        // SAFETY: within the value, which stands at a multiple of eight.
+        unsafe { words.add(i).write_volatile(0) };
+        i += 1;
+    }
+}
+
 /// Notes something of a TCP socket. `ours`: the program runs for the socket's caller, who owns it if nobody
 /// does.
 #[inline(always)]
@@ -88,6 +101,8 @@ pub fn stamp(sk: Sock, ours: bool, note: impl FnOnce(&mut Usage, u64)) {
             usage.received_bytes = 0;
             usage.sends = 0;
             usage.receives = 0;
+            clear(&mut usage.sent);
+            clear(&mut usage.received);
             usage.user.tgid = 0;
         }
         if ours && usage.owner.tgid == 0 {
@@ -127,6 +142,21 @@ unsafe fn used(usage: &mut Usage) {
     }
 }
 
+/// Counts a call by its size.
+#[inline(always)]
+fn count(sizes: &mut Sizes, length: u32) {
+    if sizes.least == 0 || length < sizes.least {
+        sizes.least = length;
+    }
+    if length > sizes.most {
+        sizes.most = length;
+    }
+    // Opaque, or the compiler drops a bound that the verifier needs.
+    let class = opaque(size_class(length)) & (SIZES - 1);
+    // SAFETY: the masked class is below the length.
+    unsafe { *(&raw mut sizes.calls).cast::<u32>().add(class) += 1 };
+}
+
 /// A call sent `length` bytes (negative: an error).
 #[inline(always)]
 pub fn sent(sk: Sock, length: i32) {
@@ -142,6 +172,7 @@ pub fn sent(sk: Sock, length: i32) {
         let usage = &mut *usage;
         usage.sent_bytes += length as u64;
         usage.sends += 1;
+        count(&mut usage.sent, length as u32);
         used(usage);
         first_use(sk, usage);
     }
@@ -162,6 +193,7 @@ pub fn received(sk: Sock, length: i32, flags: i32) {
         let usage = &mut *usage;
         usage.received_bytes += length as u64;
         usage.receives += 1;
+        count(&mut usage.received, length as u32);
         used(usage);
         first_use(sk, usage);
     }

@@ -112,6 +112,9 @@ pub enum Command {
         #[arg(long, conflicts_with_all = ["filter", "sort", "ended"])]
         stats: bool,
     },
+    /// Sum up sockets, live and ended, since the last reset
+    #[command(subcommand)]
+    Summary(SummaryCommand),
     /// End sockets
     #[command(subcommand)]
     Socket(SocketCommand),
@@ -360,6 +363,22 @@ pub enum FlowCommand {
         #[arg(long)]
         dry_run: bool,
     },
+}
+
+/// `sluice summary`.
+#[derive(Debug, Subcommand)]
+pub enum SummaryCommand {
+    /// By process, exe, user, host (the remote one), unit (or container), protocol; most bytes first
+    By {
+        /// By what
+        #[arg(value_name = "WHAT", value_parser = ["process", "exe", "user", "host", "unit", "protocol"])]
+        what: String,
+        /// How many rows at most
+        #[arg(long, default_value_t = 20, value_name = "N")]
+        top: usize,
+    },
+    /// Set all of it to zero; sockets that live count from now on
+    Reset,
 }
 
 /// `sluice socket`.

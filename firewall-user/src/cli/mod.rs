@@ -13,9 +13,10 @@ mod netfilter;
 mod out;
 mod policy;
 mod sockets;
+mod summary;
 mod watch;
 
-use args::{Cli, Command, CountersCommand, FlowCommand, NatCommand, SocketCommand};
+use args::{Cli, Command, CountersCommand, FlowCommand, NatCommand, SocketCommand, SummaryCommand};
 use clap::Parser;
 use out::{CliError, Out};
 use std::{io::Write, process::ExitCode};
@@ -65,6 +66,10 @@ fn ask(out: &Out, client: &Client, command: Command) -> Result<ExitCode, CliErro
                 let asked = sockets::Asked { filter, limit, sort: sort.as_deref(), ended };
                 sockets::list(out, client, asked).await
             }
+            Command::Summary(SummaryCommand::By { what, top }) => {
+                summary::by(out, client, &what, top).await
+            }
+            Command::Summary(SummaryCommand::Reset) => summary::reset(out, client).await,
             Command::Socket(SocketCommand::Kill { filter, dry_run, force }) => {
                 sockets::kill(out, client, &filter.join(" "), dry_run, force).await
             }

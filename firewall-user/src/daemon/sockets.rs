@@ -6,9 +6,9 @@
 use super::destroy::{self, DestroyError};
 use crate::{
     datapath::{DatapathError, sockets::SocketMonitor},
-    monitor::{Clock, Place, SocketTable},
-    owners::Owners,
-    view::{SocketStatsView, SocketView},
+    monitor::{By, Clock, Place, SocketTable, sockets as socket_words, summary::Keys},
+    owners::{Owner, Owners},
+    view::{SocketStatsView, SocketView, SummaryView},
 };
 use firewall_common::abi::{
     counter::EventCounter,
@@ -145,6 +145,17 @@ impl Sockets {
         outcomes.into_iter().filter_map(failed).collect()
     }
 
+    /// Sockets by one thing.
+    pub fn summary(&self, by: By) -> SummaryView {
+        let state = lock(&self.state);
+        state.table.summary(by, &|row| keys(&state.owners, row))
+    }
+
+    /// Begins summaries anew.
+    pub fn reset_summary(&self) {
+        lock(&self.state).table.reset_summary(now().monotonic_ns);
+    }
+
     /// What was told and lost.
     pub fn stats(&self) -> SocketStatsView {
         let state = lock(&self.state);
@@ -186,7 +197,7 @@ fn follow(
                 owners.learn(owner);
                 looks -= 1;
             }
-            table.event(event);
+            table.event(event, &|row| keys(owners, row));
         });
         let counters = monitor.counters()?;
         now_known.counters = counters;
@@ -204,7 +215,7 @@ fn follow(
             let took = start.elapsed();
             let mut now_known = lock(state);
             let State { table, owners, .. } = &mut *now_known;
-            table.snapshot(&held, since, took.as_micros() as u64, gap);
+            table.snapshot(&held, since, took.as_micros() as u64, gap, &|row| keys(owners, row));
             table.owners().for_each(|owner| owners.learn(owner));
             drop(now_known);
             last = Some((Instant::now(), took));
@@ -214,6 +225,22 @@ fn follow(
             }
         }
     }
+}
+
+/// Under which keys a socket is summed up; `?` where that isn't known.
+fn keys(owners: &Owners, row: &SocketRow) -> Keys {
+    let process = &row.usage.owner;
+    let owner = owners.get(process);
+    let known = |text: Option<&String>| text.cloned().unwrap_or_else(|| "?".to_owned());
+    let of = |part: fn(&Owner) -> Option<&String>| known(owner.as_deref().and_then(part));
+    [
+        if process.tgid == 0 { "?".to_owned() } else { socket_words::process(process) },
+        of(|owner| owner.exe.as_ref()),
+        owner.as_ref().and_then(|owner| owner.user.clone()).unwrap_or_else(|| row.uid.to_string()),
+        socket_words::remote(row),
+        of(|owner| owner.place.container.as_ref().or(owner.place.unit.as_ref())),
+        socket_words::proto(row),
+    ]
 }
 
 /// Now, on both clocks.

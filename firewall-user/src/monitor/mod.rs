@@ -21,6 +21,7 @@ mod reading;
 mod record;
 mod shown;
 pub mod sockets;
+pub mod summary;
 pub mod text;
 
 pub use account::Loss;
@@ -36,6 +37,7 @@ pub use nat::{NatBook, NatInfo, NatWords};
 pub use reading::{Census, NatAccount, NatReading, NatSum, PortFigures, TableInput};
 pub use record::{FlowRecord, NatTuple};
 pub use sockets::{Place, SocketTable};
+pub use summary::{By, Summary};
 
 use crate::view::{
     AlarmView, EventView, FlowView, NatPoolView, NatStatsView, NetfilterStatsView, RuleView,

@@ -3,9 +3,14 @@
 //! A snapshot says what there is; events say what happened since. What neither tells any more is gone: a TCP
 //! socket without a descriptor lives on until it says that it is closed, unless events were lost.
 
-use super::{Clock, text};
+use super::{
+    Clock,
+    summary::{Account, Before, By, Keys, Summary},
+    text,
+};
 use crate::view::{
     SOCKET_TCP_STATES, SocketEventStatsView, SocketHolderView, SocketStatsView, SocketView,
+    SummaryView,
 };
 use firewall_common::abi::{
     counter::EventCounter,
@@ -45,6 +50,8 @@ struct Socket {
     rate: (u64, u64),
     /// When the row was read, CLOCK_MONOTONIC ns.
     read_ns: u64,
+    /// What it had done at the last reset of the summaries; none: there was none in its time.
+    before: Option<Box<Before>>,
 }
 
 #[derive(Clone, Debug)]
@@ -72,11 +79,15 @@ pub struct SocketTable {
     delivered: [u64; SOCKET_CLASSES],
     descriptors: u64,
     snapshot_us: u64,
+    summary: Summary,
 }
+
+/// Under which keys a socket is summed up.
+pub type KeysOf<'a> = &'a dyn Fn(&SocketRow) -> Keys;
 
 impl SocketTable {
     /// Learns from an event.
-    pub fn event(&mut self, event: &SocketEvent) {
+    pub fn event(&mut self, event: &SocketEvent, keys: KeysOf<'_>) {
         if let Some(count) = self.delivered.get_mut(usize::from(event.class)) {
             *count += 1;
         }
@@ -105,6 +116,7 @@ impl SocketTable {
         if socket.row.protocol == TCP && event.before == LISTEN {
             socket.row.state = LISTEN;
         }
+        self.sum_up(&socket, event.time_ns, keys);
         if self.ended.len() == ENDED {
             self.ended.pop_front();
             self.ended_dropped += 1;
@@ -114,7 +126,14 @@ impl SocketTable {
 
     /// Learns from a look at all descriptors at `now_ns` (CLOCK_MONOTONIC), which took `took_us`. `gap`: events
     /// were lost since the last one, so that sockets may be gone of which nobody said so.
-    pub fn snapshot(&mut self, held: &[HeldSocket], now_ns: u64, took_us: u64, gap: bool) {
+    pub fn snapshot(
+        &mut self,
+        held: &[HeldSocket],
+        now_ns: u64,
+        took_us: u64,
+        gap: bool,
+        keys: KeysOf<'_>,
+    ) {
         self.descriptors = held.len() as u64;
         self.snapshot_us = took_us;
         let mut before = std::mem::take(&mut self.live);
@@ -133,11 +152,45 @@ impl SocketTable {
             }
         }
         // Closed by whoever held it, and still at work; or made since.
-        before.retain(|_, socket| socket.read_ns > now_ns || (socket.row.protocol == TCP && !gap));
-        for socket in before.values_mut() {
+        let stays =
+            |socket: &Socket| socket.read_ns > now_ns || (socket.row.protocol == TCP && !gap);
+        for (cookie, mut socket) in before {
             socket.holders.clear();
+            if stays(&socket) {
+                self.live.insert(cookie, socket);
+            } else {
+                // Nobody said so, but it has ended.
+                self.sum_up(&socket, now_ns, keys);
+            }
         }
-        self.live.extend(before);
+    }
+
+    fn sum_up(&mut self, socket: &Socket, at_ns: u64, keys: KeysOf<'_>) {
+        let none = Before::default();
+        let before = socket.before.as_deref().unwrap_or(&none);
+        self.summary.ended(&keys(&socket.row), &socket.row, before, socket.was_asked(), at_ns);
+    }
+
+    /// Sockets by one thing, live and ended.
+    pub fn summary(&self, by: By, keys: KeysOf<'_>) -> SummaryView {
+        let live = self.live.values().map(|socket| {
+            let mut all = keys(&socket.row);
+            let key = all.get_mut(by as usize).map(std::mem::take).unwrap_or_default();
+            let none = Before::default();
+            let before = socket.before.as_deref().unwrap_or(&none);
+            let mut account = Account::default();
+            account.add(&socket.row, before, socket.was_asked(), None);
+            (key, account)
+        });
+        self.summary.rows(by, live)
+    }
+
+    /// Begins summaries anew at `now_ns` (CLOCK_MONOTONIC).
+    pub fn reset_summary(&mut self, now_ns: u64) {
+        self.summary.reset();
+        for socket in self.live.values_mut() {
+            socket.before = Some(Box::new(Before::of(&socket.row, now_ns)));
+        }
     }
 
     /// Live sockets and who owns them.
@@ -216,6 +269,12 @@ impl Socket {
         self.row = row;
     }
 
+    /// Whether the other end began: it came into being with the request.
+    fn was_asked(&self) -> bool {
+        let usage = &self.row.usage;
+        usage.asked_ns != 0 && usage.asked_ns == usage.created_ns
+    }
+
     fn view(&self, place: &Place) -> SocketView {
         let (row, usage) = (&self.row, &self.row.usage);
         let (sent_bytes, received_bytes) = bytes(row);
@@ -290,6 +349,18 @@ fn bytes(row: &SocketRow) -> (u64, u64) {
     }
 }
 
+/// A process, as `name/number`.
+pub fn process(process: &Process) -> String {
+    format!("{}/{}", comm(process), process.tgid)
+}
+
+/// Whom a socket is connected with; `*`: nobody, or anybody.
+pub fn remote(row: &SocketRow) -> String {
+    let text = address(row.family, &row.remote);
+    let nobody = row.remote_port == 0 || matches!(text.as_str(), "" | "0.0.0.0" | "::");
+    if nobody { "*".to_owned() } else { text }
+}
+
 fn comm(process: &Process) -> String {
     let end = process.comm.iter().position(|byte| *byte == 0).unwrap_or(process.comm.len());
     String::from_utf8_lossy(&process.comm[..end]).into_owned()
@@ -303,7 +374,8 @@ fn address(family: u16, bytes: &[u8; 16]) -> String {
     }
 }
 
-fn proto(row: &SocketRow) -> String {
+/// Its protocol, as rows have it.
+pub fn proto(row: &SocketRow) -> String {
     match (row.family, row.kind, row.protocol) {
         (PACKET, ..) => "packet".into(),
         (XDP, ..) => "xdp".into(),

@@ -6,7 +6,7 @@ use super::{
     error::ApiError,
     mappings, nat, query,
     query::Query,
-    sockets::{self, KillQuery, SocketQuery},
+    sockets::{self, KillQuery, SocketQuery, SummaryQuery},
     ws::hub::Hub,
 };
 use crate::{
@@ -25,7 +25,7 @@ use serde_json::{Value, json};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// All verbs, as in `hello.capabilities`.
-pub const VERBS: [&str; 25] = [
+pub const VERBS: [&str; 27] = [
     "status",
     "stats",
     "rules",
@@ -51,6 +51,8 @@ pub const VERBS: [&str; 25] = [
     "sockets",
     "sockets.stats",
     "sockets.kill",
+    "summary",
+    "summary.reset",
 ];
 
 #[derive(Debug, Default, Deserialize)]
@@ -230,6 +232,17 @@ impl Api {
                 let query: KillQuery = parse(args)?;
                 let flows = |each: &mut dyn FnMut(FlowView)| self.model().flows().for_each(each);
                 done(sockets::kill(self.sockets()?, flows, query).await?)
+            }
+            "summary" => {
+                let query: SummaryQuery = parse(args)?;
+                done(sockets::summary(self.sockets()?, &query).await?)
+            }
+            "summary.reset" => {
+                let Nothing {} = parse(args)?;
+                self.sockets()?.refresh().await;
+                self.sockets()?.reset_summary();
+                log::info!("summaries reset");
+                Ok(json!({"ok": true}))
             }
             "sockets.stats" => {
                 let Nothing {} = parse(args)?;

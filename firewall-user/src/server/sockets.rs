@@ -3,8 +3,9 @@
 use super::{error::ApiError, query};
 use crate::{
     daemon::sockets::Sockets,
+    monitor::By,
     policy::SshPeer,
-    view::{EventView, FailedKillView, FlowView, KilledSocketsView, SocketView},
+    view::{EventView, FailedKillView, FlowView, KilledSocketsView, SocketView, SummaryView},
 };
 use serde::Deserialize;
 use std::{cmp::Reverse, collections::HashMap};
@@ -89,6 +90,34 @@ pub async fn kill(
     Ok(view)
 }
 
+/// `?by=&limit=`.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SummaryQuery {
+    by: String,
+    #[serde(default)]
+    limit: Option<usize>,
+}
+
+/// Sockets by one thing.
+///
+/// # Errors
+/// Sockets aren't followed; there is no such thing to sum up by.
+pub async fn summary(sockets: &Sockets, asked: &SummaryQuery) -> Result<SummaryView, ApiError> {
+    let Some(by) = By::from_name(&asked.by) else {
+        let all: Vec<&str> = By::ALL.iter().map(|by| by.name()).collect();
+        return Err(ApiError::bad_request(format!(
+            "can't sum up by `{}`; there are: {}",
+            asked.by,
+            all.join(", ")
+        )));
+    };
+    fresh(sockets).await?;
+    let mut view = sockets.summary(by);
+    view.rows.truncate(query::Query { limit: asked.limit, ..query::Query::default() }.limit());
+    Ok(view)
+}
+
 /// Whether a socket is the daemon's own: nobody could see what becomes of the others.
 fn is_ours(row: &SocketView) -> bool {
     row.holders.iter().any(|holder| holder.pid == std::process::id())
@@ -108,19 +137,20 @@ async fn live(
     sockets: &Sockets,
     flows: impl FnOnce(&mut dyn FnMut(FlowView)),
 ) -> Result<Vec<SocketView>, ApiError> {
-    let mut rows = fresh(sockets, false).await?;
+    fresh(sockets).await?;
+    let mut rows = sockets.rows(false, |_| true);
     join(&mut rows, flows);
     Ok(rows)
 }
 
-async fn fresh(sockets: &Sockets, ended: bool) -> Result<Vec<SocketView>, ApiError> {
+async fn fresh(sockets: &Sockets) -> Result<(), ApiError> {
     sockets.refresh().await;
     if let Some(trouble) = sockets.trouble() {
         let message = format!("sockets aren't followed: {trouble}");
         let status = axum::http::StatusCode::SERVICE_UNAVAILABLE;
         return Err(ApiError::new(status, "sockets-off", message));
     }
-    Ok(sockets.rows(ended, |_| true))
+    Ok(())
 }
 
 /// Both ends and the protocol, as rows have them.
@@ -137,7 +167,8 @@ pub async fn sockets(
     asked: &SocketQuery,
 ) -> Result<(usize, Vec<SocketView>), ApiError> {
     let filter = query::filter::<SocketView>(asked.filter.as_deref().unwrap_or(""))?;
-    let mut rows = fresh(sockets, asked.ended).await?;
+    fresh(sockets).await?;
+    let mut rows = sockets.rows(asked.ended, |_| true);
     join(&mut rows, flows);
     if asked.ended {
         blame(&mut rows, refused);

@@ -131,7 +131,9 @@ fn connections(figures: &mut Figures, case: &str, work: Duration) -> Result<(), 
             let (mut table, mut events) = (SocketTable::default(), 0);
             while !over.load(SeqCst) {
                 std::thread::sleep(DRAIN);
-                events += monitor.drain(usize::MAX, |event| table.event(event));
+                events += monitor.drain(usize::MAX, |event| {
+                    table.event(event, &|_| Default::default());
+                });
             }
             let lost = monitor
                 .counters()
@@ -180,7 +182,7 @@ fn snapshot(
         }
         if round == 0 && sockets == SNAPSHOTS[0].1 {
             let before = resident();
-            table.snapshot(&held, 1, 1, false);
+            table.snapshot(&held, 1, 1, false, &|_| Default::default());
             figures.add(SLUICE, "memory 20k", "MB", (resident() - before) / 1e6);
         }
         let begin = Instant::now();

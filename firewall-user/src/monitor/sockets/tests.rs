@@ -40,6 +40,17 @@ fn held(row: SocketRow, by: u32) -> HeldSocket {
     HeldSocket { row, holder: process(by, "holder"), descriptor: 3, ..HeldSocket::default() }
 }
 
+fn keys(row: &SocketRow) -> Keys {
+    let all = [
+        comm(&row.usage.owner),
+        "exe".into(),
+        row.uid.to_string(),
+        address(row.family, &row.remote),
+    ];
+    let [process, exe, user, host] = all;
+    [process, exe, user, host, "?".into(), proto(row)]
+}
+
 fn live(table: &SocketTable) -> Vec<SocketView> {
     let place = place();
     let mut rows: Vec<_> = table.live(&place).map(|(row, _)| row).collect();
@@ -50,17 +61,17 @@ fn live(table: &SocketTable) -> Vec<SocketView> {
 #[test]
 fn events_make_rows_and_end_them() {
     let mut table = SocketTable::default();
-    table.event(&event(SocketClass::Connecting, 7, row(1, SYN_SENT), 2 * SECOND));
+    table.event(&event(SocketClass::Connecting, 7, row(1, SYN_SENT), 2 * SECOND), &keys);
     let mut open = row(1, ESTABLISHED);
     (open.usage.asked_ns, open.usage.established_ns) = (2 * SECOND, 2 * SECOND + 1_500_000);
-    table.event(&event(SocketClass::Established, SYN_SENT, open, 3 * SECOND));
+    table.event(&event(SocketClass::Established, SYN_SENT, open, 3 * SECOND), &keys);
     let rows = live(&table);
     assert_eq!((rows[0].state.as_str(), rows[0].connect_us), ("established", Some(1500)));
     assert_eq!((rows[0].pid, rows[0].confidence.as_str()), (Some(7), "stamped"));
     // At its end it is bound to nothing.
     let mut last = SocketRow { local_port: 0, bytes_acked: 99, ..open };
     last.state = 7;
-    table.event(&event(SocketClass::Closed, 5, last, 4 * SECOND));
+    table.event(&event(SocketClass::Closed, 5, last, 4 * SECOND), &keys);
     assert!(live(&table).is_empty());
     let place = place();
     let ended: Vec<_> = table.ended(&place).map(|(row, _)| row).collect();
@@ -90,10 +101,10 @@ fn the_error_says_why() {
 #[test]
 fn a_snapshot_is_what_there_is() {
     let mut table = SocketTable::default();
-    table.event(&event(SocketClass::Established, 2, row(1, ESTABLISHED), SECOND));
-    table.event(&event(SocketClass::Established, 2, row(2, ESTABLISHED), SECOND));
+    table.event(&event(SocketClass::Established, 2, row(1, ESTABLISHED), SECOND), &keys);
+    table.event(&event(SocketClass::Established, 2, row(2, ESTABLISHED), SECOND), &keys);
     let udp = SocketRow { protocol: 17, kind: 2, ..row(3, 7) };
-    table.event(&event(SocketClass::Established, 0, udp, SECOND));
+    table.event(&event(SocketClass::Established, 0, udp, SECOND), &keys);
     // 1 is held twice; 2 has no descriptor any more; 3 is gone; 4 is older than the monitor.
     let mut old = row(4, LISTEN);
     old.usage.created_ns = 0;
@@ -102,6 +113,7 @@ fn a_snapshot_is_what_there_is() {
         2 * SECOND,
         5,
         false,
+        &keys,
     );
     let rows = live(&table);
     let ids: Vec<_> = rows.iter().map(|row| row.id.as_str()).collect();
@@ -110,11 +122,11 @@ fn a_snapshot_is_what_there_is() {
     assert_eq!(pids, [7, 9]);
     assert_eq!((rows[2].confidence.as_str(), rows[2].created.as_deref()), ("held", None));
     // Events were lost: 2 may be gone.
-    table.snapshot(&[held(row(1, ESTABLISHED), 7)], 3 * SECOND, 5, true);
+    table.snapshot(&[held(row(1, ESTABLISHED), 7)], 3 * SECOND, 5, true, &keys);
     assert_eq!(live(&table).len(), 1);
     // What was told after the reading began isn't in it, and lives.
-    table.event(&event(SocketClass::Established, 2, row(5, ESTABLISHED), 5 * SECOND));
-    table.snapshot(&[], 4 * SECOND, 5, true);
+    table.event(&event(SocketClass::Established, 2, row(5, ESTABLISHED), 5 * SECOND), &keys);
+    table.snapshot(&[], 4 * SECOND, 5, true, &keys);
     assert_eq!(live(&table).len(), 1);
 }
 
@@ -126,13 +138,13 @@ fn rates_are_bytes_a_second() {
         bytes_received: received,
         ..row(1, ESTABLISHED)
     };
-    table.snapshot(&[held(with(1000, 0), 7)], 10 * SECOND, 5, false);
+    table.snapshot(&[held(with(1000, 0), 7)], 10 * SECOND, 5, false, &keys);
     assert_eq!(live(&table)[0].sent_rate, 0);
-    table.snapshot(&[held(with(5000, 100), 7)], 12 * SECOND, 5, false);
+    table.snapshot(&[held(with(5000, 100), 7)], 12 * SECOND, 5, false, &keys);
     let rows = live(&table);
     assert_eq!((rows[0].sent_rate, rows[0].received_rate), (2000, 50));
     // Too soon after the last look to say anything.
-    table.snapshot(&[held(with(9000, 100), 7)], 12 * SECOND + 1, 5, false);
+    table.snapshot(&[held(with(9000, 100), 7)], 12 * SECOND + 1, 5, false, &keys);
     assert_eq!((live(&table)[0].sent_rate, live(&table)[0].sent_bytes), (2000, 9000));
 }
 
@@ -140,7 +152,7 @@ fn rates_are_bytes_a_second() {
 fn what_ended_is_bounded_and_counted() {
     let mut table = SocketTable::default();
     for cookie in 0..ENDED as u64 + 5 {
-        table.event(&event(SocketClass::Closed, 1, row(cookie + 1, 7), SECOND));
+        table.event(&event(SocketClass::Closed, 1, row(cookie + 1, 7), SECOND), &keys);
     }
     let stats = table.stats(&Default::default());
     assert_eq!((stats.ended, stats.ended_dropped), (ENDED as u64, 5));
@@ -159,4 +171,27 @@ fn every_kind_has_its_words() {
     assert_eq!(of(XDP, 3, 0, 0), ("xdp".into(), "open", true));
     assert_eq!(of(INET, 1, TCP, 8).1, "close-wait");
     assert_eq!(address(INET6, &[0; 16]), "::");
+}
+
+#[test]
+fn summaries_have_live_and_ended_sockets_once() {
+    let mut table = SocketTable::default();
+    let with =
+        |cookie: u64, acked: u64, state: u8| SocketRow { bytes_acked: acked, ..row(cookie, state) };
+    table.event(&event(SocketClass::Established, 2, with(1, 0, ESTABLISHED), SECOND), &keys);
+    table.event(&event(SocketClass::Established, 2, with(2, 0, ESTABLISHED), SECOND), &keys);
+    table.event(&event(SocketClass::Closed, 1, with(1, 1000, 7), 2 * SECOND), &keys);
+    table.snapshot(&[held(with(2, 500, ESTABLISHED), 7)], 3 * SECOND, 5, false, &keys);
+    let sum = |table: &SocketTable| {
+        let view = table.summary(By::Process, &keys);
+        let row = view.rows.first().cloned().unwrap_or_default();
+        (row.key, row.live, row.total, row.sent_bytes)
+    };
+    assert_eq!(sum(&table), ("srv".into(), 1, 2, 1500));
+    table.reset_summary(4 * SECOND);
+    assert_eq!(sum(&table), ("srv".into(), 1, 1, 0));
+    // Gone without a word: its numbers stay.
+    table.snapshot(&[held(with(2, 700, ESTABLISHED), 7)], 5 * SECOND, 5, false, &keys);
+    table.snapshot(&[], 6 * SECOND, 5, true, &keys);
+    assert_eq!(sum(&table), ("srv".into(), 0, 1, 200));
 }
