@@ -192,6 +192,60 @@ fn mistakes_are_named_and_accounts_add_up() {
 }
 
 #[test]
+fn summaries_add_up_and_begin_anew() {
+    let test = "e2e_sockets::summaries_add_up_and_begin_anew";
+    let Some((lab, daemon)) = setup(test) else { return };
+    let listener = lab.gate.run(|| TcpListener::bind("0.0.0.0:80").unwrap());
+    // A host of this test's own: summaries are of the whole machine.
+    let host = "10.77.1.99";
+    lab.client.ip(&["address", "add", &format!("{host}/24"), "dev", "c0"]).unwrap();
+    let via = ["route", "add", "10.77.1.1/32", "dev", "c0", "src", host];
+    lab.client.ip(&via).unwrap();
+    let socket = |size: usize| {
+        let mut client = lab.client.run(|| TcpStream::connect(address(Lab::GATE4, 80)).unwrap());
+        let (mut server, _) = listener.accept().unwrap();
+        client.write_all(&vec![1; size]).unwrap();
+        server.read_exact(&mut vec![0; size]).unwrap();
+        (client, server)
+    };
+    let row = || {
+        let rows = daemon.rows(&["summary", "by", "host", "--top", "10000"]);
+        rows.into_iter().find(|row| row["key"] == host).unwrap_or_default()
+    };
+    let kept = socket(1000);
+    for _ in 0..9 {
+        drop(socket(100));
+    }
+    let first = wait_for("what ended", SOON, || {
+        let row = row();
+        (row["live"] == 1 && row["total"] == 10).then_some(row)
+    })
+    .unwrap();
+    let received = first["received_bytes"].as_u64().unwrap();
+    // FINs count one each.
+    assert!((1900..1920).contains(&received), "{first}");
+    let reads = &first["read_bytes"];
+    assert_eq!(
+        (&reads["sum"], &reads["min"], &reads["max"]),
+        (&1900.into(), &100.into(), &1000.into())
+    );
+    assert_eq!(
+        (&first["accept_us"]["count"], &first["connect_us"]["count"]),
+        (&10.into(), &0.into())
+    );
+    assert_eq!(first["life_us"]["count"], 9);
+    assert_eq!(daemon.json(&["summary", "reset"])["ok"], true);
+    let after = row();
+    assert_eq!(
+        (&after["live"], &after["total"], &after["received_bytes"]),
+        (&1.into(), &1.into(), &0.into())
+    );
+    let bad = daemon.cli(&["summary", "by", "colour"]);
+    assert!(bad.code == 2 && bad.stderr.contains("protocol"), "{bad:?}");
+    drop(kept);
+}
+
+#[test]
 fn who_does_not_want_it_has_none_of_it() {
     let test = "e2e_sockets::who_does_not_want_it_has_none_of_it";
     let Some(lab) = Lab::or_skip(test) else { return };

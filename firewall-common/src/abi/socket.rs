@@ -80,6 +80,18 @@ pub struct Layout {
     pub cgroup_node: u32,
     /// `struct kernfs_node`: `id` (u64).
     pub node_id: u32,
+    /// `struct task_struct`: `mm` (pointer to `struct mm_struct`).
+    pub mm: u32,
+    /// `struct mm_struct`: `exe_file` (pointer to `struct file`).
+    pub exe_file: u32,
+    /// `struct file`: `f_inode` (pointer to `struct inode`).
+    pub file_inode: u32,
+    /// `struct inode`: `i_ino` (u64).
+    pub inode_number: u32,
+    /// `i_sb` (pointer to `struct super_block`).
+    pub inode_super: u32,
+    /// `struct super_block`: `s_dev` (u32).
+    pub super_device: u32,
     /// `struct tcp_sock`: `bytes_acked` (u64).
     pub bytes_acked: u32,
     /// `bytes_received` (u64).
@@ -112,6 +124,12 @@ pub struct Process {
     pub uid: u32,
     /// Name of the thread, as the kernel has it; zero-terminated.
     pub comm: [u8; 16],
+    /// Its executable: number of the inode, 0: not known.
+    pub exe_inode: u64,
+    /// And of the file system, as the kernel numbers it.
+    pub exe_device: u32,
+    /// Zero.
+    pub _pad: u32,
 }
 
 /// How many classes of sizes there are.
@@ -256,11 +274,11 @@ pub struct SocketEvent {
 }
 
 plain_bytes!(
-    Layout => 136,
-    Process => 40,
+    Layout => 160,
+    Process => 56,
     Sizes => 72,
-    Usage => 288,
-    SocketRow => 384,
-    HeldSocket => 432,
-    SocketEvent => 408
+    Usage => 320,
+    SocketRow => 416,
+    HeldSocket => 480,
+    SocketEvent => 440
 );

@@ -46,5 +46,12 @@ pub unsafe fn read(task: *const c_void, process: *mut Process) {
         let group: *const c_void = at(set, of.default_cgroup());
         let node: *const c_void = at(group, of.cgroup_node());
         (*process).cgroup = at(node, of.node_id());
+        let mm: *const c_void = at(task, of.mm());
+        let file: *const c_void = at(mm, of.exe_file());
+        let inode: *const c_void = at(file, of.file_inode());
+        (*process).exe_inode = at(inode, of.inode_number());
+        let fs: *const c_void = at(inode, of.inode_super());
+        (*process).exe_device = at(fs, of.super_device());
+        (*process)._pad = 0;
     }
 }

@@ -26,9 +26,9 @@ use std::{
 };
 use tokio::{sync::oneshot, time::timeout};
 
-/// From one look into the ring to the next: it has room for three times what 100,000 events a second leave in
-/// that time.
-const DRAIN: Duration = Duration::from_millis(50);
+/// From one look into the ring to the next: it has room for four times what 100,000 events a second leave in
+/// that time, and processes that live for less are few.
+const DRAIN: Duration = Duration::from_millis(20);
 /// After a look that took long, so many times its length passes before the next: whoever asks gets what is
 /// there then, and never what was there before they asked.
 const BREATH: u32 = 4;
@@ -181,7 +181,7 @@ fn follow(
     let mut last: Option<(Instant, Duration)> = None;
     let mut waiting: Vec<oneshot::Sender<()>> = Vec::new();
     loop {
-        match asked.recv_timeout(if waiting.is_empty() { DRAIN } else { DRAIN / 10 }) {
+        match asked.recv_timeout(if waiting.is_empty() { DRAIN } else { DRAIN / 4 }) {
             Ok(first) => waiting.extend(std::iter::once(first).chain(asked.try_iter())),
             Err(RecvTimeoutError::Timeout) => {}
             // Nobody can ask any more: the daemon ends.

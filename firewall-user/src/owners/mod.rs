@@ -17,6 +17,8 @@ use uzers::{Users as _, UsersCache};
 const KNOWN: usize = 65_536;
 /// Cgroups that are remembered.
 const CGROUPS: usize = 16_384;
+/// Executables that are remembered.
+const EXES: usize = 16_384;
 /// Longest command line that is kept, bytes.
 const CMDLINE: usize = 1_024;
 /// Nanoseconds of a second.
@@ -44,6 +46,8 @@ pub struct Owners {
     known: HashMap<(u32, u64), Arc<Owner>>,
     /// Paths of cgroups by their ids: those of processes that are gone.
     cgroups: HashMap<u64, String>,
+    /// Paths of executables by file system and inode: as `cgroups`.
+    exes: HashMap<(u32, u64), String>,
     users: UsersCache,
     forgotten: u64,
 }
@@ -88,6 +92,18 @@ impl Owners {
             .users
             .get_user_by_uid(process.uid)
             .map(|user| user.name().to_string_lossy().into_owned());
+        let file = (process.exe_device, process.exe_inode);
+        match &owner.exe {
+            Some(path) if process.exe_inode != 0 => {
+                if self.exes.len() >= EXES {
+                    self.exes.clear();
+                }
+                self.exes.insert(file, path.clone());
+            }
+            Some(_) => {}
+            // Gone; but others ran the same file.
+            None => owner.exe = self.exes.get(&file).cloned(),
+        }
         match owner.place.path.clone() {
             Some(path) if process.cgroup > 1 => {
                 if self.cgroups.len() >= CGROUPS {

@@ -9,7 +9,7 @@ fn stamped(pid: u32) -> Process {
     comm[..stat.comm.len()].copy_from_slice(stat.comm.as_bytes());
     // Somewhere within the tick.
     let start_ns = stat.starttime * (SECOND / procfs::ticks_per_second()) + 1_234_567;
-    Process { tgid: pid, start_ns, uid: 0, comm, cgroup: 0 }
+    Process { tgid: pid, start_ns, comm, exe_inode: 7, ..Process::default() }
 }
 
 #[test]
@@ -35,6 +35,14 @@ fn another_start_is_another_process() {
     let owner = owners.get(&me).expect("learnt");
     assert!(!owner.seen && owner.exe.is_none() && owner.cmdline.is_none(), "{owner:?}");
     assert_eq!(owner.user.as_deref(), Some("root"), "what the kernel said");
+    // Others that ran the same file say what it is called.
+    let mut owners = Owners::default();
+    owners.learn(&stamped(std::process::id()));
+    owners.learn(&me);
+    let owner = owners.get(&me).expect("learnt");
+    assert!(!owner.seen && owner.cmdline.is_none());
+    let exe = std::env::current_exe().expect("a path");
+    assert_eq!(owner.exe.as_deref(), Some(&*exe.to_string_lossy()));
 }
 
 #[test]

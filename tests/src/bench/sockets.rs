@@ -3,7 +3,7 @@
 //! - `state event`, `udp packet`, `socket create`: nanoseconds of its programs, as the kernel's own accounts have
 //!   them (`bpf_stats_enabled`, which adds one reading of the clock to each).
 //! - `connections share`: connections made and closed on the loopback device with the monitor at work (its ring
-//!   drained every 50 ms), of those without it, round by round: some 10,000 a second with work for each, and as many
+//!   drained every 20 ms), of those without it, round by round: some 10,000 a second with work for each, and as many
 //!   as go.
 //! - `events`: how many a second the latter makes, and how many of them were lost.
 //! - `snapshot 20k|100k`: a look at all descriptors, beside `ss -tanp`, in one namespace.
@@ -25,7 +25,7 @@ const TIME: Duration = Duration::from_secs(2);
 /// Work for each connection: some 10,000 a second are left.
 const WORK: Duration = Duration::from_micros(80);
 /// As the daemon does it.
-const DRAIN: Duration = Duration::from_millis(50);
+const DRAIN: Duration = Duration::from_millis(20);
 /// Sockets of a snapshot.
 const SNAPSHOTS: [(&str, usize); 2] = [("snapshot 20k", 20_000), ("snapshot 100k", 100_000)];
 /// Connections of one process: both ends are its descriptors, of which it may not have many more.

@@ -10,7 +10,7 @@ mod stat;
 pub use stat::Stat;
 
 use crate::view::{SummaryRowView, SummaryView};
-use firewall_common::abi::socket::{SocketRow, Usage};
+use firewall_common::abi::socket::{SIZES, Sizes, SocketRow, Usage, class_limit};
 use std::collections::{BTreeMap, HashMap};
 
 /// Rows of a table.
@@ -154,11 +154,23 @@ impl Account {
 }
 
 /// Calls by size since then.
-fn less(now: &Usage, then: &Usage, sent: bool) -> firewall_common::abi::socket::Sizes {
+fn less(now: &Usage, then: &Usage, sent: bool) -> Sizes {
     let (mut sizes, before) =
         if sent { (now.sent, &then.sent) } else { (now.received, &then.received) };
+    let earlier = before.calls.iter().any(|calls| *calls > 0);
     for (now, then) in sizes.calls.iter_mut().zip(before.calls) {
         *now = now.saturating_sub(then);
+    }
+    if earlier {
+        // Fewest and most may have been before: what their classes say is left.
+        let class = |calls: &u32| *calls > 0;
+        if let (Some(first), Some(last)) =
+            (sizes.calls.iter().position(class), sizes.calls.iter().rposition(class))
+        {
+            sizes.least = if first == 0 { 1 } else { class_limit(first - 1) + 1 }.max(sizes.least);
+            sizes.most =
+                if last == SIZES - 1 { sizes.most } else { class_limit(last).min(sizes.most) };
+        }
     }
     sizes
 }
