@@ -7,6 +7,7 @@ pub mod filter;
 pub mod monitor;
 pub mod netfilter;
 pub mod owners;
+pub mod paths;
 pub mod policy;
 pub mod server;
 pub mod store;

@@ -7,6 +7,7 @@
 mod nat;
 mod sockets;
 mod summary;
+mod paths;
 mod table;
 
 pub use nat::{
@@ -18,6 +19,10 @@ pub use sockets::{
     SocketEventStatsView, SocketHolderView, SocketStatsView, SocketView,
 };
 pub use summary::{SummaryRowView, SummaryStatView, SummaryView};
+pub use paths::{
+    PathCountsView, PathOwnerView, PathProgramView, PathUnreadView, PathView, PathsSummaryView,
+    PathsView,
+};
 pub use table::{AlarmView, TableStatsView};
 
 use serde::{Deserialize, Serialize};
@@ -447,6 +452,9 @@ pub struct StatusView {
     /// The history; `null` where none is kept.
     #[serde(default)]
     pub history: Option<HistoryStatsView>,
+    /// How packets enter and leave this machine, counted; `null` where it wasn't read in time.
+    #[serde(default)]
+    pub paths: Option<PathsSummaryView>,
 }
 
 /// How the history goes: the database of what has been.
@@ -519,6 +527,13 @@ mod tests {
             ("NatWhoView", fields(&NatWhoView::default())),
             ("NatBindingView", fields(&NatBindingView::default())),
             ("NatBlockView", fields(&NatBlockView::default())),
+            ("PathsView", fields(&PathsView::default())),
+            ("PathView", fields(&PathView::default())),
+            ("PathProgramView", fields(&PathProgramView::default())),
+            ("PathOwnerView", fields(&PathOwnerView::default())),
+            ("PathUnreadView", fields(&PathUnreadView::default())),
+            ("PathsSummaryView", fields(&PathsSummaryView::default())),
+            ("PathCountsView", fields(&PathCountsView::default())),
         ] {
             let heading = format!("### {row}\n");
             let (_, section) =

@@ -149,6 +149,8 @@ pub enum Command {
     /// Address translation
     #[command(subcommand)]
     Nat(NatCommand),
+    /// Show every way that packets enter and leave by: which are filtered and counted, which aren't, and what to do
+    Paths,
     /// Print the live policy as written
     Policy,
     /// Say what this kernel and machine can and can't do, and what to do about it

@@ -220,6 +220,11 @@ pub async fn status(out: &Out, client: &Client) -> Result<ExitCode, CliError> {
             line("", format!("AF_XDP sockets of its queues: XSKS from {first} on"))?;
         }
     }
+    if let Some(paths) = &status.paths {
+        let tone = if paths.todo > 0 { Tone::Odd } else { Tone::Plain };
+        let text = format!("{} (`sluice paths`)", super::paths::summary(paths));
+        line("paths", out.paint(&text, tone))?;
+    }
     if let Some(history) = &status.history {
         let tone =
             if history.trouble.is_some() || history.lost > 0 { Tone::Bad } else { Tone::Plain };

@@ -11,6 +11,7 @@ mod mappings;
 mod nat;
 mod netfilter;
 mod out;
+mod paths;
 mod policy;
 mod sockets;
 mod summary;
@@ -96,6 +97,7 @@ fn ask(out: &Out, client: &Client, command: Command) -> Result<ExitCode, CliErro
                 mappings::hosts(out, client, limit, sort.as_deref()).await
             }
             Command::Nat(NatCommand::Pools) => mappings::pools(out, client).await,
+            Command::Paths => paths::run(out, client).await,
             Command::Policy => policy::print(out, client).await,
             // Answered by `main`.
             Command::Daemon(_)

@@ -5,6 +5,7 @@ use super::{
     control::{Beginning, Control, ControlError, Facts, Gate, GateError},
 };
 use crate::{
+    datapath::programs::Ways,
     monitor::{Clock, CounterInput, FlowRecord, Limits, Monitor, NatReading},
     policy::{Compiled, Slots},
     server::{
@@ -152,6 +153,9 @@ impl Gate for MemoryGate {
         kernel.slots = slots.clone();
         kernel.generation = generation;
         Ok(generation)
+    }
+    fn ways(&self) -> Ways {
+        Ways::default()
     }
     fn attach(&mut self, name: &str, mode: &str) -> Result<(), GateError> {
         if name.starts_with("no") {

@@ -19,6 +19,7 @@ mod names;
 mod netdev;
 mod notify;
 mod object;
+pub mod programs;
 mod raw;
 mod shortcut;
 pub mod sockets;

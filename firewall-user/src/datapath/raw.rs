@@ -1,10 +1,10 @@
-//! Two kernel calls that aya doesn't offer, as thin as they can be: a look-up straight into the heap, and
-//! waiting for a grace period.
+//! Kernel calls that aya doesn't offer, as thin as they can be: a look-up straight into the heap, waiting
+//! for a grace period, and what programs there are at a hook.
 
 use bytemuck::Pod;
 use std::{
     io,
-    os::fd::{AsRawFd, BorrowedFd},
+    os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd},
 };
 
 /// `union bpf_attr`, the anonymous member of the element commands.
@@ -17,11 +17,12 @@ struct ElemAttr {
     flags: u64,
 }
 
-fn bpf<T>(cmd: libc::c_long, attr: &mut T) -> io::Result<()> {
+/// A descriptor where the command makes one, else 0.
+fn bpf<T>(cmd: libc::c_long, attr: &mut T) -> io::Result<libc::c_int> {
     // SAFETY: `attr` is the member of `union bpf_attr` that `cmd` takes, with its size; pointers in
     // it are set by the callers below from live slices of the right length.
     let rc = unsafe { libc::syscall(libc::SYS_bpf, cmd, std::ptr::from_mut(attr), size_of::<T>()) };
-    if rc < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
+    if rc < 0 { Err(io::Error::last_os_error()) } else { Ok(rc as libc::c_int) }
 }
 
 const BPF_MAP_LOOKUP_ELEM: libc::c_long = 1;
@@ -38,7 +39,7 @@ pub fn get<K: Pod, V: Pod>(map: BorrowedFd, key: &K, value: &mut V) -> io::Resul
         value: std::ptr::from_mut(value) as u64,
         flags: 0,
     };
-    bpf(BPF_MAP_LOOKUP_ELEM, &mut attr)
+    bpf(BPF_MAP_LOOKUP_ELEM, &mut attr).map(drop)
 }
 
 /// Waits until every program that was running has ended: a program runs within an RCU read-side
@@ -51,4 +52,88 @@ pub fn grace_period() -> io::Result<()> {
     // SAFETY: the call takes no pointers.
     let rc = unsafe { libc::syscall(libc::SYS_membarrier, MEMBARRIER_CMD_GLOBAL, 0, 0) };
     if rc < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
+}
+
+/// `union bpf_attr`, the `query` member.
+#[repr(C)]
+#[derive(Default)]
+struct QueryAttr {
+    target_ifindex: u32,
+    attach_type: u32,
+    query_flags: u32,
+    attach_flags: u32,
+    prog_ids: u64,
+    count: u32,
+    _pad: u32,
+    prog_attach_flags: u64,
+    link_ids: u64,
+    link_attach_flags: u64,
+    revision: u64,
+}
+
+const BPF_PROG_QUERY: libc::c_long = 16;
+/// BPF_MPROG_MAX (kernel/bpf/mprog.c): no row is longer.
+const ROW: usize = 64;
+
+/// Ids of the programs at an interface's hook. aya's query opens each program too, which takes
+/// CAP_SYS_ADMIN; the ids alone don't.
+///
+/// # Errors
+/// What the kernel says.
+pub fn query(ifindex: u32, attach_type: u32) -> io::Result<Vec<u32>> {
+    let mut ids = vec![0u32; ROW];
+    let mut attr = QueryAttr {
+        target_ifindex: ifindex,
+        attach_type,
+        prog_ids: ids.as_mut_ptr() as u64,
+        count: ROW as u32,
+        ..QueryAttr::default()
+    };
+    bpf(BPF_PROG_QUERY, &mut attr)?;
+    ids.truncate(attr.count as usize);
+    Ok(ids)
+}
+
+/// `union bpf_attr`, the member of BPF_*_GET_FD_BY_ID.
+#[repr(C)]
+#[derive(Default)]
+struct IdAttr {
+    id: u32,
+    next_id: u32,
+    open_flags: u32,
+    _pad: u32,
+}
+
+/// `union bpf_attr`, the `info` member.
+#[repr(C)]
+struct InfoAttr {
+    fd: u32,
+    len: u32,
+    info: u64,
+}
+
+const BPF_PROG_GET_FD_BY_ID: libc::c_long = 13;
+const BPF_OBJ_GET_INFO_BY_FD: libc::c_long = 15;
+/// `struct bpf_prog_info` up to the end of `name`, and where that begins.
+const INFO_LEN: usize = 80;
+const NAME_AT: usize = 64;
+
+/// Name of a program, as the kernel keeps it: 15 bytes at most.
+///
+/// # Errors
+/// What the kernel says.
+pub fn program_name(id: u32) -> io::Result<String> {
+    let fd = bpf(BPF_PROG_GET_FD_BY_ID, &mut IdAttr { id, ..IdAttr::default() })?;
+    // SAFETY: the kernel has just made this descriptor, and nobody else knows of it.
+    let fd = unsafe { OwnedFd::from_raw_fd(fd) };
+    let mut info = [0u8; INFO_LEN];
+    let mut attr = InfoAttr {
+        fd: fd.as_raw_fd() as u32,
+        len: INFO_LEN as u32,
+        info: info.as_mut_ptr() as u64,
+    };
+    bpf(BPF_OBJ_GET_INFO_BY_FD, &mut attr)?;
+    let name = &info[NAME_AT..];
+    let end = name.iter().position(|byte| *byte == 0).unwrap_or(name.len());
+    Ok(String::from_utf8_lossy(&name[..end]).into_owned())
 }

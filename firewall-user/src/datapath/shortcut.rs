@@ -28,6 +28,16 @@ impl Wanted {
             bypass: table.actions.iter().any(|action| action.flags & ACTION_BYPASS != 0),
         }
     }
+
+    /// Whether established forwarded flows may skip the stack.
+    pub(super) const fn fast(self) -> bool {
+        self.fast
+    }
+
+    /// Whether some rule hands packets to AF_XDP sockets.
+    pub(super) const fn bypass(self) -> bool {
+        self.bypass
+    }
 }
 
 /// What the programs are told of an interface, and what people are.

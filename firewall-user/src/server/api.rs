@@ -16,6 +16,7 @@ use crate::{
     },
     monitor::Monitor,
     netfilter::{Netfilter, Shown},
+    paths::Paths,
     store::{History, Origin, now_ms},
     view::{EventView, FlowView, KilledView, NatWhoView, RuleView},
 };
@@ -25,7 +26,7 @@ use serde_json::{Value, json};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// All verbs, as in `hello.capabilities`.
-pub const VERBS: [&str; 27] = [
+pub const VERBS: [&str; 28] = [
     "status",
     "stats",
     "rules",
@@ -53,6 +54,7 @@ pub const VERBS: [&str; 27] = [
     "sockets.kill",
     "summary",
     "summary.reset",
+    "paths",
 ];
 
 #[derive(Debug, Default, Deserialize)]
@@ -140,12 +142,21 @@ pub struct Api {
     history: Option<History>,
     netfilter: Option<Netfilter>,
     sockets: Option<Sockets>,
+    paths: Paths,
 }
 
 impl Api {
     /// An API over the daemon's core, its model, and its switchboard.
     pub fn new(control: Control, monitor: Arc<Mutex<Monitor>>, hub: Arc<Hub>) -> Self {
-        Self { control, monitor, hub, history: None, netfilter: None, sockets: None }
+        Self {
+            control,
+            monitor,
+            hub,
+            history: None,
+            netfilter: None,
+            sockets: None,
+            paths: Paths::default(),
+        }
     }
 
     /// With a history.
@@ -199,6 +210,7 @@ impl Api {
                     self.history.as_ref().map(|history| nat::stats_view(&history.stats()));
                 status.limits.extend(self.netfilter.iter().flat_map(Netfilter::limits));
                 status.limits.extend(self.sockets.iter().flat_map(Sockets::limits));
+                status.paths = self.paths.summary(&self.control).await;
                 done(status)
             }
             "stats" => {
@@ -247,6 +259,10 @@ impl Api {
             "sockets.stats" => {
                 let Nothing {} = parse(args)?;
                 done(self.sockets()?.stats())
+            }
+            "paths" => {
+                let Nothing {} = parse(args)?;
+                done(&*self.paths.view(&self.control).await?)
             }
             "policy" => {
                 let Nothing {} = parse(args)?;

@@ -105,6 +105,7 @@ pub fn router(server: Arc<Server>) -> Router {
         .route("/api/v1/events", get_verb("events"))
         .route("/api/v1/netfilter/flows", get_verb("netfilter.flows"))
         .route("/api/v1/netfilter/accounts", get_verb("netfilter.accounts"))
+        .route("/api/v1/paths", get_verb("paths"))
         .route("/api/v1/policy", get_verb("policy"))
         .route("/api/v1/policy/check", post_verb("policy.check"))
         .route("/api/v1/policy/apply", post_verb("policy.apply"))

@@ -8,6 +8,7 @@ use crate::{
         bindings::Bindings,
         history::{self, NatChange},
     },
+    datapath::programs::Ways,
     filter::Filter,
     monitor::{AlarmChange, FlowRecord, Monitor, NatInfo, NatReading, RuleInfo, Tick},
     policy::{Compiled, Slots},
@@ -105,6 +106,8 @@ pub struct GateFacts {
     pub slots: Slots,
     /// Interfaces that take part.
     pub interfaces: Vec<IfaceView>,
+    /// Our programs, and the ways past the stack.
+    pub ways: Ways,
     /// What can't be seen or done.
     pub limits: Vec<String>,
 }
@@ -365,6 +368,7 @@ impl Actor {
                     generation: self.gate.generation(),
                     slots,
                     interfaces: self.gate.interfaces(),
+                    ways: self.gate.ways(),
                     limits: self.gate.limits(),
                 }));
             }

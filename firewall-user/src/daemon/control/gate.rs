@@ -1,6 +1,7 @@
 //! What the core needs of the kernel's side: the seam to `datapath`.
 
 use crate::{
+    datapath::programs::Ways,
     monitor::{Clock, CounterInput, FlowRecord, NatReading},
     policy::{Compiled, Slots},
     view::IfaceView,
@@ -88,6 +89,8 @@ pub trait Gate: Send {
     fn drain(&mut self, each: &mut dyn FnMut(&Event)) -> usize;
     /// Now, on all clocks.
     fn clock(&self) -> Clock;
+    /// Our programs, and the ways past the stack that the live policy opens.
+    fn ways(&self) -> Ways;
     /// What can't be seen or done here, in plain words.
     fn limits(&self) -> Vec<String>;
 }

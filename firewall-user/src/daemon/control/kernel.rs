@@ -2,7 +2,7 @@
 
 use super::gate::{Gate, GateError};
 use crate::{
-    datapath::{Datapath, DatapathError, HookMode, SlotNames},
+    datapath::{Datapath, DatapathError, HookMode, SlotNames, programs::Ways},
     monitor::{Clock, CounterInput, FlowRecord, NatReading},
     policy::{Compiled, Slots},
     view::IfaceView,
@@ -124,6 +124,10 @@ impl Gate for Datapath {
 
     fn clock(&self) -> Clock {
         Datapath::clock(self)
+    }
+
+    fn ways(&self) -> Ways {
+        Datapath::ways(self)
     }
 
     fn limits(&self) -> Vec<String> {

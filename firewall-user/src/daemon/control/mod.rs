@@ -10,6 +10,7 @@ mod kernel;
 mod persist;
 mod scene;
 mod types;
+mod ways;
 
 pub use actor::{Actor, GateFacts, Job, Kill, Killed, Part};
 pub use gate::{Gate, GateError};
@@ -192,6 +193,7 @@ impl Control {
             console: self.0.facts.console.clone(),
             // The API knows.
             history: None,
+            paths: None,
         })
     }
 
