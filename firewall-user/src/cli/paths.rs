@@ -94,9 +94,10 @@ fn name(row: &PathView) -> String {
 fn what(row: &PathView) -> String {
     let owner = |owner: &crate::view::PathOwnerView| format!("{} ({})", owner.comm, owner.pid);
     let count = (row.count > 1).then(|| format!("{} of them", row.count));
-    let mode = row.mode.as_ref().map(|mode| {
-        if row.kind == "interface" { format!("XDP {mode}") } else { mode.clone() }
-    });
+    let mode = row
+        .mode
+        .as_ref()
+        .map(|mode| if row.kind == "interface" { format!("XDP {mode}") } else { mode.clone() });
     let owners: Vec<String> = row.owners.iter().map(owner).collect();
     let owners = (!owners.is_empty()).then(|| owners.join(", "));
     let chain: Vec<String> = row.attached.iter().map(program).collect();

@@ -81,17 +81,16 @@ fn ne32(found: &Attribute) -> Result<u32, DecodeError> {
 }
 
 fn link(body: &[u8], spaces: &HashMap<i32, u64>) -> Result<Link, DecodeError> {
+    let attributes = body.get(INFO..).ok_or(DecodeError::Missing("fixed part"))?;
+    let hardware = body.get(2..).and_then(|rest| rest.first_chunk());
     let mut link = Link {
-        hardware: (number(body, 0)? >> 16) as u16,
+        hardware: hardware.map(|bytes| u16::from_ne_bytes(*bytes)).unwrap_or_default(),
         index: number(body, 4)?,
         up: number(body, 8)? & libc::IFF_UP as u32 != 0,
         ..Link::default()
     };
-    if cfg!(target_endian = "big") {
-        link.hardware = number(body, 0)? as u16;
-    }
     let (mut bus, mut device) = (None, None);
-    for found in Attributes::new(body.get(INFO..).unwrap_or_default()) {
+    for found in Attributes::new(attributes) {
         let found = found?;
         match found.kind {
             IFLA_IFNAME => link.name = text(found.value),

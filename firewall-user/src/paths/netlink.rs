@@ -86,20 +86,19 @@ impl Netlink {
         let mut buffer = vec![0; ANSWER];
         let mut answer = Answer::default();
         loop {
-            let (_, length, from) =
-                match recvfrom(&self.socket, &mut buffer[..], RecvFlags::TRUNC) {
-                    Err(Errno::INTR) => continue,
-                    Err(Errno::AGAIN) => return Err(PathsError::Late),
-                    other => other.map_err(PathsError::system("reading a netlink answer"))?,
-                };
+            let (_, length, from) = match recvfrom(&self.socket, &mut buffer[..], RecvFlags::TRUNC)
+            {
+                Err(Errno::INTR) => continue,
+                Err(Errno::AGAIN) => return Err(PathsError::Late),
+                other => other.map_err(PathsError::system("reading a netlink answer"))?,
+            };
             // Another process may send to our port, but isn't heard.
             let from = from.and_then(|from| netlink::SocketAddrNetlink::try_from(from).ok());
             if from.is_none_or(|from| from.pid() != 0) {
                 continue;
             }
-            let bytes = buffer
-                .get(..length)
-                .ok_or(DecodeError::Message { length, seen: buffer.len() })?;
+            let bytes =
+                buffer.get(..length).ok_or(DecodeError::Message { length, seen: buffer.len() })?;
             if answer.take(bytes, self.sequence, flags != 0)? {
                 return Ok(answer);
             }

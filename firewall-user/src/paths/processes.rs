@@ -49,15 +49,13 @@ pub fn scan(proc: &Path, find_xdp: bool, end: Instant) -> io::Result<Scan> {
             break;
         }
         let home = fs::metadata(entry.path().join("ns/net")).map(|file| file.ino());
-        if let Ok(home) = home {
-            found.homes.entry(home).or_insert(pid);
-        }
         let Ok(open) = fs::read_dir(entry.path().join("fd")) else {
             // A process that ended a moment ago isn't one that is kept from us.
             found.denied += usize::from(entry.path().exists());
             continue;
         };
         let (mut uring, mut xdp) = (false, false);
+        let before = descriptors;
         for file in open.flatten() {
             descriptors += 1;
             let Ok(target) = fs::read_link(file.path()) else { continue };
@@ -73,6 +71,12 @@ pub fn scan(proc: &Path, find_xdp: bool, end: Instant) -> io::Result<Scan> {
             } else if target == "anon_inode:[io_uring]" {
                 uring = true;
             }
+        }
+        // Kernel threads have none, and say nothing about a namespace.
+        if let Ok(home) = home
+            && descriptors > before
+        {
+            found.homes.entry(home).or_insert(pid);
         }
         if uring {
             found.uring.push(pid);
@@ -139,11 +143,8 @@ mod tests {
         assert_eq!(owners, [10, 11]);
         assert_eq!(found.held[&99], (11, proc.join("11/fd/1")));
         assert_eq!((found.uring, found.denied, found.cut), (vec![11], 1, false));
-        let expected = PathOwnerView {
-            pid: 10,
-            comm: "sniffer".into(),
-            exe: Some("/usr/bin/sniffer".into()),
-        };
+        let expected =
+            PathOwnerView { pid: 10, comm: "sniffer".into(), exe: Some("/usr/bin/sniffer".into()) };
         assert_eq!(owner(&proc, 10), expected);
         assert_eq!(owner(&proc, 11).exe, None);
         assert!(scan(&proc, false, Instant::now() - Duration::from_secs(1)).unwrap().cut);

@@ -3,7 +3,7 @@
 use super::{
     classifiers, devices,
     error::PathsError,
-    facts::{Facts, Family, Link, NetfilterHook, PacketSocket, Side, Space},
+    facts::{Facts, Family, Link, NetfilterHook, PacketSocket, Space},
     hooks, link,
     netlink::Netlink,
     processes::{self, Scan},
@@ -216,7 +216,7 @@ fn names(facts: &mut Facts, links: &mut [Link]) {
     for program in nameless.filter(|program| program.name.is_none()) {
         let Some(id) = program.id else { continue };
         let name = known.entry(id).or_insert_with(|| match programs::name(id) {
-            Ok(name) => Some(name),
+            Ok(name) => Some(name).filter(|name| !name.is_empty()),
             Err(error) => {
                 refused = Some(error);
                 None
@@ -298,4 +298,3 @@ fn owners(facts: &mut Facts, proc: &Path, scan: &Scan) {
     facts.xdp_processes = scan.xdp.iter().map(|(pid, home)| (owner(*pid), *home)).collect();
     facts.uring_processes = scan.uring.iter().map(|pid| owner(*pid)).collect();
 }
-

@@ -37,8 +37,7 @@ pub fn find(proc: &Path, scan: &Scan, here: u64) -> (Vec<Found>, Vec<String>) {
     let mounted = mounted(&mounts);
     let mut ways: BTreeMap<u64, PathBuf> = BTreeMap::new();
     let held = scan.held.iter().map(|(inode, (_, path))| (*inode, path.clone()));
-    let homes =
-        scan.homes.iter().map(|(inode, pid)| (*inode, proc.join(format!("{pid}/ns/net"))));
+    let homes = scan.homes.iter().map(|(inode, pid)| (*inode, proc.join(format!("{pid}/ns/net"))));
     let named = mounted.iter().map(|(inode, path)| (*inode, path.clone()));
     for (inode, path) in named.chain(homes).chain(held) {
         ways.entry(inode).or_insert(path);

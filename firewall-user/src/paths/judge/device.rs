@@ -70,24 +70,25 @@ pub fn queues(facts: &Facts, interfaces: &[Judged]) -> Vec<PathView> {
                 Share::Part => "where Sluice judges in part",
                 Share::Yes => "where Sluice judges and counts them",
             };
-            let mut why = format!(
-                "payload goes to {what} without a copy; headers pass the stack, {judged}"
-            );
+            let mut why =
+                format!("payload goes to {what} without a copy; headers pass the stack, {judged}");
             if owners.len() > 1 {
                 why.push_str("; which of these programs' rings it is, the kernel doesn't tell");
             }
             let judgement = Judgement::new(share, why);
-            rows.push(judgement.on(PathView {
-                kind: "zero-copy".to_owned(),
-                name: space
-                    .link(queue.index)
-                    .map_or_else(|| format!("#{}", queue.index), |link| link.name.clone()),
-                netns: netns.clone(),
-                device: Some(what.to_owned()),
-                queue: Some(queue.queue),
-                owners,
-                ..PathView::default()
-            }));
+            rows.push(
+                judgement.on(PathView {
+                    kind: "zero-copy".to_owned(),
+                    name: space
+                        .link(queue.index)
+                        .map_or_else(|| format!("#{}", queue.index), |link| link.name.clone()),
+                    netns: netns.clone(),
+                    device: Some(what.to_owned()),
+                    queue: Some(queue.queue),
+                    owners,
+                    ..PathView::default()
+                }),
+            );
         }
     }
     rows

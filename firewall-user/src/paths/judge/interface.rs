@@ -128,14 +128,16 @@ fn stands(link: &Link, gate: &Gate) -> bool {
 fn judge(link: &Link, stand: &Stand, facts: &Facts, gate: &Gate) -> Judgement {
     match (stand.ingress, stand.egress) {
         (Some(hook), true) => attached_there(link, hook, stand, facts),
-        (Some(_), false) => {
-            Judgement::new(Share::Part, "Sluice stands on the way in only: what leaves isn't judged")
-                .todo("restart the daemon; its log says why nothing hangs on the way out")
-        }
-        (None, true) => {
-            Judgement::new(Share::Part, "Sluice stands on the way out only: what comes in isn't judged")
-                .todo("restart the daemon; its log says why nothing hangs on the way in")
-        }
+        (Some(_), false) => Judgement::new(
+            Share::Part,
+            "Sluice stands on the way in only: what leaves isn't judged",
+        )
+        .todo("restart the daemon; its log says why nothing hangs on the way out"),
+        (None, true) => Judgement::new(
+            Share::Part,
+            "Sluice stands on the way out only: what comes in isn't judged",
+        )
+        .todo("restart the daemon; its log says why nothing hangs on the way in"),
         (None, false) => not_attached(link, stand, facts, gate),
     }
 }
@@ -165,9 +167,11 @@ fn attached_there(link: &Link, hook: &str, stand: &Stand, facts: &Facts) -> Judg
             .todo("load it behind Sluice, if it isn't meant to be first");
     }
     let xsk = facts.here.xdp.iter().any(|socket| socket.index == link.index)
-        || facts.here.queues.iter().any(|queue| {
-            queue.index == link.index && queue.owner == QueueOwner::Xsk
-        });
+        || facts
+            .here
+            .queues
+            .iter()
+            .any(|queue| queue.index == link.index && queue.owner == QueueOwner::Xsk);
     if xsk {
         return Judgement::new(
             Share::Part,
@@ -177,12 +181,14 @@ fn attached_there(link: &Link, hook: &str, stand: &Stand, facts: &Facts) -> Judg
     }
     let place = match hook {
         "xdp-offload" | "xdp" => "in the driver",
-        "xdp-generic" => "in generic XDP, before the stack",
-        _ => "at TC, before the stack",
+        "xdp-generic" => "in generic XDP",
+        _ => "at TC",
     };
     Judgement::new(
         Share::Yes,
-        format!("Sluice judges and counts every packet, in {place} and out at TC"),
+        format!(
+            "Sluice judges and counts every packet: what comes in {place}, what goes out at TC"
+        ),
     )
 }
 
@@ -241,7 +247,9 @@ fn not_attached(link: &Link, stand: &Stand, facts: &Facts, gate: &Gate) -> Judge
         "dummy" | "ifb" | "nlmon" => {
             return Judgement::new(Share::No, "nothing enters or leaves the machine by it");
         }
-        _ => format!("Sluice isn't attached to it: its packets are neither judged nor counted{first}"),
+        _ => format!(
+            "Sluice isn't attached to it: its packets are neither judged nor counted{first}"
+        ),
     };
     Judgement::new(Share::No, why).todo(attach(name))
 }
@@ -342,16 +350,14 @@ fn elsewhere(link: &Link, space: &Space, facts: &Facts, judged: &[Judged]) -> Ju
                 Share::No => Judgement::new(
                     Share::No,
                     format!("its packets aren't judged at its other end, {name}"),
-                )
-                .todo(attach(name)),
+                ),
             }
         }
         Some(parent) => match parent.filtered {
             Share::No => Judgement::new(
                 Share::No,
                 format!("its frames pass {}, where Sluice doesn't stand", parent.row.name),
-            )
-            .todo(attach(&parent.row.name)),
+            ),
             Share::Part => Judgement::new(
                 Share::Part,
                 format!("its frames pass {}, where Sluice judges in part", parent.row.name),

@@ -99,11 +99,7 @@ pub fn report(facts: &Facts, gate: &Gate) -> PathsView {
     rows.extend(device::rdma(facts));
     // Stable: within a namespace the order is that above.
     rows.sort_by_key(|row| row.netns.clone());
-    PathsView {
-        summary: summary(&rows, facts.unread.len()),
-        rows,
-        unread: facts.unread.clone(),
-    }
+    PathsView { summary: summary(&rows, facts.unread.len()), rows, unread: facts.unread.clone() }
 }
 
 fn summary(rows: &[PathView], unread: usize) -> PathsSummaryView {

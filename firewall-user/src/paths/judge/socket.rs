@@ -158,12 +158,7 @@ fn xdp_row(netns: &Option<String>, name: String, owners: Vec<PathOwnerView>) -> 
 }
 
 /// Sockets that the kernel doesn't list, but the queues and the processes that have some.
-fn unlisted(
-    facts: &Facts,
-    gate: &Gate,
-    netns: &Option<String>,
-    space: &Space,
-) -> Vec<PathView> {
+fn unlisted(facts: &Facts, gate: &Gate, netns: &Option<String>, space: &Space) -> Vec<PathView> {
     if !space.xdp.is_empty() {
         return Vec::new();
     }
@@ -195,13 +190,13 @@ fn unlisted(
     }
     let several = owners.len() > 1;
     let row = |(index, queue): (u32, u32)| {
-        let row = PathView {
-            queue: Some(queue),
-            ..xdp_row(netns, name(space, index), owners.clone())
-        };
+        let row =
+            PathView { queue: Some(queue), ..xdp_row(netns, name(space, index), owners.clone()) };
         let mut judgement = xdp_judgement(netns.is_none(), space, index, gate, &row.owners);
         if several {
-            judgement.why.push_str("; which of these programs it belongs to, this kernel doesn't tell");
+            judgement
+                .why
+                .push_str("; which of these programs it belongs to, this kernel doesn't tell");
         }
         judgement.on(row)
     };
