@@ -6,6 +6,7 @@ import { Flows } from "./panels/Flows";
 import { Login } from "./panels/Login";
 import { Nat } from "./panels/nat/Nat";
 import { Overview } from "./panels/Overview";
+import { Paths } from "./panels/Paths";
 import { Rules } from "./panels/Rules";
 import { Status } from "./panels/Status";
 import { PANELS, href, go, route, type Panel } from "./state/route";
@@ -21,10 +22,10 @@ import { LinkState } from "./ui/LinkState";
 import { LostBadge } from "./ui/LostBadge";
 import { Logo } from "./ui/Logo";
 
-const TITLES: Record<Panel, string> = { overview: "Overview", flows: "Flows", nat: "NAT", rules: "Rules", events: "Events", status: "Status" };
+const TITLES: Record<Panel, string> = { overview: "Overview", flows: "Flows", nat: "NAT", rules: "Rules", events: "Events", status: "Status", paths: "Paths" };
 
 const KEYS: [string, string][] = [
-  ["1 … 6", "go to a panel"],
+  ["1 … 7", "go to a panel"],
   ["[ ]", "one room back or on (NAT)"],
   ["/", "to the filter"],
   ["p", "pause or go on (flows, mappings, events)"],
@@ -115,6 +116,7 @@ function Frame() {
           <Match when={route().panel === "rules"}><Rules /></Match>
           <Match when={route().panel === "events"}><Events /></Match>
           <Match when={route().panel === "status"}><Status /></Match>
+          <Match when={route().panel === "paths"}><Paths /></Match>
         </Switch>
       </main>
       <div class="toasts" role="status" aria-live="polite">

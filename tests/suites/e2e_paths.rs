@@ -3,8 +3,13 @@
 
 use serde_json::Value;
 use sluice_tests::bpf::{Asm, Hook, Kind, Link, Program};
-use sluice_tests::lab::{Daemon, DaemonOptions, Lab, NetNs, RawSocket, wait_for};
+use sluice_tests::lab::{
+    Daemon, DaemonOptions, Lab, NetNs, RawSocket, missing_tools, sluice_bin, wait_for,
+};
+use sluice_tests::skip::skip;
+use std::fs::Permissions;
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+use std::os::unix::fs::PermissionsExt as _;
 use std::process::{Child, Stdio};
 use std::time::Duration;
 
@@ -292,4 +297,48 @@ fn the_status_counts_what_the_api_lists() {
     let table = daemon.cli(&["paths"]).stdout;
     assert!(table.contains("tcx-in Sluice > tcx-out Sluice"), "{table}");
     assert!(table.contains("to do"), "{table}");
+}
+
+#[test]
+fn what_the_packaged_service_may_not_read_is_said() {
+    let test = "e2e_paths::what_the_packaged_service_may_not_read_is_said";
+    let Some(lab) = Lab::or_skip(test) else { return };
+    let missing = missing_tools(&["setpriv"]);
+    let Some(bin) = sluice_bin().filter(|_| missing.is_none()) else {
+        skip(test, &missing.unwrap_or_else(|| "SLUICE_BIN isn't set".to_owned()));
+        return;
+    };
+    // The capabilities of packaging/systemd/sluice.service.
+    let wrapper = std::env::temp_dir().join(format!("sluice-paths-{}", std::process::id()));
+    let script = format!(
+        "#!/bin/sh\nexec setpriv --bounding-set=-all,+bpf,+net_admin,+perfmon {} \"$@\"\n",
+        bin.display()
+    );
+    std::fs::write(&wrapper, script).unwrap();
+    std::fs::set_permissions(&wrapper, Permissions::from_mode(0o755)).unwrap();
+    let options = DaemonOptions::on(POLICY, &[("wan0", "tc")]);
+    let mut daemon = Daemon::prepare(&lab.gate, &wrapper, options).unwrap();
+    daemon.start();
+    let _socket = RawSocket::open(&lab.gate, "wan0").unwrap();
+    let _foreign = attach(&lab.gate, "lan0", Hook::Xdp, &Program::returning(2).unwrap());
+
+    let lan = row(&daemon, "a program without a name", |row| {
+        interface("lan0")(row) && row["mode"] == "native"
+    });
+    assert!(lan["attached"][0]["name"].is_null() && lan["attached"][0]["id"].is_u64(), "{lan:#}");
+    let socket = row(&daemon, "a socket without an owner", |row| row["kind"] == "af-packet");
+    assert_eq!((&socket["name"], &socket["owners"]), (&"wan0".into(), &Value::Array(vec![])));
+    let report = daemon.json(&["paths"]);
+    let wan = report["rows"].as_array().unwrap().iter().find(|row| interface("wan0")(row)).unwrap();
+    assert_eq!(shares(wan), ("yes", "yes"), "{wan:#}");
+    let unread: Vec<&str> = report["unread"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|unread| unread["what"].as_str().unwrap())
+        .collect();
+    for what in ["descriptors of", "names of programs"] {
+        assert!(unread.iter().any(|unread| unread.starts_with(what)), "{what}: {unread:?}");
+    }
+    std::fs::remove_file(&wrapper).unwrap();
 }

@@ -1,6 +1,7 @@
 /** What runs where, what it can't do, and the account of events. */
 
 import { For, Show } from "solid-js";
+import { href } from "../state/route";
 import { hello, link, reconnects, roundTrip } from "../state/session";
 import { stats } from "../state/stats";
 import { status, statusProblem } from "../state/status";
@@ -54,6 +55,9 @@ export function Status() {
                 <dt>epoch</dt><dd class="num" id="epoch">{s().epoch}</dd>
                 <dt>policy</dt><dd>generation <b class="num">{s().generation}</b>, {plural(s().rules, "rule")}, from <code>{s().policy_file}</code></dd>
                 <dt>flows</dt><dd class="num">{count(stats()?.flows ?? s().flows)} of {count(stats()?.flows_max ?? 0)} per address family</dd>
+                <Show when={s().paths}>
+                  {(p) => <><dt>ways in and out</dt><dd><a href={href("paths")}><b class="num">{count(p().ways)}</b>: {count(p().filtered.yes)} filtered, {count(p().filtered.part)} in part, {count(p().filtered.no)} not</a></dd></>}
+                </Show>
                 <dt>console</dt><dd><code>{s().console}</code></dd>
               </dl>
             )}

@@ -200,6 +200,62 @@ export interface StatusView {
   console: string;
   history: HistoryStatsView | null;
   alarms?: AlarmView[];
+  paths?: PathsSummaryView | null;
+}
+
+export type Share = "yes" | "part" | "no";
+
+/** A program or chain that packets meet. */
+export interface PathProgramView {
+  hook: string;
+  id: number | null;
+  name: string | null;
+  priority: number | null;
+  ours: boolean;
+}
+
+export interface PathOwnerView {
+  pid: number;
+  comm: string;
+  exe: string | null;
+}
+
+/** One way by which packets enter or leave. */
+export interface PathView {
+  kind: string;
+  name: string;
+  netns: string | null;
+  device: string | null;
+  parent: string | null;
+  mode: string | null;
+  queue: number | null;
+  count: number;
+  attached: PathProgramView[];
+  owners: PathOwnerView[];
+  filtered: Share;
+  accounted: Share;
+  why: string;
+  todo: string | null;
+}
+
+export interface PathUnreadView {
+  what: string;
+  why: string;
+}
+
+export interface PathsSummaryView {
+  time: string;
+  ways: number;
+  filtered: Record<Share, number>;
+  accounted: Record<Share, number>;
+  todo: number;
+  unread: number;
+}
+
+export interface PathsView {
+  summary: PathsSummaryView;
+  rows: PathView[];
+  unread: PathUnreadView[];
 }
 
 /** What needs somebody's eyes, for as long as it does. */

@@ -2,7 +2,7 @@
 
 import { createSignal } from "solid-js";
 
-export const PANELS = ["overview", "flows", "nat", "rules", "events", "status"] as const;
+export const PANELS = ["overview", "flows", "nat", "rules", "events", "status", "paths"] as const;
 export type Panel = (typeof PANELS)[number];
 
 export interface Route {

@@ -8,6 +8,8 @@ use std::collections::BTreeMap;
 pub struct Facts {
     /// The daemon's network namespace.
     pub here: Space,
+    /// What people call the others, by inode, whether they could be entered or not.
+    pub labels: BTreeMap<u64, String>,
     /// Others that could be entered.
     pub others: Vec<Space>,
     /// Devices of the PCI bus that carry packets past the kernel, or can.

@@ -31,6 +31,7 @@ const IFLA_INFO_DATA: u16 = 2;
 /// IFLA_MACVLAN_MODE and IFLA_IPVLAN_MODE; IFLA_IPVLAN_FLAGS.
 const MODE: u16 = 1;
 const IFLA_IPVLAN_FLAGS: u16 = 2;
+const IFLA_VXLAN_LINK: u16 = 3;
 /// MACVLAN_MODE_BRIDGE; siblings of all other modes don't talk within the parent.
 const MACVLAN_BRIDGE: u32 = 4;
 /// XDP_ATTACHED_DRV, _SKB, _HW; MULTI has attributes of its own for each.
@@ -131,12 +132,15 @@ fn kind(link: &mut Link, found: Attributes) -> Result<(), DecodeError> {
     let Some(data) = data else { return Ok(()) };
     for found in data.nested() {
         let found = found?;
-        link.isolated |= match (link.kind.as_str(), found.kind) {
-            ("macvlan" | "macvtap", MODE) => ne32(&found)? != MACVLAN_BRIDGE,
+        match (link.kind.as_str(), found.kind) {
+            ("macvlan" | "macvtap", MODE) => link.isolated = ne32(&found)? != MACVLAN_BRIDGE,
             // IPVLAN_F_PRIVATE and IPVLAN_F_VEPA.
-            ("ipvlan" | "ipvtap", IFLA_IPVLAN_FLAGS) => u16::from_ne_bytes(found.array()?) & 3 != 0,
-            _ => false,
-        };
+            ("ipvlan" | "ipvtap", IFLA_IPVLAN_FLAGS) => {
+                link.isolated = u16::from_ne_bytes(found.array()?) & 3 != 0;
+            }
+            ("vxlan", IFLA_VXLAN_LINK) => link.lower = Some(ne32(&found)?),
+            _ => {}
+        }
     }
     Ok(())
 }
@@ -216,7 +220,7 @@ mod tests {
     }
 
     #[test]
-    fn siblings_of_a_macvlan_talk_in_bridge_mode_only() {
+    fn what_kinds_of_interfaces_say_of_themselves() {
         let isolated = |kind: &[u8], number: u16, value: &[u8]| {
             let data = nested(&[(number, value)]);
             let mut body = info(ARPHRD_ETHER, 5, 1);
@@ -229,6 +233,11 @@ mod tests {
         assert!(!isolated(b"ipvlan\0", IFLA_IPVLAN_FLAGS, &0u16.to_ne_bytes()));
         assert!(isolated(b"ipvlan\0", IFLA_IPVLAN_FLAGS, &1u16.to_ne_bytes()));
         assert!(!isolated(b"veth\0", MODE, &1u32.to_ne_bytes()));
+        let data = nested(&[(IFLA_VXLAN_LINK, &9u32.to_ne_bytes())]);
+        let mut body = info(ARPHRD_ETHER, 5, 1);
+        let parts = nested(&[(IFLA_INFO_KIND, b"vxlan\0"), (IFLA_INFO_DATA, &data)]);
+        attribute(&mut body, IFLA_LINKINFO, &parts);
+        assert_eq!(link(&body, &HashMap::new()).unwrap().lower, Some(9), "what it sends through");
     }
 
     #[test]

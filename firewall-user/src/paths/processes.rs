@@ -58,7 +58,16 @@ pub fn scan(proc: &Path, find_xdp: bool, end: Instant) -> io::Result<Scan> {
         let before = descriptors;
         for file in open.flatten() {
             descriptors += 1;
-            let Ok(target) = fs::read_link(file.path()) else { continue };
+            let target = match fs::read_link(file.path()) {
+                Ok(target) => target,
+                // The directory may be listed where the links may not be followed.
+                Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
+                    found.denied += 1;
+                    break;
+                }
+                // Closed meanwhile.
+                Err(_) => continue,
+            };
             let Some(target) = target.to_str() else { continue };
             if let Some(inode) = inode(target, "socket") {
                 let owners = found.sockets.entry(inode).or_default();

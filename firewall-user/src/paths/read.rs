@@ -58,7 +58,10 @@ pub fn read(roots: &Roots) -> Facts {
         Scan::default()
     });
     if scan.denied > 0 {
-        let what = format!("descriptors of {} processes", scan.denied);
+        let what = match scan.denied {
+            1 => "descriptors of a process".to_owned(),
+            many => format!("descriptors of {many} processes"),
+        };
         facts.unread(what, "the daemon hasn't the privilege for it: owners may be missing");
     }
     if scan.cut {
@@ -75,6 +78,7 @@ pub fn read(roots: &Roots) -> Facts {
         found.truncate(spaces::MOST);
         facts.unread("further network namespaces", PathsError::TooMany { limit: spaces::MOST });
     }
+    facts.labels = found.iter().map(|space| (space.inode, space.label.clone())).collect();
     read_here(&mut facts, &found, &net);
     let mut refused: BTreeMap<String, Vec<String>> = BTreeMap::new();
     for space in &found {

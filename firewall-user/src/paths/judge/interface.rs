@@ -89,7 +89,10 @@ fn parent(link: &Link, space: &Space, facts: &Facts) -> Option<String> {
             let other = facts.others.iter().find(|other| other.inode == inode);
             Some(match other {
                 Some(other) => format!("{word} {} in netns {}", name(other), other.label),
-                None => format!("{word} in netns net:[{inode}]"),
+                None => match facts.labels.get(&inode) {
+                    Some(label) => format!("{word} in netns {label}"),
+                    None => format!("{word} in netns net:[{inode}]"),
+                },
             })
         }
         (Side::Unknown, _) => {
@@ -259,6 +262,14 @@ fn around(link: &Link, facts: &Facts, gate: &Gate) -> Option<Judgement> {
     let space = &facts.here;
     let lower = link.lower.filter(|_| link.side == Side::Same).and_then(|lower| space.link(lower));
     match link.kind.as_str() {
+        "veth" | "netkit" => {
+            if let Some(end) = lower.filter(|lower| stands(lower, gate)) {
+                return Some(Judgement::new(
+                    Share::Yes,
+                    format!("its packets are judged and counted at its other end, {}", end.name),
+                ));
+            }
+        }
         "vlan" => {
             let lower = lower.filter(|lower| stands(lower, gate))?;
             return Some(Judgement::new(

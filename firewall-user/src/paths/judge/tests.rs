@@ -129,6 +129,8 @@ fn interfaces_over_below_and_beside_others() {
         (vec![link(1, "", TC), over("macvlan", true)], "i2", "yes", false, "pass i1"),
         (vec![link(1, "", TC), over("macvlan", false)], "i2", "part", true, "each other"),
         (vec![link(1, "", TC), over("ipvlan", false)], "i2", "part", true, "each other"),
+        (vec![link(1, "veth", TC), over("veth", false)], "i2", "yes", false, "its other end, i1"),
+        (vec![link(1, "veth", &[]), over("veth", false)], "i2", "no", true, "isn't attached"),
         (vec![link(1, "", TC), over("vxlan", false)], "i2", "no", true, "inside others"),
         (vec![link(9, "bridge", &[]), port(1, TC), port(2, TC)], "i9", "yes", false, "each of"),
         (vec![link(9, "bridge", &[]), port(1, TC), port(2, &[])], "i9", "part", true, "1 of its 2"),
