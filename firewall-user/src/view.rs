@@ -5,24 +5,24 @@
 //! field; the console's `types.ts` mirrors this file.
 
 mod nat;
+mod paths;
 mod sockets;
 mod summary;
-mod paths;
 mod table;
 
 pub use nat::{
     MAPPING_KINDS, NatAccountView, NatBindingView, NatBlockView, NatHostView, NatMappingView,
     NatPoolView, NatRuleView, NatStatsView, NatWhoView,
 };
+pub use paths::{
+    PathCountsView, PathOwnerView, PathProgramView, PathUnreadView, PathView, PathsSummaryView,
+    PathsView,
+};
 pub use sockets::{
     FailedKillView, KilledSocketsView, SOCKET_ENDS, SOCKET_STATES, SOCKET_TCP_STATES,
     SocketEventStatsView, SocketHolderView, SocketStatsView, SocketView,
 };
 pub use summary::{SummaryRowView, SummaryStatView, SummaryView};
-pub use paths::{
-    PathCountsView, PathOwnerView, PathProgramView, PathUnreadView, PathView, PathsSummaryView,
-    PathsView,
-};
 pub use table::{AlarmView, TableStatsView};
 
 use serde::{Deserialize, Serialize};

@@ -9,7 +9,6 @@ use crate::{
     datapath::programs::{self, Row},
     netfilter::{DecodeError, attribute::Attributes},
 };
-use std::io;
 
 const RTM_GETTFILTER: u16 = 46;
 /// `struct tcmsg`.
@@ -47,8 +46,7 @@ pub fn read(netlink: &mut Netlink, link: &mut Link) -> Result<(), PathsError> {
         (Row::NetkitPrimary, "netkit", netkit),
         (Row::NetkitPeer, "netkit-peer", netkit),
     ];
-    for (row, hook, asked) in rows.into_iter().filter(|(.., asked)| *asked) {
-        debug_assert!(asked);
+    for (row, hook, _) in rows.into_iter().filter(|(.., asked)| *asked) {
         match programs::row(link.index, row) {
             Ok(ids) => found.extend(ids.into_iter().map(|id| Program {
                 hook,
@@ -57,7 +55,7 @@ pub fn read(netlink: &mut Netlink, link: &mut Link) -> Result<(), PathsError> {
             })),
             // Before Linux 6.6 there are no such rows.
             Err(error) if error.raw_os_error() == Some(libc::EINVAL) => {}
-            Err(error) => trouble = Err(refused(error)),
+            Err(error) => trouble = Err(PathsError::Refused(error)),
         }
     }
     for (parent, hook) in [(INGRESS, "tc-in"), (EGRESS, "tc-out")] {
@@ -67,7 +65,10 @@ pub fn read(netlink: &mut Netlink, link: &mut Link) -> Result<(), PathsError> {
         match netlink.dump(RTM_GETTFILTER, &body) {
             Ok(bodies) => {
                 for body in bodies {
-                    found.extend(classifier(&body, hook)?);
+                    match classifier(&body, hook) {
+                        Ok(read) => found.extend(read),
+                        Err(error) => trouble = Err(error.into()),
+                    }
                 }
             }
             // No qdisc of that kind, or no classifiers in this kernel.
@@ -77,10 +78,6 @@ pub fn read(netlink: &mut Netlink, link: &mut Link) -> Result<(), PathsError> {
     }
     link.programs = found;
     trouble
-}
-
-fn refused(error: io::Error) -> PathsError {
-    PathsError::Refused(error)
 }
 
 /// `None` for a row that only says there is such a classifier, without one of its filters.

@@ -89,7 +89,8 @@ pub fn read(roots: &Roots) -> Facts {
         match spaces::inside(&space.file, || read_other(roots, here, own.as_ref())) {
             Ok((read, trouble)) => {
                 let label = space.label.clone();
-                for (what, error) in trouble.into_iter().filter(|(what, _)| *what != XDP_SOCKETS) {
+                // What this kernel can't tell is said once.
+                for (what, error) in trouble.into_iter().filter(|(_, error)| !error.is_unknown()) {
                     facts.unread(format!("{what} of network namespace {label}"), error);
                 }
                 let process = space.process.clone();

@@ -190,7 +190,7 @@ fn attached_there(link: &Link, hook: &str, stand: &Stand, facts: &Facts) -> Judg
     Judgement::new(
         Share::Yes,
         format!(
-            "Sluice judges and counts every packet: what comes in {place}, what goes out at TC"
+            "Sluice judges and counts every packet, {place} as it comes in and at TC as it goes out"
         ),
     )
 }

@@ -117,6 +117,10 @@ pub fn words(program: &Program) -> String {
         _ => "TC classifier",
     };
     match (&program.name, program.id) {
+        // libxdp's, which has its programs as functions of its own: no row of the kernel's lists them.
+        (Some(name), Some(id)) if name == "xdp_dispatcher" => {
+            format!("{kind} `{name}` (id {id}), which runs others that the kernel doesn't list,")
+        }
         (Some(name), Some(id)) if !name.is_empty() => format!("{kind} `{name}` (id {id})"),
         (Some(name), None) => format!("{kind} `{name}`"),
         (_, Some(id)) => format!("{kind} of id {id}"),

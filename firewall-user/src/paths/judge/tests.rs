@@ -61,9 +61,10 @@ fn check(row: &PathView, filtered: &str, todo: bool, words: &str) {
 
 #[test]
 fn where_sluice_stands_and_who_stands_before_it() {
-    let cases: [(&[(&str, u32)], &str, bool, &str); 11] = [
-        (TC, "yes", false, "what comes in at TC"),
-        (DRIVER, "yes", false, "what comes in in the driver"),
+    type Programs = &'static [(&'static str, u32)];
+    let cases: [(Programs, &str, bool, &str); 11] = [
+        (TC, "yes", false, "at TC as it comes in"),
+        (DRIVER, "yes", false, "in the driver as it comes in"),
         (&[("xdp-generic", XDP), ("tcx-in", IN), ("tcx-out", OUT)], "yes", false, "generic XDP"),
         (&[("tc-in", IN), ("tc-out", OUT)], "yes", false, "at TC"),
         (&[("xdp", 9), ("tcx-in", IN), ("tcx-out", OUT)], "part", true, "XDP program of id 9"),
