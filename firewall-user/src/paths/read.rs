@@ -79,7 +79,7 @@ pub fn read(roots: &Roots) -> Facts {
         facts.unread("further network namespaces", PathsError::TooMany { limit: spaces::MOST });
     }
     facts.labels = found.iter().map(|space| (space.inode, space.label.clone())).collect();
-    read_here(&mut facts, &found, &net);
+    read_here(&mut facts, &found, &net, end);
     let mut refused: BTreeMap<String, Vec<String>> = BTreeMap::new();
     for space in &found {
         if Instant::now() > end {
@@ -176,7 +176,7 @@ fn capped(mut found: Vec<PacketSocket>, trouble: &mut Trouble) -> Vec<PacketSock
 }
 
 /// Interfaces of the daemon's namespace with what hangs at them.
-fn read_here(facts: &mut Facts, found: &[spaces::Found], net: &Path) {
+fn read_here(facts: &mut Facts, found: &[spaces::Found], net: &Path, end: Instant) {
     let links = Netlink::open(None).and_then(|mut route| {
         let mut numbers = HashMap::new();
         for space in found {
@@ -200,6 +200,10 @@ fn read_here(facts: &mut Facts, found: &[spaces::Found], net: &Path) {
     }
     let mut trouble = None;
     for link in &mut links {
+        if Instant::now() > end {
+            trouble = Some((link.name.clone(), PathsError::Late));
+            break;
+        }
         if let Err(error) = classifiers::read(&mut route, link) {
             trouble = Some((link.name.clone(), error));
         }

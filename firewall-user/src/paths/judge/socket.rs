@@ -188,16 +188,16 @@ fn unlisted(facts: &Facts, gate: &Gate, netns: &Option<String>, space: &Space) -
             .on(row),
         ];
     }
-    let several = owners.len() > 1;
+    let certain = match owners.len() {
+        0 => "",
+        1 => "; its program is the only one seen here that has such sockets",
+        _ => "; which of these programs it belongs to, this kernel doesn't tell",
+    };
     let row = |(index, queue): (u32, u32)| {
         let row =
             PathView { queue: Some(queue), ..xdp_row(netns, name(space, index), owners.clone()) };
         let mut judgement = xdp_judgement(netns.is_none(), space, index, gate, &row.owners);
-        if several {
-            judgement
-                .why
-                .push_str("; which of these programs it belongs to, this kernel doesn't tell");
-        }
+        judgement.why.push_str(certain);
         judgement.on(row)
     };
     queues.into_iter().map(row).collect()
