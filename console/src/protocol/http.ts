@@ -1,7 +1,7 @@
-/** The JSON API: login, status, edits of rules, and what is asked about translation. Cookies carry the login; the token is sent once, in a body. */
+/** The JSON API: login, status, edits of rules, and what is asked about translation and sockets. Cookies carry the login; the token is sent once, in a body. */
 
 import { ServerError, type ErrorBody } from "./messages";
-import type { Applied, KilledView, NatHostView, NatMappingView, NatPoolView, NatRuleView, NatWhoView, Page, StatusView } from "./types";
+import type { Applied, KilledView, NatHostView, NatMappingView, NatPoolView, NatRuleView, NatWhoView, Page, SocketPage, SocketStatsView, StatusView } from "./types";
 
 const BASE = "/api/v1";
 
@@ -86,6 +86,9 @@ export const natHosts = (query: { limit?: number; sort?: string }, signal?: Abor
 export const natPools = (signal?: AbortSignal) => ask<{ rows: NatPoolView[] }>("/nat/pools", {}, signal);
 export const natWho = (query: { address: string; port?: number; proto?: string; at?: string; limit?: number }, signal?: AbortSignal) =>
   ask<NatWhoView>("/nat/who", query, signal);
+
+export const sockets = (query: { filter?: string; limit?: number; sort?: string; ended?: string }, signal?: AbortSignal) => ask<SocketPage>("/sockets", query, signal);
+export const socketStats = (signal?: AbortSignal) => ask<SocketStatsView>("/sockets/stats", {}, signal);
 
 /** Takes the flows that match out of the table. */
 export const killFlows = (filter: string) => call<KilledView>("POST", "/flows/kill", { filter, limit: 0 });
