@@ -22,12 +22,11 @@ export function localTerm(s: SocketView): Term | null {
 
 export const remoteTerm = (s: SocketView): Term | null => (s.family === 0 || isAny(s.remote) ? null : { field: "remote", value: s.remote });
 
-/** `nginx/7`; the name may be unknown, and may hold what would break a line. */
-export function processText(pid: number | null, comm: string | null): string | null {
-  if (pid === null) return null;
-  // Control characters, and those that turn the direction of text: a process gives itself its name.
-  return `${(comm ?? "?").replace(/[\p{Cc}\p{Cf}]/gu, "�")}/${pid}`;
-}
+/** A process gives itself its name: without characters that break a line, or turn the direction of text. */
+export const nameText = (comm: string | null): string => (comm ?? "?").replace(/[\p{Cc}\p{Cf}]/gu, "�");
+
+/** `nginx/7`. */
+export const processText = (pid: number | null, comm: string | null): string | null => (pid === null ? null : `${nameText(comm)}/${pid}`);
 
 /** A process that isn't known can be asked for, too. */
 export function ownerTerm(s: SocketView): Term {

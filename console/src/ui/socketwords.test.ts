@@ -1,5 +1,5 @@
 import { expect, it } from "vitest";
-import { confidenceWords, endWords, noteMark, stateWords } from "./socketwords";
+import { confidenceWords, endWords, madeUnseen, noteMark, stateWords } from "./socketwords";
 
 it("says what short names mean, and leaves those it doesn't know", () => {
   expect(stateWords("listen")).toBe("waits for connections");
@@ -10,4 +10,9 @@ it("says what short names mean, and leaves those it doesn't know", () => {
 
 it("marks by what a socket can do", () => {
   expect(["packet", "xdp", "raw/89", "tcp"].map(noteMark)).toEqual(["sees packets", "past the stack", "own headers", "note"]);
+});
+
+it("says why the beginning isn't known", () => {
+  expect(madeUnseen({ family: 4 })).toBe("before the monitor began");
+  expect(madeUnseen({ family: 0 })).toMatch(/not seen/);
 });

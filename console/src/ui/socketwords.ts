@@ -15,7 +15,7 @@ const STATES: Record<string, string> = {
   closed: "not connected",
   connected: "talks to one far end only",
   unconnected: "takes from anybody and sends to anybody",
-  open: "open; it knows no connections",
+  open: "knows no connections",
 };
 
 export const stateWords = (state: string): string => STATES[state] ?? state;
@@ -34,12 +34,15 @@ export const endWords = (ended: string): string => ENDS[ended] ?? ended;
 
 const CONFIDENCES: Record<string, string> = {
   stamped: "certain: noted when the socket was made",
-  held: "found holding the socket; it is older than the monitor, another process may have made it",
+  held: "found holding the socket, not seen making it: another process may have made it",
   unknown: "nobody was seen making or holding it",
 };
 
 /** How the owner is known. */
 export const confidenceWords = (confidence: string): string => CONFIDENCES[confidence] ?? confidence;
+
+/** Why it isn't known when a socket was made. */
+export const madeUnseen = (socket: { family: number }): string => (socket.family === 0 ? "not seen: sockets of this kind are only found" : "before the monitor began");
 
 /** A mark for a socket that the filter isn't all there is to. */
 export function noteMark(proto: string): string {

@@ -4,10 +4,10 @@ import { For, Show, type JSX } from "solid-js";
 import type { SocketView } from "../../protocol/types";
 import { termText, type Term } from "../../state/filtertext";
 import { href } from "../../state/route";
-import { between, endText, failed, ownerTerm, processText } from "../../state/sockets";
+import { between, endText, failed, nameText, ownerTerm, processText } from "../../state/sockets";
 import { Dialog } from "../../ui/Dialog";
 import { bytes, count, dateTime, duration, endpoint, millis, plural, short } from "../../ui/format";
-import { confidenceWords, endWords, stateWords } from "../../ui/socketwords";
+import { confidenceWords, endWords, madeUnseen, stateWords } from "../../ui/socketwords";
 
 interface Props {
   of: SocketView;
@@ -42,11 +42,11 @@ export function Details(props: Props) {
       <Show when={!props.there}><p class="warning" role="status">It isn't in the list any more: it has {live() ? "ended, or" : "made room for later ones, or"} the filter leaves it out. This is what was known last.</p></Show>
       <Show when={s().note}>{(note) => <p class="warning"><b>Beside the filter:</b> this socket {note()}.</p>}</Show>
       <dl class="facts socket-facts">
-        <Fact name="state"><By term={{ field: "state", value: s().state }}>{s().state}</By> <span class="dim">{stateWords(s().state)}</span></Fact>
+        <Fact name="state"><By term={{ field: "state", value: s().state }}>{s().state}</By><span class="dim">: {stateWords(s().state)}</span></Fact>
         <Show when={s().ended}>
           {(why) => (
             <Fact name="ended">
-              {dateTime(s().closed)}: <span classList={{ "warn-text": failed(s()) }}><By term={{ field: "ended", value: why() }}>{why()}</By></span> <span class="dim">{endWords(why())}</span>
+              {dateTime(s().closed)}, <span classList={{ "warn-text": failed(s()) }}><By term={{ field: "ended", value: why() }}>{why()}</By></span><span class="dim">: {endWords(why())}</span>
             </Fact>
           )}
         </Show>
@@ -55,8 +55,8 @@ export function Details(props: Props) {
           <Fact name="remote"><span class="num">{endText(s(), s().remote, s().remote_port)}</span></Fact>
         </Show>
         <Fact name="owner">
-          <By term={ownerTerm(s())}>{processText(s().pid, s().comm) ?? "unknown"}</By>{" "}
-          <Show when={s().pid}>{(pid) => <By term={{ field: "pid", value: pid() }}>this process</By>}</Show>{" "}
+          <By term={ownerTerm(s())}>{s().pid === null ? "unknown" : nameText(s().comm)}</By>
+          <Show when={s().pid}>{(pid) => <>/<By term={{ field: "pid", value: pid() }}>{pid()}</By></>}</Show>{" "}
           <span class="dim" id="socket-confidence">{confidenceWords(s().confidence)}</span>
         </Fact>
         <For each={BESIDES}>{([name, value]) => <Show when={value(s())}>{(text) => <Fact name={name}>{text()}</Fact>}</Show>}</For>
@@ -70,8 +70,8 @@ export function Details(props: Props) {
           </Fact>
         </Show>
         <Fact name="made">
-          <Show when={s().created} fallback={<span class="dim">before the monitor began</span>}>
-            {(at) => <>{dateTime(at())} <span class="dim">{lived() !== null ? `lived ${duration(lived()!)}` : s().age_ms === null ? "" : `${duration(s().age_ms!)} ago`}</span></>}
+          <Show when={s().created} fallback={<span class="dim">{madeUnseen(s())}</span>}>
+            {(at) => <>{dateTime(at())}<span class="dim">{lived() !== null ? `, lived ${duration(lived()!)}` : s().age_ms === null ? "" : `, ${duration(s().age_ms!)} ago`}</span></>}
           </Show>
         </Fact>
         <Show when={live() && s().idle_ms !== null}><Fact name="idle">{duration(s().idle_ms!)} <span class="dim">since it sent or received last</span></Fact></Show>
@@ -84,7 +84,7 @@ export function Details(props: Props) {
         </Show>
         <Fact name="namespace">
           <By term={{ field: "netns", value: s().netns }}>{s().netns}</By>{" "}
-          <span class="dim">{s().own_netns ? "the daemon's own: the filter sees its packets" : "another than the daemon's: the filter sees its packets only as they pass through"}</span>
+          <span class="dim">{s().own_netns ? `the daemon's own${s().note === null ? ": the filter sees its packets" : ""}` : "another than the daemon's: the filter sees its packets only as they pass through"}</span>
         </Fact>
         <Show when={s().rule}>{(rule) => <Fact name="rule"><a href={href("rules", { rule: rule() })}>{rule()}</a></Fact>}</Show>
         <Show when={s().flow}>{(flow) => <Fact name="flow"><a class="num" href={href("flows", { filter: `id=${flow()}` })}>{flow()}</a></Fact>}</Show>
@@ -101,8 +101,8 @@ function Carried(props: { bytes: number; calls: number; segments: number | null;
   return (
     <>
       <span class="num" title={`${count(props.bytes)} B`}>{bytes(props.bytes)}</span>
-      <Show when={props.rate > 0}><span class="num">, {short(props.rate, "B/s")} now</span></Show>{" "}
-      <span class="dim">in {plural(props.calls, "call")}{props.segments === null ? "" : `, ${plural(props.segments, "segment")}`}</span>
+      <span class="dim"> in {plural(props.calls, "call")}{props.segments === null ? "" : `, ${plural(props.segments, "segment")}`}</span>
+      <Show when={props.rate > 0}>, <span class="num">{short(props.rate, "B/s")}</span> now</Show>
     </>
   );
 }

@@ -169,7 +169,7 @@ export function Sockets() {
           keyOf={(r) => r.id}
           rowClass={(r) => (r.note === null ? "" : "noted")}
           empty={
-            <Show when={page()} fallback={<Show when={off()} fallback={<Waiting of={answer} />}>{(e) => <Off why={e().message} />}</Show>}>
+            <Show when={page()} fallback={<Show when={off()} fallback={error("bad-filter") ? "The filter can't be read." : <Waiting of={answer} />}>{(e) => <Off why={e().message} />}</Show>}>
               <Show when={asked().filter === ""} fallback="No socket matches the filter.">
                 {ended() ? "No socket has ended since the daemon began to look." : "No sockets: no program has one open."}
               </Show>

@@ -4,10 +4,10 @@ import { Show } from "solid-js";
 import type { SocketView } from "../../protocol/types";
 import { quote, type Term } from "../../state/filtertext";
 import { href } from "../../state/route";
-import { endText, failed, localTerm, ownerTerm, processText, remoteTerm, ruleTerm, socketNatText } from "../../state/sockets";
+import { endText, failed, localTerm, nameText, ownerTerm, processText, remoteTerm, ruleTerm, socketNatText } from "../../state/sockets";
 import { sortable } from "../../state/socketsort";
 import { bytes, clock, count, dateTime, duration, endpoint, millis, natTerm, short } from "../../ui/format";
-import { confidenceWords, endWords, noteMark, stateWords } from "../../ui/socketwords";
+import { confidenceWords, endWords, madeUnseen, noteMark, stateWords } from "../../ui/socketwords";
 import type { Column } from "../../ui/Table";
 
 type Socket = SocketView;
@@ -29,11 +29,11 @@ function ownerTip(s: Socket): string {
   ].filter(Boolean).join("\n");
 }
 
+/** A telephone has room for the name, and for the port at the local end: the rest is in the details. */
 function Owner(props: { of: Socket }) {
-  const name = () => processText(props.of.pid, props.of.comm);
   return (
-    <Show when={name()} fallback={<span class="dim">unknown</span>}>
-      {name()}
+    <Show when={props.of.pid !== null} fallback={<span class="dim">unknown</span>}>
+      {nameText(props.of.comm)}<span class="roomy">/{props.of.pid}</span>
       <Show when={props.of.confidence === "held"}><span class="held">~</span></Show>
       <Show when={user(props.of)}><span class="dim"> → {user(props.of)}</span></Show>
     </Show>
@@ -41,16 +41,27 @@ function Owner(props: { of: Socket }) {
 }
 
 function Local(props: { of: Socket }) {
+  const port = () => (props.of.family !== 0 && props.of.local_port !== 0 ? `:${props.of.local_port}` : "");
+  const address = () => local(props.of).slice(0, local(props.of).length - port().length);
   return (
-    <>
-      <Show when={props.of.note}><span class="tag mark warn">{noteMark(props.of.proto)}</span></Show>
-      {local(props.of)}
-    </>
+    <Show when={port()} fallback={local(props.of)}>
+      <span class="roomy">{address()}</span>{port()}
+    </Show>
+  );
+}
+
+/** What is beside the filter has no far end, as a rule: its mark stands there. */
+function Remote(props: { of: Socket }) {
+  return (
+    <Show when={props.of.note} fallback={remote(props.of)}>
+      <span class="tag mark warn">{noteMark(props.of.proto)}</span>
+      <Show when={remoteTerm(props.of)}>{remote(props.of)}</Show>
+    </Show>
   );
 }
 
 function ruleText(s: Socket): string {
-  return s.rule ?? (s.own_netns ? "" : `netns ${s.netns}`);
+  return s.rule ?? (s.own_netns ? "" : "other netns");
 }
 
 const term = (field: string, value: (s: Socket) => string | null) => (s: Socket): Term | null => {
@@ -62,11 +73,11 @@ const WHAT: Column<Socket>[] = [
   { key: "proto", title: "Proto", width: "minmax(44px, 62px)", text: (s) => s.proto, term: term("proto", (s) => s.proto) },
   { key: "state", title: "State", width: "96px", min: 560, text: (s) => s.state, tip: (s) => `${s.state}: ${stateWords(s.state)}`, term: term("state", (s) => s.state), class: (s) => (s.state === "listen" || s.state === "unconnected" ? "dim" : "") },
 ];
-const LOCAL: Column<Socket> = { key: "local_port", title: "Local", hint: "Sorted by port", width: "minmax(92px, 1fr)", cell: (s) => <Local of={s()} />, tip: (s) => s.note ?? local(s), term: localTerm, class: () => "num" };
+const LOCAL: Column<Socket> = { key: "local_port", title: "Local", hint: "Sorted by port", width: "minmax(58px, 1fr)", cell: (s) => <Local of={s()} />, tip: local, term: localTerm, class: () => "num" };
 const WHO: Column<Socket>[] = [
-  { key: "remote", title: "Remote", width: "minmax(96px, 1fr)", text: remote, term: remoteTerm, class: (s) => (remoteTerm(s) ? "num" : "num dim") },
+  { key: "remote", title: "Remote", width: "minmax(134px, 1fr)", cell: (s) => <Remote of={s()} />, tip: (s) => s.note ?? remote(s), term: remoteTerm, class: (s) => (remoteTerm(s) ? "num" : "num dim") },
   {
-    key: "comm", title: "Owner", hint: "Who made it; ~ where it was found holding an older one; behind an arrow who uses it, where that is another", width: "minmax(84px, 1.1fr)",
+    key: "comm", title: "Owner", hint: "Who made it; ~ where it was found holding an older one; behind an arrow who uses it, where that is another", width: "minmax(72px, 1.1fr)",
     cell: (s) => <Owner of={s()} />, tip: ownerTip, term: ownerTerm, class: () => "strong",
   },
 ];
@@ -84,12 +95,12 @@ const TCP: Column<Socket>[] = [
 ];
 const AGE: Column<Socket> = {
   key: "age", title: "Age", width: "66px", align: "end", min: 1300, text: (s) => (s.age_ms === null ? "" : duration(s.age_ms)),
-  tip: (s) => (s.created === null ? "was there before the monitor began" : `made ${dateTime(s.created)}`), class: () => "num dim",
+  tip: (s) => (s.created === null ? madeUnseen(s) : `made ${dateTime(s.created)}`), class: () => "num dim",
 };
 const RULE: Column<Socket>[] = [
   {
-    key: "rule", title: "Rule", hint: "The rule that let its flow in", width: "minmax(76px, 0.6fr)", min: 640, text: ruleText, term: ruleTerm,
-    tip: (s) => (s.rule !== null ? `its flow was let in by ${s.rule}` : s.own_netns ? "none of its packets made a flow that lives" : "of another network namespace: the filter sees its packets only as they pass through"),
+    key: "rule", title: "Rule", hint: "The rule that let its flow in", width: "minmax(88px, 0.6fr)", min: 640, text: ruleText, term: ruleTerm,
+    tip: (s) => (s.rule !== null ? `its flow was let in by ${s.rule}` : s.own_netns ? "none of its packets made a flow that lives" : `of network namespace ${s.netns}, another than the daemon's: the filter sees its packets only as they pass through`),
     class: (s) => (s.rule === null ? "dim" : ""),
   },
   {
@@ -100,12 +111,12 @@ const RULE: Column<Socket>[] = [
 ];
 const ENDED: Column<Socket>[] = [
   { key: "closed", title: "Ended", hint: "The latest comes first, unless another column is chosen", width: "minmax(66px, 76px)", min: 480, text: (s) => clock(s.closed), tip: (s) => dateTime(s.closed), class: () => "num dim" },
-  { key: "ended", title: "Why", width: "minmax(72px, 86px)", text: (s) => s.ended ?? "", tip: (s) => (s.ended === null ? "" : `${s.ended}: ${endWords(s.ended)}`), term: term("ended", (s) => s.ended), class: (s) => (failed(s) ? "warn-text" : "dim") },
+  { key: "ended", title: "Why", width: "minmax(86px, 92px)", text: (s) => s.ended ?? "", tip: (s) => (s.ended === null ? "" : `${s.ended}: ${endWords(s.ended)}`), term: term("ended", (s) => s.ended), class: (s) => (failed(s) ? "warn-text" : "dim") },
 ];
 
 /** Where its flow and its rule are to be seen. */
 const SEE: Column<Socket> = {
-  key: "see", title: "", width: "74px", min: 860,
+  key: "see", title: "", width: "88px", min: 860,
   cell: (s) => (
     <span class="links">
       <Show when={s().flow} fallback={<span class="no-flow" />}>
@@ -119,14 +130,14 @@ const SEE: Column<Socket> = {
 /** `open` shows everything about one. */
 export function socketColumns(ended: boolean, open: (s: Socket) => void): Column<Socket>[] {
   const more: Column<Socket> = {
-    key: "more", title: "", width: "58px",
+    key: "more", title: "", width: "66px",
     cell: (s) => (
       <span class="row-actions">
         <button type="button" class="act" tabindex="-1" aria-label={`Details of ${s().proto} ${local(s())} of ${processText(s().pid, s().comm) ?? "nobody known"}`} onClick={() => open(s())}>More</button>
       </span>
     ),
   };
-  // A telephone has room for one end more where there is no reason to tell.
-  const columns = ended ? [...WHAT, { ...LOCAL, min: 480 }, ...WHO, ...ENDED, ...CARRIED, ...TCP, ...RULE, SEE, more] : [...WHAT, LOCAL, ...WHO, ...CARRIED, ...RATES, ...TCP, AGE, ...RULE, SEE, more];
+  // Of those that have ended the state says little, and a telephone has no room for both ends and the reason.
+  const columns = ended ? [...WHAT.map((c) => (c.key === "state" ? { ...c, min: 1200 } : c)), { ...LOCAL, min: 480 }, ...WHO, ...ENDED, ...CARRIED, ...TCP, ...RULE, SEE, more] : [...WHAT, LOCAL, ...WHO, ...CARRIED, ...RATES, ...TCP, AGE, ...RULE, SEE, more];
   return columns.map((c) => ({ ...c, sortable: sortable(c.key) && !(ended && c.key === "age") }));
 }
