@@ -23,9 +23,11 @@ export const stateWords = (state: string): string => STATES[state] ?? state;
 const ENDS: Record<string, string> = {
   closed: "closed as it should be",
   refused: "the far end, or a filter on the way, refused the connection",
+  dropped: "a rule of this gate refused the connection",
   "timed-out": "no answer came in time",
   "no-route": "there is no way to the far end",
   reset: "the far end broke the connection off",
+  killed: "ended by an operator",
   abandoned: "the program gave up before the connection stood",
   failed: "the system reported another error",
 };

@@ -18,11 +18,11 @@ interface Props {
 }
 
 /** What a daemon may know of the owner besides its name; a field that doesn't come isn't shown. */
-const BESIDES: [string, (s: SocketView) => string | null | undefined][] = [
-  ["command", (s) => s.cmdline],
-  ["program", (s) => s.exe],
-  ["unit", (s) => s.unit],
-  ["container", (s) => s.container],
+const BESIDES: [string, "cmdline" | "exe" | "unit" | "container"][] = [
+  ["command", "cmdline"],
+  ["program", "exe"],
+  ["unit", "unit"],
+  ["container", "container"],
 ];
 
 export function Details(props: Props) {
@@ -59,7 +59,7 @@ export function Details(props: Props) {
           <Show when={s().pid}>{(pid) => <>/<By term={{ field: "pid", value: pid() }}>{pid()}</By></>}</Show>{" "}
           <span class="dim" id="socket-confidence">{confidenceWords(s().confidence)}</span>
         </Fact>
-        <For each={BESIDES}>{([name, value]) => <Show when={value(s())}>{(text) => <Fact name={name}>{text()}</Fact>}</Show>}</For>
+        <For each={BESIDES}>{([name, field]) => <Show when={s()[field]}>{(text) => <Fact name={name}><By term={{ field, value: text() }}>{nameText(text())}</By></Fact>}</Show>}</For>
         <Fact name="user"><By term={{ field: "uid", value: s().uid }}>{s().user ? `${s().user} (${s().uid})` : `uid ${s().uid}`}</By></Fact>
         <Show when={processText(s().user_pid, s().user_comm)}>{(name) => <Fact name="used by">{name()} <span class="dim">sent or received last</span></Fact>}</Show>
         <Show when={live()}>
@@ -86,7 +86,7 @@ export function Details(props: Props) {
           <By term={{ field: "netns", value: s().netns }}>{s().netns}</By>{" "}
           <span class="dim">{s().own_netns ? `the daemon's own${s().note === null ? ": the filter sees its packets" : ""}` : "another than the daemon's: the filter sees its packets only as they pass through"}</span>
         </Fact>
-        <Show when={s().rule}>{(rule) => <Fact name="rule"><a href={href("rules", { rule: rule() })}>{rule()}</a></Fact>}</Show>
+        <Show when={s().rule}>{(rule) => <Fact name="rule"><a href={href("rules", { rule: rule() })}>{rule()}</a> <span class="dim">{s().ended === "dropped" ? "refused it" : "let its flow in"}</span></Fact>}</Show>
         <Show when={s().flow}>{(flow) => <Fact name="flow"><a class="num" href={href("flows", { filter: `id=${flow()}` })}>{flow()}</a></Fact>}</Show>
         <Show when={s().nat}>
           {(nat) => <Fact name="translated"><span class="num">from {endpoint(nat().src, nat().sport)} to {endpoint(nat().dst, nat().dport)}</span> <span class="dim">by {nat().rule}, {nat().kind}</span></Fact>}

@@ -35,7 +35,7 @@ const PRESETS = {
     { label: "All", filter: "" },
     { label: "Failed", filter: "ended!=closed" },
     { label: "Refused", filter: "ended=refused" },
-    { label: "Timed out", filter: "ended=timed-out" },
+    { label: "Dropped", filter: "ended=dropped" },
   ],
 };
 

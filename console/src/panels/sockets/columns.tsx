@@ -25,7 +25,7 @@ function ownerTip(s: Socket): string {
     user(s) && `used last by ${user(s)}`,
     s.unit && `unit ${s.unit}`,
     s.container && `container ${s.container}`,
-    s.cmdline ?? s.exe,
+    (s.cmdline ?? s.exe) && nameText(s.cmdline ?? s.exe ?? null),
   ].filter(Boolean).join("\n");
 }
 
@@ -64,6 +64,11 @@ function ruleText(s: Socket): string {
   return s.rule ?? (s.own_netns ? "" : "other netns");
 }
 
+function ruleTip(s: Socket): string {
+  if (s.rule !== null) return s.ended === "dropped" ? `refused by ${s.rule}` : `its flow was let in by ${s.rule}`;
+  return s.own_netns ? "none of its packets made a flow that lives" : `of network namespace ${s.netns}, another than the daemon's: the filter sees its packets only as they pass through`;
+}
+
 const term = (field: string, value: (s: Socket) => string | null) => (s: Socket): Term | null => {
   const v = value(s);
   return v === null || v === "" ? null : { field, value: v };
@@ -99,9 +104,9 @@ const AGE: Column<Socket> = {
 };
 const RULE: Column<Socket>[] = [
   {
-    key: "rule", title: "Rule", hint: "The rule that let its flow in", width: "minmax(88px, 0.6fr)", min: 640, text: ruleText, term: ruleTerm,
-    tip: (s) => (s.rule !== null ? `its flow was let in by ${s.rule}` : s.own_netns ? "none of its packets made a flow that lives" : `of network namespace ${s.netns}, another than the daemon's: the filter sees its packets only as they pass through`),
-    class: (s) => (s.rule === null ? "dim" : ""),
+    key: "rule", title: "Rule", hint: "The rule that let its flow in, or refused it", width: "minmax(88px, 0.6fr)", min: 640, text: ruleText, term: ruleTerm,
+    tip: ruleTip,
+    class: (s) => (s.rule === null ? "dim" : s.ended === "dropped" ? "verdict drop" : ""),
   },
   {
     key: "nat", title: "NAT", hint: "How its flow goes out, where it is translated", width: "minmax(100px, 0.8fr)", min: 1500, text: socketNatText, class: () => "num",
