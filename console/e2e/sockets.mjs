@@ -116,7 +116,7 @@ export async function socketChecks({ page, check, assert, until, cli, text, open
   });
 
   await check("sockets: the account adds up", async () => {
-    await until("the badge", async () => /events lost [\d,]+$/.test(await text("#sockets-account")));
+    await until("the badge", async () => /events lost\s+[\d,]+$/.test(await text("#sockets-account")));
     assert(Number((await text("#socket-descriptors")).replaceAll(",", "")) > 0, "descriptors");
     await page.locator("#sockets-account").click();
     const lines = await page.$$eval("dialog tbody tr", (all) => all.map((r) => [...r.cells].map((c) => c.textContent)));

@@ -60,7 +60,10 @@ export function Details(props: Props) {
           <span class="dim" id="socket-confidence">{confidenceWords(s().confidence)}</span>
         </Fact>
         <For each={BESIDES}>{([name, field]) => <Show when={s()[field]}>{(text) => <Fact name={name}><By term={{ field, value: text() }}>{nameText(text())}</By></Fact>}</Show>}</For>
-        <Fact name="user"><By term={{ field: "uid", value: s().uid }}>{s().user ? `${s().user} (${s().uid})` : `uid ${s().uid}`}</By></Fact>
+        <Fact name="user">
+          <Show when={s().user}>{(name) => <><By term={{ field: "user", value: name() }}>{name()}</By>, </>}</Show>
+          <By term={{ field: "uid", value: s().uid }}>{s().user ? "the socket's " : ""}uid {s().uid}</By>
+        </Fact>
         <Show when={processText(s().user_pid, s().user_comm)}>{(name) => <Fact name="used by">{name()} <span class="dim">sent or received last</span></Fact>}</Show>
         <Show when={live()}>
           <Fact name="held by">

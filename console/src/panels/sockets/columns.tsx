@@ -75,14 +75,14 @@ const term = (field: string, value: (s: Socket) => string | null) => (s: Socket)
 };
 
 const WHAT: Column<Socket>[] = [
-  { key: "proto", title: "Proto", width: "minmax(44px, 62px)", text: (s) => s.proto, term: term("proto", (s) => s.proto) },
-  { key: "state", title: "State", width: "96px", min: 560, text: (s) => s.state, tip: (s) => `${s.state}: ${stateWords(s.state)}`, term: term("state", (s) => s.state), class: (s) => (s.state === "listen" || s.state === "unconnected" ? "dim" : "") },
+  { key: "proto", title: "Proto", width: "minmax(44px, 66px)", text: (s) => s.proto, term: term("proto", (s) => s.proto) },
+  { key: "state", title: "State", width: "104px", min: 560, text: (s) => s.state, tip: (s) => `${s.state}: ${stateWords(s.state)}`, term: term("state", (s) => s.state), class: (s) => (s.state === "listen" || s.state === "unconnected" ? "dim" : "") },
 ];
 const LOCAL: Column<Socket> = { key: "local_port", title: "Local", hint: "Sorted by port", width: "minmax(58px, 1fr)", cell: (s) => <Local of={s()} />, tip: local, term: localTerm, class: () => "num" };
 const WHO: Column<Socket>[] = [
   { key: "remote", title: "Remote", width: "minmax(134px, 1fr)", cell: (s) => <Remote of={s()} />, tip: (s) => s.note ?? remote(s), term: remoteTerm, class: (s) => (remoteTerm(s) ? "num" : "num dim") },
   {
-    key: "comm", title: "Owner", hint: "Who made it; ~ where it was found holding an older one; behind an arrow who uses it, where that is another", width: "minmax(72px, 1.1fr)",
+    key: "comm", title: "Owner", hint: "Who made it; ~ where it was found holding an older one; behind an arrow who uses it, where that is another", width: "minmax(68px, 1.1fr)",
     cell: (s) => <Owner of={s()} />, tip: ownerTip, term: ownerTerm, class: () => "strong",
   },
 ];
@@ -104,7 +104,7 @@ const AGE: Column<Socket> = {
 };
 const RULE: Column<Socket>[] = [
   {
-    key: "rule", title: "Rule", hint: "The rule that let its flow in, or refused it", width: "minmax(88px, 0.6fr)", min: 640, text: ruleText, term: ruleTerm,
+    key: "rule", title: "Rule", hint: "The rule that let its flow in, or refused it", width: "minmax(98px, 0.6fr)", min: 640, text: ruleText, term: ruleTerm,
     tip: ruleTip,
     class: (s) => (s.rule === null ? "dim" : s.ended === "dropped" ? "verdict drop" : ""),
   },
@@ -121,7 +121,7 @@ const ENDED: Column<Socket>[] = [
 
 /** Where its flow and its rule are to be seen. */
 const SEE: Column<Socket> = {
-  key: "see", title: "", width: "88px", min: 860,
+  key: "see", title: "", width: "88px", min: 1000,
   cell: (s) => (
     <span class="links">
       <Show when={s().flow} fallback={<span class="no-flow" />}>
@@ -135,7 +135,7 @@ const SEE: Column<Socket> = {
 /** `open` shows everything about one. */
 export function socketColumns(ended: boolean, open: (s: Socket) => void): Column<Socket>[] {
   const more: Column<Socket> = {
-    key: "more", title: "", width: "66px",
+    key: "more", title: "", width: "62px",
     cell: (s) => (
       <span class="row-actions">
         <button type="button" class="act" tabindex="-1" aria-label={`Details of ${s().proto} ${local(s())} of ${processText(s().pid, s().comm) ?? "nobody known"}`} onClick={() => open(s())}>More</button>
@@ -143,6 +143,10 @@ export function socketColumns(ended: boolean, open: (s: Socket) => void): Column
     ),
   };
   // Of those that have ended the state says little, and a telephone has no room for both ends and the reason.
-  const columns = ended ? [...WHAT.map((c) => (c.key === "state" ? { ...c, min: 1200 } : c)), { ...LOCAL, min: 480 }, ...WHO, ...ENDED, ...CARRIED, ...TCP, ...RULE, SEE, more] : [...WHAT, LOCAL, ...WHO, ...CARRIED, ...RATES, ...TCP, AGE, ...RULE, SEE, more];
-  return columns.map((c) => ({ ...c, sortable: sortable(c.key) && !(ended && c.key === "age") }));
+  const narrower: Record<string, Partial<Column<Socket>>> = { state: { min: 1200 }, local_port: { min: 480 }, remote: { width: "minmax(112px, 1fr)" } };
+  const ends = [...WHAT, LOCAL, ...WHO];
+  const columns = ended
+    ? [...ends.map((c) => ({ ...c, ...narrower[c.key] })), ...ENDED, ...CARRIED, ...TCP, ...RULE, SEE, more]
+    : [...ends, ...CARRIED, ...RATES, ...TCP, AGE, ...RULE, SEE, more];
+  return columns.map((c) => ({ ...c, sortable: sortable(c.key) }));
 }
