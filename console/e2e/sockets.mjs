@@ -99,7 +99,8 @@ export async function socketChecks({ page, check, assert, until, cli, text, open
     await click("Why");
     await until("the term", async () => (await input()) === `${mine} and ended=refused`);
     await page.locator(".presets button", { hasText: "Failed" }).click();
-    await until("failures alone", async () => (await column("Why")).length > 0 && (await column("Why")).every((why) => why !== "closed"));
+    await until("failures alone", async () => (await column("Why")).includes("dropped") && (await column("Why")).every((why) => why !== "closed"));
+    assert((await column("Rule")).some((rule) => rule === "telnet" || rule === "finger"), `which rule refused: ${await column("Rule")}`);
     await picture("sockets-ended");
     await page.locator(".table").focus();
     await page.keyboard.press("[");

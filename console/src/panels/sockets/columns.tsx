@@ -40,20 +40,22 @@ function Owner(props: { of: Socket }) {
   );
 }
 
-function Local(props: { of: Socket }) {
-  const port = () => (props.of.family !== 0 && props.of.local_port !== 0 ? `:${props.of.local_port}` : "");
-  const address = () => local(props.of).slice(0, local(props.of).length - port().length);
+/** Where there is no room for both the address is cut, not the port. */
+function End(props: { text: string; port: number; class?: string }) {
+  const port = () => (props.port !== 0 && props.text !== "" ? `:${props.port}` : "");
   return (
-    <Show when={port()} fallback={local(props.of)}>
-      <span class="roomy">{address()}</span>{port()}
-    </Show>
+    <span class={`end-text ${props.class ?? ""}`}>
+      <span class="address">{props.text.slice(0, props.text.length - port().length)}</span>
+      <span>{port()}</span>
+    </span>
   );
 }
 
 /** What is beside the filter has no far end, as a rule: its mark stands there. */
 function Remote(props: { of: Socket }) {
+  const far = () => <End text={remote(props.of)} port={props.of.remote_port} />;
   return (
-    <Show when={props.of.note} fallback={remote(props.of)}>
+    <Show when={props.of.note} fallback={far()}>
       <span class="tag mark warn">{noteMark(props.of.proto)}</span>
       <Show when={remoteTerm(props.of)}>{remote(props.of)}</Show>
     </Show>
@@ -78,7 +80,7 @@ const WHAT: Column<Socket>[] = [
   { key: "proto", title: "Proto", width: "minmax(44px, 66px)", text: (s) => s.proto, term: term("proto", (s) => s.proto) },
   { key: "state", title: "State", width: "104px", min: 560, text: (s) => s.state, tip: (s) => `${s.state}: ${stateWords(s.state)}`, term: term("state", (s) => s.state), class: (s) => (s.state === "listen" || s.state === "unconnected" ? "dim" : "") },
 ];
-const LOCAL: Column<Socket> = { key: "local_port", title: "Local", hint: "Sorted by port", width: "minmax(58px, 1fr)", cell: (s) => <Local of={s()} />, tip: local, term: localTerm, class: () => "num" };
+const LOCAL: Column<Socket> = { key: "local_port", title: "Local", hint: "Sorted by port", width: "minmax(58px, 1fr)", cell: (s) => <End text={local(s())} port={s().local_port} class={s().local_port === 0 ? "" : "mine"} />, tip: local, term: localTerm, class: () => "num" };
 const WHO: Column<Socket>[] = [
   { key: "remote", title: "Remote", width: "minmax(134px, 1fr)", cell: (s) => <Remote of={s()} />, tip: (s) => s.note ?? remote(s), term: remoteTerm, class: (s) => (remoteTerm(s) ? "num" : "num dim") },
   {
@@ -87,8 +89,8 @@ const WHO: Column<Socket>[] = [
   },
 ];
 const CARRIED: Column<Socket>[] = [
-  { key: "sent_bytes", title: "Sent", hint: "Bytes; TCP: acknowledged by the other end", width: "76px", align: "end", min: 760, text: (s) => bytes(s.sent_bytes), tip: (s) => `${count(s.sent_bytes)} B in ${count(s.sends)} calls`, class: () => "num" },
-  { key: "received_bytes", title: "Received", hint: "Bytes", width: "78px", align: "end", min: 760, text: (s) => bytes(s.received_bytes), tip: (s) => `${count(s.received_bytes)} B in ${count(s.receives)} calls`, class: () => "num" },
+  { key: "sent_bytes", title: "Sent", hint: "Bytes; TCP: acknowledged by the other end", width: "76px", align: "end", min: 860, text: (s) => bytes(s.sent_bytes), tip: (s) => `${count(s.sent_bytes)} B in ${count(s.sends)} calls`, class: () => "num" },
+  { key: "received_bytes", title: "Received", hint: "Bytes", width: "78px", align: "end", min: 860, text: (s) => bytes(s.received_bytes), tip: (s) => `${count(s.received_bytes)} B in ${count(s.receives)} calls`, class: () => "num" },
 ];
 const RATES: Column<Socket>[] = [
   { key: "sent_rate", title: "Out", hint: "Bytes sent a second", width: "82px", align: "end", min: 960, text: (s) => speed(s.sent_rate), class: () => "num strong" },
