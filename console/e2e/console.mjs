@@ -20,10 +20,11 @@ import { promisify } from "node:util";
 import { chromium } from "playwright-core";
 import { withLab } from "./lab.mjs";
 import { natChecks } from "./nat.mjs";
+import { socketChecks } from "./sockets.mjs";
 
 const run = promisify(execFile);
 const WAIT_MS = 20_000;
-const PLACES = ["overview", "flows", "nat/mappings", "nat/rules", "nat/hosts", "nat/pools", "nat/who", "rules", "events", "status"];
+const PLACES = ["overview", "flows", "sockets", "sockets/ended", "nat/mappings", "nat/rules", "nat/hosts", "nat/pools", "nat/who", "rules", "events", "status"];
 
 let failed = 0;
 
@@ -342,7 +343,9 @@ async function checks(browser, line, url, env) {
         [after401, outage] = [true, false];
       }
     };
-    await natChecks({ page, check, assert, until, cli, text, number, open, picture, cells, filter, attempt, LAB: env.LAB.split(" ") });
+    const tools = { page, check, assert, until, cli, text, number, open, picture, cells, filter, attempt };
+    await socketChecks(tools);
+    await natChecks({ ...tools, LAB: env.LAB.split(" ") });
   }
 
   await check("the status names interfaces, hooks and epoch", async () => {

@@ -8,6 +8,7 @@ import { Nat } from "./panels/nat/Nat";
 import { Overview } from "./panels/Overview";
 import { Paths } from "./panels/Paths";
 import { Rules } from "./panels/Rules";
+import { Sockets } from "./panels/sockets/Sockets";
 import { Status } from "./panels/Status";
 import { PANELS, href, go, route, type Panel } from "./state/route";
 import { generation, rules } from "./state/rules";
@@ -22,13 +23,15 @@ import { LinkState } from "./ui/LinkState";
 import { LostBadge } from "./ui/LostBadge";
 import { Logo } from "./ui/Logo";
 
-const TITLES: Record<Panel, string> = { overview: "Overview", flows: "Flows", nat: "NAT", rules: "Rules", events: "Events", status: "Status", paths: "Paths" };
+const TITLES: Record<Panel, string> = {
+  overview: "Overview", flows: "Flows", sockets: "Sockets", nat: "NAT", rules: "Rules", events: "Events", status: "Status", paths: "Paths",
+};
 
 const KEYS: [string, string][] = [
-  ["1 … 7", "go to a panel"],
-  ["[ ]", "one room back or on (NAT)"],
+  ["1 … 8", "go to a panel"],
+  ["[ ]", "one room back or on (sockets, NAT)"],
   ["/", "to the filter"],
-  ["p", "pause or go on (flows, mappings, events)"],
+  ["p", "pause or go on (flows, sockets, mappings, events)"],
   ["↑ ↓ ← →", "move through a table"],
   ["Enter", "narrow the filter to a cell's value, follow its link, or do what it offers"],
   ["Shift Enter", "exclude the cell's value"],
@@ -112,6 +115,7 @@ function Frame() {
         <Switch>
           <Match when={route().panel === "overview"}><Overview /></Match>
           <Match when={route().panel === "flows"}><Flows /></Match>
+          <Match when={route().panel === "sockets"}><Sockets /></Match>
           <Match when={route().panel === "nat"}><Nat /></Match>
           <Match when={route().panel === "rules"}><Rules /></Match>
           <Match when={route().panel === "events"}><Events /></Match>

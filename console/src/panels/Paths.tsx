@@ -6,7 +6,7 @@ import type { PathView, Share } from "../protocol/types";
 import { aboutWords, kindWords, placeWords, programTip, programWords, shareWords, worstFirst } from "../state/paths";
 import { createPolled } from "../state/polled";
 import { clock, count, plural } from "../ui/format";
-import { Trouble, Waiting } from "./nat/shared";
+import { Trouble, Waiting } from "../ui/Trouble";
 
 /** Milliseconds between an answer and the next question: the machine's ways change seldom. */
 const EVERY_MS = 5_000;

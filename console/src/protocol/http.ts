@@ -1,7 +1,9 @@
-/** The JSON API: login, status, edits of rules, and what is asked about translation. Cookies carry the login; the token is sent once, in a body. */
+/** The JSON API: login, status, edits of rules, and what is asked about translation and sockets. Cookies carry the login; the token is sent once, in a body. */
 
 import { ServerError, type ErrorBody } from "./messages";
-import type { Applied, KilledView, NatHostView, NatMappingView, NatPoolView, NatRuleView, NatWhoView, Page, PathsView, StatusView } from "./types";
+import type {
+  Applied, KilledView, NatHostView, NatMappingView, NatPoolView, NatRuleView, NatWhoView, Page, PathsView, SocketPage, SocketStatsView, StatusView,
+} from "./types";
 
 const BASE = "/api/v1";
 
@@ -88,6 +90,8 @@ export const natWho = (query: { address: string; port?: number; proto?: string; 
   ask<NatWhoView>("/nat/who", query, signal);
 
 export const paths = (signal?: AbortSignal) => ask<PathsView>("/paths", {}, signal);
+export const sockets = (query: { filter?: string; limit?: number; sort?: string; ended?: string }, signal?: AbortSignal) => ask<SocketPage>("/sockets", query, signal);
+export const socketStats = (signal?: AbortSignal) => ask<SocketStatsView>("/sockets/stats", {}, signal);
 
 /** Takes the flows that match out of the table. */
 export const killFlows = (filter: string) => call<KilledView>("POST", "/flows/kill", { filter, limit: 0 });

@@ -391,6 +391,96 @@ export interface NatWhoView {
   since: string;
 }
 
+/** A socket of the machine, in any network namespace; live, or ended lately. */
+export interface SocketView {
+  /** The kernel's cookie for it, hexadecimal. */
+  id: string;
+  /** `tcp`, `udp`, `raw/89`, `packet`, `xdp`, ... */
+  proto: string;
+  /** 0 where it has no addresses. */
+  family: number;
+  state: string;
+  local: string;
+  local_port: number;
+  remote: string;
+  remote_port: number;
+  netns: number;
+  /** Whether that is the daemon's own, whose packets the filter sees. */
+  own_netns: boolean;
+  uid: number;
+  /** Who made it. */
+  pid: number | null;
+  comm: string | null;
+  /** `stamped`, `held`, `unknown`. */
+  confidence: string;
+  /** Who sent or received last, where that is another. */
+  user_pid: number | null;
+  user_comm: string | null;
+  holders: SocketHolderView[];
+  /** `null` where it was there before the monitor. */
+  created: string | null;
+  age_ms: number | null;
+  idle_ms: number | null;
+  /** Microseconds. */
+  connect_us: number | null;
+  sent_bytes: number;
+  received_bytes: number;
+  sends: number;
+  receives: number;
+  /** Bytes a second. */
+  sent_rate: number;
+  received_rate: number;
+  segments_out: number;
+  segments_in: number;
+  /** Microseconds. */
+  rtt_us: number | null;
+  retransmits: number;
+  flow: string | null;
+  rule: string | null;
+  nat: FlowNatView | null;
+  closed: string | null;
+  /** Why it ended; `null` while it lives. */
+  ended: string | null;
+  /** That it sees or sends packets which the filter doesn't. */
+  note: string | null;
+  // What a daemon may know of the owner besides.
+  exe?: string | null;
+  cmdline?: string | null;
+  user?: string | null;
+  unit?: string | null;
+  container?: string | null;
+}
+
+export interface SocketHolderView {
+  pid: number;
+  comm: string;
+  descriptor: number;
+}
+
+/** `limits` says in words what can't be seen on this machine. */
+export interface SocketPage extends Page<SocketView> {
+  limits: string[];
+}
+
+/** What the monitor of sockets has told and lost. */
+export interface SocketStatsView {
+  live: number;
+  ended: number;
+  ended_dropped: number;
+  events: SocketEventStatsView[];
+  /** Microseconds that the last look at all descriptors took. */
+  snapshot_us: number;
+  descriptors: number;
+}
+
+/** `produced = delivered + lost`. */
+export interface SocketEventStatsView {
+  class: string;
+  produced: number;
+  delivered: number;
+  lost: number;
+}
+
 /** Flows that were taken out of the table. */
 export interface KilledView {
   dry_run: boolean;

@@ -2,7 +2,7 @@
 
 import { createSignal } from "solid-js";
 
-export const PANELS = ["overview", "flows", "nat", "rules", "events", "status", "paths"] as const;
+export const PANELS = ["overview", "flows", "sockets", "nat", "rules", "events", "status", "paths"] as const;
 export type Panel = (typeof PANELS)[number];
 
 export interface Route {
@@ -39,5 +39,10 @@ export function go(place: Place, query: Record<string, string> = {}): void {
 
 /** Notes the filter in the address without a step in the history. */
 export function noteFilter(panel: Place, filter: string): void {
-  history.replaceState(null, "", href(panel, filter === "" ? {} : { filter }));
+  noteQuery(panel, { filter });
+}
+
+/** The same for more than the filter; what is empty is left out. */
+export function noteQuery(panel: Place, query: Record<string, string>): void {
+  history.replaceState(null, "", href(panel, Object.fromEntries(Object.entries(query).filter(([, value]) => value !== ""))));
 }

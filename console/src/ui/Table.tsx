@@ -21,7 +21,7 @@ export interface Column<R> {
   min?: number;
   text?(row: R): string;
   tip?(row: R): string;
-  /** For cells that are more than text. */
+  /** For cells that are more than text. With a `tip` the cell says that, else what is in it speaks for itself. */
   cell?(row: Accessor<R>): JSX.Element;
   class?(row: R): string;
   sortable?: boolean;
@@ -233,7 +233,7 @@ export function Table<R>(props: Props<R>) {
                             role="gridcell"
                             data-r={r()}
                             data-c={col()}
-                            title={c.cell ? "" : hint(c, row())}
+                            title={c.cell && !c.tip ? "" : hint(c, row())}
                           >
                             {c.cell ? c.cell(row) : c.text?.(row())}
                           </div>

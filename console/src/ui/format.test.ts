@@ -1,5 +1,5 @@
 import { describe, expect, it } from "vitest";
-import { ago, bits, bytes, clock, count, duration, endpoint, natTerm, natText, percent, plural, short } from "./format";
+import { ago, bits, bytes, clock, count, duration, endpoint, millis, natTerm, natText, percent, plural, short } from "./format";
 
 describe("short", () => {
   it.each([
@@ -80,3 +80,16 @@ describe("translations", () => {
 });
 
 it("percent", () => expect([0, 0.04, 0.1, 4.21, 9.95, 87.4, 100].map(percent)).toEqual(["0 %", "<0.1 %", "0.1 %", "4.2 %", "10 %", "87 %", "100 %"]));
+
+describe("millis", () => {
+  it.each([
+    [0, "0.00 ms"],
+    [2, "<0.01 ms"],
+    [40, "0.04 ms"],
+    [999, "0.99 ms"],
+    [1000, "1.0 ms"],
+    [2300, "2.3 ms"],
+    [99_999, "99.9 ms"],
+    [100_000, "100 ms"],
+  ])("%d is %s", (us, text) => expect(millis(us)).toBe(text));
+});

@@ -43,6 +43,12 @@ export function duration(ms: number): string {
   return `${Math.floor(s / 86_400)}d${hours === 0 ? "" : ` ${hours}h`}`;
 }
 
+/** Microseconds as milliseconds: `<0.01 ms`, `0.04 ms`, `1.2 ms`, `100 ms`. Cut, not rounded, as the command line has them. */
+export function millis(us: number): string {
+  const cut = (digits: number) => (Math.floor(us / 10 ** (3 - digits)) / 10 ** digits).toFixed(digits);
+  return us > 0 && us < 10 ? "<0.01 ms" : `${cut(us < 1_000 ? 2 : us < 100_000 ? 1 : 0)} ms`;
+}
+
 /** Time of day, local, to the millisecond where asked. */
 export function clock(rfc3339: string | null | undefined, milliseconds = false): string {
   if (!rfc3339) return "–";

@@ -10,7 +10,8 @@ import { bits, count, percent, plural } from "../../ui/format";
 import { Hint } from "../../ui/Hint";
 import { createSort, natural, sortRows, type SortColumn } from "../../ui/sorting";
 import { Table } from "../../ui/Table";
-import { EVERY_MS, EXAMPLE, Sums, totalColumns, Trouble, Waiting } from "./shared";
+import { Trouble, Waiting } from "../../ui/Trouble";
+import { EVERY_MS, EXAMPLE, Sums, totalColumns } from "./shared";
 
 interface Row extends NatHostView {
   bps: number | null;

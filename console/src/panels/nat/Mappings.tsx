@@ -15,9 +15,10 @@ import { Hint } from "../../ui/Hint";
 import { PauseButton } from "../../ui/PauseButton";
 import { createSort, natural, sortRows, type SortColumn } from "../../ui/sorting";
 import { Table, type Sort } from "../../ui/Table";
+import { Trouble, Waiting } from "../../ui/Trouble";
 import { kindWords } from "../../ui/words";
 import { Kill, type Asked } from "./Kill";
-import { EVERY_MS, EXAMPLE, Trouble, Waiting } from "./shared";
+import { EVERY_MS, EXAMPLE } from "./shared";
 
 interface Row extends NatMappingView {
   /** Bits a second, both ways; `null` while unknown. */

@@ -13,10 +13,11 @@ import { bits, plural } from "../../ui/format";
 import { Hint } from "../../ui/Hint";
 import { createSort, natural, sortRows, type SortColumn } from "../../ui/sorting";
 import { Table } from "../../ui/Table";
+import { Trouble, Waiting } from "../../ui/Trouble";
 import { kindWords } from "../../ui/words";
 import { AddRule } from "../AddRule";
 import { Confirm, Delete } from "../Confirm";
-import { EVERY_MS, EXAMPLE, Sums, totalColumns, Trouble, Waiting } from "./shared";
+import { EVERY_MS, EXAMPLE, Sums, totalColumns } from "./shared";
 
 interface Row extends NatRuleView {
   bps: number | null;

@@ -10,7 +10,8 @@ import { count, percent, plural, short } from "../../ui/format";
 import { Hint } from "../../ui/Hint";
 import { createSort, natural, sortRows, type SortColumn } from "../../ui/sorting";
 import { Table } from "../../ui/Table";
-import { EVERY_MS, Trouble, Waiting } from "./shared";
+import { Trouble, Waiting } from "../../ui/Trouble";
+import { EVERY_MS } from "./shared";
 
 const EXAMPLE = `interface wan = eth0
 nat out  masquerade on wan from 10.0.0.0/8

@@ -1,8 +1,6 @@
 /** What the rooms of translation have in common. */
 
-import { Show } from "solid-js";
 import type { NatTotals } from "../../protocol/types";
-import type { Polled } from "../../state/polled";
 import { bytes, count, short } from "../../ui/format";
 import type { SortColumn } from "../../ui/sorting";
 
@@ -13,24 +11,6 @@ export const EVERY_MS = 1_000;
 export const EXAMPLE = `interface wan = eth0
 nat out masquerade  on wan from 10.0.0.0/8
 nat web destination on wan tcp to 203.0.113.5 port 80 => 10.0.0.5 port 8080`;
-
-/** An error over figures that are still in view. */
-export function Trouble(props: { of: Polled<unknown> }) {
-  return (
-    <Show when={props.of.value() !== null && props.of.error()}>
-      {(error) => <p class="problem" role="alert">What you see is older: {error().message}</p>}
-    </Show>
-  );
-}
-
-/** Before the first answer: that it is awaited, or why it doesn't come. */
-export function Waiting(props: { of: Polled<unknown> }) {
-  return (
-    <Show when={props.of.error()} fallback={<>Waiting for the daemon.</>}>
-      {(error) => <span class="problem" role="alert">{error().message}</span>}
-    </Show>
-  );
-}
 
 /** Columns of everything that has totals. `direction` is that of whoever began the flow. */
 export function totalColumns<R extends NatTotals>(): SortColumn<R>[] {
