@@ -145,6 +145,19 @@ fn a_socket_is_killed_and_nobody_else() {
     let done = daemon.json(&["socket", "kill", &mine(&lab, &filter)]);
     assert_eq!(done["total"], 1, "{done}");
     assert_eq!(kept.0.write(b"x").unwrap_err().raw_os_error(), Some(libc::ECONNABORTED));
+    // Blocked first, then ended: nobody is back before the rules are there; and it can be undone.
+    let (client, mut server) = pair();
+    let port = client.local_addr().unwrap().port();
+    let filter = format!("remote_port={port} and local_port=80");
+    let done = daemon.json(&["socket", "kill", "--block", &mine(&lab, &filter)]);
+    assert_eq!(done["blocked"], serde_json::json!(["blocked-1-to", "blocked-1-from"]), "{done}");
+    assert_eq!(server.write(b"x").unwrap_err().raw_os_error(), Some(libc::ECONNABORTED));
+    fails(&lab, address(Lab::GATE4, 80));
+    assert!(daemon.rule("blocked-1-from")["hits"].as_u64() > Some(0));
+    for name in ["blocked-1-to", "blocked-1-from"] {
+        assert_eq!(daemon.cli(&["rule", "delete", name]).code, 0);
+    }
+    drop(pair());
     // Whoever asks for everything has to say so; and the daemon leaves itself alone.
     assert_eq!(daemon.cli(&["socket", "kill", ""]).code, 2);
     let own = format!("pid={}", daemon.pid().unwrap());

@@ -2,6 +2,7 @@
 //! decision, not an accident. The programs don't depend on the policy (tables are data), so what is
 //! loaded here is the largest configuration there is.
 
+use firewall_user::datapath::sockets::SocketMonitor;
 use sluice_tests::kernel::Kernel;
 
 /// Ceilings by program name: `name = number`.
@@ -37,9 +38,29 @@ fn verified_instructions_stay_below_their_ceilings() {
         ));
     }
     kernel.install(&policy);
+    let programs = kernel.programs().into_iter().map(|(name, program)| {
+        (name.to_string(), program.verified_instructions().expect("the kernel's figure"))
+    });
+    stays_below(test, programs.collect());
+}
+
+#[test]
+fn the_socket_monitors_stay_below_theirs() {
+    let test = "verifier::the_socket_monitors_stay_below_theirs";
+    if let Some(reason) = sluice_tests::skip::no_kernel_access() {
+        return sluice_tests::skip::skip(test, reason);
+    }
+    if sluice_tests::skip::path_from_env("SLUICE_BPF_OBJECT").is_none() {
+        let why = "SLUICE_BPF_OBJECT isn't set (run `cargo xtask test`)";
+        return sluice_tests::skip::skip(test, why);
+    }
+    let monitor = SocketMonitor::start().expect("a monitor");
+    stays_below(test, monitor.verified().expect("the kernel's figures"));
+}
+
+fn stays_below(test: &str, programs: Vec<(String, u32)>) {
     let ceilings = ceilings();
-    for (name, program) in kernel.programs() {
-        let seen = program.verified_instructions().expect("the kernel's figure");
+    for (name, seen) in programs {
         println!("{name}: {seen} instructions verified");
         if seen == 0 {
             return sluice_tests::skip::skip(
@@ -49,7 +70,7 @@ fn verified_instructions_stay_below_their_ceilings() {
         }
         let (_, ceiling) = ceilings
             .iter()
-            .find(|(n, _)| n == name)
+            .find(|(n, _)| *n == name)
             .unwrap_or_else(|| panic!("no ceiling for {name}"));
         assert!(
             seen <= *ceiling,

@@ -397,6 +397,9 @@ pub enum SocketCommand {
         /// Also the connection that you came by
         #[arg(long)]
         force: bool,
+        /// First refuse their remote addresses, by two rules at the top of the policy; says how to undo it
+        #[arg(long)]
+        block: bool,
     },
 }
 

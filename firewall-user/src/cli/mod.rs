@@ -71,8 +71,9 @@ fn ask(out: &Out, client: &Client, command: Command) -> Result<ExitCode, CliErro
                 summary::by(out, client, &what, top).await
             }
             Command::Summary(SummaryCommand::Reset) => summary::reset(out, client).await,
-            Command::Socket(SocketCommand::Kill { filter, dry_run, force }) => {
-                sockets::kill(out, client, &filter.join(" "), dry_run, force).await
+            Command::Socket(SocketCommand::Kill { filter, dry_run, force, block }) => {
+                let how = sockets::How { dry_run, force, block };
+                sockets::kill(out, client, &filter.join(" "), how).await
             }
             Command::Flow(FlowCommand::Kill { filter, dry_run }) => {
                 flows::kill(out, client, &filter.join(" "), dry_run).await

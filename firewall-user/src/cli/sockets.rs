@@ -106,17 +106,26 @@ pub async fn stats(out: &Out, client: &Client) -> Result<ExitCode, CliError> {
 /// Rows that are shown of those that were ended.
 const SHOWN: usize = 100;
 
+/// How to end sockets.
+#[derive(Debug)]
+pub struct How {
+    pub dry_run: bool,
+    pub force: bool,
+    pub block: bool,
+}
+
 pub async fn kill(
     out: &Out,
     client: &Client,
     filter: &str,
-    dry_run: bool,
-    force: bool,
+    how: How,
 ) -> Result<ExitCode, CliError> {
+    let How { dry_run, force, block } = how;
     let body = json!({
         "filter": filter,
         "dry_run": dry_run,
         "force": force,
+        "block": block,
         "ssh_connection": ssh_connection(),
         "limit": SHOWN,
     });
@@ -142,6 +151,12 @@ pub async fn kill(
             format::count(killed.spared)
         );
         out.line(out.paint(&note, Tone::Odd))?;
+    }
+    if !killed.blocked.is_empty() {
+        out.line("their remote addresses are refused from now on; to undo that:")?;
+        for name in &killed.blocked {
+            out.line(format!("  sluice rule delete {name}"))?;
+        }
     }
     for failed in &killed.failed {
         out.line(out.paint(&format!("{}: {}", failed.id, failed.why), Tone::Bad))?;

@@ -6,7 +6,7 @@ use super::{
     error::ApiError,
     mappings, nat, query,
     query::Query,
-    sockets::{self, KillQuery, SocketQuery, SummaryQuery},
+    sockets::{self, Block, KillQuery, SocketQuery, SummaryQuery},
     ws::hub::Hub,
 };
 use crate::{
@@ -23,7 +23,10 @@ use crate::{
 use axum::{http::StatusCode, response::Response};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use serde_json::{Value, json};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::{
+    net::IpAddr,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
 
 /// All verbs, as in `hello.capabilities`.
 pub const VERBS: [&str; 28] = [
@@ -243,7 +246,8 @@ impl Api {
             "sockets.kill" => {
                 let query: KillQuery = parse(args)?;
                 let flows = |each: &mut dyn FnMut(FlowView)| self.model().flows().for_each(each);
-                done(sockets::kill(self.sockets()?, flows, query).await?)
+                let block = async |block| self.block(block, who).await;
+                done(sockets::kill(self.sockets()?, flows, block, query).await?)
             }
             "summary" => {
                 let query: SummaryQuery = parse(args)?;
@@ -365,6 +369,38 @@ impl Api {
     ) -> Result<Value, ApiError> {
         log::debug!("{} asks for {change:?}", who.role.name());
         done(self.control.change(change, options).await?)
+    }
+
+    /// Refuses addresses by two rules at the top of the policy, one each way; their names.
+    async fn block(&self, block: Block, who: &Identity) -> Result<Vec<String>, ApiError> {
+        let Block { addresses, force, ssh_connection } = block;
+        let taken: Vec<String> = self.model().rules().iter().map(|row| row.name.clone()).collect();
+        let free = |n: &u32| {
+            let both = [format!("blocked-{n}-to"), format!("blocked-{n}-from")];
+            (!both.iter().any(|name| taken.contains(name))).then_some(both)
+        };
+        let names = (1u32..).find_map(|n| free(&n)).unwrap_or_default();
+        let set: Vec<String> = addresses.iter().map(IpAddr::to_string).collect();
+        let set = set.join(", ");
+        for (name, side) in names.iter().zip(["to", "from"]) {
+            let change = Change::Add {
+                text: format!("rule {name} drop {side} {{ {set} }}"),
+                place: Place::Position(1),
+            };
+            let ssh_connection = ssh_connection.clone();
+            let options =
+                ChangeOptions { base_generation: None, dry_run: false, force, ssh_connection };
+            if let Err(error) = self.change(change, options, who).await {
+                if side == "from" {
+                    // Half a block is none.
+                    let back = ChangeOptions { force: true, ..ChangeOptions::default() };
+                    self.change(Change::Delete(names[0].clone()), back, who).await?;
+                }
+                return Err(error);
+            }
+        }
+        log::info!("{set} blocked by {}", names.join(", "));
+        Ok(names.into())
     }
 
     /// The flow table as a stream of rows; see [`dump`].

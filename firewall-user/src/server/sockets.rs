@@ -8,7 +8,11 @@ use crate::{
     view::{EventView, FailedKillView, FlowView, KilledSocketsView, SocketView, SummaryView},
 };
 use serde::Deserialize;
-use std::{cmp::Reverse, collections::HashMap};
+use std::{
+    cmp::Reverse,
+    collections::{BTreeSet, HashMap},
+    net::IpAddr,
+};
 
 /// `?filter=&limit=&sort=&ended=`.
 #[derive(Clone, Debug, Default, Deserialize)]
@@ -38,6 +42,9 @@ pub struct KillQuery {
     /// Also the connection that the caller came by.
     #[serde(default)]
     force: bool,
+    /// First refuse their remote addresses, by rules of their own.
+    #[serde(default)]
+    block: bool,
     /// The caller's `SSH_CONNECTION`.
     #[serde(default)]
     ssh_connection: Option<String>,
@@ -45,16 +52,33 @@ pub struct KillQuery {
     limit: Option<usize>,
 }
 
-/// Ends the sockets that match.
+/// Addresses that are blocked at once.
+const BLOCKED: usize = 256;
+
+/// What is to be blocked before sockets are ended.
+#[derive(Debug)]
+pub struct Block {
+    /// Addresses.
+    pub addresses: BTreeSet<IpAddr>,
+    /// As of the request.
+    pub force: bool,
+    /// As of the request.
+    pub ssh_connection: Option<String>,
+}
+
+/// Ends the sockets that match. `block`: refuses addresses, and says by which rules; done first, or who was ended
+/// would be back at once.
 ///
 /// # Errors
-/// Sockets aren't followed; the filter is empty or makes no sense.
+/// Sockets aren't followed; the filter is empty or makes no sense; nothing can be blocked: nothing is ended,
+/// then.
 pub async fn kill(
     sockets: &Sockets,
     flows: impl FnOnce(&mut dyn FnMut(FlowView)),
+    block: impl AsyncFnOnce(Block) -> Result<Vec<String>, ApiError>,
     asked: KillQuery,
 ) -> Result<KilledSocketsView, ApiError> {
-    let KillQuery { filter, dry_run, force, ssh_connection, limit } = asked;
+    let KillQuery { filter, dry_run, force, block: blocks, ssh_connection, limit } = asked;
     let Some(filter) = query::filter::<SocketView>(&filter)? else {
         return Err(ApiError::bad_request(
             "an empty filter would end every socket; say so: `family in (4, 6)`",
@@ -70,6 +94,18 @@ pub async fn kill(
         spared: (matched - rows.len()) as u64,
         ..KilledSocketsView::default()
     };
+    if blocks && !rows.is_empty() {
+        let addresses: BTreeSet<IpAddr> = rows.iter().filter_map(remote).collect();
+        if addresses.len() > BLOCKED {
+            return Err(ApiError::bad_request(format!(
+                "{} remote addresses are more than {BLOCKED}: give a narrower filter",
+                addresses.len()
+            )));
+        }
+        if !dry_run && !addresses.is_empty() {
+            view.blocked = block(Block { addresses, force, ssh_connection }).await?;
+        }
+    }
     if !dry_run {
         let ids: Vec<u64> =
             rows.iter().filter_map(|row| u64::from_str_radix(&row.id, 16).ok()).collect();
@@ -116,6 +152,12 @@ pub async fn summary(sockets: &Sockets, asked: &SummaryQuery) -> Result<SummaryV
     let mut view = sockets.summary(by);
     view.rows.truncate(query::Query { limit: asked.limit, ..query::Query::default() }.limit());
     Ok(view)
+}
+
+/// Whom a socket is connected with, where that can be blocked.
+fn remote(row: &SocketView) -> Option<IpAddr> {
+    let address: IpAddr = row.remote.parse().ok()?;
+    (row.remote_port != 0 && !address.is_unspecified() && !address.is_loopback()).then_some(address)
 }
 
 /// Whether a socket is the daemon's own: nobody could see what becomes of the others.

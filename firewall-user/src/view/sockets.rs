@@ -177,6 +177,8 @@ pub struct KilledSocketsView {
     pub spared: u64,
     /// Those that couldn't be ended.
     pub failed: Vec<FailedKillView>,
+    /// Rules that refuse their remote addresses from now on, as they were asked for; deleting them undoes it.
+    pub blocked: Vec<String>,
     /// The first of those that were ended, as they were.
     pub rows: Vec<SocketView>,
 }

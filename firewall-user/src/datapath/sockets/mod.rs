@@ -155,6 +155,18 @@ impl SocketMonitor {
         self.ebpf.programs().map(info).collect()
     }
 
+    /// Instructions that the verifier walked for each program; 0 where the kernel doesn't tell.
+    ///
+    /// # Errors
+    /// The kernel's.
+    pub fn verified(&self) -> Result<Vec<(String, u32)>, DatapathError> {
+        let info = |(name, program): (&str, &Program)| {
+            let info = program.info().map_err(|error| DatapathError::Load(chain(&error)))?;
+            Ok((name.to_owned(), info.verified_instruction_count().unwrap_or(0)))
+        };
+        self.ebpf.programs().map(info).collect()
+    }
+
     /// Every descriptor of every process that is a socket, in all network namespaces, as it is now. A socket
     /// that nobody owned yet is its holder's from then on.
     ///
