@@ -116,6 +116,52 @@ export async function socketChecks({ page, check, assert, until, cli, text, open
     await filter("");
   });
 
+  await check("sockets: one is ended from its details, and nobody else", async () => {
+    const server = net.createServer((peer) => peer.on("error", () => {}));
+    await new Promise((resolve) => server.listen(0, "127.0.0.1", resolve));
+    const { port } = server.address();
+    const broken = [];
+    const connect = () => {
+      const client = net.connect(port, "127.0.0.1");
+      client.on("error", (error) => broken.push(error.code));
+      return client;
+    };
+    const [doomed, other] = [connect(), connect()];
+    await until("connections", () => doomed.localPort && other.localPort);
+    await filter(`pid=${process.pid} and local_port=${doomed.localPort}`);
+    await until("it alone", async () => (await cells(0)).length === 1);
+    await page.locator(".tr").first().locator("button", { hasText: "More" }).click();
+    await page.locator("#socket-kill").click();
+    await picture("sockets-kill");
+    await page.locator("#socket-kill-now").click();
+    await until("the outcome", async () => /was ended/.test(await text("#socket-killed")));
+    await until("an error of its owner's", () => broken.length === 1);
+    assert(!other.destroyed && other.readyState === "open", "the other one went, too");
+    await page.keyboard.press("Escape");
+    await page.locator(".rooms a", { hasText: "Ended" }).click();
+    await until("why", async () => (await column("Why")).includes("killed"));
+    other.destroy();
+    server.close();
+    await page.locator(".rooms a", { hasText: "Live" }).click();
+    await until("the living", () => !page.url().includes("ended"));
+    await filter("");
+  });
+
+  await check("sockets: summaries by process, executable, host; a row leads to its sockets", async () => {
+    await page.locator(".rooms a", { hasText: "Summary" }).click();
+    await until("processes", async () => (await column("Process")).length > 3);
+    await picture("sockets-summary");
+    await page.locator(".presets button", { hasText: "Host" }).click();
+    await until("hosts", async () => (await heads()).includes("Host") && (await column("Host")).includes("127.0.0.1"));
+    await page.locator(".presets button", { hasText: "Executable" }).click();
+    await until("programs", async () => (await heads()).includes("Executable") && (await column("Executable")).some((exe) => exe.endsWith("/node")));
+    const told = JSON.parse((await cli("summary", "by", "exe", "--json")).split("\n")[0]);
+    assert(told.key.startsWith("/") && told.total > 0, JSON.stringify(told));
+    await page.locator(".tr a", { hasText: /\/node$/ }).first().click();
+    await until("its sockets", async () => /^exe=\S+node$/.test(await input()) && (await cells(0)).length > 0);
+    await filter("");
+  });
+
   await check("sockets: the account adds up", async () => {
     await until("the badge", async () => /events lost\s+[\d,]+$/.test(await text("#sockets-account")));
     assert(Number((await text("#socket-descriptors")).replaceAll(",", "")) > 0, "descriptors");

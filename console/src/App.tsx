@@ -9,6 +9,7 @@ import { Overview } from "./panels/Overview";
 import { Paths } from "./panels/Paths";
 import { Rules } from "./panels/Rules";
 import { Sockets } from "./panels/sockets/Sockets";
+import { Summary } from "./panels/sockets/Summary";
 import { Status } from "./panels/Status";
 import { PANELS, href, go, route, type Panel } from "./state/route";
 import { generation, rules } from "./state/rules";
@@ -115,6 +116,7 @@ function Frame() {
         <Switch>
           <Match when={route().panel === "overview"}><Overview /></Match>
           <Match when={route().panel === "flows"}><Flows /></Match>
+          <Match when={route().panel === "sockets" && route().room === "summary"}><Summary /></Match>
           <Match when={route().panel === "sockets"}><Sockets /></Match>
           <Match when={route().panel === "nat"}><Nat /></Match>
           <Match when={route().panel === "rules"}><Rules /></Match>

@@ -2,7 +2,7 @@
 
 import { ServerError, type ErrorBody } from "./messages";
 import type {
-  Applied, KilledView, NatHostView, NatMappingView, NatPoolView, NatRuleView, NatWhoView, Page, PathsView, SocketPage, SocketStatsView, StatusView,
+  Applied, KilledSocketsView, KilledView, NatHostView, NatMappingView, NatPoolView, NatRuleView, NatWhoView, Page, PathsView, SocketPage, SocketStatsView, StatusView, SummaryView,
 } from "./types";
 
 const BASE = "/api/v1";
@@ -91,7 +91,11 @@ export const natWho = (query: { address: string; port?: number; proto?: string; 
 
 export const paths = (signal?: AbortSignal) => ask<PathsView>("/paths", {}, signal);
 export const sockets = (query: { filter?: string; limit?: number; sort?: string; ended?: string }, signal?: AbortSignal) => ask<SocketPage>("/sockets", query, signal);
+export const summary = (query: { by: string; limit?: number }, signal?: AbortSignal) => ask<SummaryView>("/summary", query, signal);
 export const socketStats = (signal?: AbortSignal) => ask<SocketStatsView>("/sockets/stats", {}, signal);
+
+/** Ends the sockets that match; `block` refuses their remote addresses first. */
+export const killSockets = (filter: string, block: boolean) => call<KilledSocketsView>("POST", "/sockets/kill", { filter, block, limit: 0 });
 
 /** Takes the flows that match out of the table. */
 export const killFlows = (filter: string) => call<KilledView>("POST", "/flows/kill", { filter, limit: 0 });

@@ -525,3 +525,50 @@ export interface StreamRows {
 }
 
 export type StreamName = keyof StreamRows;
+
+/** Which sockets were ended. */
+export interface KilledSocketsView {
+  dry_run: boolean;
+  total: number;
+  /** The daemon's own, and the caller's way in. */
+  spared: number;
+  failed: { id: string; why: string }[];
+  /** Rules that refuse their remote addresses from now on. */
+  blocked: string[];
+  rows: SocketView[];
+}
+
+/** How often, how much in all, least, mean, most, and what so many of a hundred are not above. */
+export interface SummaryStatView {
+  count: number;
+  sum: number;
+  min: number;
+  avg: number;
+  max: number;
+  p50: number;
+  p95: number;
+  p99: number;
+}
+
+/** What the sockets of a row did. */
+export interface SummaryRowView {
+  key: string;
+  live: number;
+  total: number;
+  sent_bytes: number;
+  received_bytes: number;
+  connect_us: SummaryStatView;
+  accept_us: SummaryStatView;
+  read_bytes: SummaryStatView;
+  write_bytes: SummaryStatView;
+  retransmits: SummaryStatView;
+  life_us: SummaryStatView;
+}
+
+/** Sockets by one thing. */
+export interface SummaryView {
+  by: string;
+  total: number;
+  folded: number;
+  rows: SummaryRowView[];
+}

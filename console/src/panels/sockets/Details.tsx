@@ -8,6 +8,7 @@ import { between, endText, failed, nameText, ownerTerm, processText } from "../.
 import { Dialog } from "../../ui/Dialog";
 import { bytes, count, dateTime, duration, endpoint, millis, plural, short } from "../../ui/format";
 import { confidenceWords, endWords, madeUnseen, stateWords } from "../../ui/socketwords";
+import { Kill } from "./Kill";
 
 interface Props {
   of: SocketView;
@@ -96,6 +97,7 @@ export function Details(props: Props) {
         </Show>
         <Fact name="id"><span class="num dim">{s().id}</span></Fact>
       </dl>
+      <Show when={live() && s().family !== 0}><Kill of={s()} /></Show>
     </Dialog>
   );
 }

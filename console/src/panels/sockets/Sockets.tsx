@@ -1,12 +1,12 @@
 /** The sockets of the machine: who talks to whom, by which program and which rule; and those that have ended, with why. */
 
-import { createEffect, createMemo, createSignal, For, on, onCleanup, onMount, Show, untrack } from "solid-js";
+import { createEffect, createMemo, createSignal, For, on, Show, untrack } from "solid-js";
 import * as http from "../../protocol/http";
 import { ServerError } from "../../protocol/messages";
 import type { SocketView } from "../../protocol/types";
 import { narrow } from "../../state/filtertext";
 import { createPolled } from "../../state/polled";
-import { go, href, noteQuery, route, type Place } from "../../state/route";
+import { noteQuery, route, type Place } from "../../state/route";
 import { nextSort, sortOf } from "../../state/socketsort";
 import { FilterBox } from "../../ui/FilterBox";
 import { count } from "../../ui/format";
@@ -14,9 +14,9 @@ import { Hint } from "../../ui/Hint";
 import { PauseButton } from "../../ui/PauseButton";
 import { Table } from "../../ui/Table";
 import { Trouble, Waiting } from "../../ui/Trouble";
-import { AccountBadge } from "./Account";
 import { socketColumns } from "./columns";
 import { Details } from "./Details";
+import { Rooms } from "./Rooms";
 
 /** Milliseconds between an answer and the next question: the daemon looks at every descriptor for it. */
 const EVERY_MS = 2_000;
@@ -93,17 +93,8 @@ export function Sockets() {
   // Links and the back button change the address; this follows.
   createEffect(on(route, (r) => {
     const [now, next] = [untrack(asked), read()];
-    if (r.panel === "sockets" && (now.ended !== next.ended || now.filter !== next.filter || now.sort !== next.sort)) take(next);
+    if (r.panel === "sockets" && r.room !== "summary" && (now.ended !== next.ended || now.filter !== next.filter || now.sort !== next.sort)) take(next);
   }, { defer: true }));
-
-  const onKey = (event: KeyboardEvent) => {
-    if (event.ctrlKey || event.metaKey || event.altKey || event.defaultPrevented) return;
-    if ((event.target as Element).closest("input, textarea, select, dialog") || (event.key !== "[" && event.key !== "]")) return;
-    event.preventDefault();
-    go(place(!asked().ended), room(asked().filter));
-  };
-  onMount(() => document.addEventListener("keydown", onKey));
-  onCleanup(() => document.removeEventListener("keydown", onKey));
 
   const ended = createMemo(() => asked().ended);
   /** The rows of the room that is open; those of the other one say nothing here. */
@@ -125,19 +116,7 @@ export function Sockets() {
 
   return (
     <div class="panel">
-      <div class="rooms-line">
-        <nav class="rooms" aria-label="Sockets">
-          <For each={[false, true]}>
-            {(e) => (
-              <a href={href(place(e), room(asked().filter))} aria-current={ended() === e ? "page" : undefined} title="[ and ] go from one to the other">
-                {e ? "Ended" : "Live"}
-                <Show when={stats()}>{(s) => <span class="n">{count(e ? s().ended : s().live)}</span>}</Show>
-              </a>
-            )}
-          </For>
-        </nav>
-        <Show when={stats()}>{(s) => <AccountBadge of={s()} />}</Show>
-      </div>
+      <Rooms stats={stats()} filter={asked().filter} />
       <div class="bar-top">
         <FilterBox
           label="Filter for sockets"
@@ -195,8 +174,6 @@ export function Sockets() {
   );
 }
 
-/** The other room, with the same filter. */
-const room = (filter: string): Record<string, string> => (filter === "" ? {} : { filter });
 
 function Off(props: { why: string }) {
   return (
