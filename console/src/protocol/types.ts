@@ -471,6 +471,8 @@ export interface SocketStatsView {
   /** Microseconds that the last look at all descriptors took. */
   snapshot_us: number;
   descriptors: number;
+  /** Processes that were forgotten to make room. */
+  owners_forgotten: number;
 }
 
 /** `produced = delivered + lost`. */

@@ -38,6 +38,8 @@ const SYN_RECV: i32 = 3;
 const CLOSE: i32 = 7;
 const LISTEN: i32 = 10;
 
+/// MSG_PEEK: what is looked at comes again.
+const PEEK: i32 = 2;
 /// The cgroup hooks let it be.
 const ALLOW: i32 = 1;
 
@@ -94,14 +96,16 @@ pub fn sluice_state(ctx: BtfTracePointContext) -> i32 {
 /// A call sent data: how many bytes, or an error.
 #[btf_tracepoint(function = "sock_send_length")]
 pub fn sluice_sent(ctx: BtfTracePointContext) -> i32 {
-    usage::sent(Sock(ctx.arg::<*const c_void>(0)), ctx.arg::<i32>(1));
+    usage::moved(Sock(ctx.arg::<*const c_void>(0)), ctx.arg::<i32>(1), true);
     0
 }
 
 /// A call received data.
 #[btf_tracepoint(function = "sock_recv_length")]
 pub fn sluice_received(ctx: BtfTracePointContext) -> i32 {
-    usage::received(Sock(ctx.arg::<*const c_void>(0)), ctx.arg::<i32>(1), ctx.arg::<i32>(2));
+    if ctx.arg::<i32>(2) & PEEK == 0 {
+        usage::moved(Sock(ctx.arg::<*const c_void>(0)), ctx.arg::<i32>(1), false);
+    }
     0
 }
 

@@ -14,8 +14,6 @@ use crate::{
 
 /// BPF_SK_STORAGE_GET_F_CREATE.
 const CREATE: u64 = 1;
-/// MSG_PEEK: what is looked at comes again.
-const PEEK: i32 = 2;
 
 /// What is kept of a socket; null where nothing is (or there is no memory).
 ///
@@ -157,9 +155,9 @@ fn count(sizes: &mut Sizes, length: u32) {
     unsafe { *(&raw mut sizes.calls).cast::<u32>().add(class) += 1 };
 }
 
-/// A call sent `length` bytes (negative: an error).
+/// A call moved `length` bytes (0 or less: none), to the other end or from it.
 #[inline(always)]
-pub fn sent(sk: Sock, length: i32) {
+pub fn moved(sk: Sock, length: i32, sent: bool) {
     if length <= 0 || !sk.is_shown() {
         return;
     }
@@ -170,30 +168,15 @@ pub fn sent(sk: Sock, length: i32) {
             return;
         }
         let usage = &mut *usage;
-        usage.sent_bytes += length as u64;
-        usage.sends += 1;
-        count(&mut usage.sent, length as u32);
-        used(usage);
-        first_use(sk, usage);
-    }
-}
-
-/// A call received `length` bytes.
-#[inline(always)]
-pub fn received(sk: Sock, length: i32, flags: i32) {
-    if length <= 0 || flags & PEEK != 0 || !sk.is_shown() {
-        return;
-    }
-    // SAFETY: a socket.
-    unsafe {
-        let usage = get(sk.0.cast_mut(), CREATE);
-        if usage.is_null() {
-            return;
+        if sent {
+            usage.sent_bytes += length as u64;
+            usage.sends += 1;
+            count(&mut usage.sent, length as u32);
+        } else {
+            usage.received_bytes += length as u64;
+            usage.receives += 1;
+            count(&mut usage.received, length as u32);
         }
-        let usage = &mut *usage;
-        usage.received_bytes += length as u64;
-        usage.receives += 1;
-        count(&mut usage.received, length as u32);
         used(usage);
         first_use(sk, usage);
     }

@@ -88,12 +88,13 @@ pub async fn stats(out: &Out, client: &Client) -> Result<ExitCode, CliError> {
         Head::number("LOST"),
     ];
     out.line(format!(
-        "{} live, {} ended kept, {} ended let go; {} descriptors read in {}",
+        "{} live, {} ended kept, {} ended let go; {} descriptors read in {}; {} owners forgotten",
         format::count(stats.live),
         format::count(stats.ended),
         format::count(stats.ended_dropped),
         format::count(stats.descriptors),
         millis(stats.snapshot_us),
+        format::count(stats.owners_forgotten),
     ))?;
     out.rows(&stats.events, &HEADS, |row| {
         let tone = if row.lost > 0 { Tone::Bad } else { Tone::Plain };

@@ -138,7 +138,11 @@ impl Sockets {
                 ids.iter().filter_map(|id| state.table.held(*id)).collect();
             (rows, state.netns)
         };
-        let outcomes = destroy::destroy(&rows, own);
+        let mut outcomes = destroy::destroy(&rows, own);
+        for id in ids {
+            // Not in the table any more.
+            outcomes.entry(*id).or_insert(Err(DestroyError::Gone));
+        }
         let failed = |(id, outcome): (u64, Result<(), DestroyError>)| {
             outcome.err().map(|error| (id, error.to_string()))
         };
@@ -159,7 +163,10 @@ impl Sockets {
     /// What was told and lost.
     pub fn stats(&self) -> SocketStatsView {
         let state = lock(&self.state);
-        state.table.stats(&state.counters)
+        SocketStatsView {
+            owners_forgotten: state.owners.forgotten(),
+            ..state.table.stats(&state.counters)
+        }
     }
 }
 

@@ -245,6 +245,7 @@ impl SocketTable {
                 .collect(),
             snapshot_us: self.snapshot_us,
             descriptors: self.descriptors,
+            owners_forgotten: 0,
         }
     }
 }

@@ -10,6 +10,7 @@ pub use place::{Place, place};
 
 use firewall_common::abi::socket::Process;
 use std::collections::HashMap;
+use std::io::Read as _;
 use std::sync::Arc;
 use uzers::{Users as _, UsersCache};
 
@@ -135,7 +136,7 @@ fn read(process: &Process) -> Option<Owner> {
         return None;
     }
     let exe = about.exe().ok().map(|path| path.to_string_lossy().into_owned());
-    let cmdline = about.cmdline().ok().map(|words| shortened(&words.join(" ")));
+    let cmdline = arguments(pid).ok();
     let groups = about.cgroups().ok().map(|groups| groups.0);
     let path = groups.and_then(|groups| {
         // Version 2's is the one without controllers; on a hybrid system systemd's own is more telling.
@@ -158,6 +159,19 @@ fn read(process: &Process) -> Option<Owner> {
         seen: true,
         ..Owner::default()
     })
+}
+
+/// Arguments with blanks between them; procfs wants all of them, and in UTF-8.
+fn arguments(pid: i32) -> std::io::Result<String> {
+    let mut bytes = Vec::new();
+    let file = std::fs::File::open(format!("/proc/{pid}/cmdline"))?;
+    // One letter more, so that it is seen to be cut.
+    file.take(CMDLINE as u64 + 4).read_to_end(&mut bytes)?;
+    while bytes.last() == Some(&0) {
+        bytes.pop();
+    }
+    bytes.iter_mut().filter(|byte| **byte == 0).for_each(|byte| *byte = b' ');
+    Ok(shortened(&String::from_utf8_lossy(&bytes)))
 }
 
 fn shortened(text: &str) -> String {

@@ -78,6 +78,41 @@ fn who_becomes_another_program_is_read_again() {
     assert!(owners.get(&after).is_some_and(|owner| owner.seen));
 }
 
+/// Arguments of a child: a program that is just being started has none yet.
+fn settled(child: &std::process::Child) -> String {
+    let read = || arguments(child.id() as i32).expect("its arguments");
+    (0..500)
+        .map(|_| read())
+        .find(|text| {
+            std::thread::sleep(std::time::Duration::from_millis(10));
+            !text.is_empty()
+        })
+        .expect("it starts")
+}
+
+#[test]
+fn arguments_may_be_any_bytes() {
+    use std::os::unix::ffi::OsStrExt as _;
+    let odd = std::ffi::OsStr::from_bytes(b"\xff\xfe");
+    let mut child = Command::new("sleep").args(["5"]).arg("5").spawn().expect("sleep");
+    let plain = settled(&child);
+    child.kill().expect("ended");
+    child.wait().expect("the end");
+    assert_eq!(plain, "sleep 5 5");
+    let mut child = Command::new("sh")
+        .arg("-c")
+        .arg("read x")
+        .arg(odd)
+        .arg("x".repeat(2 * CMDLINE))
+        .stdin(Stdio::piped())
+        .spawn()
+        .expect("a shell");
+    let cut = settled(&child);
+    child.kill().expect("ended");
+    child.wait().expect("the end");
+    assert!(cut.starts_with("sh -c read x \u{fffd}\u{fffd} xxx") && cut.ends_with("x..."), "{cut}");
+}
+
 #[test]
 fn long_command_lines_are_cut_between_letters() {
     let long = "é".repeat(CMDLINE);

@@ -151,6 +151,8 @@ pub struct SocketStatsView {
     pub snapshot_us: u64,
     /// How many descriptors it found.
     pub descriptors: u64,
+    /// Processes that were forgotten to make room: those that are still about are looked at again.
+    pub owners_forgotten: u64,
 }
 
 /// Events of sockets of one class: produced = delivered + lost.
