@@ -27,9 +27,14 @@ fn main() -> io::Result<()> {
     println!("cargo:rerun-if-env-changed=SLUICE_CONSOLE_DIST");
     let filter = env::var_os("SLUICE_BPF_OBJECT").filter(|p| !p.is_empty());
     let filter = filter.as_ref().map(Path::new);
-    // The socket monitor's lies beside the filter's.
+    // The others lie beside the filter's.
     let monitor = filter.map(|path| path.with_file_name("sluice-sockets"));
-    for (from, name) in [(filter, "sluice.bpf.o"), (monitor.as_deref(), "sluice-sockets.bpf.o")] {
+    let owners = filter.map(|path| path.with_file_name("sluice-owners"));
+    for (from, name) in [
+        (filter, "sluice.bpf.o"),
+        (monitor.as_deref(), "sluice-sockets.bpf.o"),
+        (owners.as_deref(), "sluice-owners.bpf.o"),
+    ] {
         let object = out.join(name);
         match from {
             Some(path) => {

@@ -22,6 +22,7 @@ mod fragments;
 mod gate;
 mod judge;
 mod localports;
+mod lookup;
 mod mapping;
 mod maps;
 mod medium;

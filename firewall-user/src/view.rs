@@ -115,7 +115,7 @@ pub struct KilledView {
 /// An event: one line of `sluice watch`, one element of the `events` stream.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct EventView {
-    /// `new`, `established`, `closed`, `verdict`, `log`.
+    /// `new`, `established`, `closed`, `verdict`, `log`, `nat`, `call`.
     pub class: String,
     /// Sequence number within the class, from the kernel (user space's own time-outs: `null`).
     pub seq: Option<u64>,
@@ -163,6 +163,22 @@ pub struct EventView {
     /// How its flow is translated; `null` if it isn't (or if nothing was known of that).
     #[serde(default)]
     pub nat: Option<FlowNatView>,
+    /// `call`: the process that called for the network; else `null`.
+    #[serde(default)]
+    pub caller: Option<CallerView>,
+}
+
+/// Whose call a rule by owner judged; of what comes in: who made the socket.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CallerView {
+    /// Process.
+    pub pid: u32,
+    /// What the kernel calls it.
+    pub comm: String,
+    /// Its user.
+    pub uid: u32,
+    /// The socket's cookie, hexadecimal: `id` of `sluice sockets`.
+    pub socket: String,
 }
 
 /// A rule of the live policy with its counters.
@@ -506,6 +522,7 @@ mod tests {
             ("FlowNatView", fields(&FlowNatView::default())),
             ("KilledView", fields(&KilledView::default())),
             ("EventView", fields(&EventView::default())),
+            ("CallerView", fields(&CallerView::default())),
             ("RuleView", fields(&RuleView::default())),
             ("ReasonView", fields(&ReasonView::default())),
             ("EventCountView", fields(&EventCountView::default())),

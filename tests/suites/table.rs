@@ -54,7 +54,9 @@ impl Gate {
         let parsed = policy::parse(text, "test").expect("a good policy");
         let next = self.datapath().generation() + 1;
         let compiled = policy::compile(&parsed, &mut self.slots, next).expect("a small policy");
-        self.datapath().install(&compiled.table, next, &SlotNames::default()).expect("installed");
+        self.datapath()
+            .install(&compiled.table, next, &SlotNames::default(), None)
+            .expect("installed");
     }
 
     /// A datagram from a port of its own: each begins a flow.

@@ -14,6 +14,7 @@ const PRESETS = [
   { label: "Drops", filter: DROPS },
   { label: "Logged", filter: "class=log" },
   { label: "New flows", filter: "class=new" },
+  { label: "Calls refused", filter: "class=call" },
   { label: "NAT", filter: "class=nat" },
   { label: "Everything", filter: "" },
 ];

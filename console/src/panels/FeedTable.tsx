@@ -22,6 +22,9 @@ const term = (field: string, value: (e: EventView) => string | number | null) =>
 };
 const of = (text: (e: EventView) => string) => (item: FeedItem) => (item.event ? text(item.event) : "");
 
+/** Where a call comes from isn't known yet, but who calls is. */
+const from = (e: EventView): string => (e.caller && e.direction === "out" ? e.caller.comm : e.src);
+
 /** A translation came into force: it has a rule of its own kind, and no verdict. */
 const isNat = (item: FeedItem): boolean => item.event?.class === "nat";
 
@@ -58,7 +61,7 @@ const FULL: Column<FeedItem>[] = [
   { key: "reason", title: "Reason", width: "minmax(90px, 0.8fr)", text: of((e) => (e.class === "nat" ? "translated" : e.reason)), tip: of((e) => (e.class === "nat" ? "a translation came into force" : `${e.reason}: ${reasonWords(e.reason)}`)), term: (i) => (isNat(i) ? { field: "class", value: "nat" } : term("reason", (e) => e.reason)(i)) },
   { key: "rule", title: "Rule", width: "minmax(76px, 0.8fr)", min: 480, cell: (item) => <RuleLink item={item()} /> },
   { key: "proto", title: "Proto", width: "64px", min: 640, text: of((e) => e.proto), term: term("proto", (e) => e.proto) },
-  { key: "src", title: "Source", width: "minmax(102px, 1.3fr)", text: of((e) => e.src), term: term("src", (e) => e.src), class: () => "num" },
+  { key: "src", title: "Source", width: "minmax(102px, 1.3fr)", text: of(from), tip: of((e) => (e.caller ? `process ${e.caller.pid}, user ${e.caller.uid}` : "")), term: (i) => (i.event?.caller ? { field: "comm", value: i.event.caller.comm } : term("src", (e) => e.src)(i)), class: () => "num" },
   { key: "sport", title: "Port", width: "56px", text: of((e) => (e.sport ? String(e.sport) : "")), term: term("sport", (e) => e.sport || null), class: () => "num dim", min: 900 },
   { key: "dst", title: "Destination", width: "minmax(102px, 1.3fr)", text: of((e) => e.dst), term: term("dst", (e) => e.dst), class: () => "num" },
   { key: "dport", title: "Port", width: "56px", text: of((e) => (e.dport ? String(e.dport) : "")), term: term("dport", (e) => e.dport || null), class: () => "num" },
@@ -76,7 +79,7 @@ const FULL: Column<FeedItem>[] = [
 const BRIEF: Column<FeedItem>[] = [
   { key: "time", title: "Time", width: "76px", text: of((e) => clock(e.time)), tip: of((e) => dateTime(e.time)), class: () => "num dim" },
   { key: "verdict", title: "Verdict", width: "54px", text: of((e) => e.verdict), class: (i) => `verdict ${i.event?.verdict ?? ""}` },
-  { key: "who", title: "From", width: "minmax(100px, 1fr)", text: of((e) => e.src || e.proto), tip: of((e) => endpoint(e.src, e.sport)), class: () => "num" },
+  { key: "who", title: "From", width: "minmax(100px, 1fr)", text: of((e) => from(e) || e.proto), tip: of((e) => endpoint(e.src, e.sport)), class: () => "num" },
   { key: "what", title: "To", width: "minmax(120px, 1.1fr)", text: of((e) => endpoint(e.dst, e.dport)), class: () => "num" },
   { key: "proto", title: "Proto", width: "52px", min: 1700, text: of((e) => e.proto), class: () => "dim" },
   { key: "why", title: "Rule, or why", width: "minmax(84px, 1fr)", cell: (item) => <Why item={item()} /> },

@@ -70,6 +70,16 @@ export interface EventView {
   reply_bytes: number;
   /** How its flow is translated, where it is. */
   nat?: FlowNatView | null;
+  /** `call`: the process that called for the network. */
+  caller?: CallerView | null;
+}
+
+/** Whose call a rule by owner judged. */
+export interface CallerView {
+  pid: number;
+  comm: string;
+  uid: number;
+  socket: string;
 }
 
 /** A rule with its counters. `position` is 0 for the two defaults. */

@@ -11,7 +11,7 @@ import { throttle } from "./time";
 export type FeedItem = { key: number; event: EventView; gap: null } | { key: number; event: null; gap: string };
 
 /** Each refused packet once: a rule with `log` tells of it a second time, in class `log`. */
-export const DROPS = "class=verdict";
+export const DROPS = "class in (verdict, call) and verdict in (drop, reject)";
 
 export interface Feed {
   items: Accessor<FeedItem[]>;

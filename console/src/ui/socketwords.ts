@@ -23,6 +23,7 @@ export const stateWords = (state: string): string => STATES[state] ?? state;
 const ENDS: Record<string, string> = {
   closed: "closed as it should be",
   refused: "the far end, or a filter on the way, refused the connection",
+  denied: "a rule by owner refused the call",
   dropped: "a rule of this gate refused the connection",
   "timed-out": "no answer came in time",
   "no-route": "there is no way to the far end",

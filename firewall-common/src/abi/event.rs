@@ -20,11 +20,15 @@ numbers! {
         /// A translation came into force. The event's addresses and ports are the original ones; bytes 4
         /// to 7 of `src` and `dst` are the translated address, 8 and 9 the translated port.
         NatNew = 5 => "nat",
+        /// A rule by owner refused a call for the network, or was met with `log`; sampled. `flow_id` is the process
+        /// (tgid in the low half, user in the high one), `packets` its start (nanoseconds since boot), `bytes` the
+        /// socket's cookie, `reply_packets` and `reply_bytes` are the sixteen bytes of its name.
+        Call = 6 => "call",
     }
 }
 
 /// How many classes there are: the size of map `EVENT_COUNTERS`.
-pub const CLASSES: usize = 6;
+pub const CLASSES: usize = 7;
 
 /// One event. 128 bytes, host-endian unless said otherwise.
 #[derive(Clone, Copy, Debug, Default, Pod, Zeroable)]

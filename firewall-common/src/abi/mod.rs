@@ -18,6 +18,7 @@ pub mod iface;
 pub mod kfunc;
 pub mod names;
 pub mod nat;
+pub mod owner;
 pub mod reason;
 pub mod socket;
 pub mod source;
@@ -25,7 +26,7 @@ pub mod table;
 
 /// Raised whenever a pinned map's layout or meaning changes. Compared with [`control::Control`] at
 /// every adoption: a mismatch is an error that names both numbers.
-pub const ABI_VERSION: u32 = 3;
+pub const ABI_VERSION: u32 = 4;
 
 /// Marks a plain-bytes ABI type: `bytemuck` everywhere, `aya::Pod` in user space.
 macro_rules! plain_bytes {

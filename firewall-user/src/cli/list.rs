@@ -112,7 +112,10 @@ fn event_line(out: &Out, event: &EventView, today: &str) -> String {
         event.direction,
         event.iface,
         event.proto,
-        if event.src.is_empty() {
+        if let Some(caller) = event.caller.as_ref().filter(|_| event.direction == "out") {
+            // Where a call comes from isn't known yet, but who calls is.
+            format!("{} (pid {})", format::clean(&caller.comm), caller.pid)
+        } else if event.src.is_empty() {
             "?".to_owned()
         } else {
             format::endpoint(&event.src, event.sport)
@@ -123,6 +126,9 @@ fn event_line(out: &Out, event: &EventView, today: &str) -> String {
             format::endpoint(&event.dst, event.dport)
         },
     );
+    if let Some(caller) = event.caller.as_ref().filter(|_| event.direction == "in") {
+        line.push_str(&format!(" {} (pid {})", format::clean(&caller.comm), caller.pid));
+    }
     if !event.tcp_flags.is_empty() && event.class != "closed" {
         line.push_str(&format!(" [{}]", event.tcp_flags));
     }
@@ -143,6 +149,8 @@ fn event_line(out: &Out, event: &EventView, today: &str) -> String {
             format::bytes(event.bytes),
             format::bytes(event.reply_bytes)
         )
+    } else if event.caller.is_some() {
+        String::new()
     } else {
         format!(" {}", format::bytes(event.frame_len.into()))
     });

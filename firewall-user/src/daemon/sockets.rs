@@ -95,6 +95,11 @@ impl Sockets {
         }
     }
 
+    /// The daemon's own network namespace: its inode.
+    pub fn netns(&self) -> u32 {
+        lock(&self.state).netns
+    }
+
     /// Why there is nothing to show, if there isn't.
     pub fn trouble(&self) -> Option<String> {
         lock(&self.state).trouble.clone()

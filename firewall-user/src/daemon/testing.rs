@@ -5,7 +5,10 @@ use super::{
     control::{Beginning, Control, ControlError, Facts, Gate, GateError},
 };
 use crate::{
-    datapath::programs::Ways,
+    datapath::{
+        owners::{OwnerKeys, OwnerPolicy},
+        programs::Ways,
+    },
     monitor::{Clock, CounterInput, FlowRecord, Limits, Monitor, NatReading},
     policy::{Compiled, Slots},
     server::{
@@ -144,7 +147,20 @@ impl Gate for MemoryGate {
     fn slots(&self) -> Result<Slots, GateError> {
         Ok(self.kernel().slots.clone())
     }
-    fn install(&mut self, _: &Compiled, slots: &Slots, generation: u32) -> Result<u32, GateError> {
+    fn refresh_owners(
+        &mut self,
+        look: &mut dyn FnMut() -> Option<OwnerKeys>,
+    ) -> Result<(), GateError> {
+        look();
+        Ok(())
+    }
+    fn install(
+        &mut self,
+        _: &Compiled,
+        slots: &Slots,
+        generation: u32,
+        _: Option<&OwnerPolicy>,
+    ) -> Result<u32, GateError> {
         let mut kernel = self.kernel();
         if let Some(refusal) = kernel.refuses.take() {
             return Err(GateError(refusal));

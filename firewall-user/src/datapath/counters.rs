@@ -31,7 +31,7 @@ impl Datapath {
                 sum.bytes += c.bytes;
                 sum.last = sum.last.max(c.last);
             }
-            if sum.packets != 0 {
+            if sum.hits | sum.packets != 0 {
                 found.rules.push((slot as u16, sum));
             }
         }

@@ -5,6 +5,7 @@
 //! generation word, and waits a grace period before anybody may write again. Everything is synchronous
 //! and owned by one thread.
 
+mod cgroup;
 mod clock;
 mod cookies;
 mod counters;
@@ -19,6 +20,7 @@ mod names;
 mod netdev;
 mod notify;
 mod object;
+pub mod owners;
 pub mod programs;
 mod raw;
 mod shortcut;
@@ -114,6 +116,9 @@ pub struct Datapath {
     cookies_able: bool,
     /// The live policy asks for cookies.
     cookies_asked: bool,
+    /// Rules by owner, while the live policy has any.
+    owners: Option<owners::OwnerGate>,
+    ring_bytes: u32,
     /// Without it changes are seen a second later.
     notices: Option<LinkNotices>,
 }
@@ -252,6 +257,8 @@ impl Datapath {
             cookie_clock: take(&mut ebpf, "COOKIES")?,
             cookies_able,
             cookies_asked: false,
+            owners: None,
+            ring_bytes: options.ring_bytes,
             notices: LinkNotices::open().inspect_err(|e| log::warn!("{e}")).ok(),
             adopted: pinned.is_some_and(|c| c.generation != 0),
             pin_dir: options.pin_dir.clone(),
@@ -270,6 +277,11 @@ impl Datapath {
             this.timeouts = live.settings.timeouts;
             this.cookies_asked = cookies::asked(&live);
             this.wanted = shortcut::Wanted::of(&live);
+        }
+        if owners::OwnerGate::is_pinned(&this.pin_dir) {
+            let mut gate = owners::OwnerGate::open(&this.pin_dir, this.ring_bytes)?;
+            gate.attach(owners::OwnerGate::sees_others(&this.pin_dir))?;
+            this.owners = Some(gate);
         }
         for (name, mode) in &options.ifaces {
             this.attach(name, *mode)?;
@@ -304,7 +316,8 @@ impl Datapath {
     }
 
     /// Makes `table` the live policy; returns its generation. `generation` is the number it was
-    /// compiled for: the live one plus one. `names` says who owns the slots from now on.
+    /// compiled for: the live one plus one. `names` says who owns the slots from now on, `owners` what is judged by
+    /// owners.
     ///
     /// # Errors
     /// The kernel refused; then the old policy is live, whole.
@@ -313,6 +326,7 @@ impl Datapath {
         table: &RuleTable,
         generation: u32,
         names: &SlotNames,
+        owners: Option<&owners::OwnerPolicy>,
     ) -> Result<u32, DatapathError> {
         let next = self.generation().wrapping_add(1).max(1);
         if generation != next {
@@ -326,6 +340,7 @@ impl Datapath {
         let idle = next & 1;
         // By reference: the table is larger than a stack should carry.
         self.tables.set(idle, ours.as_ref(), 0).map_err(DatapathError::map("TABLES"))?;
+        self.prepare_owners(idle, owners)?;
         let known = self.slot_names()?;
         for (slot, name, at) in &names.rules {
             if known.rules.iter().any(|(s, n, _)| s == slot && n != name) {
@@ -350,6 +365,7 @@ impl Datapath {
         self.wanted = shortcut::Wanted::of(&ours);
         // From here on nobody begins with the old table; wait for those who have.
         raw::grace_period().map_err(DatapathError::io("waiting for a grace period"))?;
+        self.settle_owners(owners);
         Ok(next)
     }
 

@@ -10,6 +10,9 @@ static OBJECT: &Aligned<[u8]> =
 static MONITOR: &Aligned<[u8]> =
     &Aligned(*include_bytes!(concat!(env!("OUT_DIR"), "/sluice-sockets.bpf.o")));
 
+static OWNERS: &Aligned<[u8]> =
+    &Aligned(*include_bytes!(concat!(env!("OUT_DIR"), "/sluice-owners.bpf.o")));
+
 /// The filter; empty if the binary was built without one.
 pub fn bytes() -> &'static [u8] {
     &OBJECT.0
@@ -18,4 +21,9 @@ pub fn bytes() -> &'static [u8] {
 /// The socket monitor; as [`bytes`].
 pub fn monitor() -> &'static [u8] {
     &MONITOR.0
+}
+
+/// The rules by owner; as [`bytes`].
+pub fn owners() -> &'static [u8] {
+    &OWNERS.0
 }

@@ -176,11 +176,11 @@ fields! {
     /// Whether that is the daemon's own.
     OwnNetns = "own_netns", Bool, Socket;
     /// User.
-    Uid = "uid", Number, Socket;
-    /// Process that owns a socket.
-    Pid = "pid", Number, Socket;
+    Uid = "uid", Number, Event Socket;
+    /// Process that owns a socket; of an event: that called.
+    Pid = "pid", Number, Event Socket;
     /// What the kernel calls that process.
-    Comm = "comm", Text, Socket;
+    Comm = "comm", Text, Event Socket;
     /// Executable of that process.
     Exe = "exe", Text, Socket;
     /// Its arguments.

@@ -1,7 +1,9 @@
 //! What filters are applied to.
 
 use super::field::Field;
-use crate::view::{EventView, FlowNatView, FlowView, NatMappingView, RuleView, SocketView};
+use crate::view::{
+    CallerView, EventView, FlowNatView, FlowView, NatMappingView, RuleView, SocketView,
+};
 use std::borrow::Cow;
 
 /// A field's value.
@@ -115,6 +117,11 @@ impl Subject for FlowView {
     }
 }
 
+/// A field of who called.
+fn of_caller(event: &EventView, field: impl FnOnce(&CallerView) -> Value<'_>) -> Value<'_> {
+    event.caller.as_ref().map_or(Value::None, field)
+}
+
 impl Subject for EventView {
     const KIND: SubjectKind = SubjectKind::Event;
 
@@ -137,6 +144,9 @@ impl Subject for EventView {
             Field::Seq => self.seq.map_or(Value::None, Value::Number),
             Field::TcpFlags => text(&self.tcp_flags),
             Field::FrameLen => Value::Number(self.frame_len.into()),
+            Field::Pid => of_caller(self, |caller| Value::Number(caller.pid.into())),
+            Field::Comm => of_caller(self, |caller| text(&caller.comm)),
+            Field::Uid => of_caller(self, |caller| Value::Number(caller.uid.into())),
             Field::Packets => Value::Number(self.packets),
             Field::Bytes => Value::Number(self.bytes),
             Field::ReplyPackets => Value::Number(self.reply_packets),

@@ -7,7 +7,7 @@ use super::{
     shown::translated,
     text,
 };
-use crate::view::{EventView, FlowNatView, FlowView};
+use crate::view::{CallerView, EventView, FlowNatView, FlowView};
 use firewall_common::abi::{
     event::{Class, Event},
     reason::Reason,
@@ -57,37 +57,59 @@ impl Seen {
 fn view(seen: &Seen) -> EventView {
     let event = &seen.event;
     let ip = event.family != 0;
+    let caller = (event.class == Class::Call.raw()).then(|| caller(event));
+    // Of a call the figures are its caller's.
+    let figure = |figure: u64| if caller.is_some() { 0 } else { figure };
     let icmp = ip && matches!(event.proto, text::ICMP | text::ICMPV6);
     EventView {
         class: Class::try_from(event.class)
             .map_or_else(|raw| raw.to_string(), |class| class.name().to_owned()),
         seq: Some(event.seq),
         time: text::time(seen.unix_ns),
-        flow: (event.flow_id != 0).then(|| text::flow_id(event.flow_id)),
+        flow: (caller.is_none() && event.flow_id != 0).then(|| text::flow_id(event.flow_id)),
         proto: if ip { text::proto(event.proto) } else { text::ethertype(event.ethertype) },
         family: event.family,
         src: text::address(event.family, &event.src),
         sport: u16::from_be_bytes(event.sport),
         dst: text::address(event.family, &event.dst),
         dport: if icmp { 0 } else { u16::from_be_bytes(event.dport) },
-        iface: names::iface_text(event.ifindex, seen.iface.as_deref()),
+        iface: if caller.is_some() {
+            String::new()
+        } else {
+            names::iface_text(event.ifindex, seen.iface.as_deref())
+        },
         direction: Direction::try_from(event.direction).map_or("", Direction::name).to_owned(),
         vlan: event.vlan,
         verdict: Verdict::try_from(event.verdict).map_or("", Verdict::name).to_owned(),
         reason: Reason::try_from(event.reason)
             .map_or_else(|raw| raw.to_string(), |reason| reason.name().to_owned()),
         rule: names::rule_text(event.rule, seen.rule.as_deref()),
-        tcp_flags: if event.proto == text::TCP && ip {
+        tcp_flags: if event.proto == text::TCP && ip && caller.is_none() {
             text::tcp_flags(event.tcp_flags)
         } else {
             String::new()
         },
         frame_len: event.frame_len,
-        packets: event.packets,
-        bytes: event.bytes,
-        reply_packets: event.reply_packets,
-        reply_bytes: event.reply_bytes,
+        packets: figure(event.packets),
+        bytes: figure(event.bytes),
+        reply_packets: figure(event.reply_packets),
+        reply_bytes: figure(event.reply_bytes),
         nat: seen.nat.as_deref().cloned(),
+        caller,
+    }
+}
+
+/// Who called (see `Class::Call`).
+fn caller(event: &Event) -> CallerView {
+    let mut comm = [0; 16];
+    comm[..8].copy_from_slice(&event.reply_packets.to_ne_bytes());
+    comm[8..].copy_from_slice(&event.reply_bytes.to_ne_bytes());
+    let length = comm.iter().position(|byte| *byte == 0).unwrap_or(comm.len());
+    CallerView {
+        pid: event.flow_id as u32,
+        comm: String::from_utf8_lossy(&comm[..length]).into_owned(),
+        uid: (event.flow_id >> 32) as u32,
+        socket: format!("{:x}", event.bytes),
     }
 }
 
@@ -119,6 +141,7 @@ pub(super) fn taken_out(flow: &FlowView, clock: &Clock) -> EventView {
         reply_packets: flow.reply_packets,
         reply_bytes: flow.reply_bytes,
         nat: flow.nat.clone(),
+        caller: None,
     }
 }
 

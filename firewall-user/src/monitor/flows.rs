@@ -188,7 +188,7 @@ impl FlowTable {
                 }
                 reason = Some(why.name());
             }
-            Class::FlowNew | Class::Verdict | Class::Log | Class::NatNew => {}
+            Class::FlowNew | Class::Verdict | Class::Log | Class::NatNew | Class::Call => {}
         }
         self.touch(id);
         if let Some(reason) = reason {

@@ -26,7 +26,9 @@ pub(crate) mod words;
 
 pub use ast::Policy;
 pub use check::{CheckContext, SSH_LOCKOUT, SshPeer, check};
-pub use compile::{CompileError, Compiled, CompiledNat, CompiledRule, Part, Usage, compile};
+pub use compile::{
+    CompileError, Compiled, CompiledNat, CompiledRule, OwnerRules, Part, Usage, compile,
+};
 pub use diagnostic::{Diagnostic, Diagnostics, Severity};
 pub use diff::{Change, diff};
 pub use grammar::parse;

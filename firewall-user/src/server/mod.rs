@@ -5,6 +5,7 @@ pub mod api;
 pub mod auth;
 pub mod client;
 mod console;
+mod denied;
 mod dump;
 pub mod error;
 pub mod listen;

@@ -1,6 +1,6 @@
 //! Sockets, with the flow that their packets met.
 
-use super::{error::ApiError, query};
+use super::{denied, error::ApiError, query};
 use crate::{
     daemon::sockets::Sockets,
     monitor::By,
@@ -213,7 +213,15 @@ pub async fn sockets(
     let mut rows = sockets.rows(asked.ended, |_| true);
     join(&mut rows, flows);
     if asked.ended {
-        blame(&mut rows, refused);
+        let mut events = Vec::new();
+        refused(&mut |event| {
+            if matches!(event.class.as_str(), "verdict" | "call") {
+                events.push(event.clone());
+            }
+        });
+        blame(&mut rows, |each| events.iter().for_each(each));
+        let netns = sockets.netns();
+        rows.extend(events.iter().filter_map(|event| denied::row(event, netns)));
     }
     rows.retain(|row| filter.as_ref().is_none_or(|filter| filter.matches(row)));
     sort(&mut rows, asked)?;

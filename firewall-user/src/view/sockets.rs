@@ -24,10 +24,11 @@ pub const SOCKET_TCP_STATES: [&str; 13] = [
 pub const SOCKET_STATES: [&str; 3] = ["connected", "unconnected", "open"];
 
 /// Every word that the end of a socket may be.
-pub const SOCKET_ENDS: [&str; 9] = [
+pub const SOCKET_ENDS: [&str; 10] = [
     "closed",
     "refused",
     "dropped",
+    "denied",
     "timed-out",
     "no-route",
     "reset",
@@ -119,7 +120,7 @@ pub struct SocketView {
     pub nat: Option<FlowNatView>,
     /// When it ended.
     pub closed: Option<String>,
-    /// Why: `closed`, `refused`, `dropped` (by `rule`), `timed-out`, `no-route`, `reset`, `killed`, `abandoned`, or the system's error; `null` while it lives.
+    /// Why: `closed`, `refused`, `dropped` (by `rule`), `denied` (the call, by `rule`), `timed-out`, `no-route`, `reset`, `killed`, `abandoned`, or the system's error; `null` while it lives.
     pub ended: Option<String>,
     /// What is to be known of it: that it sees packets which the filter doesn't.
     pub note: Option<String>,

@@ -2,7 +2,10 @@
 //! times a second, reads what changed in the tables every second, and does in between what others ask
 //! for.
 
-use super::gate::{Gate, GateError};
+use super::{
+    gate::{Gate, GateError},
+    whose::Whose,
+};
 use crate::{
     daemon::{
         bindings::Bindings,
@@ -48,6 +51,8 @@ pub struct Install {
     pub slots: Slots,
     /// What it was compiled for.
     pub generation: u32,
+    /// Who is meant by its rules by owner, if it has any.
+    pub whose: Option<Whose>,
     /// The same for people.
     pub told: Told,
 }
@@ -117,7 +122,7 @@ pub enum Job {
     /// Make a policy live.
     Install(Box<Install>, oneshot::Sender<Result<u32, GateError>>),
     /// A policy is live already: tell the model.
-    Announce(Box<Told>),
+    Announce(Box<Told>, Option<Box<Whose>>),
     /// Filter one more interface.
     Attach(String, &'static str, oneshot::Sender<Result<(), GateError>>),
     /// Filter one less.
@@ -154,6 +159,8 @@ pub struct Actor {
     /// Who waits for one.
     waiting: Vec<oneshot::Sender<()>>,
     events: Vec<Event>,
+    /// Who is meant by the live rules by owner.
+    whose: Option<Whose>,
     /// Where mappings are written down.
     history: Option<History>,
     /// Those that are. Only once a policy is known: it says what kind a mapping is of.
@@ -187,6 +194,7 @@ impl Actor {
             rested: started,
             waiting: Vec::new(),
             events: Vec::new(),
+            whose: None,
             history,
             bindings: Bindings::default(),
             early: Some(Vec::new()),
@@ -244,6 +252,11 @@ impl Actor {
         if self.gate.interfaces_changed() || scan {
             self.gate.follow();
         }
+        let mut trouble = None;
+        if scan && let Some(whose) = &mut self.whose {
+            let refreshed = self.gate.refresh_owners(&mut || whose.refresh());
+            trouble = refreshed.err().map(|error| format!("rules by owner: {error}"));
+        }
         let read = scan.then(|| {
             self.next_scan = now + SCAN;
             let since = (!whole).then_some(self.seen.saturating_sub(TICKS_APART));
@@ -258,7 +271,6 @@ impl Actor {
             self.rested = Instant::now() + now.elapsed() * REST;
         }
         let clock = self.gate.clock();
-        let mut trouble = None;
         let mut changes = Vec::new();
         let mut monitor = lock(&self.monitor);
         monitor.begin(clock);
@@ -324,15 +336,26 @@ impl Actor {
         // Whoever asked may have gone; the work is done all the same.
         match job {
             Job::Install(install, answer) => {
-                let Install { compiled, slots, generation, told } = *install;
-                let result = self.gate.install(&compiled, &slots, generation);
+                let Install { compiled, slots, generation, mut whose, told } = *install;
+                let owners = whose.as_mut().map(Whose::policy).transpose();
+                let result =
+                    owners.map_err(|error| GateError(error.to_string())).and_then(|owners| {
+                        self.gate.install(&compiled, &slots, generation, owners.as_ref())
+                    });
                 if let Ok(generation) = &result {
+                    self.whose = whose;
                     self.tell_names();
                     self.announce(*generation, told);
                 }
                 let _ = answer.send(result);
             }
-            Job::Announce(told) => self.announce(self.gate.generation(), *told),
+            Job::Announce(told, whose) => {
+                self.whose = whose.map(|whose| *whose);
+                if let Some(Err(error)) = self.whose.as_mut().map(Whose::resume) {
+                    log::error!("rules by owner: {error}");
+                }
+                self.announce(self.gate.generation(), *told);
+            }
             Job::Part(Part { part, parts, translated }, answer) => {
                 let _ = answer.send(self.gate.part(part, parts, translated));
             }
@@ -363,13 +386,20 @@ impl Actor {
                 self.next_scan = self.next_scan.min(self.rested.max(Instant::now()));
             }
             Job::Facts(answer) => {
-                let _ = answer.send(self.gate.slots().map(|slots| GateFacts {
-                    adopted: self.gate.adopted(),
-                    generation: self.gate.generation(),
-                    slots,
-                    interfaces: self.gate.interfaces(),
-                    ways: self.gate.ways(),
-                    limits: self.gate.limits(),
+                let _ = answer.send(self.gate.slots().map(|slots| {
+                    GateFacts {
+                        adopted: self.gate.adopted(),
+                        generation: self.gate.generation(),
+                        slots,
+                        interfaces: self.gate.interfaces(),
+                        ways: self.gate.ways(),
+                        limits: self
+                            .gate
+                            .limits()
+                            .into_iter()
+                            .chain(self.whose.iter().flat_map(Whose::unknown))
+                            .collect(),
+                    }
                 }));
             }
             Job::Stop => {}

@@ -1,7 +1,10 @@
 //! What the core needs of the kernel's side: the seam to `datapath`.
 
 use crate::{
-    datapath::programs::Ways,
+    datapath::{
+        owners::{OwnerKeys, OwnerPolicy},
+        programs::Ways,
+    },
     monitor::{Clock, CounterInput, FlowRecord, NatReading},
     policy::{Compiled, Slots},
     view::IfaceView,
@@ -26,7 +29,7 @@ pub trait Gate: Send {
     /// The kernel refused.
     fn slots(&self) -> Result<Slots, GateError>;
     /// Makes a policy that was compiled for `generation` (the live one plus one) the live one;
-    /// returns its generation.
+    /// returns its generation. `owners`: its rules by owner, if it has any.
     ///
     /// # Errors
     /// The kernel refused; the old policy stays live.
@@ -35,7 +38,16 @@ pub trait Gate: Send {
         compiled: &Compiled,
         slots: &Slots,
         generation: u32,
+        owners: Option<&OwnerPolicy>,
     ) -> Result<u32, GateError>;
+    /// Asks `look` who is meant by the live rules by owner now; `None`: nothing has changed.
+    ///
+    /// # Errors
+    /// The kernel refused.
+    fn refresh_owners(
+        &mut self,
+        look: &mut dyn FnMut() -> Option<OwnerKeys>,
+    ) -> Result<(), GateError>;
     /// Filters one more interface; `mode` as in the configuration (`auto`, `xdp`, `xdp-generic`, `tc`).
     ///
     /// # Errors

@@ -2,7 +2,11 @@
 
 use super::gate::{Gate, GateError};
 use crate::{
-    datapath::{Datapath, DatapathError, HookMode, SlotNames, programs::Ways},
+    datapath::{
+        Datapath, DatapathError, HookMode, SlotNames,
+        owners::{OwnerKeys, OwnerPolicy},
+        programs::Ways,
+    },
     monitor::{Clock, CounterInput, FlowRecord, NatReading},
     policy::{Compiled, Slots},
     view::IfaceView,
@@ -44,6 +48,7 @@ impl Gate for Datapath {
         compiled: &Compiled,
         slots: &Slots,
         generation: u32,
+        owners: Option<&OwnerPolicy>,
     ) -> Result<u32, GateError> {
         let names = SlotNames {
             rules: slots
@@ -55,7 +60,14 @@ impl Gate for Datapath {
                 .map(|(slot, owner)| (slot, owner.name.clone(), owner.generation))
                 .collect(),
         };
-        Ok(Datapath::install(self, &compiled.table, generation, &names)?)
+        Ok(Datapath::install(self, &compiled.table, generation, &names, owners)?)
+    }
+
+    fn refresh_owners(
+        &mut self,
+        look: &mut dyn FnMut() -> Option<OwnerKeys>,
+    ) -> Result<(), GateError> {
+        Ok(Datapath::refresh_owners(self, look)?)
     }
 
     fn attach(&mut self, name: &str, mode: &str) -> Result<(), GateError> {

@@ -11,6 +11,7 @@ mod persist;
 mod scene;
 mod types;
 mod ways;
+mod whose;
 
 pub use actor::{Actor, GateFacts, Job, Kill, Killed, Part};
 pub use gate::{Gate, GateError};
@@ -46,6 +47,7 @@ use std::{
     },
 };
 use tokio::sync::oneshot;
+use whose::Whose;
 
 /// What doesn't change while the daemon lives.
 #[derive(Clone, Debug)]
@@ -147,7 +149,7 @@ impl Control {
         if gate.adopted && gate.generation > 0 && same {
             // The slots are those of the live policy: compiling tells the rules' places in them.
             let install = compiled(&policy, gate.slots.clone(), gate.generation)?;
-            control.send(Job::Announce(Box::new(install.told)))?;
+            control.send(Job::Announce(Box::new(install.told), install.whose.map(Box::new)))?;
             desk.generation = gate.generation;
             if beginning == Beginning::Installed {
                 beginning = Beginning::Kept;
@@ -508,7 +510,7 @@ fn refuse_lock_out(warnings: &[Diagnostic]) -> Result<(), ControlError> {
 }
 
 fn compiled(policy: &Policy, mut slots: Slots, generation: u32) -> Result<Install, ControlError> {
-    let compiled = policy::compile(policy, &mut slots, generation)
+    let mut compiled = policy::compile(policy, &mut slots, generation)
         .map_err(|error| ControlError::Unusable(error.to_string()))?;
     let mut rules: Vec<RuleInfo> = compiled
         .rules
@@ -542,7 +544,8 @@ fn compiled(policy: &Policy, mut slots: Slots, generation: u32) -> Result<Instal
     let nats = compiled.nats.iter().map(nat_info).collect();
     let told =
         Told { rules, nats, blocks: blocks(&compiled), timeouts: compiled.table.settings.timeouts };
-    Ok(Install { compiled, slots, generation, told })
+    let whose = compiled.owners.take().map(Whose::new);
+    Ok(Install { compiled, slots, generation, whose, told })
 }
 
 fn nat_info(nat: &CompiledNat) -> NatInfo {

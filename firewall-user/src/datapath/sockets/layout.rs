@@ -57,6 +57,20 @@ pub fn of_kernel() -> Result<Layout, BtfError> {
     })
 }
 
+/// Where the kernel's tree of cgroups, and its network namespaces, have what rules by owner read: as `Tree` of their
+/// programs.
+pub fn both() -> Result<(Layout, [u32; 3]), BtfError> {
+    let all = Structures::of_kernel()?;
+    let node = |path: &str| all.offset("kernfs_node", path);
+    let tree = [
+        node("name")?,
+        // Renamed in Linux 6.15.
+        node("__parent").or_else(|_| node("parent"))?,
+        all.offset("net", "net_cookie")?,
+    ];
+    Ok((of_kernel()?, tree))
+}
+
 #[cfg(test)]
 mod tests {
     #[test]

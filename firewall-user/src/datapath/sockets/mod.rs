@@ -5,7 +5,9 @@
 pub mod btf;
 mod layout;
 
-use super::{DatapathError, error::chain, object};
+pub(super) use layout::both as layouts;
+
+use super::{DatapathError, cgroup, error::chain, object};
 use aya::{
     Btf, Ebpf, EbpfLoader,
     maps::{Array, MapData, RingBuf},
@@ -16,13 +18,7 @@ use firewall_common::abi::{
     counter::EventCounter,
     socket::{HeldSocket, SOCKET_CLASSES, SocketEvent},
 };
-use rustix::mount::{self, FsMountFlags, FsOpenFlags, MountAttrFlags};
-use std::{
-    fs::File,
-    io::{self, Read as _},
-    os::fd::OwnedFd,
-    time::Duration,
-};
+use std::{io::Read as _, os::fd::OwnedFd, time::Duration};
 
 /// Tracepoints, and what the monitor can't tell without them.
 const TRACEPOINTS: [(&str, &str, &str); 3] = [
@@ -74,7 +70,7 @@ impl SocketMonitor {
                 }
             }
         }
-        match cgroup_root() {
+        match cgroup::root() {
             Ok(root) => {
                 for name in ["sluice_sock_create", "sluice_sock_release"] {
                     let program: &mut CgroupSock = program(&mut ebpf, name)?;
@@ -219,22 +215,4 @@ where
 fn btf_has(btf: &Btf, tracepoint: &str) -> bool {
     let name = format!("btf_trace_{tracepoint}");
     btf.id_by_type_name_kind(&name, aya_obj::btf::BtfKind::Typedef).is_ok()
-}
-
-/// The root of cgroup v2: where it is mounted, or (in a mount namespace that hides it) a mount of our own that
-/// nobody else sees.
-fn cgroup_root() -> io::Result<OwnedFd> {
-    let mounts = std::fs::read_to_string("/proc/self/mounts").unwrap_or_default();
-    let place = mounts.lines().find_map(|line| {
-        let mut words = line.split(' ');
-        let (place, kind) = (words.nth(1)?, words.next()?);
-        (kind == "cgroup2").then_some(place)
-    });
-    if let Some(place) = place {
-        return File::open(place).map(OwnedFd::from);
-    }
-    let kind = mount::fsopen("cgroup2", FsOpenFlags::FSOPEN_CLOEXEC)?;
-    mount::fsconfig_create(&kind)?;
-    let root = mount::fsmount(&kind, FsMountFlags::FSMOUNT_CLOEXEC, MountAttrFlags::empty())?;
-    Ok(root)
 }

@@ -2,9 +2,11 @@
 
 mod nat;
 mod options;
+mod owner;
 
 pub use nat::{Blocks, Half, Mapping, Nat, PortTarget, Prefix, Translation};
 pub use options::{FlowFull, HalfOpenFull, Options, SynCookies, TcpWindow};
+pub use owner::OwnerMatch;
 
 use super::span::{Span, Spanned};
 use firewall_common::abi::table::{Direction, State, Verdict};
@@ -33,6 +35,14 @@ pub struct Policy {
 }
 
 impl Policy {
+    /// Enabled rules that packets are judged by.
+    pub fn packet_rules(&self) -> impl Iterator<Item = &Rule> {
+        self.rules.iter().filter(|rule| rule.enabled && !rule.when.owner.is_asked())
+    }
+    /// Enabled rules that processes' calls are judged by.
+    pub fn owner_rules(&self) -> impl Iterator<Item = &Rule> {
+        self.rules.iter().filter(|rule| rule.enabled && rule.when.owner.is_asked())
+    }
     /// The rule of this name and its place, from 0.
     pub fn rule(&self, name: &str) -> Option<(usize, &Rule)> {
         self.rules.iter().enumerate().find(|(_, r)| r.name.value == name)
@@ -219,6 +229,8 @@ pub struct Conditions {
     pub flags: Option<FlagsMatch>,
     /// `state`.
     pub states: Option<Vec<State>>,
+    /// `process`, `exe`, `user`, `unit`, `cgroup`.
+    pub owner: OwnerMatch,
 }
 
 /// A list, or everything but a list.

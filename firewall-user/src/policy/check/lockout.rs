@@ -52,8 +52,7 @@ pub fn check(context: &CheckContext, report: &mut Report<'_>) {
         }
         return;
     };
-    let decided =
-        outcome.rule.and_then(|i| report.policy.rules.iter().filter(|r| r.enabled).nth(i));
+    let decided = outcome.rule.and_then(|i| report.policy.packet_rules().nth(i));
     let (span, why) = match decided {
         Some(rule) => (
             rule_span(rule),

@@ -241,6 +241,7 @@ fn refused_without(policy: &Policy, rule: &Rule) -> bool {
     };
     let catches_all = |other: &Rule| {
         other.enabled
+            && !other.when.owner.is_asked()
             && other.action == Action::Allow
             && other.when.states.as_ref().is_some_and(|s| s.contains(&State::Established))
             && (other.when.direction.is_none() || other.when.direction == rule.when.direction)

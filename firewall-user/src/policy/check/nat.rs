@@ -105,7 +105,7 @@ fn let_in(
     let let_in = policy
         .rules
         .iter()
-        .filter(|rule| rule.enabled && allows(rule.action))
+        .filter(|rule| rule.enabled && !rule.when.owner.is_asked() && allows(rule.action))
         .any(|rule| space.meets(&boxes.of(&rule.when).0, budget));
     if let_in || budget.is_spent() {
         return;
@@ -153,7 +153,7 @@ fn hidden_rules(boxes: &mut Boxes<'_>, budget: &mut Budget, report: &mut Report<
     if taken.is_empty() {
         return;
     }
-    for rule in policy.rules.iter().filter(|r| r.enabled) {
+    for rule in policy.packet_rules() {
         // Those that ask for no address may mean packets that nobody translates.
         if rule.when.direction != Some(Direction::In) || rule.when.dst.addrs.is_none() {
             continue;

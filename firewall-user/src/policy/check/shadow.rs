@@ -18,7 +18,7 @@ pub fn check(resolved: &Resolved, report: &mut Report<'_>) {
     let mut boxes = Boxes::new(resolved);
     let mut budget = Budget(STEPS);
     let mut earlier: Vec<(&Rule, Space<u32>, Space<u128>)> = Vec::new();
-    for rule in policy.rules.iter().filter(|r| r.enabled) {
+    for rule in policy.packet_rules() {
         let (v4, v6) = boxes.of(&rule.when);
         if v4.is_empty() && v6.is_empty() {
             let why = contradiction(&rule.when, resolved);

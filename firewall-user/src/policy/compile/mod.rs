@@ -4,6 +4,7 @@ mod address;
 mod bits;
 mod collect;
 mod nat;
+mod owner;
 mod sweep;
 
 use super::Slots;
@@ -24,6 +25,7 @@ use firewall_common::abi::table::{
     V4_LEAVES, V6_BOUNDS, Verdict, WORDS,
 };
 pub use nat::CompiledNat;
+pub use owner::OwnerRules;
 use std::collections::BTreeSet;
 
 /// A policy that can be installed.
@@ -32,6 +34,8 @@ pub struct Compiled {
     /// budgets and rates are a second, of the whole machine: `datapath` turns them into what the
     /// kernel wants.
     pub table: Box<RuleTable>,
+    /// Rules by owner, if there are any enabled.
+    pub owners: Option<OwnerRules>,
     /// Every rule, in order, disabled ones too.
     pub rules: Vec<CompiledRule>,
     /// Every translation, in order, disabled ones too.
@@ -182,7 +186,7 @@ pub fn compile(
     generation: u32,
 ) -> Result<Compiled, CompileError> {
     let resolved = Resolved::new(policy);
-    let enabled: Vec<&Rule> = policy.rules.iter().filter(|r| r.enabled).collect();
+    let enabled: Vec<&Rule> = policy.packet_rules().collect();
     let halves = nat::enabled(policy)?;
     let mut pools = nat::pools(&halves)?;
     // Translations have a word of their own behind the rules'.
@@ -228,6 +232,7 @@ pub fn compile(
     usage.rows = pool.len();
     CompileError::check(Part::Rows, pool.len(), MAX_ROWS)?;
     pool.write(&mut table.rows);
+    let owners = owner::compile(policy, &resolved, &taken)?;
 
     *slots = taken;
     let slot = |name: &str| slots.rule(name).unwrap_or_default();
@@ -246,7 +251,7 @@ pub fn compile(
         .collect();
     let nats = policy.nats.iter();
     let nats = nats.map(|n| nat::view(n, slot(&n.name.value), &mut pools, &resolved)).collect();
-    Ok(Compiled { table, rules, nats, interfaces, usage })
+    Ok(Compiled { table, owners, rules, nats, interfaces, usage })
 }
 
 /// Slots for all that the policy names, and the interfaces among it.

@@ -8,6 +8,7 @@ use super::super::span::{Span, Spanned};
 use super::super::words::{
     self, ICMP, ICMP_TYPES, ICMPV6, ICMPV6_TYPES, PROTOCOLS, TCP, TCP_FLAGS, WITH_PORTS,
 };
+use super::owner::{self, Field};
 use super::statement::quoted;
 use super::{Fault, Input, Parsed, at_next_statement, at_word, bump, list, peek, value, word};
 use firewall_common::abi::table::{Direction, State};
@@ -25,6 +26,7 @@ pub enum Clause {
     To(Endpoint),
     Flags(FlagsMatch),
     States(Vec<State>),
+    Owner(Field, Match<String>),
     NoTrack,
     SynCookies,
     Log,
@@ -45,13 +47,14 @@ impl Clause {
             Self::NoTrack => (8, "`no-track`"),
             Self::SynCookies => (9, "`syn-cookies`"),
             Self::Log => (10, "`log`"),
+            Self::Owner(field, _) => (11 + *field as usize, field.said()),
         }
     }
 }
 
 /// Clauses of one statement, each said once.
 #[derive(Default)]
-pub struct Said([Option<(Clause, Span)>; 11]);
+pub struct Said([Option<(Clause, Span)>; 16]);
 
 impl Said {
     /// Reads one more clause; `known` are the words it may begin with. Mistakes go to the input's state.
@@ -112,6 +115,7 @@ impl Said {
                     when.flags = Some(flags);
                 }
                 Clause::States(states) => when.states = Some(states),
+                Clause::Owner(field, list) => owner::put(&mut when.owner, field, list),
                 Clause::NoTrack => marks.no_track = Some(at),
                 Clause::SynCookies => marks.syn_cookies = Some(at),
                 Clause::Log => marks.log = true,
@@ -219,6 +223,11 @@ fn clause(input: &mut Input<'_, '_>, known: &[&str]) -> Parsed<Clause> {
         "to" => (one, endpoint).map(|(_, e)| Clause::To(e)),
         "flags" => (one, flags).map(|(_, f)| Clause::Flags(f)),
         "state" => (one, states).map(|(_, s)| Clause::States(s)),
+        "process" => asked(Field::Process),
+        "exe" => asked(Field::Exe),
+        "user" => asked(Field::User),
+        "unit" => asked(Field::Unit),
+        "cgroup" => asked(Field::Cgroup),
         _ => fail,
     }
     .parse_next(input)
@@ -227,6 +236,11 @@ fn clause(input: &mut Input<'_, '_>, known: &[&str]) -> Parsed<Clause> {
 /// The keyword that `dispatch!` only looked at.
 fn one<'s>(input: &mut Input<'_, 's>) -> Parsed<Token<'s>> {
     Ok(bump(input))
+}
+
+/// The word of an owner's field and its list.
+fn asked<'t, 's>(field: Field) -> impl FnMut(&mut Input<'t, 's>) -> Parsed<Clause> {
+    move |input| owner::owner(input, field).map(|list| Clause::Owner(field, list))
 }
 
 fn protocol(input: &mut Input<'_, '_>) -> Parsed<Spanned<u8>> {

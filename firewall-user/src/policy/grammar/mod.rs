@@ -4,6 +4,7 @@
 mod clause;
 mod list;
 mod nat;
+mod owner;
 mod rule;
 mod statement;
 mod value;
