@@ -4,12 +4,14 @@
 //! `*_ms`; addresses are text; `bytes` count from the IP header on. `docs/protocol.md` describes each
 //! field; the console's `types.ts` mirrors this file.
 
+mod learn;
 mod nat;
 mod paths;
 mod sockets;
 mod summary;
 mod table;
 
+pub use learn::{LearnView, LearntRuleView};
 pub use nat::{
     MAPPING_KINDS, NatAccountView, NatBindingView, NatBlockView, NatHostView, NatMappingView,
     NatPoolView, NatRuleView, NatStatsView, NatWhoView,
@@ -23,7 +25,7 @@ pub use sockets::{
     SocketEventStatsView, SocketHolderView, SocketStatsView, SocketView,
 };
 pub use summary::{SummaryRowView, SummaryStatView, SummaryView};
-pub use table::{AlarmView, TableStatsView};
+pub use table::{AlarmView, OwnerStatsView, TableStatsView};
 
 use serde::{Deserialize, Serialize};
 
@@ -262,6 +264,9 @@ pub struct StatsView {
     /// How full the flow tables are, and what befell their entries.
     #[serde(default)]
     pub table: TableStatsView,
+    /// Of rules by owner; `null` where the policy has none.
+    #[serde(default)]
+    pub owners: Option<OwnerStatsView>,
     /// Translation.
     #[serde(default)]
     pub nat: NatStatsView,
@@ -522,6 +527,9 @@ mod tests {
             ("FlowNatView", fields(&FlowNatView::default())),
             ("KilledView", fields(&KilledView::default())),
             ("EventView", fields(&EventView::default())),
+            ("OwnerStatsView", fields(&OwnerStatsView::default())),
+            ("LearnView", fields(&LearnView::default())),
+            ("LearntRuleView", fields(&LearntRuleView::default())),
             ("CallerView", fields(&CallerView::default())),
             ("RuleView", fields(&RuleView::default())),
             ("ReasonView", fields(&ReasonView::default())),

@@ -127,7 +127,16 @@ export interface StatsView {
   netfilter?: NetfilterStatsView | null;
   /** Missing for the moment in which this page is newer than the daemon. */
   table?: TableStatsView;
+  owners?: OwnerStatsView | null;
   nat?: NatStatsView;
+}
+
+/** What became of calls and packets that rules by owner judge. */
+export interface OwnerStatsView {
+  judged: number;
+  unknown: number;
+  places_full: number;
+  places_missed: number;
 }
 
 /** How the flow table bears up. Evictions and refusals are totals since its maps were made. */

@@ -115,6 +115,15 @@ pub enum Command {
     /// Sum up sockets, live and ended, since the last reset
     #[command(subcommand)]
     Summary(SummaryCommand),
+    /// Propose rules that let a unit, program, process or user do what was seen of it, and no more
+    Learn {
+        /// What it is
+        #[arg(value_name = "WHAT", value_parser = ["unit", "exe", "process", "user"])]
+        by: String,
+        /// Which, such as `nginx.service` or `/usr/sbin/sshd`
+        #[arg(value_name = "NAME")]
+        owner: String,
+    },
     /// End sockets
     #[command(subcommand)]
     Socket(SocketCommand),

@@ -349,6 +349,15 @@ fn table_stats(out: &Out, stats: &StatsView) -> Result<(), CliError> {
         ("translated", nat.mappings_live, ""),
         ("no port left", nat.failures, ""),
     ];
+    let owners = stats.owners.iter().flat_map(|owners| {
+        [
+            ("calls judged by owner", owners.judged, ""),
+            ("owner unknown", owners.unknown, "not judged"),
+            ("cgroups without room", owners.places_full, ""),
+            ("cgroup unknown", owners.places_missed, "judged as of no unit"),
+        ]
+    });
+    let rows: Vec<(&str, u64, &str)> = rows.into_iter().chain(owners).collect();
     let heads = [Head::text("TABLE"), Head::number(""), Head::text("")];
     out.rows(&rows, &heads, |(name, count, more)| {
         let bad = *count > 0 && matches!(*name, "refused" | "no port left");

@@ -6,6 +6,7 @@ mod doctor;
 mod flows;
 mod format;
 mod generate;
+mod learn;
 mod list;
 mod mappings;
 mod nat;
@@ -70,6 +71,7 @@ fn ask(out: &Out, client: &Client, command: Command) -> Result<ExitCode, CliErro
             Command::Summary(SummaryCommand::By { what, top }) => {
                 summary::by(out, client, &what, top).await
             }
+            Command::Learn { by, owner } => learn::learn(out, client, &by, &owner).await,
             Command::Summary(SummaryCommand::Reset) => summary::reset(out, client).await,
             Command::Socket(SocketCommand::Kill { filter, dry_run, force, block }) => {
                 let how = sockets::How { dry_run, force, block };

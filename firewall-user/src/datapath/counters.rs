@@ -20,6 +20,7 @@ impl Datapath {
         let mut found = CounterInput {
             flows_max: self.flows.capacity(),
             table: self.table_input()?,
+            owners: self.owner_counters(),
             ..Default::default()
         };
         for slot in 0..RULE_SLOTS as u32 {

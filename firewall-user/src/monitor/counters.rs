@@ -5,6 +5,7 @@ use crate::view::{ReasonView, RuleView, StatsView};
 use firewall_common::abi::{
     counter::{EventCounter, ReasonCounter, RuleCounter},
     event::CLASSES,
+    owner::OwnerCounter,
     reason::Reason,
     table::Verdict,
 };
@@ -26,6 +27,8 @@ pub struct CounterInput {
     pub flows_max: u64,
     /// The tables' own figures.
     pub table: TableInput,
+    /// Of rules by owner, if the policy has any.
+    pub owners: Option<OwnerCounter>,
 }
 
 /// What the policy says of a rule.

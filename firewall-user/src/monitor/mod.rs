@@ -40,8 +40,8 @@ pub use sockets::{Place, SocketTable};
 pub use summary::{By, Summary};
 
 use crate::view::{
-    AlarmView, EventView, FlowView, NatPoolView, NatStatsView, NetfilterStatsView, RuleView,
-    StatsView, TableStatsView,
+    AlarmView, EventView, FlowView, NatPoolView, NatStatsView, NetfilterStatsView, OwnerStatsView,
+    RuleView, StatsView, TableStatsView,
 };
 use account::Accounts;
 use alarms::{Alarms, Fill};
@@ -272,6 +272,12 @@ impl Monitor {
             table,
             nat,
             netfilter: self.netfilter.clone(),
+            owners: input.owners.map(|counter| OwnerStatsView {
+                judged: counter.judged,
+                unknown: counter.unknown,
+                places_full: counter.places_full,
+                places_missed: counter.places_missed,
+            }),
             ..StatsView::default()
         };
         let stats = Arc::new(self.counters.stats(input, counted, &self.clock));

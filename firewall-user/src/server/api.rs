@@ -4,6 +4,7 @@ use super::{
     auth::Identity,
     dump,
     error::ApiError,
+    learn::{self, LearnQuery},
     mappings, nat, query,
     query::Query,
     sockets::{self, Block, KillQuery, SocketQuery, SummaryQuery},
@@ -29,7 +30,7 @@ use std::{
 };
 
 /// All verbs, as in `hello.capabilities`.
-pub const VERBS: [&str; 28] = [
+pub const VERBS: [&str; 29] = [
     "status",
     "stats",
     "rules",
@@ -58,6 +59,7 @@ pub const VERBS: [&str; 28] = [
     "summary",
     "summary.reset",
     "paths",
+    "learn",
 ];
 
 #[derive(Debug, Default, Deserialize)]
@@ -252,6 +254,11 @@ impl Api {
             "summary" => {
                 let query: SummaryQuery = parse(args)?;
                 done(sockets::summary(self.sockets()?, &query).await?)
+            }
+            "learn" => {
+                let query: LearnQuery = parse(args)?;
+                let flows = |each: &mut dyn FnMut(FlowView)| self.model().flows().for_each(each);
+                done(learn::learn(self.sockets()?, flows, &query).await?)
             }
             "summary.reset" => {
                 let Nothing {} = parse(args)?;

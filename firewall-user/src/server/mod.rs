@@ -8,6 +8,7 @@ mod console;
 mod denied;
 mod dump;
 pub mod error;
+mod learn;
 pub mod listen;
 mod mappings;
 pub mod nat;

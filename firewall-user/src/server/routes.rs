@@ -130,6 +130,7 @@ pub fn router(server: Arc<Server>) -> Router {
         .route("/api/v1/nat/hosts", get_verb("nat.hosts"))
         .route("/api/v1/nat/pools", get_verb("nat.pools"))
         .route("/api/v1/sockets", get_verb("sockets"))
+        .route("/api/v1/learn", get_verb("learn"))
         .route("/api/v1/summary", get_verb("summary"))
         .route("/api/v1/summary/reset", post_verb("summary.reset"))
         .route("/api/v1/sockets/kill", post_verb("sockets.kill"))

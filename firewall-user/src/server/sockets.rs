@@ -185,7 +185,7 @@ async fn live(
     Ok(rows)
 }
 
-async fn fresh(sockets: &Sockets) -> Result<(), ApiError> {
+pub(super) async fn fresh(sockets: &Sockets) -> Result<(), ApiError> {
     sockets.refresh().await;
     if let Some(trouble) = sockets.trouble() {
         let message = format!("sockets aren't followed: {trouble}");

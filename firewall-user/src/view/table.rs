@@ -32,6 +32,19 @@ pub struct TableStatsView {
     pub pressure: String,
 }
 
+/// What became of calls and packets that rules by owner judge.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OwnerStatsView {
+    /// Calls and first packets that were judged.
+    pub judged: u64,
+    /// Packets of sockets whose maker isn't known (the kernel's own have none): not judged.
+    pub unknown: u64,
+    /// Cgroups that found no room among those that are known: looked at again at each call.
+    pub places_full: u64,
+    /// Packets whose cgroup wasn't among those that are known: judged as of no unit and no cgroup.
+    pub places_missed: u64,
+}
+
 /// Something that is wrong right now.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct AlarmView {

@@ -1,0 +1,332 @@
+//! Rules proposed from what somebody was seen doing.
+
+use super::error::ApiError;
+use crate::{
+    daemon::sockets::Sockets,
+    view::{FlowView, LearnView, LearntRuleView, SocketView},
+};
+use serde::Deserialize;
+use std::collections::{BTreeMap, BTreeSet};
+
+/// Remote addresses that are listed; of more than that any is meant.
+const ADDRESSES: usize = 8;
+/// Ports of one rule.
+const PORTS: usize = 32;
+
+/// `?by=&owner=`.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct LearnQuery {
+    by: String,
+    owner: String,
+}
+
+/// Rules from what an owner's sockets were seen doing, live and ended ones.
+///
+/// # Errors
+/// Sockets aren't followed; there is no such kind of owner; none of its sockets was seen.
+pub async fn learn(
+    sockets: &Sockets,
+    flows: impl FnOnce(&mut dyn FnMut(FlowView)),
+    asked: &LearnQuery,
+) -> Result<LearnView, ApiError> {
+    let field = match asked.by.as_str() {
+        "unit" => |row: &SocketView| row.unit.clone(),
+        "exe" => |row: &SocketView| row.exe.clone(),
+        "process" => |row: &SocketView| row.comm.clone(),
+        "user" => |row: &SocketView| row.user.clone(),
+        other => {
+            return Err(ApiError::bad_request(format!(
+                "can't learn by `{other}`; there are: unit, exe, process, user"
+            )));
+        }
+    };
+    super::sockets::fresh(sockets).await?;
+    // As policies have it: a unit without an ending is a service.
+    let owner = match asked.by.as_str() {
+        "unit" if !asked.owner.contains('.') => format!("{}.service", asked.owner),
+        _ => asked.owner.clone(),
+    };
+    if owner.is_empty() || owner.contains(|c: char| c.is_whitespace() || c.is_control()) {
+        return Err(ApiError::bad_request(format!("`{owner}` can't be named in a policy")));
+    }
+    let mine = |row: &SocketView| field(row).as_deref() == Some(owner.as_str());
+    let mut rows = sockets.rows(false, mine);
+    rows.extend(sockets.rows(true, mine));
+    if rows.is_empty() {
+        let by = &asked.by;
+        let message = format!(
+            "no socket of the {by} `{owner}` was seen; `sluice summary by {by}` says of whom some were"
+        );
+        return Err(ApiError::bad_request(message));
+    }
+    let mut udp = Vec::new();
+    flows(&mut |flow| {
+        if flow.proto == "udp" {
+            udp.push(flow);
+        }
+    });
+    let mut view = propose(&asked.by, &owner, &rows, &udp);
+    view.forgotten = sockets.stats().ended_dropped;
+    view.text = text(&view);
+    Ok(view)
+}
+
+/// What was done: protocol and port, with whom, how often.
+#[derive(Debug, Default)]
+struct Seen {
+    out: BTreeMap<(String, u16), (BTreeSet<String>, u64)>,
+    into: BTreeMap<(String, u16), u64>,
+    /// Datagrams of which the flow isn't known.
+    blind: BTreeMap<String, u64>,
+}
+
+impl Seen {
+    fn out(&mut self, proto: &str, remote: &str, port: u16) {
+        let (remotes, sockets) = self.out.entry((proto.to_owned(), port)).or_default();
+        remotes.insert(remote.to_owned());
+        *sockets += 1;
+    }
+
+    fn look(&mut self, row: &SocketView, listens: &BTreeSet<u16>, udp: &[FlowView]) {
+        let connected = row.remote_port != 0;
+        match row.proto.as_str() {
+            "tcp" if row.state == "listen" => {
+                *self.into.entry(("tcp".to_owned(), row.local_port)).or_default() += 1;
+            }
+            // Accepted: the listener says it.
+            "tcp" if listens.contains(&row.local_port) => {}
+            // Never connected: what failed isn't to be let by.
+            "tcp" if connected && row.connect_us.is_some() => {
+                self.out("tcp", &row.remote, row.remote_port);
+            }
+            "udp" if connected => self.out("udp", &row.remote, row.remote_port),
+            "udp" if row.local_port != 0 => {
+                let mut found = false;
+                for flow in udp {
+                    if flow.direction == "out" && flow.sport == row.local_port {
+                        self.out("udp", &flow.dst, flow.dport);
+                        found = true;
+                    } else if flow.direction == "in" && flow.dport == row.local_port {
+                        *self.into.entry(("udp".to_owned(), row.local_port)).or_default() += 1;
+                        found = true;
+                    }
+                }
+                if !found && row.sends + row.receives > 0 {
+                    *self.blind.entry("udp".to_owned()).or_default() += 1;
+                }
+            }
+            "icmp" | "icmpv6" => *self.blind.entry(row.proto.clone()).or_default() += 1,
+            _ => {}
+        }
+    }
+}
+
+fn propose(by: &str, owner: &str, rows: &[SocketView], udp: &[FlowView]) -> LearnView {
+    let own: Vec<&SocketView> = rows.iter().filter(|row| row.own_netns).collect();
+    let listens: BTreeSet<u16> = own
+        .iter()
+        .filter(|row| row.proto == "tcp" && row.state == "listen")
+        .map(|row| row.local_port)
+        .collect();
+    let mut seen = Seen::default();
+    own.iter().for_each(|row| seen.look(row, &listens, udp));
+    let base = base(owner);
+    let clause = format!("{by} {}", if by == "process" { comm(owner) } else { owner });
+    let mut rules: Vec<LearntRuleView> = Vec::new();
+    let mut push = |name: String, what: String, sockets: u64, note: Option<String>| {
+        let text = format!("rule {name} {what} {clause}");
+        rules.push(LearntRuleView { name, text, sockets, note });
+    };
+    // Ports with the same other ends are one rule.
+    let mut grouped: BTreeMap<(String, Option<BTreeSet<String>>), (BTreeSet<u16>, u64, usize)> =
+        BTreeMap::new();
+    for ((proto, port), (remotes, sockets)) in seen.out {
+        let most = remotes.len();
+        let key = (remotes.len() <= ADDRESSES).then_some(remotes);
+        let (ports, sum, ends) = grouped.entry((proto, key)).or_default();
+        ports.insert(port);
+        *sum += sockets;
+        *ends = (*ends).max(most);
+    }
+    let mut n = 0;
+    for ((proto, remotes), (ports, sockets, ends)) in grouped {
+        let ports: Vec<u16> = ports.into_iter().collect();
+        for ports in ports.chunks(PORTS) {
+            n += 1;
+            let to = remotes.as_ref().map_or_else(String::new, |all| format!(" {}", list(all)));
+            let note =
+                remotes.is_none().then(|| format!("{ends} other ends were seen: any is meant"));
+            let what = format!("allow out {proto} to{to} port {}", list(ports));
+            push(format!("{base}-out-{n}"), what, sockets, note);
+        }
+    }
+    for (proto, sockets) in seen.blind {
+        n += 1;
+        let note = "whom it speaks with wasn't seen".to_owned();
+        push(format!("{base}-out-{n}"), format!("allow out {proto}"), sockets, Some(note));
+    }
+    let mut served: BTreeMap<String, (BTreeSet<u16>, u64)> = BTreeMap::new();
+    for ((proto, port), sockets) in seen.into {
+        let (ports, sum) = served.entry(proto).or_default();
+        ports.insert(port);
+        *sum += sockets;
+    }
+    for (n, (proto, (ports, sockets))) in served.into_iter().enumerate() {
+        let what = format!("allow in {proto} to port {}", list(&ports));
+        push(format!("{base}-in-{}", n + 1), what, sockets, None);
+    }
+    push(format!("{base}-rest-out"), "reject out log".to_owned(), 0, None);
+    push(format!("{base}-rest-in"), "drop in log".to_owned(), 0, None);
+    let old = own.iter().any(|row| row.created.is_none());
+    LearnView {
+        by: by.to_owned(),
+        owner: owner.to_owned(),
+        sockets: rows.len() as u64,
+        since: if old { None } else { own.iter().filter_map(|row| row.created.clone()).min() },
+        elsewhere: (rows.len() - own.len()) as u64,
+        forgotten: 0,
+        rules,
+        text: String::new(),
+    }
+}
+
+/// One, or several in braces.
+fn list<T: std::fmt::Display>(items: impl IntoIterator<Item = T>) -> String {
+    let items: Vec<String> = items.into_iter().map(|item| item.to_string()).collect();
+    match items.as_slice() {
+        [one] => one.clone(),
+        all => format!("{{ {} }}", all.join(", ")),
+    }
+}
+
+/// The kernel keeps so much of a process's name.
+fn comm(name: &str) -> &str {
+    let end = (0..=name.len().min(15)).rev().find(|at| name.is_char_boundary(*at)).unwrap_or(0);
+    &name[..end]
+}
+
+/// What rules are named after: the last part of a path, without a unit's ending, of letters that a name may have.
+fn base(owner: &str) -> String {
+    let last = owner.rsplit('/').next().unwrap_or(owner);
+    let last = [".service", ".scope", ".socket"]
+        .iter()
+        .find_map(|ending| last.strip_suffix(ending))
+        .unwrap_or(last);
+    let letters = last.chars().map(|c| if c.is_ascii_alphanumeric() || c == '_' { c } else { '-' });
+    let name: String = letters.take(32).collect();
+    let name = name.trim_matches('-');
+    if name.is_empty() { "learnt".to_owned() } else { name.to_owned() }
+}
+
+/// As a part of a policy.
+fn text(view: &LearnView) -> String {
+    let since = view.since.as_deref().unwrap_or("the monitor began, or before");
+    let mut text = format!(
+        "# What {} `{}` was seen doing: {} sockets since {since}.\n",
+        view.by, view.owner, view.sockets
+    );
+    if view.elsewhere > 0 {
+        text.push_str(&format!(
+            "# {} of them in other network namespaces, which these rules aren't for.\n",
+            view.elsewhere
+        ));
+    }
+    if view.forgotten > 0 {
+        text.push_str(&format!(
+            "# {} ended sockets, of anybody, aren't kept any more: something may be missing.\n",
+            view.forgotten
+        ));
+    }
+    for rule in &view.rules {
+        if let Some(note) = &rule.note {
+            text.push_str(&format!("# {note}\n"));
+        }
+        text.push_str(&rule.text);
+        text.push('\n');
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn socket(proto: &str, state: &str, local: u16, remote: (&str, u16)) -> SocketView {
+        SocketView {
+            proto: proto.into(),
+            state: state.into(),
+            local_port: local,
+            remote: remote.0.into(),
+            remote_port: remote.1,
+            own_netns: true,
+            connect_us: Some(100),
+            created: Some("2026-01-01T00:00:00.000Z".into()),
+            sends: 1,
+            ..SocketView::default()
+        }
+    }
+
+    #[test]
+    fn what_was_done_is_let_by_and_the_rest_is_not() {
+        let mut failed = socket("tcp", "closed", 0, ("10.0.0.66", 66));
+        failed.connect_us = None;
+        let mut other = socket("tcp", "established", 5, ("10.9.9.9", 9));
+        other.own_netns = false;
+        let mut rows = vec![
+            socket("tcp", "listen", 80, ("0.0.0.0", 0)),
+            socket("tcp", "listen", 443, ("0.0.0.0", 0)),
+            socket("tcp", "established", 443, ("198.51.100.7", 40_000)),
+            socket("tcp", "established", 50_000, ("10.0.0.5", 5432)),
+            socket("tcp", "closed", 50_001, ("10.0.0.5", 6432)),
+            socket("udp", "connected", 50_002, ("10.0.0.53", 53)),
+            socket("udp", "unconnected", 5353, ("0.0.0.0", 0)),
+            failed,
+            other,
+        ];
+        for i in 0..20 {
+            rows.push(socket("tcp", "closed", 51_000, (&format!("203.0.113.{i}"), 8443)));
+        }
+        let flow = FlowView {
+            proto: "udp".into(),
+            direction: "out".into(),
+            sport: 5353,
+            dst: "224.0.0.251".into(),
+            dport: 5353,
+            ..FlowView::default()
+        };
+        let view = propose("unit", "nginx.service", &rows, &[flow]);
+        let rules: Vec<&str> = view.rules.iter().map(|rule| rule.text.as_str()).collect();
+        assert_eq!(
+            rules,
+            [
+                "rule nginx-out-1 allow out tcp to port 8443 unit nginx.service",
+                "rule nginx-out-2 allow out tcp to 10.0.0.5 port { 5432, 6432 } unit nginx.service",
+                "rule nginx-out-3 allow out udp to 10.0.0.53 port 53 unit nginx.service",
+                "rule nginx-out-4 allow out udp to 224.0.0.251 port 5353 unit nginx.service",
+                "rule nginx-in-1 allow in tcp to port { 80, 443 } unit nginx.service",
+                "rule nginx-rest-out reject out log unit nginx.service",
+                "rule nginx-rest-in drop in log unit nginx.service",
+            ]
+        );
+        assert_eq!((view.sockets, view.elsewhere), (29, 1));
+        // What is proposed is a policy.
+        let text = text(&view);
+        let policy =
+            crate::policy::parse(&text, "learnt").unwrap_or_else(|e| panic!("{e}\n{text}"));
+        assert_eq!(policy.rules.len(), 7);
+    }
+
+    #[test]
+    fn names_are_names() {
+        for (owner, name) in [
+            ("nginx.service", "nginx"),
+            ("/usr/bin/curl", "curl"),
+            ("getty@tty1.service", "getty-tty1"),
+            ("...", "learnt"),
+        ] {
+            assert_eq!(base(owner), name);
+        }
+        assert_eq!(comm("a-long-name-of-a-process"), "a-long-name-of-");
+    }
+}
