@@ -279,3 +279,31 @@ fn a_check_says_what_such_a_rule_cannot_ask() {
     assert!(said.stdout.contains("can't ask for an interface"), "{said:?}");
     assert_eq!(daemon.json(&["status"])["rules"], 0, "what ran, runs on");
 }
+
+#[test]
+fn what_is_learnt_is_a_policy_that_lets_it_by_and_no_more() {
+    let test = "e2e_owners::what_is_learnt_is_a_policy_that_lets_it_by_and_no_more";
+    let Some((lab, daemon)) = setup(test, "") else { return };
+    let _seven = TcpEcho::start(&lab.server, &format!("{}:7", Lab::SERVER4)).unwrap();
+    let _nine = TcpEcho::start(&lab.server, &format!("{}:9", Lab::SERVER4)).unwrap();
+    let (seven, nine) = (address(Lab::SERVER4, 7), address(Lab::SERVER4, 9));
+    let name = format!("pupil-{}", std::process::id());
+    let pupil = bash_as(&daemon.dir, &name);
+    let said = daemon.cli(&["learn", "process", &name]);
+    assert!(said.code != 0 && said.stderr.contains("no socket"), "{said:?}");
+    connects(&lab.gate, &pupil, seven, 0).expect("nothing is forbidden yet");
+    let learnt = wait_for("its socket to be seen", SOON, || {
+        let said = daemon.cli(&["learn", "process", &name]);
+        (said.code == 0).then_some(said.stdout)
+    })
+    .unwrap();
+    assert!(learnt.contains(&format!("to {} port 7 process {name}", Lab::SERVER4)), "{learnt}");
+    daemon.apply(&learnt);
+    connects(&lab.gate, &pupil, seven, 0).expect("as learnt");
+    connects(&lab.gate, &pupil, nine, 0).expect_err("it never did that");
+    connects(&lab.gate, Path::new("/bin/bash"), nine, 0).expect("somebody else");
+    let rest = format!("{name}-rest-out");
+    assert_eq!(hits(&daemon, &rest), 1, "{learnt}");
+    let stats = daemon.json(&["stats"]);
+    assert!(stats["owners"]["judged"].as_u64() >= Some(2), "{stats}");
+}
