@@ -119,11 +119,12 @@ impl Sockets {
         let state = lock(&self.state);
         let place = Place { netns: state.netns, clock: now() };
         let named = |(mut row, owner): (SocketView, Process)| {
-            if let Some(owner) = state.owners.get(&owner) {
-                (row.exe, row.cmdline) = (owner.exe.clone(), owner.cmdline.clone());
-                row.user = owner.user.clone();
-                row.unit = owner.place.unit.clone();
-                row.container = owner.place.container.clone();
+            if let Some(owner) = state.owners.peek(&owner) {
+                let text = |text: &Option<Arc<str>>| text.as_deref().map(str::to_owned);
+                (row.exe, row.cmdline) = (text(&owner.exe), text(&owner.cmdline));
+                row.user = text(&owner.user);
+                row.unit = text(&owner.place.unit);
+                row.container = text(&owner.place.container);
             }
             row
         };
@@ -243,12 +244,16 @@ fn follow(
 fn keys(owners: &Owners, row: &SocketRow) -> Keys {
     let process = &row.usage.owner;
     let owner = owners.get(process);
-    let known = |text: Option<&String>| text.cloned().unwrap_or_else(|| "?".to_owned());
-    let of = |part: fn(&Owner) -> Option<&String>| known(owner.as_deref().and_then(part));
+    let known =
+        |text: Option<&Arc<str>>| text.map_or_else(|| "?".to_owned(), |text| text.to_string());
+    let of = |part: fn(&Owner) -> Option<&Arc<str>>| known(owner.as_deref().and_then(part));
     [
         if process.tgid == 0 { "?".to_owned() } else { socket_words::process(process) },
         of(|owner| owner.exe.as_ref()),
-        owner.as_ref().and_then(|owner| owner.user.clone()).unwrap_or_else(|| row.uid.to_string()),
+        owner
+            .as_ref()
+            .and_then(|owner| owner.user.as_deref())
+            .map_or_else(|| row.uid.to_string(), str::to_owned),
         socket_words::remote(row),
         of(|owner| owner.place.container.as_ref().or(owner.place.unit.as_ref())),
         socket_words::proto(row),

@@ -117,11 +117,16 @@ impl SocketTable {
             socket.row.state = LISTEN;
         }
         self.sum_up(&socket, event.time_ns, keys);
+        self.keep(Ended { socket, at_ns: event.time_ns, why });
+    }
+
+    /// Keeps an ended socket; the oldest makes room.
+    fn keep(&mut self, ended: Ended) {
         if self.ended.len() == ENDED {
             self.ended.pop_front();
             self.ended_dropped += 1;
         }
-        self.ended.push_back(Ended { socket, at_ns: event.time_ns, why });
+        self.ended.push_back(ended);
     }
 
     /// Learns from a look at all descriptors at `now_ns` (CLOCK_MONOTONIC), which took `took_us`. `gap`: events
@@ -151,9 +156,10 @@ impl SocketTable {
                 socket.holders.push((one.holder, one.descriptor));
             }
         }
-        // Closed by whoever held it, and still at work; or made since.
+        // Closed by whoever held it, and still at work, or held by none but a message or a ring of io_uring; or made
+        // since.
         let stays =
-            |socket: &Socket| socket.read_ns > now_ns || (socket.row.protocol == TCP && !gap);
+            |socket: &Socket| socket.read_ns > now_ns || (tells_its_end(&socket.row) && !gap);
         for (cookie, mut socket) in before {
             socket.holders.clear();
             if stays(&socket) {
@@ -161,6 +167,10 @@ impl SocketTable {
             } else {
                 // Nobody said so, but it has ended.
                 self.sum_up(&socket, now_ns, keys);
+                // Sockets that only see packets never do. Of a connection why it ended isn't known.
+                if socket.row.protocol != TCP {
+                    self.keep(Ended { socket, at_ns: now_ns, why: "closed" });
+                }
             }
         }
     }
@@ -339,6 +349,14 @@ impl Socket {
             ..SocketView::default()
         }
     }
+}
+
+/// Whether an event is sure to come at a socket's end: of those without connections if they were made with the hooks
+/// in place, and used.
+fn tells_its_end(row: &SocketRow) -> bool {
+    let usage = &row.usage;
+    let used = usage.created_ns != 0 && usage.established_ns != 0;
+    row.protocol == TCP || (matches!(row.family, INET | INET6) && used)
 }
 
 /// Bytes that a socket sent and received.

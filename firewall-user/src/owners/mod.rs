@@ -1,27 +1,33 @@
-//! Who is behind a process that the kernel stamped: executable, command line, user, unit, container.
+//! Who is behind a process that the kernel stamped: executable, command line, user, unit, container, pod.
 //!
-//! What the kernel says (number, start, user, name, cgroup) is certain; the rest is read from /proc, where the
-//! process has to be the same before and after the reading: number *and* start. Of one that is gone only what
-//! the kernel said is known, and the path of its cgroup if anybody else of it was seen.
+//! What the kernel says (number, start, user, name, cgroup, executable's inode) is certain; the rest is read from
+//! /proc, where the process has to be the same before and after the reading: number *and* start, and the
+//! executable, where its inode can be compared. Of one that is gone, or has become another program since, only
+//! what the kernel said is known, and the paths of its executable and cgroup if anybody else of them was seen.
 
+mod cache;
 mod place;
 
 pub use place::{Place, place};
 
+use cache::Cache;
 use firewall_common::abi::socket::Process;
-use std::collections::HashMap;
 use std::io::Read as _;
+use std::os::unix::fs::MetadataExt as _;
 use std::sync::Arc;
-use uzers::{Users as _, UsersCache};
 
-/// Processes that are remembered.
+/// Programs of processes that are remembered.
 const KNOWN: usize = 65_536;
 /// Cgroups that are remembered.
 const CGROUPS: usize = 16_384;
 /// Executables that are remembered.
 const EXES: usize = 16_384;
+/// Users that are remembered: containers have many, most of them without a name.
+const USERS: usize = 4_096;
 /// Longest command line that is kept, bytes.
 const CMDLINE: usize = 1_024;
+/// Names by which one program of a process is read again: whoever has more changes them all the time.
+const NAMES: usize = 8;
 /// Nanoseconds of a second.
 const SECOND: u64 = 1_000_000_000;
 
@@ -29,28 +35,61 @@ const SECOND: u64 = 1_000_000_000;
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Owner {
     /// Its executable; `None`: it was gone, or the daemon may not look.
-    pub exe: Option<String>,
+    pub exe: Option<Arc<str>>,
     /// Its arguments, blanks between, cut where they are long.
-    pub cmdline: Option<String>,
+    pub cmdline: Option<Arc<str>>,
     /// Name of its user.
-    pub user: Option<String>,
+    pub user: Option<Arc<str>>,
     /// Where its cgroup belongs.
     pub place: Place,
-    comm: [u8; 16],
     /// Read from /proc while it lived.
     pub seen: bool,
 }
 
+/// One program of a process, in one cgroup: sockets from before and after an exec tell of two.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+struct Image {
+    tgid: u32,
+    start_ns: u64,
+    exe: (u32, u64),
+    cgroup: u64,
+}
+
+impl Image {
+    const fn of(process: &Process) -> Self {
+        let exe = (process.exe_device, process.exe_inode);
+        Self { tgid: process.tgid, start_ns: process.start_ns, exe, cgroup: process.cgroup }
+    }
+}
+
+/// What is remembered of it.
+#[derive(Debug)]
+struct Known {
+    owner: Arc<Owner>,
+    /// What the kernel called it when it was read: another name may mean another script under the same
+    /// interpreter.
+    names: Vec<[u8; 16]>,
+}
+
 /// Everybody who was asked for.
-#[derive(Default)]
 pub struct Owners {
-    known: HashMap<(u32, u64), Arc<Owner>>,
+    known: Cache<Image, Known>,
     /// Paths of cgroups by their ids: those of processes that are gone.
-    cgroups: HashMap<u64, String>,
+    cgroups: Cache<u64, Arc<str>>,
     /// Paths of executables by file system and inode: as `cgroups`.
-    exes: HashMap<(u32, u64), String>,
-    users: UsersCache,
-    forgotten: u64,
+    exes: Cache<(u32, u64), Arc<str>>,
+    users: Cache<u32, Option<Arc<str>>>,
+}
+
+impl Default for Owners {
+    fn default() -> Self {
+        Self {
+            known: Cache::new(KNOWN),
+            cgroups: Cache::new(CGROUPS),
+            exes: Cache::new(EXES),
+            users: Cache::new(USERS),
+        }
+    }
 }
 
 impl std::fmt::Debug for Owners {
@@ -62,18 +101,32 @@ impl std::fmt::Debug for Owners {
 impl Owners {
     /// What is known of a process; `None`: it was never learnt of.
     pub fn get(&self, process: &Process) -> Option<Arc<Owner>> {
-        self.known.get(&(process.tgid, process.start_ns)).cloned()
+        self.peek(process).cloned()
     }
 
-    /// Whether a process has to be learnt of: it is new, or has become another program since.
-    pub fn is_new(&self, process: &Process) -> bool {
-        let known = self.known.get(&(process.tgid, process.start_ns));
-        process.tgid != 0 && known.is_none_or(|owner| owner.comm != process.comm && owner.seen)
+    /// The same, borrowed.
+    pub fn peek(&self, process: &Process) -> Option<&Arc<Owner>> {
+        self.known.peek(&Image::of(process)).map(|known| &known.owner)
     }
 
-    /// How many were forgotten to make room.
+    /// Whether a process has to be learnt of: it is new, or has become another program since. Who isn't stays.
+    pub fn is_new(&mut self, process: &Process) -> bool {
+        if process.tgid == 0 {
+            return false;
+        }
+        let Some(known) = self.known.touch(&Image::of(process)) else { return true };
+        let renamed = !known.names.contains(&process.comm) && known.names.len() < NAMES;
+        renamed && known.owner.seen
+    }
+
+    /// How many processes, cgroups and executables were forgotten to make room.
     pub const fn forgotten(&self) -> u64 {
-        self.forgotten
+        self.known.forgotten() + self.cgroups.forgotten() + self.exes.forgotten()
+    }
+
+    /// How many processes are remembered.
+    pub fn len(&self) -> usize {
+        self.known.len()
     }
 
     /// Reads what there is of a process, if it is new.
@@ -81,46 +134,65 @@ impl Owners {
         if !self.is_new(process) {
             return;
         }
-        let identity = (process.tgid, process.start_ns);
-        if self.known.len() >= KNOWN && !self.known.contains_key(&identity) {
-            // Whoever is still about is learnt of again.
-            self.forgotten += self.known.len() as u64;
-            self.known.clear();
-        }
+        let image = Image::of(process);
         let mut owner = read(process).unwrap_or_default();
-        owner.comm = process.comm;
-        owner.user = self
-            .users
-            .get_user_by_uid(process.uid)
-            .map(|user| user.name().to_string_lossy().into_owned());
-        let file = (process.exe_device, process.exe_inode);
+        owner.user = self.user(process.uid);
         match &owner.exe {
-            Some(path) if process.exe_inode != 0 => {
-                if self.exes.len() >= EXES {
-                    self.exes.clear();
-                }
-                self.exes.insert(file, path.clone());
-            }
+            Some(path) if process.exe_inode != 0 => self.exes.put(image.exe, path.clone()),
             Some(_) => {}
             // Gone; but others ran the same file.
-            None => owner.exe = self.exes.get(&file).cloned(),
+            None => owner.exe = self.exes.touch(&image.exe).cloned(),
         }
-        match owner.place.path.clone() {
-            Some(path) if process.cgroup > 1 => {
-                if self.cgroups.len() >= CGROUPS {
-                    self.cgroups.clear();
-                }
-                self.cgroups.insert(process.cgroup, path);
+        match &owner.place.path {
+            // What was moved meanwhile would give its old cgroup the new one's name.
+            Some(path) if process.cgroup > 1 && is_of(path, process.cgroup) => {
+                self.cgroups.put(process.cgroup, path.clone());
             }
+            Some(_) => {}
             None => {
-                if let Some(path) = self.cgroups.get(&process.cgroup) {
+                if let Some(path) = self.cgroups.touch(&process.cgroup) {
                     owner.place = place(path);
                 }
             }
-            Some(_) => {}
         }
-        self.known.insert(identity, Arc::new(owner));
+        let known = self.known.touch(&image);
+        let mut names = known.map(|known| std::mem::take(&mut known.names)).unwrap_or_default();
+        names.push(process.comm);
+        if !owner.seen
+            && let Some(known) = self.known.touch(&image)
+            && known.owner.seen
+        {
+            // Gone by now: what was read stays.
+            known.names = names;
+            return;
+        }
+        self.known.put(image, Known { owner: Arc::new(owner), names });
     }
+
+    fn user(&mut self, uid: u32) -> Option<Arc<str>> {
+        if let Some(name) = self.users.touch(&uid) {
+            return name.clone();
+        }
+        let user = uzers::get_user_by_uid(uid);
+        let name: Option<Arc<str>> = user.map(|user| user.name().to_string_lossy().into());
+        self.users.put(uid, name.clone());
+        name
+    }
+}
+
+/// Whether the cgroup at this path has this id: that is its directory's inode, where it can be seen.
+fn is_of(path: &str, id: u64) -> bool {
+    let seen = std::fs::metadata(format!("/sys/fs/cgroup{path}"));
+    seen.map_or(true, |seen| seen.ino() == id)
+}
+
+/// Whether a file is the one that was stamped. File systems on others (overlayfs) have devices and inodes of their
+/// own making: what is on another device than the stamp's says nothing.
+fn is_file(seen: &std::fs::Metadata, process: &Process) -> bool {
+    // The kernel's own numbering (include/linux/kdev_t.h), where the system calls have another.
+    let dev = seen.dev();
+    let device = rustix::fs::major(dev) << 20 | rustix::fs::minor(dev);
+    process.exe_inode == 0 || device != process.exe_device || seen.ino() == process.exe_inode
 }
 
 /// Reads a process, if it is still the one that started then.
@@ -132,10 +204,15 @@ fn read(process: &Process) -> Option<Owner> {
         let tick = SECOND / procfs::ticks_per_second().max(1);
         about.stat().is_ok_and(|stat| stat.starttime == process.start_ns / tick)
     };
+    let runs_it = || {
+        let seen = std::fs::metadata(format!("/proc/{pid}/exe"));
+        seen.map_or(true, |seen| is_file(&seen, process))
+    };
     if !is_it(&about) {
         return None;
     }
-    let exe = about.exe().ok().map(|path| path.to_string_lossy().into_owned());
+    let same = runs_it();
+    let exe = about.exe().ok().map(|path| path.to_string_lossy().into());
     let cmdline = arguments(pid).ok();
     let groups = about.cgroups().ok().map(|groups| groups.0);
     let path = groups.and_then(|groups| {
@@ -150,13 +227,14 @@ fn read(process: &Process) -> Option<Owner> {
             groups.iter().find(|group| group.hierarchy == 0).map(|group| group.pathname.clone());
         unified.filter(|path| path != "/").or_else(|| of("name=systemd")).or_else(|| of("pids"))
     });
-    // The number may have become another's while we read.
+    // The number may have become another's while we read, and the process another program.
     let still = procfs::process::Process::new(pid).ok().is_some_and(|about| is_it(&about));
+    let same = same && runs_it();
     still.then(|| Owner {
-        exe,
-        cmdline: cmdline.filter(|words| !words.is_empty()),
+        exe: exe.filter(|_| same),
+        cmdline: cmdline.filter(|words| same && !words.is_empty()).map(Arc::from),
         place: path.map(|path| place(&path)).unwrap_or_default(),
-        seen: true,
+        seen: same,
         ..Owner::default()
     })
 }

@@ -45,6 +45,76 @@ fn another_start_is_another_process() {
     assert_eq!(owner.exe.as_deref(), Some(&*exe.to_string_lossy()));
 }
 
+/// The same, with its executable as the kernel numbers it.
+fn stamped_with_file(pid: u32) -> Process {
+    let file = std::fs::metadata(format!("/proc/{pid}/exe")).expect("an executable");
+    let device = rustix::fs::major(file.dev()) << 20 | rustix::fs::minor(file.dev());
+    Process { exe_inode: file.ino(), exe_device: device, ..stamped(pid) }
+}
+
+#[test]
+fn an_exec_under_the_same_name_is_noticed() {
+    let folder = std::env::temp_dir().join(format!("sluice-owners-{}", std::process::id()));
+    let program = |of: &str, from: &str| {
+        let folder = folder.join(of);
+        std::fs::create_dir_all(&folder).expect("a folder");
+        std::fs::copy(from, folder.join("same")).expect("a copy");
+        folder.join("same").display().to_string()
+    };
+    let (first, second) = (program("a", "/bin/sh"), program("b", "/bin/cat"));
+    let mut child = Command::new(&first)
+        .args(["-c", &format!("read x; exec {second}")])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::null())
+        .spawn()
+        .expect("a shell");
+    settled(&child);
+    let before = stamped_with_file(child.id());
+    let mut owners = Owners::default();
+    owners.learn(&before);
+    use std::io::Write as _;
+    child.stdin.as_mut().expect("a pipe").write_all(b"go\n").expect("written");
+    let after = (0..500)
+        .map(|_| {
+            std::thread::sleep(std::time::Duration::from_millis(10));
+            stamped_with_file(child.id())
+        })
+        .find(|now| now.exe_inode != before.exe_inode)
+        .expect("another program");
+    assert_eq!((after.comm, after.start_ns), (before.comm, before.start_ns), "the same in name");
+    assert!(owners.is_new(&after));
+    owners.learn(&after);
+    let exe = |owners: &Owners, of: &Process| owners.get(of).and_then(|owner| owner.exe.clone());
+    assert_eq!(exe(&owners, &after).as_deref(), Some(&*second));
+    assert_eq!(exe(&owners, &before).as_deref(), Some(&*first), "who made a socket before");
+    for _ in 0..2 {
+        // Sockets from before and after it: nobody is read at each look.
+        assert!(!owners.is_new(&before) && !owners.is_new(&after));
+    }
+    // Whoever comes too late isn't taken in: what runs now isn't what was stamped.
+    let mut late = Owners::default();
+    late.learn(&before);
+    let owner = late.get(&before).expect("learnt");
+    assert!(owner.exe.is_none() && owner.cmdline.is_none() && !owner.seen, "{owner:?}");
+    assert_eq!(owner.user.as_deref(), Some("root"));
+    drop(child.stdin.take());
+    child.wait().expect("the end");
+    std::fs::remove_dir_all(&folder).expect("removed");
+}
+
+#[test]
+fn who_changes_names_all_the_time_is_not_read_all_the_time() {
+    let mut owners = Owners::default();
+    let mut me = stamped(std::process::id());
+    let mut read = 0;
+    for i in 0..100u8 {
+        me.comm[0] = b'a' + i % 26;
+        read += usize::from(owners.is_new(&me));
+        owners.learn(&me);
+    }
+    assert_eq!(read, NAMES);
+}
+
 #[test]
 fn who_becomes_another_program_is_read_again() {
     let script = "read x; exec cat";
@@ -122,14 +192,17 @@ fn long_command_lines_are_cut_between_letters() {
 }
 
 #[test]
-fn what_is_remembered_is_bounded() {
+fn what_is_remembered_is_bounded_and_the_busy_stay() {
     let mut owners = Owners::default();
+    let busy = stamped(std::process::id());
+    owners.learn(&busy);
     // Numbers that nobody has: nothing is read.
     let process = |i: u32| Process { tgid: 5_000_000 + i, start_ns: 1, ..Process::default() };
-    for i in 0..KNOWN as u32 + 1 {
+    for i in 0..KNOWN as u32 + 10 {
         owners.learn(&process(i));
+        assert!(!owners.is_new(&busy), "asked for all the time");
     }
-    assert!(owners.known.len() <= KNOWN);
-    assert_eq!(owners.forgotten(), KNOWN as u64);
-    assert!(owners.get(&process(KNOWN as u32)).is_some(), "the latest stays");
+    assert_eq!(owners.known.len(), KNOWN);
+    assert_eq!(owners.forgotten(), 11, "one by one");
+    assert!(owners.get(&process(0)).is_none() && owners.get(&process(KNOWN as u32)).is_some());
 }

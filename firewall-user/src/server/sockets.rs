@@ -342,6 +342,13 @@ fn sort(rows: &mut [SocketView], asked: &SocketQuery) -> Result<(), ApiError> {
     if turned {
         rows.reverse();
     }
+    // What isn't known is neither the largest nor the smallest.
+    rows.sort_by_key(|row| match name {
+        "rtt" => row.rtt_us.is_none(),
+        "age" => row.age_ms.is_none(),
+        "comm" => row.comm.is_none(),
+        _ => false,
+    });
     Ok(())
 }
 
@@ -418,6 +425,18 @@ mod tests {
         let why: Vec<_> = rows.iter().map(|row| row.ended.as_deref()).collect();
         assert_eq!(why, [Some("dropped"), Some("closed"), Some("refused")]);
         assert_eq!(rows[0].rule.as_deref(), Some("no-entry"));
+    }
+
+    #[test]
+    fn what_is_not_known_comes_last_either_way() {
+        let timed = |id: &str, rtt_us| SocketView { rtt_us, ..socket(id, 1, 2) };
+        let mut rows = vec![timed("1", None), timed("2", Some(5)), timed("3", Some(9))];
+        for (by, order) in [("rtt", "321"), ("-rtt", "231")] {
+            let asked = SocketQuery { sort: Some(by.into()), ..SocketQuery::default() };
+            sort(&mut rows, &asked).expect("a field");
+            let ids: String = rows.iter().map(|row| row.id.as_str()).collect();
+            assert_eq!(ids, order, "{by}");
+        }
     }
 
     #[test]

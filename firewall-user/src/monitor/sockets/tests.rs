@@ -195,3 +195,36 @@ fn summaries_have_live_and_ended_sockets_once() {
     table.snapshot(&[], 6 * SECOND, 5, true, &keys);
     assert_eq!(sum(&table), ("srv".into(), 0, 1, 200));
 }
+
+#[test]
+fn who_tells_nothing_of_its_end_is_missed() {
+    let mut table = SocketTable::default();
+    let of = |cookie: u64, family: u16, protocol: u16, used: bool| {
+        let mut row = SocketRow { family, protocol, kind: 2, ..row(cookie, 7) };
+        row.usage.established_ns = u64::from(used) * SECOND;
+        row
+    };
+    let (packet, unused, used) =
+        (of(1, PACKET, 768, true), of(2, INET, 17, false), of(3, INET, 17, true));
+    let all = [held(packet, 7), held(unused, 7), held(used, 7)];
+    table.snapshot(&all, 3 * SECOND, 5, false, &keys);
+    // The one that was used may be in a message, or a ring's: it says when it is closed.
+    table.snapshot(&[], 5 * SECOND, 5, false, &keys);
+    let ends = |table: &SocketTable| {
+        let place = place();
+        let row = |(row, _): (SocketView, Process)| (row.id, row.ended.unwrap_or_default());
+        let mut rows: Vec<_> = table.ended(&place).map(row).collect();
+        rows.sort();
+        rows
+    };
+    let closed = |id: &str| (id.to_owned(), "closed".to_owned());
+    assert_eq!(ends(&table), [closed("1"), closed("2")]);
+    assert_eq!(live(&table).len(), 1);
+    let bare = SocketRow { usage: used.usage, ..SocketRow::default() };
+    table.event(&event(SocketClass::Closed, 0, bare, 6 * SECOND), &keys);
+    assert_eq!(ends(&table), [closed("1"), closed("2"), closed("3")]);
+    // Nobody tells twice.
+    let bare = SocketRow { usage: unused.usage, ..SocketRow::default() };
+    table.event(&event(SocketClass::Closed, 0, bare, 7 * SECOND), &keys);
+    assert_eq!(ends(&table).len(), 3);
+}
