@@ -4,12 +4,14 @@
 //! `*_ms`; addresses are text; `bytes` count from the IP header on. `docs/protocol.md` describes each
 //! field; the console's `types.ts` mirrors this file.
 
+mod history;
 mod nat;
 mod paths;
 mod sockets;
 mod summary;
 mod table;
 
+pub use history::{DeedView, HISTORY_KINDS, HistorySumView, RuleMinuteView, VerdictMinuteView};
 pub use nat::{
     MAPPING_KINDS, NatAccountView, NatBindingView, NatBlockView, NatHostView, NatMappingView,
     NatPoolView, NatRuleView, NatStatsView, NatWhoView,
@@ -517,6 +519,10 @@ mod tests {
             ("IfaceView", fields(&IfaceView::default())),
             ("StatusView", fields(&StatusView::default())),
             ("HistoryStatsView", fields(&HistoryStatsView::default())),
+            ("HistorySumView", fields(&HistorySumView::default())),
+            ("VerdictMinuteView", fields(&VerdictMinuteView::default())),
+            ("RuleMinuteView", fields(&RuleMinuteView::default())),
+            ("DeedView", fields(&DeedView::default())),
             ("TableStatsView", fields(&TableStatsView::default())),
             ("AlarmView", fields(&AlarmView::default())),
             ("NatStatsView", fields(&NatStatsView::default())),

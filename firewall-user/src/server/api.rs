@@ -4,6 +4,7 @@ use super::{
     auth::Identity,
     dump,
     error::ApiError,
+    history::{self, HistoryQuery},
     mappings, nat, query,
     query::Query,
     sockets::{self, Block, KillQuery, SocketQuery, SummaryQuery},
@@ -29,7 +30,7 @@ use std::{
 };
 
 /// All verbs, as in `hello.capabilities`.
-pub const VERBS: [&str; 28] = [
+pub const VERBS: [&str; 29] = [
     "status",
     "stats",
     "rules",
@@ -58,6 +59,7 @@ pub const VERBS: [&str; 28] = [
     "summary",
     "summary.reset",
     "paths",
+    "history",
 ];
 
 #[derive(Debug, Default, Deserialize)]
@@ -267,6 +269,10 @@ impl Api {
             "paths" => {
                 let Nothing {} = parse(args)?;
                 done(&*self.paths.view(&self.control).await?)
+            }
+            "history" => {
+                let query: HistoryQuery = parse(args)?;
+                history::history(self.history.clone(), &query).await
             }
             "policy" => {
                 let Nothing {} = parse(args)?;

@@ -7,13 +7,14 @@ pub mod client;
 mod console;
 mod dump;
 pub mod error;
+pub mod history;
 pub mod listen;
 mod mappings;
 pub mod nat;
 pub mod origin;
 pub mod query;
 pub mod routes;
-mod sockets;
+pub(crate) mod sockets;
 pub mod ws;
 
 #[cfg(test)]
