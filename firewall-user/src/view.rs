@@ -4,6 +4,7 @@
 //! `*_ms`; addresses are text; `bytes` count from the IP header on. `docs/protocol.md` describes each
 //! field; the console's `types.ts` mirrors this file.
 
+mod history;
 mod learn;
 mod nat;
 mod paths;
@@ -11,6 +12,7 @@ mod sockets;
 mod summary;
 mod table;
 
+pub use history::{DeedView, HISTORY_KINDS, HistorySumView, RuleMinuteView, VerdictMinuteView};
 pub use learn::{LearnView, LearntRuleView};
 pub use nat::{
     MAPPING_KINDS, NatAccountView, NatBindingView, NatBlockView, NatHostView, NatMappingView,
@@ -542,6 +544,10 @@ mod tests {
             ("IfaceView", fields(&IfaceView::default())),
             ("StatusView", fields(&StatusView::default())),
             ("HistoryStatsView", fields(&HistoryStatsView::default())),
+            ("HistorySumView", fields(&HistorySumView::default())),
+            ("VerdictMinuteView", fields(&VerdictMinuteView::default())),
+            ("RuleMinuteView", fields(&RuleMinuteView::default())),
+            ("DeedView", fields(&DeedView::default())),
             ("TableStatsView", fields(&TableStatsView::default())),
             ("AlarmView", fields(&AlarmView::default())),
             ("NatStatsView", fields(&NatStatsView::default())),

@@ -158,6 +158,8 @@ pub enum Command {
     /// Address translation
     #[command(subcommand)]
     Nat(NatCommand),
+    /// Show what has been: sockets and flows that have ended, verdicts by minute, mappings; as rows, or summed up
+    History(super::history::HistoryArgs),
     /// Show every way that packets enter and leave by: which are filtered and counted, which aren't, and what to do
     Paths,
     /// Print the live policy as written

@@ -6,6 +6,7 @@ mod doctor;
 mod flows;
 mod format;
 mod generate;
+mod history;
 mod learn;
 mod list;
 mod mappings;
@@ -100,6 +101,7 @@ fn ask(out: &Out, client: &Client, command: Command) -> Result<ExitCode, CliErro
                 mappings::hosts(out, client, limit, sort.as_deref()).await
             }
             Command::Nat(NatCommand::Pools) => mappings::pools(out, client).await,
+            Command::History(args) => history::run(out, client, args).await,
             Command::Paths => paths::run(out, client).await,
             Command::Policy => policy::print(out, client).await,
             // Answered by `main`.

@@ -6,6 +6,8 @@ pub mod control;
 mod destroy;
 mod foreign;
 pub mod history;
+mod minutes;
+mod past;
 pub mod sockets;
 #[cfg(test)]
 pub(crate) mod testing;
@@ -28,6 +30,7 @@ use config::{Config, ConfigError, Interface};
 use control::{Actor, Beginning, Control, ControlError, Facts, Gate};
 use foreign::Foreign;
 use history::NatChange;
+use past::Endings;
 use sd_notify::NotifyState;
 use sockets::Sockets;
 use std::{
@@ -307,6 +310,13 @@ async fn serve(overrides: &Overrides, config: Config) -> Result<(), DaemonError>
         // Whoever finds us ready may count on the hooks.
         sockets.refresh().await;
     }
+    let endings = match (&sockets, &history) {
+        (Some(sockets), Some(history)) => Some(
+            Endings::start(sockets.clone(), monitor.clone(), history.clone())
+                .map_err(system("starting a thread"))?,
+        ),
+        _ => None,
+    };
     let (stop, stopped) = watch::channel(false);
     let server = Arc::new(Server {
         api: Arc::new(
@@ -348,6 +358,11 @@ async fn serve(overrides: &Overrides, config: Config) -> Result<(), DaemonError>
     };
     let _ = tokio::time::timeout(GOODBYE, goodbye).await;
     control.stop();
+    // What the core and the monitor of sockets still hold belongs to the history.
+    let _ = tokio::time::timeout(GOODBYE, died).await;
+    if let Some(endings) = endings {
+        let _ = tokio::task::spawn_blocking(move || endings.stop()).await;
+    }
     if let Some(history) = history {
         // What the last batch holds is written even where a session still has a handle.
         let closed = tokio::task::spawn_blocking(move || history.close(GOODBYE)).await;

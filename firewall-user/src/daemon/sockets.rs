@@ -118,21 +118,21 @@ impl Sockets {
     pub fn rows(&self, ended: bool, wanted: impl Fn(&SocketView) -> bool) -> Vec<SocketView> {
         let state = lock(&self.state);
         let place = Place { netns: state.netns, clock: now() };
-        let named = |(mut row, owner): (SocketView, Process)| {
-            if let Some(owner) = state.owners.peek(&owner) {
-                let text = |text: &Option<Arc<str>>| text.as_deref().map(str::to_owned);
-                (row.exe, row.cmdline) = (text(&owner.exe), text(&owner.cmdline));
-                row.user = text(&owner.user);
-                row.unit = text(&owner.place.unit);
-                row.container = text(&owner.place.container);
-            }
-            row
-        };
+        let named = |row| named(&state.owners, row);
         if ended {
             state.table.ended(&place).map(named).filter(|row| wanted(row)).collect()
         } else {
             state.table.live(&place).map(named).filter(|row| wanted(row)).collect()
         }
+    }
+
+    /// Those that ended since `seen` of them had, and how many of them are lost: nobody looked for so long that
+    /// they made room for later ones. `seen` is brought up to date.
+    pub fn ended_since(&self, seen: &mut u64) -> (u64, Vec<SocketView>) {
+        let state = lock(&self.state);
+        let place = Place { netns: state.netns, clock: now() };
+        let (lost, rows) = state.table.ended_since(seen, &place);
+        (lost, rows.map(|row| named(&state.owners, row)).collect())
     }
 
     /// Ends live sockets by their ids; those that couldn't be, with the reason. Waits for the kernel: not on a
@@ -238,6 +238,18 @@ fn follow(
             }
         }
     }
+}
+
+/// A row with what is known of its owner.
+fn named(owners: &Owners, (mut row, owner): (SocketView, Process)) -> SocketView {
+    if let Some(owner) = owners.peek(&owner) {
+        let text = |text: &Option<Arc<str>>| text.as_deref().map(str::to_owned);
+        (row.exe, row.cmdline) = (text(&owner.exe), text(&owner.cmdline));
+        row.user = text(&owner.user);
+        row.unit = text(&owner.place.unit);
+        row.container = text(&owner.place.container);
+    }
+    row
 }
 
 /// Under which keys a socket is summed up; `?` where that isn't known.

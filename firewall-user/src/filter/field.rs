@@ -205,6 +205,14 @@ fields! {
     Rtt = "rtt", Number, Socket;
     /// Segments sent again.
     Retransmits = "retransmits", Number, Socket;
+    /// Who had something done.
+    Who = "who", Text, Deed;
+    /// What: the verb.
+    Verb = "verb", Text, Deed;
+    /// The same, in words.
+    Detail = "detail", Text, Deed;
+    /// What came of it.
+    Outcome = "outcome", Text, Deed;
 }
 
 impl Field {

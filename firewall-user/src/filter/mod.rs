@@ -14,10 +14,12 @@ mod expr;
 mod field;
 mod grammar;
 mod lex;
+mod simple;
 mod subject;
 
 pub use error::FilterError;
 pub use field::{Field, Kind};
+pub use simple::{Simple, Wanted};
 pub use subject::{Subject, SubjectKind, Value};
 
 use expr::Expr;

@@ -2,7 +2,8 @@
 
 use super::field::Field;
 use crate::view::{
-    CallerView, EventView, FlowNatView, FlowView, NatMappingView, RuleView, SocketView,
+    CallerView, DeedView, EventView, FlowNatView, FlowView, NatMappingView, RuleMinuteView,
+    RuleView, SocketView, VerdictMinuteView,
 };
 use std::borrow::Cow;
 
@@ -34,6 +35,8 @@ pub enum SubjectKind {
     Mapping,
     /// [`SocketView`].
     Socket,
+    /// [`DeedView`].
+    Deed,
 }
 
 impl SubjectKind {
@@ -46,6 +49,7 @@ impl SubjectKind {
             Self::Netfilter => "netfilter's flows",
             Self::Mapping => "mappings",
             Self::Socket => "sockets",
+            Self::Deed => "deeds",
         }
     }
 }
@@ -171,6 +175,50 @@ impl Subject for RuleView {
             Field::Hits => Value::Number(self.hits),
             Field::Packets => Value::Number(self.packets),
             Field::Bytes => Value::Number(self.bytes),
+            _ => Value::None,
+        }
+    }
+}
+
+impl Subject for VerdictMinuteView {
+    // What was counted of events: it has some of their fields.
+    const KIND: SubjectKind = SubjectKind::Event;
+
+    fn field(&self, field: Field) -> Value<'_> {
+        match field {
+            Field::Verdict => text(&self.verdict),
+            Field::Reason => text(&self.reason),
+            Field::Packets => Value::Number(self.packets),
+            Field::Bytes => Value::Number(self.bytes),
+            _ => Value::None,
+        }
+    }
+}
+
+impl Subject for RuleMinuteView {
+    const KIND: SubjectKind = SubjectKind::Rule;
+
+    fn field(&self, field: Field) -> Value<'_> {
+        match field {
+            Field::Name | Field::Rule => text(&self.rule),
+            Field::Action | Field::Verdict => text(&self.action),
+            Field::Hits => Value::Number(self.hits),
+            Field::Packets => Value::Number(self.packets),
+            Field::Bytes => Value::Number(self.bytes),
+            _ => Value::None,
+        }
+    }
+}
+
+impl Subject for DeedView {
+    const KIND: SubjectKind = SubjectKind::Deed;
+
+    fn field(&self, field: Field) -> Value<'_> {
+        match field {
+            Field::Who => text(&self.who),
+            Field::Verb => text(&self.verb),
+            Field::Detail => text(&self.detail),
+            Field::Outcome => text(&self.outcome),
             _ => Value::None,
         }
     }

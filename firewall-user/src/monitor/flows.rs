@@ -96,6 +96,9 @@ pub struct FlowTable {
     removals_kept: usize,
     /// CLOCK_MONOTONIC (ns) of the last whole scan, if it left nothing open.
     whole_at: Option<u64>,
+    /// Ended flows that aren't shown any more and that nobody has taken yet, with the moment of their end; none:
+    /// nobody takes them.
+    past: Option<Vec<(Live, u64)>>,
 }
 
 impl FlowTable {
@@ -113,7 +116,42 @@ impl FlowTable {
             ended_dropped: 0,
             removals_kept,
             whole_at: None,
+            past: None,
         }
+    }
+
+    /// From now on somebody takes what has ended.
+    pub(super) fn keep_past(&mut self) {
+        self.past.get_or_insert_default();
+    }
+
+    /// Flows that have ended for good, once each, with the moment of their end (CLOCK_MONOTONIC, ns): when they are
+    /// shown no more, as some seem gone and come back; `all`: those that are still shown too, which are taken now.
+    pub(super) fn take_past(&mut self, all: bool, how: How<'_>) -> Vec<(FlowView, u8, u64)> {
+        let Some(past) = &mut self.past else { return Vec::new() };
+        let mut past = std::mem::take(past);
+        if all {
+            for (at, id) in self.ended.drain(..) {
+                if self.flows.get(&id).is_some_and(|live| live.ended.is_some()) {
+                    past.extend(self.flows.remove(&id).map(|live| (live, at)));
+                }
+            }
+        }
+        let (names, timeouts, clock) = how;
+        let row = |(live, at): &(Live, u64)| {
+            (live.render(names, timeouts, clock), live.record.proto, *at)
+        };
+        past.iter().map(row).collect()
+    }
+
+    /// Rows of the flows that are wanted by their records.
+    pub(super) fn wanted(
+        &self,
+        wanted: &dyn Fn(&FlowRecord) -> bool,
+        (names, timeouts, clock): How<'_>,
+    ) -> Vec<FlowView> {
+        let all = self.flows.values().filter(|live| wanted(&live.record));
+        all.map(|live| live.render(names, timeouts, clock)).collect()
     }
 
     pub(super) fn live(&self) -> u64 {
@@ -281,7 +319,9 @@ impl FlowTable {
             if self.flows.get(&id).is_some_and(|live| live.ended.is_none()) {
                 continue;
             }
-            self.flows.remove(&id);
+            if let (Some(live), Some(past)) = (self.flows.remove(&id), &mut self.past) {
+                past.push((live, since));
+            }
             self.ended_dropped += u64::from(young);
             if self.removed.len() == self.removals_kept
                 && let Some((version, _)) = self.removed.pop_front()

@@ -361,6 +361,24 @@ impl Monitor {
         std::mem::take(&mut self.tick)
     }
 
+    /// From now on somebody takes flows that have ended: see [`Self::take_past`].
+    pub fn keep_past(&mut self) {
+        self.flows.keep_past();
+    }
+
+    /// Flows that have ended for good, once each, with their protocol's number and the moment of their end in ns
+    /// since 1970; `all`: those that are still shown too.
+    pub fn take_past(&mut self, all: bool) -> Vec<(FlowView, u8, i64)> {
+        let past = self.flows.take_past(all, (&self.names, &self.timeouts, &self.clock));
+        let at = |ns| self.clock.monotonic_to_unix(ns);
+        past.into_iter().map(|(row, proto, ns)| (row, proto, at(ns))).collect()
+    }
+
+    /// Visible flows that are wanted by their records. Cheaper than [`Self::flows`] where few are.
+    pub fn flows_where(&self, wanted: &dyn Fn(&FlowRecord) -> bool) -> Vec<FlowView> {
+        self.flows.wanted(wanted, (&self.names, &self.timeouts, &self.clock))
+    }
+
     /// Policy `generation` went live: its rules in order (the two defaults last), its translations and its
     /// time-outs (milliseconds, by [`firewall_common::abi::table::Timeout`]).
     pub fn policy(

@@ -76,6 +76,8 @@ pub struct SocketTable {
     live: HashMap<u64, Socket>,
     ended: VecDeque<Ended>,
     ended_dropped: u64,
+    /// How many were ever put there.
+    ended_ever: u64,
     delivered: [u64; SOCKET_CLASSES],
     descriptors: u64,
     snapshot_us: u64,
@@ -126,6 +128,7 @@ impl SocketTable {
             self.ended.pop_front();
             self.ended_dropped += 1;
         }
+        self.ended_ever += 1;
         self.ended.push_back(ended);
     }
 
@@ -235,6 +238,18 @@ impl SocketTable {
             (view.sent_rate, view.received_rate) = (0, 0);
             (view, ended.socket.row.usage.owner)
         })
+    }
+
+    /// Those that ended since `seen` of them had, the latest first, and how many of them weren't kept; `seen` is
+    /// brought up to date.
+    pub fn ended_since<'a>(
+        &'a self,
+        seen: &mut u64,
+        place: &'a Place,
+    ) -> (u64, impl Iterator<Item = (SocketView, Process)> + 'a) {
+        let new = self.ended_ever - std::mem::replace(seen, self.ended_ever);
+        let kept = usize::try_from(new).unwrap_or(usize::MAX).min(self.ended.len());
+        (new - kept as u64, self.ended(place).take(kept))
     }
 
     /// What was told and lost; `counters` are the kernel's.

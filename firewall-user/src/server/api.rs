@@ -4,6 +4,7 @@ use super::{
     auth::Identity,
     dump,
     error::ApiError,
+    history::{self, HistoryQuery},
     learn::{self, LearnQuery},
     mappings, nat, query,
     query::Query,
@@ -30,7 +31,7 @@ use std::{
 };
 
 /// All verbs, as in `hello.capabilities`.
-pub const VERBS: [&str; 29] = [
+pub const VERBS: [&str; 30] = [
     "status",
     "stats",
     "rules",
@@ -59,6 +60,7 @@ pub const VERBS: [&str; 29] = [
     "summary",
     "summary.reset",
     "paths",
+    "history",
     "learn",
 ];
 
@@ -274,6 +276,10 @@ impl Api {
             "paths" => {
                 let Nothing {} = parse(args)?;
                 done(&*self.paths.view(&self.control).await?)
+            }
+            "history" => {
+                let query: HistoryQuery = parse(args)?;
+                history::history(self.history.clone(), &query).await
             }
             "policy" => {
                 let Nothing {} = parse(args)?;

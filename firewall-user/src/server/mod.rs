@@ -8,6 +8,7 @@ mod console;
 mod denied;
 mod dump;
 pub mod error;
+pub mod history;
 mod learn;
 pub mod listen;
 mod mappings;
@@ -15,7 +16,7 @@ pub mod nat;
 pub mod origin;
 pub mod query;
 pub mod routes;
-mod sockets;
+pub(crate) mod sockets;
 pub mod ws;
 
 #[cfg(test)]

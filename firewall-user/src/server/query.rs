@@ -2,7 +2,7 @@
 
 use super::error::ApiError;
 use crate::{
-    filter::{self, Filter, Subject},
+    filter::{self, Filter, FilterError, Subject},
     monitor::FlowOrder,
     view::FlowView,
 };
@@ -51,12 +51,15 @@ pub fn filter<T: Subject>(text: &str) -> Result<Option<Filter>, ApiError> {
     if text.trim().is_empty() {
         return Ok(None);
     }
-    filter::parse_for::<T>(text).map(Some).map_err(|error| {
-        let hint = error.hint.as_ref().map(|hint| format!("; {hint}")).unwrap_or_default();
-        let message = format!("filter, {error}{hint}");
-        let details = serde_json::to_value(&error).unwrap_or_default();
-        ApiError::new(StatusCode::BAD_REQUEST, "bad-filter", message).details(details)
-    })
+    filter::parse_for::<T>(text).map(Some).map_err(bad_filter)
+}
+
+/// 400 `bad-filter`.
+pub fn bad_filter(error: FilterError) -> ApiError {
+    let hint = error.hint.as_ref().map(|hint| format!("; {hint}")).unwrap_or_default();
+    let message = format!("filter, {error}{hint}");
+    let details = serde_json::to_value(&error).unwrap_or_default();
+    ApiError::new(StatusCode::BAD_REQUEST, "bad-filter", message).details(details)
 }
 
 type Compare = fn(&FlowView, &FlowView) -> Ordering;

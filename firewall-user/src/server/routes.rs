@@ -129,6 +129,7 @@ pub fn router(server: Arc<Server>) -> Router {
         .route("/api/v1/nat/rules", get_verb("nat.rules"))
         .route("/api/v1/nat/hosts", get_verb("nat.hosts"))
         .route("/api/v1/nat/pools", get_verb("nat.pools"))
+        .route("/api/v1/history", get_verb("history"))
         .route("/api/v1/sockets", get_verb("sockets"))
         .route("/api/v1/learn", get_verb("learn"))
         .route("/api/v1/summary", get_verb("summary"))
@@ -330,7 +331,7 @@ impl<S: Send + Sync> axum::extract::FromRequestParts<S> for QueryArgs {
             .await
             .map_err(|error| ApiError::bad_request(error.body_text()))?;
         let args = pairs.into_iter().map(|(name, value)| {
-            let numeric = matches!(name.as_str(), "limit" | "after" | "base_generation");
+            let numeric = matches!(name.as_str(), "limit" | "top" | "after" | "base_generation");
             let yes_or_no = matches!(name.as_str(), "force" | "dry_run" | "ended");
             let value = match value.as_str() {
                 "true" | "1" | "" if yes_or_no => Value::Bool(true),

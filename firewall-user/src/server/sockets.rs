@@ -232,7 +232,7 @@ pub async fn sockets(
 }
 
 /// Gives each socket of the daemon's namespace the flow with its two ends, whichever began it.
-fn join(rows: &mut [SocketView], flows: impl FnOnce(&mut dyn FnMut(FlowView))) {
+pub(crate) fn join(rows: &mut [SocketView], flows: impl FnOnce(&mut dyn FnMut(FlowView))) {
     let mut found: HashMap<usize, FlowView> = HashMap::new();
     {
         let ends: HashMap<Ends<'_>, usize> = rows
@@ -271,7 +271,7 @@ fn join(rows: &mut [SocketView], flows: impl FnOnce(&mut dyn FnMut(FlowView))) {
 
 /// Names the rule that refused a connection, where the filter told of it: `dropped`, whatever the caller's own
 /// stack made of it. Also of other namespaces, whose packets come by here.
-fn blame(rows: &mut [SocketView], refused: impl FnOnce(&mut dyn FnMut(&EventView))) {
+pub(crate) fn blame(rows: &mut [SocketView], refused: impl FnOnce(&mut dyn FnMut(&EventView))) {
     let mut ends: HashMap<(String, u16, String, u16), usize> = HashMap::new();
     for (i, row) in rows.iter().enumerate() {
         let failed = matches!(

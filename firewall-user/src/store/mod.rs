@@ -10,6 +10,7 @@
 mod database;
 mod error;
 pub mod measure;
+mod question;
 mod retention;
 mod stats;
 pub mod tables;
@@ -20,10 +21,16 @@ pub mod who;
 mod writer;
 
 pub use error::StoreError;
+pub use question::{Column, Condition, Past, Span, Wanted};
 pub use stats::StoreStats;
 pub use tables::{
+    audit::Deed,
+    minutes::{Minutes, RuleMinute, VerdictMinute},
     nat_bindings::{Binding, BindingFilter, BindingKind, BindingRow, Endpoint, Origin, Totals},
     nat_blocks::{BlockAssignment, BlockRow},
+    past::{Dim, Sums},
+    past_flows::PastFlow,
+    past_sockets::PastSocket,
 };
 pub use who::{Who, WhoQuery};
 
@@ -64,8 +71,8 @@ impl Default for Limits {
         Self {
             max_bytes: 256 << 20,
             max_age_ms: 30 * 86_400_000,
-            queue: 32_768,
-            batch: 8_192,
+            queue: 65_536,
+            batch: 16_384,
             patience: Duration::from_millis(500),
             round: Duration::from_secs(10),
         }
@@ -154,6 +161,37 @@ impl History {
         self.0.send(Message::Blocks { blocks, at_ms });
     }
 
+    /// Sockets ended. Never waits: those that don't fit are counted as lost.
+    pub fn sockets_ended(&self, sockets: Vec<PastSocket>) {
+        if !sockets.is_empty() {
+            self.0.send(Message::Sockets(sockets));
+        }
+    }
+
+    /// Flows ended. Never waits.
+    pub fn flows_ended(&self, flows: Vec<PastFlow>) {
+        if !flows.is_empty() {
+            self.0.send(Message::Flows(flows));
+        }
+    }
+
+    /// What was counted in a minute, or a part of it: added to what is there. Never waits.
+    pub fn counted(&self, minutes: Minutes) {
+        if minutes != Minutes::default() {
+            self.0.send(Message::Minutes(Box::new(minutes)));
+        }
+    }
+
+    /// Somebody had something done. Never waits.
+    pub fn done(&self, deed: Deed) {
+        self.0.send(Message::Deed(Box::new(deed)));
+    }
+
+    /// Counts records that were lost before they could be handed over.
+    pub fn lost(&self, records: u64) {
+        self.0.counters.lost.fetch_add(records, Ordering::Relaxed);
+    }
+
     /// Waits until everything that was handed over before is written, for at most `patience`; whether
     /// it is.
     pub fn settle(&self, patience: Duration) -> bool {
@@ -178,6 +216,99 @@ impl History {
         self.0.read(|connection| tables::nat_bindings::list(connection, filter))
     }
 
+    /// Mappings in the time that the filter says, latest first; `each` says whether it wants more.
+    ///
+    /// # Errors
+    /// The database can't be read.
+    pub fn each_binding(
+        &self,
+        filter: &BindingFilter,
+        each: &mut dyn FnMut(BindingRow) -> bool,
+    ) -> Result<(), StoreError> {
+        self.0.read(|connection| tables::nat_bindings::each(connection, filter, each))
+    }
+
+    /// Sockets that ended in a span, latest first, that meet the condition; `each` says whether it wants more.
+    ///
+    /// # Errors
+    /// The database can't be read.
+    pub fn sockets(
+        &self,
+        span: Span,
+        condition: Option<&Condition>,
+        each: &mut dyn FnMut(PastSocket) -> bool,
+    ) -> Result<(), StoreError> {
+        self.0.read(|connection| question::sockets(connection, span, condition, each))
+    }
+
+    /// Flows likewise.
+    ///
+    /// # Errors
+    /// The database can't be read.
+    pub fn flows(
+        &self,
+        span: Span,
+        condition: Option<&Condition>,
+        each: &mut dyn FnMut(PastFlow) -> bool,
+    ) -> Result<(), StoreError> {
+        self.0.read(|connection| question::flows(connection, span, condition, each))
+    }
+
+    /// Rows of a span summed up by one thing, each with its key in words, in no order.
+    ///
+    /// # Errors
+    /// The database can't be read.
+    pub fn sums(
+        &self,
+        table: Past,
+        span: Span,
+        condition: Option<&Condition>,
+        by: Dim,
+    ) -> Result<Vec<(String, Sums)>, StoreError> {
+        self.0.read(|connection| question::sums(connection, table, span, condition, by))
+    }
+
+    /// Minutes of verdicts, latest first; `each` says whether it wants more.
+    ///
+    /// # Errors
+    /// The database can't be read.
+    pub fn verdict_minutes(
+        &self,
+        span: Span,
+        each: &mut dyn FnMut(VerdictMinute) -> bool,
+    ) -> Result<(), StoreError> {
+        self.0.read(|connection| tables::minutes::verdicts(connection, minutes(span), each))
+    }
+
+    /// Minutes of rules, latest first; `each` says whether it wants more.
+    ///
+    /// # Errors
+    /// The database can't be read.
+    pub fn rule_minutes(
+        &self,
+        span: Span,
+        each: &mut dyn FnMut(RuleMinute) -> bool,
+    ) -> Result<(), StoreError> {
+        self.0.read(|connection| tables::minutes::rules(connection, minutes(span), each))
+    }
+
+    /// What people had done, latest first; `each` says whether it wants more.
+    ///
+    /// # Errors
+    /// The database can't be read.
+    pub fn deeds(&self, span: Span, each: &mut dyn FnMut(Deed) -> bool) -> Result<(), StoreError> {
+        let span = (span.since_ms, span.until_ms);
+        self.0.read(|connection| tables::audit::list(connection, span, each))
+    }
+
+    /// From when on nothing has been forgotten, ms since 1970.
+    ///
+    /// # Errors
+    /// The database can't be read.
+    pub fn since(&self) -> Result<i64, StoreError> {
+        self.0.read(|connection| Ok(tables::since(connection)?.unwrap_or_default()))
+    }
+
     /// How it goes.
     pub fn stats(&self) -> StoreStats {
         self.0.counters.snapshot(&self.0.path, &self.0.limits)
@@ -195,19 +326,28 @@ impl History {
     }
 }
 
+/// The minutes that a span touches.
+fn minutes(span: Span) -> (i64, i64) {
+    let minute = |ms: i64| ms.div_euclid(tables::minutes::MINUTE_MS);
+    (minute(span.since_ms), minute(span.until_ms))
+}
+
 impl Inner {
     fn send(&self, message: Message) {
+        let records = message.records();
         // First, as the writer may take it out before we come to count it.
-        self.counters.queued.fetch_add(1, Ordering::Relaxed);
-        if self.messages.try_send(message).is_err() {
-            self.counters.queued.fetch_sub(1, Ordering::Relaxed);
-            self.counters.lost.fetch_add(1, Ordering::Relaxed);
+        let before = self.counters.queued.fetch_add(records, Ordering::Relaxed);
+        // One message may hold many records.
+        let fits = before.saturating_add(records) <= self.limits.queue as u64;
+        if !fits || self.messages.try_send(message).is_err() {
+            self.counters.queued.fetch_sub(records, Ordering::Relaxed);
+            self.counters.lost.fetch_add(records, Ordering::Relaxed);
         }
     }
 
     fn read<T>(
         &self,
-        question: impl Fn(&Connection) -> rusqlite::Result<T>,
+        question: impl FnOnce(&Connection) -> rusqlite::Result<T>,
     ) -> Result<T, StoreError> {
         let mut reader = self.reader.lock().unwrap_or_else(PoisonError::into_inner);
         let file = self.counters.file.load(Ordering::Acquire);

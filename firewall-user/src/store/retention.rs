@@ -94,7 +94,7 @@ impl Keeper {
                 table.remove(inside, Which::EndedBefore(before), CHUNK)
             })?;
             gone += removed.rows;
-            more |= removed.rows == CHUNK;
+            more |= removed.rows >= CHUNK;
         }
         if !more {
             self.later();

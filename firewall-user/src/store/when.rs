@@ -48,6 +48,17 @@ pub fn parse(text: &str, now_ms: i64) -> Result<i64, WhenError> {
     }
 }
 
+/// The same, and a duration alone, such as `1h`: so long ago.
+///
+/// # Errors
+/// As [`parse`].
+pub fn parse_back(text: &str, now_ms: i64) -> Result<i64, WhenError> {
+    match units::duration_ms(text.trim()).and_then(|ms| i64::try_from(ms).ok()) {
+        Some(ms) => Ok(now_ms.saturating_sub(ms)),
+        None => parse(text, now_ms),
+    }
+}
+
 /// RFC 3339, UTC, ms.
 pub fn show(unix_ms: i64) -> String {
     Timestamp::from_millisecond(unix_ms).map_or_else(|_| String::new(), |time| format!("{time:.3}"))
@@ -66,6 +77,8 @@ mod tests {
         assert_eq!(parse("10m ago", NOW), Ok(NOW - 600_000));
         assert_eq!(parse(" 1h30m  ago ", NOW), Ok(NOW - 5_400_000));
         assert_eq!(parse("now", NOW), Ok(NOW));
+        assert_eq!(parse_back("1h", NOW), Ok(NOW - 3_600_000));
+        assert_eq!(parse_back("now", NOW), Ok(NOW));
         assert_eq!(show(NOW), "2023-11-14T22:13:20.123Z");
     }
 

@@ -2,11 +2,18 @@
 //! sits out trouble.
 
 use super::{
-    Binding, BlockAssignment, Limits, Origin, Totals, database,
+    Binding, BlockAssignment, Deed, Limits, Minutes, Origin, PastFlow, PastSocket, Totals,
+    database,
     error::{OpenError, Remedy, remedy},
     retention::{Keeper, file_bytes},
     stats::Counters,
-    tables::{names::Names, nat_bindings, nat_blocks},
+    tables::{
+        audit, minutes,
+        names::Names,
+        nat_bindings, nat_blocks,
+        past::{Hours, Numbers},
+        past_flows, past_sockets,
+    },
 };
 use rusqlite::{Connection, TransactionBehavior};
 use std::{
@@ -41,6 +48,14 @@ pub(super) enum Message {
     OnlyLive { origin: Origin, ids: Vec<u64>, at_ms: i64 },
     /// Which port blocks are in force.
     Blocks { blocks: Vec<BlockAssignment>, at_ms: i64 },
+    /// Sockets ended.
+    Sockets(Vec<PastSocket>),
+    /// Flows ended.
+    Flows(Vec<PastFlow>),
+    /// What was counted in a minute, or a part of one.
+    Minutes(Box<Minutes>),
+    /// Somebody had something done.
+    Deed(Box<Deed>),
     /// Write now, then answer.
     Flush(SyncSender<()>),
     /// Write what is left and end.
@@ -48,8 +63,19 @@ pub(super) enum Message {
 }
 
 impl Message {
-    fn is_record(&self) -> bool {
-        !matches!(self, Self::Flush(_) | Self::Stop)
+    /// How many records it holds.
+    pub(super) fn records(&self) -> u64 {
+        match self {
+            Self::Sockets(all) => all.len() as u64,
+            Self::Flows(all) => all.len() as u64,
+            Self::Minutes(minutes) => (minutes.verdicts.len() + minutes.rules.len()) as u64,
+            Self::Began(_)
+            | Self::Ended { .. }
+            | Self::OnlyLive { .. }
+            | Self::Blocks { .. }
+            | Self::Deed(_) => 1,
+            Self::Flush(_) | Self::Stop => 0,
+        }
     }
 }
 
@@ -80,8 +106,11 @@ pub(super) struct Writer {
     counters: Arc<Counters>,
     open: Option<Open>,
     names: Names,
+    numbers: Numbers,
     keeper: Keeper,
     batch: Vec<Message>,
+    /// Records in it.
+    held: usize,
     waiting: Vec<SyncSender<()>>,
     files: u64,
 }
@@ -97,8 +126,10 @@ impl Writer {
             counters,
             open: None,
             names: Names::default(),
+            numbers: Numbers::default(),
             keeper: Keeper::new(limits),
-            batch: Vec::with_capacity(limits.batch),
+            batch: Vec::new(),
+            held: 0,
             waiting: Vec::new(),
             files: 0,
         }
@@ -118,8 +149,8 @@ impl Writer {
             }
             if !go_on {
                 // What was sent while we stopped.
-                let late = work.try_iter().filter(Message::is_record).count();
-                self.counters.lost.fetch_add(late as u64, Ordering::Relaxed);
+                let late = work.try_iter().map(|message| message.records()).sum();
+                self.counters.lost.fetch_add(late, Ordering::Relaxed);
                 return;
             }
             self.look_round();
@@ -130,7 +161,7 @@ impl Writer {
     fn collect(&mut self, work: &Receiver<Message>) -> bool {
         let due = self.open.is_some() && self.keeper.is_due();
         let mut until = Instant::now() + if due { Duration::ZERO } else { IDLE };
-        while self.batch.len() < self.limits.batch {
+        while self.held < self.limits.batch {
             match work.recv_timeout(until.saturating_duration_since(Instant::now())) {
                 Ok(Message::Flush(waiting)) => {
                     self.waiting.push(waiting);
@@ -138,10 +169,12 @@ impl Writer {
                 }
                 Ok(Message::Stop) | Err(RecvTimeoutError::Disconnected) => return false,
                 Ok(message) => {
-                    self.counters.queued.fetch_sub(1, Ordering::Relaxed);
+                    let records = message.records();
+                    self.counters.queued.fetch_sub(records, Ordering::Relaxed);
                     if self.batch.is_empty() {
                         until = Instant::now() + self.limits.patience;
                     }
+                    self.held += usize::try_from(records).unwrap_or(usize::MAX);
                     self.batch.push(message);
                 }
                 // Told to stop through a full queue: that is empty now.
@@ -176,7 +209,7 @@ impl Writer {
             if self.open.is_some()
                 && matches!(&error, OpenError::Sql(sql) if remedy(sql) == Remedy::GiveUp)
             {
-                log::error!("history: {} records can't be written: {error}", self.batch.len());
+                log::error!("history: {} records can't be written: {error}", self.held);
                 self.lose_batch();
                 break;
             }
@@ -215,9 +248,13 @@ impl Writer {
         if !self.batch.is_empty() {
             let transaction =
                 open.connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+            let mut hours = Hours::default();
+            let mut pen =
+                Pen { names: &mut self.names, numbers: &mut self.numbers, hours: &mut hours };
             for message in &self.batch {
-                apply(&transaction, &mut self.names, message, &mut tally)?;
+                apply(&transaction, &mut pen, message, &mut tally)?;
             }
+            hours.write(&transaction)?;
             transaction.commit()?;
         }
         self.counters.bytes.store(file_bytes(&open.connection)?, Ordering::Relaxed);
@@ -225,7 +262,7 @@ impl Writer {
     }
 
     fn count(&mut self, tally: &Tally) {
-        self.batch.clear();
+        (self.batch, self.held) = (Vec::new(), 0);
         self.counters.written.fetch_add(tally.written, Ordering::Relaxed);
         self.counters.completed.fetch_add(tally.completed, Ordering::Relaxed);
         self.counters.unmatched.fetch_add(tally.unmatched, Ordering::Relaxed);
@@ -239,8 +276,8 @@ impl Writer {
     }
 
     fn lose_batch(&mut self) {
-        self.counters.lost.fetch_add(self.batch.len() as u64, Ordering::Relaxed);
-        self.batch.clear();
+        self.counters.lost.fetch_add(self.held as u64, Ordering::Relaxed);
+        (self.batch, self.held) = (Vec::new(), 0);
     }
 
     /// Says once what is in the way.
@@ -317,9 +354,16 @@ impl Writer {
     }
 }
 
+/// What rows are written with.
+struct Pen<'a> {
+    names: &'a mut Names,
+    numbers: &'a mut Numbers,
+    hours: &'a mut Hours,
+}
+
 fn apply(
     connection: &Connection,
-    names: &mut Names,
+    Pen { names, numbers, hours }: &mut Pen<'_>,
     message: &Message,
     tally: &mut Tally,
 ) -> rusqlite::Result<()> {
@@ -339,6 +383,31 @@ fn apply(
             let (begun, ended) = nat_blocks::replace(connection, names, blocks, *at_ms)?;
             tally.written += begun as u64;
             tally.completed += ended as u64;
+        }
+        Message::Sockets(all) => {
+            for socket in all {
+                past_sockets::insert(connection, names, numbers, hours, socket)?;
+            }
+            tally.written += all.len() as u64;
+        }
+        Message::Flows(all) => {
+            for flow in all {
+                past_flows::insert(connection, names, numbers, hours, flow)?;
+            }
+            tally.written += all.len() as u64;
+        }
+        Message::Minutes(both) => {
+            for counted in &both.verdicts {
+                minutes::add_verdict(connection, names, counted)?;
+            }
+            for counted in &both.rules {
+                minutes::add_rule(connection, names, counted)?;
+            }
+            tally.written += message.records();
+        }
+        Message::Deed(deed) => {
+            audit::insert(connection, names, numbers, deed)?;
+            tally.written += 1;
         }
         // Never part of a batch.
         Message::Flush(_) | Message::Stop => {}

@@ -19,6 +19,7 @@
 
 mod forward;
 mod gate;
+mod history;
 mod nat;
 mod netfilter;
 mod ours;

@@ -10,12 +10,14 @@ use crate::{
     daemon::{
         bindings::Bindings,
         history::{self, NatChange},
+        minutes::Books,
+        past,
     },
     datapath::programs::Ways,
     filter::Filter,
     monitor::{AlarmChange, FlowRecord, Monitor, NatInfo, NatReading, RuleInfo, Tick},
     policy::{Compiled, Slots},
-    store::{self, BlockAssignment, History},
+    store::{self, BlockAssignment, History, Minutes},
     view::{FlowView, IfaceView},
 };
 use firewall_common::abi::{event::Event, reason::Reason, table::TIMEOUTS};
@@ -167,6 +169,8 @@ pub struct Actor {
     bindings: Bindings,
     /// Events of the time before.
     early: Option<Vec<Event>>,
+    /// What is counted in each minute.
+    books: Books,
     /// What went wrong at the last scan: said once, not every second.
     trouble: Option<String>,
 }
@@ -182,6 +186,13 @@ impl Actor {
         started: Instant,
         history: Option<History>,
     ) -> Self {
+        let mut books = Books::default();
+        if !gate.adopted() {
+            books.begins_at_zero();
+        }
+        if history.is_some() {
+            lock(&monitor).keep_past();
+        }
         let actor = Self {
             gate,
             monitor,
@@ -198,6 +209,7 @@ impl Actor {
             history,
             bindings: Bindings::default(),
             early: Some(Vec::new()),
+            books,
             trouble: None,
         };
         actor.tell_names();
@@ -219,6 +231,18 @@ impl Actor {
 
     /// Works until told to stop, or nobody is left to tell.
     pub fn run(mut self, jobs: &Receiver<Job>) {
+        self.follow(jobs);
+        if let Some(history) = &self.history {
+            if let Ok(counters) = self.gate.counters() {
+                history.counted(self.books.read(&counters, self.gate.clock().unix_ns));
+            }
+            history.counted(self.books.close());
+            let past = lock(&self.monitor).take_past(true);
+            history.flows_ended(past.into_iter().map(past::flow).collect());
+        }
+    }
+
+    fn follow(&mut self, jobs: &Receiver<Job>) {
         loop {
             let begun = Instant::now();
             if self.turn(begun).is_err() {
@@ -272,6 +296,7 @@ impl Actor {
         }
         let clock = self.gate.clock();
         let mut changes = Vec::new();
+        let mut counted = Minutes::default();
         let mut monitor = lock(&self.monitor);
         monitor.begin(clock);
         let clock = monitor.now();
@@ -310,13 +335,21 @@ impl Actor {
                 Err(error) => trouble = Some(error.to_string()),
             }
             match counters {
-                Ok(counters) => monitor.counters(&counters),
+                Ok(counters) => {
+                    monitor.counters(&counters);
+                    counted = self.books.read(&counters, clock.unix_ns);
+                }
                 Err(error) => trouble = Some(error.to_string()),
             }
         }
         let tick = monitor.finish();
+        let past = monitor.take_past(false);
         drop(monitor);
         history::record(self.history.as_ref(), changes);
+        if let Some(history) = &self.history {
+            history.flows_ended(past.into_iter().map(past::flow).collect());
+            history.counted(counted);
+        }
         tick.alarms.iter().for_each(say);
         if scan {
             for answer in self.waiting.drain(..) {
@@ -374,6 +407,11 @@ impl Actor {
                 let _ = answer.send(self.kill(&kill));
             }
             Job::ResetCounters(answer) => {
+                // What was counted up to now is of this minute.
+                if let Ok(counters) = self.gate.counters() {
+                    let counted = self.books.read(&counters, self.gate.clock().unix_ns);
+                    self.history.iter().for_each(|history| history.counted(counted.clone()));
+                }
                 let result = self.gate.reset_counters();
                 if result.is_ok() {
                     lock(&self.monitor).counters_reset();
@@ -438,6 +476,7 @@ impl Actor {
     /// A policy is live: tells the model and the history.
     fn announce(&mut self, generation: u32, told: Told) {
         let Told { rules, nats, blocks, timeouts } = told;
+        self.books.rules(&rules);
         let mut changes = vec![NatChange::Blocks { blocks, at_ms: store::now_ms() }];
         {
             let mut monitor = lock(&self.monitor);

@@ -2,17 +2,35 @@
 //!
 //! A table that grows implements [`Aged`] and stands in [`AGED`]: then it is bounded like the others.
 
+pub mod audit;
+pub mod minutes;
 pub mod names;
 pub mod nat_bindings;
 pub mod nat_blocks;
+pub mod past;
+pub mod past_flows;
+pub mod past_sockets;
 
-use rusqlite::{Connection, OptionalExtension, types::Type};
+use minutes::{MINUTE_MS, Periods};
+use rusqlite::{
+    Connection, OptionalExtension,
+    types::{Type, ValueRef},
+};
 
 /// Step `n` leads from version `n` to `n + 1`. Steps that were released never change.
-pub(super) const SCHEMA: &[&str] = &[include_str!("schema-1.sql")];
+pub(super) const SCHEMA: &[&str] = &[include_str!("schema-1.sql"), include_str!("schema-2.sql")];
 
 /// Tables that grow.
-pub(super) const AGED: &[&dyn Aged] = &[&nat_bindings::NatBindings, &nat_blocks::NatBlocks];
+pub(super) const AGED: &[&dyn Aged] = &[
+    &nat_bindings::NatBindings,
+    &nat_blocks::NatBlocks,
+    &past::Timed("past_sockets"),
+    &past::Timed("past_flows"),
+    &past::Timed("audit"),
+    &Periods { table: "past_hours", column: "hour", length: past::HOUR_MS },
+    &Periods { table: "verdict_minutes", column: "minute", length: MINUTE_MS },
+    &Periods { table: "rule_minutes", column: "minute", length: MINUTE_MS },
+];
 
 /// Which rows are to go.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -86,6 +104,11 @@ fn address(row: &rusqlite::Row<'_>, at: usize) -> rusqlite::Result<std::net::IpA
             format!("an address of {} bytes", bytes.len()).into(),
         )),
     }
+}
+
+/// Column `at`: the same, or nothing.
+fn maybe_address(row: &rusqlite::Row<'_>, at: usize) -> rusqlite::Result<Option<std::net::IpAddr>> {
+    if row.get_ref(at)? == ValueRef::Null { Ok(None) } else { address(row, at).map(Some) }
 }
 
 /// An address as it is stored.

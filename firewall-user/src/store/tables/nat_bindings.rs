@@ -426,6 +426,26 @@ pub(in crate::store) fn list(
     Ok(rows)
 }
 
+/// Mappings, latest first, with no limit; `each` says whether it wants more. Hosts aren't looked at.
+pub(in crate::store) fn each(
+    connection: &Connection,
+    filter: &BindingFilter,
+    each: &mut dyn FnMut(BindingRow) -> bool,
+) -> rusqlite::Result<()> {
+    let mut statement = connection.prepare_cached(&format!(
+        "SELECT {COLUMNS} FROM nat_bindings b WHERE b.start <= ?2 \
+         AND coalesce(b.end, ?1) >= ?1 ORDER BY b.row DESC"
+    ))?;
+    let since = filter.since_ms.unwrap_or(i64::MIN);
+    let mut rows = statement.query(params![since, filter.until_ms.unwrap_or(i64::MAX)])?;
+    while let Some(row) = rows.next()? {
+        if !each(read(row)?) {
+            break;
+        }
+    }
+    Ok(())
+}
+
 /// The table, for those who forget.
 #[derive(Debug)]
 pub(in crate::store) struct NatBindings;

@@ -1,5 +1,6 @@
 //! With real files.
 
+mod past;
 mod questions;
 mod retention;
 mod trouble;
