@@ -10,8 +10,11 @@ mod crowd;
 mod datagrams;
 #[path = "e2e_scenes/numbers.rs"]
 mod numbers;
-
+#[path = "e2e_scenes/older.rs"]
+mod older;
 #[path = "e2e_scenes/stage.rs"]
 mod stage;
 #[path = "e2e_scenes/tcp.rs"]
 mod tcp;
+#[path = "e2e_scenes/xsk.rs"]
+mod xsk;

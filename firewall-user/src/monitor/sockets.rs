@@ -96,12 +96,12 @@ impl SocketTable {
         let cookie = event.row.usage.cookie;
         if event.class != SocketClass::Closed.raw() {
             let socket = self.live.entry(cookie).or_default();
+            socket.stamped |= stamps(event, &socket.row);
             socket.take(event.row, event.time_ns);
-            socket.stamped |= event.row.usage.owner.tgid != 0;
             return;
         }
         let mut socket = self.live.remove(&cookie).unwrap_or_default();
-        socket.stamped |= event.row.usage.owner.tgid != 0;
+        socket.stamped |= stamps(event, &socket.row);
         let mut last = event.row;
         // At its end it is bound to nothing any more; and the hook where others than TCP's end sees little.
         if last.family == 0 {
@@ -364,6 +364,15 @@ impl Socket {
             ..SocketView::default()
         }
     }
+}
+
+/// Whether the owner that an event tells of was stamped by a hook: where the socket was made, or where one that was
+/// nobody's `before` begins. An owner that was only found holding it stays that.
+fn stamps(event: &SocketEvent, before: &SocketRow) -> bool {
+    let usage = &event.row.usage;
+    let begins =
+        event.class == SocketClass::Listening.raw() || event.class == SocketClass::Connecting.raw();
+    usage.owner.tgid != 0 && (usage.created_ns != 0 || (begins && before.usage.owner.tgid == 0))
 }
 
 /// Whether an event is sure to come at a socket's end: of those without connections if they were made with the hooks

@@ -1,6 +1,6 @@
 //! Numbers of processes: many that are gone at once, and the same one again.
 
-use crate::stage::{ACTOR, Actor, Stage, is_near, me, mine, number};
+use crate::stage::{ACTOR, Actor, Stage, is_near, me, number};
 use serde_json::Value;
 use sluice_tests::lab::{missing_tools, wait_for};
 use sluice_tests::skip;
@@ -41,41 +41,43 @@ fn served<T>(listener: &TcpListener, play: impl FnOnce() -> T) -> T {
 /// the processes had outside and within.
 fn check(stage: &Stage, port: u16, part: &[Value]) -> Vec<(u64, u64)> {
     let (me, _) = me();
-    let by_port = |rows: Vec<Value>, field: &str| -> HashMap<u64, Vec<Value>> {
-        let mut all: HashMap<u64, Vec<Value>> = HashMap::new();
-        rows.into_iter().for_each(|row| all.entry(number(&row, field)).or_default().push(row));
-        all
-    };
-    let wanted: HashSet<u64> = part.iter().map(|said| number(said, "port")).collect();
-    let ended = |filter: &str, field: &str| {
+    let rows = |filter: &str, done: &dyn Fn(&[Value]) -> bool| {
         wait_for("all of them", SOON, || {
-            let top = ["sockets", "--ended", "--limit", "10000", &mine(&stage.ns, filter)];
-            let rows = by_port(stage.daemon().rows(&top), field);
-            wanted.iter().all(|port| rows.contains_key(port)).then_some(rows)
+            let rows = stage.ended(filter);
+            done(&rows).then_some(rows)
         })
         .unwrap_or_else(|late| panic!("{late}: {filter}"))
     };
-    let theirs = ended(&format!("remote_port={port}"), "local_port");
-    let ours = ended(&format!("local_port={port} and state!=listen"), "remote_port");
+    let ids: HashSet<&Value> = part.iter().map(|said| &said["id"]).collect();
+    let theirs = rows(&format!("remote_port={port}"), &|rows| {
+        rows.iter().filter(|row| ids.contains(&row["id"])).count() == ids.len()
+    });
+    let theirs: HashMap<&Value, &Value> = theirs.iter().map(|row| (&row["id"], row)).collect();
+    // Ports come again; what was accepted of each is ours.
+    let ports: HashSet<u64> = part.iter().map(|said| number(said, "port")).collect();
+    let ours = rows(&format!("local_port={port}"), &|rows| {
+        let seen: HashSet<u64> = rows.iter().map(|row| number(row, "remote_port")).collect();
+        ports.is_subset(&seen)
+    });
     for said in part {
-        let at = number(said, "port");
-        let ([their], [our]) = (theirs[&at].as_slice(), ours[&at].as_slice()) else {
-            panic!("one of each: {:#?} {:#?}", theirs[&at], ours[&at]);
-        };
-        assert_eq!((&their["pid"], &their["comm"]), (&said["pid"], &"scene-actor".into()));
-        assert_eq!(
-            (&their["exe"], &their["ended"]),
-            (&ACTOR.into(), &"closed".into()),
-            "{their:#}"
-        );
-        assert!(is_near(&their["sent_bytes"], BYTES), "{their:#}");
-        assert!(our["pid"] == me && is_near(&our["received_bytes"], BYTES), "{our:#}");
+        let row = theirs[&said["id"]];
+        assert_eq!((&row["pid"], &row["comm"]), (&said["pid"], &"scene-actor".into()), "{row:#}");
+        assert_eq!((&row["exe"], &row["ended"]), (&ACTOR.into(), &"closed".into()), "{row:#}");
+        assert_eq!(row["local_port"], said["port"], "{row:#}");
+        assert!(is_near(&row["sent_bytes"], BYTES), "{row:#}");
+    }
+    for row in ours.iter().filter(|row| row["state"] != "listen") {
+        assert!(row["pid"] == me && is_near(&row["received_bytes"], BYTES), "{row:#}");
     }
     part.iter().map(|said| (number(said, "pid"), number(said, "inner"))).collect()
 }
 
 fn swarm(stage: &Stage, mut actor: Actor, listener: &TcpListener, count: usize) -> Vec<(u64, u64)> {
     let port = listener.local_addr().unwrap().port();
+    // It is known before its children are.
+    let parent = number(&actor.says(), "ready");
+    assert_eq!(stage.row(&format!("pid={parent}"), 0, 0)["exe"], ACTOR);
+    actor.goes_on();
     let all = served(listener, || {
         let mut all = Vec::new();
         while all.len() < count {
@@ -159,17 +161,20 @@ fn two_processes_with_one_number_are_never_one() {
     const ROUNDS: usize = 20;
     let mut actor = stage.actor(&["again", &ROUNDS.to_string(), &to, other]);
     let shared = served(&listener, || number(&actor.says(), "number"));
-    let rows = wait_for("all of them", SOON, || {
+    let mut rows = wait_for("all of them", SOON, || {
         let rows = stage.ended(&format!("pid={shared} and remote_port={port}"));
         (rows.len() == ROUNDS).then_some(rows)
     })
     .unwrap();
-    // The latest first.
-    for (i, row) in rows.iter().rev().enumerate() {
+    // As they began: they end when the other end is done, too.
+    rows.sort_by_key(|row| number(row, "sent_bytes"));
+    for (i, row) in rows.iter().enumerate() {
         let bytes = (i as u64 + 1) * 1000;
         assert!(is_near(&row["sent_bytes"], bytes), "{i}: {row:#}");
         let (comm, exe) = if i % 2 == 0 { ("scene-actor", ACTOR) } else { ("scene-other", other) };
-        assert_eq!((&row["comm"], &row["exe"]), (&comm.into(), &exe.into()), "{i}: {row:#}");
+        assert_eq!(row["comm"], comm, "{i}: {row:#}");
+        // Gone before anybody looked, at worst; never the other's.
+        assert!(row["exe"].is_null() || row["exe"] == exe, "{i}: {row:#}");
         // /proc tells starts in hundredths of a second: of two in one of these that run the same file, the
         // arguments may be the other's. Else they are its own, or weren't there any more.
         let words = row["cmdline"].as_str().unwrap_or(exe);

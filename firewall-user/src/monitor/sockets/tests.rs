@@ -228,3 +228,27 @@ fn who_tells_nothing_of_its_end_is_missed() {
     table.event(&event(SocketClass::Closed, 0, bare, 7 * SECOND), &keys);
     assert_eq!(ends(&table).len(), 3);
 }
+
+#[test]
+fn who_was_found_holding_it_is_never_said_to_be_stamped() {
+    let mut table = SocketTable::default();
+    let older = |cookie: u64, owner: Process, state: u8| {
+        let mut row = row(cookie, state);
+        (row.usage.created_ns, row.usage.owner) = (0, owner);
+        row
+    };
+    let holder = process(7, "srv");
+    table.snapshot(&[held(older(1, holder, ESTABLISHED), 7)], 2 * SECOND, 5, false, &keys);
+    let confidence = |table: &SocketTable| live(table)[0].confidence.clone();
+    assert_eq!(confidence(&table), "held");
+    for class in [SocketClass::Established, SocketClass::Listening] {
+        table.event(&event(class, 7, older(1, holder, ESTABLISHED), 3 * SECOND), &keys);
+        assert_eq!(confidence(&table), "held", "{}", class.name());
+    }
+    table.event(&event(SocketClass::Closed, 1, older(1, holder, 7), 4 * SECOND), &keys);
+    let place = place();
+    assert_eq!(table.ended(&place).next().map(|(row, _)| row.confidence).as_deref(), Some("held"));
+    // Nobody's until it connects: the hook says who that is.
+    table.event(&event(SocketClass::Connecting, 7, older(2, holder, SYN_SENT), 5 * SECOND), &keys);
+    assert_eq!(confidence(&table), "stamped");
+}

@@ -92,8 +92,12 @@ fn outer_number() -> Result<u32> {
 }
 
 /// Children one after the other, as many as asked for: each connects, sends so many bytes, and is gone. After each
-/// five hundred (and at the end) their numbers, outside and here, and ports are said; goes on at the next line.
+/// five hundred (and at the end) their numbers, outside and here, ports, and the sockets' own numbers are said; goes
+/// on at the next line. This process has a socket, too: who looks at it knows which file the children run.
 pub fn swarm(count: usize, to: &str, bytes: usize) -> Result<()> {
+    let _kept = std::net::UdpSocket::bind("127.0.0.1:0")?;
+    tell(&serde_json::json!({"ready": outer_number()?}));
+    next();
     let mut told = Vec::new();
     for i in 1..=count {
         let (out, into) = sys::pipe()?;
@@ -101,7 +105,8 @@ pub fn swarm(count: usize, to: &str, bytes: usize) -> Result<()> {
         if child == 0 {
             let mut stream = TcpStream::connect(to)?;
             stream.write_all(&vec![7; bytes])?;
-            let said = format!("{} {}", outer_number()?, stream.local_addr()?.port());
+            let (port, cookie) = (stream.local_addr()?.port(), sys::cookie(&stream)?);
+            let said = format!("{} {port} {cookie}", outer_number()?);
             std::fs::File::from(into).write_all(said.as_bytes())?;
             // Without any of what a process does at its end.
             // SAFETY: ends this process.
@@ -113,8 +118,10 @@ pub fn swarm(count: usize, to: &str, bytes: usize) -> Result<()> {
         if !sys::reap(child)? {
             return Err(Error::other("a child failed"));
         }
-        let numbers: Vec<u32> = said.split(' ').filter_map(|word| word.parse().ok()).collect();
-        told.push(serde_json::json!({"pid": numbers[0], "inner": child, "port": numbers[1]}));
+        let numbers: Vec<u64> = said.split(' ').filter_map(|word| word.parse().ok()).collect();
+        let [pid, port, cookie] = numbers[..] else { return Err(Error::other("a child's word")) };
+        let id = format!("{cookie:x}");
+        told.push(serde_json::json!({"pid": pid, "inner": child, "port": port, "id": id}));
         if told.len() == 500 || i == count {
             tell(&serde_json::Value::from(std::mem::take(&mut told)));
             if !next() {

@@ -80,3 +80,19 @@ pub fn reap(child: i32) -> Result<bool> {
     done(unsafe { libc::waitpid(child, &raw mut status, 0) } as isize)?;
     Ok(libc::WIFEXITED(status) && libc::WEXITSTATUS(status) == 0)
 }
+
+/// The kernel's own number of a socket (SO_COOKIE), which is never used again.
+pub fn cookie(socket: &impl AsRawFd) -> Result<u64> {
+    let (mut cookie, mut length) = (0u64, 8);
+    // SAFETY: room for what is asked for, as long as said.
+    let failed = unsafe {
+        libc::getsockopt(
+            socket.as_raw_fd(),
+            libc::SOL_SOCKET,
+            libc::SO_COOKIE,
+            (&raw mut cookie).cast(),
+            &raw mut length,
+        )
+    };
+    done(failed as isize).map(|_| cookie)
+}
