@@ -4,6 +4,7 @@
 mod cookies;
 mod lockout;
 mod nat;
+mod owners;
 mod shadow;
 mod space;
 
@@ -74,6 +75,7 @@ pub fn check(policy: &Policy, context: &CheckContext) -> Vec<Diagnostic> {
     nat::check(&resolved, &mut report);
     cookies::check(&resolved, context, &mut report);
     lockout::check(context, &mut report);
+    owners::check(context, &mut report);
     report.found.sort_by_key(|d| (d.line, d.column));
     report.found
 }

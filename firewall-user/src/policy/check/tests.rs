@@ -283,3 +283,33 @@ fn a_translation_may_send_the_operator_elsewhere() {
     assert_eq!(lockout(&way_in, Some("eth0")), None);
     assert_eq!(lockout(&nat.replace("nat ssh", "disabled nat ssh"), Some("eth0")), None);
 }
+
+#[test]
+fn a_rule_by_owner_may_lock_out_too() {
+    let context = CheckContext {
+        ssh: SshPeer::from_ssh_connection("10.0.0.9 51000 10.0.0.1 22"),
+        ..CheckContext::default()
+    };
+    let told = |text: &str| codes(text, &context).iter().any(|(code, ..)| code == SSH_LOCKOUT);
+    for yes in [
+        "rule a drop in tcp process sshd",
+        "rule a reject in exe /usr/sbin/sshd",
+        "rule a drop in tcp to port 22 user any",
+        "rule a drop process any",
+        "rule a drop in tcp unit not nginx",
+        "rule a allow in tcp exe not /usr/bin/x\nrule b drop in user root",
+    ] {
+        assert!(told(yes), "{yes}");
+    }
+    for no in [
+        "rule a drop out tcp process sshd",
+        "rule a drop in tcp to port 80 process sshd",
+        "rule a drop in tcp from 10.1.0.0/16 process any",
+        "rule a drop in tcp process { curl, wget }",
+        "rule a drop in tcp exe not /usr/sbin/sshd",
+        "rule ssh allow in tcp to port 22 process sshd\nrule a drop in process any",
+        "disabled rule a drop in process any",
+    ] {
+        assert!(!told(no), "{no}");
+    }
+}
