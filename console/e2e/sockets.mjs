@@ -147,6 +147,43 @@ export async function socketChecks({ page, check, assert, until, cli, text, open
     await filter("");
   });
 
+  await check("sockets: rules are proposed for an owner, and what they refuse is told", async () => {
+    const server = net.createServer((peer) => peer.on("error", () => {}));
+    await new Promise((resolve) => server.listen(0, "127.0.0.1", resolve));
+    const { port } = server.address();
+    const client = net.connect(port, "127.0.0.1");
+    await until("a connection", () => client.localPort);
+    await filter(`pid=${process.pid} and local_port=${client.localPort}`);
+    await until("it alone", async () => (await cells(0)).length === 1);
+    await page.locator(".tr").first().locator("button", { hasText: "More" }).click();
+    await page.locator("[data-learn=exe]").click();
+    await until("the rules", async () => (await text("#socket-learnt")).includes(`exe ${process.execPath}`));
+    const learnt = await text("#socket-learnt");
+    assert(/^rule \S+ allow out tcp to .*port .*$/m.test(learnt), learnt);
+    assert(/^rule \S+-rest-out reject out log exe /m.test(learnt), learnt);
+    await picture("sockets-learn");
+    await page.keyboard.press("Escape");
+    await cli("rule", "add", `rule no-calls drop out tcp to port ${port} exe ${process.execPath}`);
+    const error = await new Promise((resolve) => net.connect(port, "127.0.0.1").on("error", resolve));
+    assert(error.code === "EPERM", `${error.code} isn't EPERM`);
+    await filter(`pid=${process.pid}`);
+    await page.locator(".rooms a", { hasText: "Ended" }).click();
+    await until("it is denied", async () => (await column("Why")).includes("denied"));
+    await open("events");
+    await page.locator(".filter-input").fill("class=call");
+    await page.keyboard.press("Enter");
+    await until("the call", async () => (await column("Rule")).includes("no-calls"));
+    await picture("events-calls");
+    await cli("rule", "delete", "no-calls");
+    client.destroy();
+    server.close();
+    await page.locator(".filter-input").fill("");
+    await page.keyboard.press("Enter");
+    await open("sockets");
+    await page.locator(".rooms a", { hasText: "Live" }).click();
+    await filter("");
+  });
+
   await check("sockets: summaries by process, executable, host; a row leads to its sockets", async () => {
     await page.locator(".rooms a", { hasText: "Summary" }).click();
     await until("processes", async () => (await column("Process")).length > 3);

@@ -2,7 +2,7 @@
 
 import { ServerError, type ErrorBody } from "./messages";
 import type {
-  Applied, KilledSocketsView, KilledView, NatHostView, NatMappingView, NatPoolView, NatRuleView, NatWhoView, Page, PathsView, SocketPage, SocketStatsView, StatusView, SummaryView,
+  Applied, KilledSocketsView, LearnView, KilledView, NatHostView, NatMappingView, NatPoolView, NatRuleView, NatWhoView, Page, PathsView, SocketPage, SocketStatsView, StatusView, SummaryView,
 } from "./types";
 
 const BASE = "/api/v1";
@@ -92,6 +92,7 @@ export const natWho = (query: { address: string; port?: number; proto?: string; 
 export const paths = (signal?: AbortSignal) => ask<PathsView>("/paths", {}, signal);
 export const sockets = (query: { filter?: string; limit?: number; sort?: string; ended?: string }, signal?: AbortSignal) => ask<SocketPage>("/sockets", query, signal);
 export const summary = (query: { by: string; limit?: number }, signal?: AbortSignal) => ask<SummaryView>("/summary", query, signal);
+export const learn = (query: { by: string; owner: string }, signal?: AbortSignal) => ask<LearnView>("/learn", query, signal);
 export const socketStats = (signal?: AbortSignal) => ask<SocketStatsView>("/sockets/stats", {}, signal);
 
 /** Ends the sockets that match; `block` refuses their remote addresses first. */

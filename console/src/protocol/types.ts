@@ -593,3 +593,16 @@ export interface SummaryView {
   folded: number;
   rows: SummaryRowView[];
 }
+
+/** Rules that let somebody do what was seen of them, and nothing else. */
+export interface LearnView {
+  by: string;
+  owner: string;
+  sockets: number;
+  since: string | null;
+  elsewhere: number;
+  forgotten: number;
+  rules: { name: string; text: string; sockets: number; note: string | null }[];
+  /** The same as a part of a policy. */
+  text: string;
+}

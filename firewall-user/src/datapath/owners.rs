@@ -22,6 +22,7 @@ use std::{
     io::{self, Read as _},
     os::fd::{AsRawFd as _, OwnedFd},
     path::{Path, PathBuf},
+    time::Duration,
 };
 
 /// Rows of owners, by what the kernel knows them by.
@@ -323,6 +324,15 @@ impl OwnerGate {
             .collect()
     }
 
+    /// What each program has cost since it was loaded, while the kernel accounted for it: name, time, runs.
+    fn costs(&self) -> Vec<(String, Duration, u64)> {
+        let info = |(name, program): (&str, &aya::programs::Program)| {
+            let info = program.info().ok()?;
+            Some((name.to_owned(), info.run_time(), info.run_count()))
+        };
+        self.ebpf.programs().filter_map(info).collect()
+    }
+
     /// Takes everything down: nobody is judged any more.
     pub fn close(self) {
         remove_pins(&self.pin_dir);
@@ -485,6 +495,12 @@ impl super::Datapath {
     /// What became of calls, if the live policy has rules by owner.
     pub fn owner_counters(&self) -> Option<OwnerCounter> {
         self.owners.as_ref().and_then(|gate| gate.counters().ok())
+    }
+
+    /// What each program of rules by owner has cost since it was loaded, while the kernel accounted for it: name,
+    /// time, runs.
+    pub fn owners_costs(&self) -> Vec<(String, Duration, u64)> {
+        self.owners.as_ref().map(OwnerGate::costs).unwrap_or_default()
     }
 
     /// Instructions that the verifier walked for the programs of rules by owner.

@@ -24,6 +24,7 @@ mod nat;
 mod netfilter;
 mod ours;
 mod output;
+mod owners;
 mod packet;
 mod sockets;
 mod street;

@@ -8,6 +8,7 @@
 //! - `events`: how many a second the latter makes, and how many of them were lost.
 //! - `snapshot 20k|100k`: a look at all descriptors, beside `ss -tanp`, in one namespace.
 //! - `memory 20k`: what the model of them takes.
+//! - `connect, N rules by owner`: see [`super::owners`].
 //! - `history write|query`: see [`super::history`].
 
 use super::Figures;
@@ -54,6 +55,7 @@ pub(super) fn measure(rounds: usize, only: Option<String>) -> Result<Figures, St
             snapshot(&mut figures, case, sockets, rounds)?;
         }
     }
+    super::owners::measure(&mut figures, rounds)?;
     super::history::measure(&mut figures)?;
     figures.ratio_to(SLUICE, SS);
     Ok(figures)

@@ -9,6 +9,7 @@ import { Dialog } from "../../ui/Dialog";
 import { bytes, count, dateTime, duration, endpoint, millis, plural, short } from "../../ui/format";
 import { confidenceWords, endWords, madeUnseen, stateWords } from "../../ui/socketwords";
 import { Kill } from "./Kill";
+import { Learn } from "./Learn";
 
 interface Props {
   of: SocketView;
@@ -97,6 +98,7 @@ export function Details(props: Props) {
         </Show>
         <Fact name="id"><span class="num dim">{s().id}</span></Fact>
       </dl>
+      <Show when={s().own_netns && s().family !== 0}><Learn of={s()} /></Show>
       <Show when={live() && s().family !== 0}><Kill of={s()} /></Show>
     </Dialog>
   );
