@@ -26,6 +26,7 @@ mod ours;
 mod output;
 mod packet;
 mod sockets;
+mod sockets_daemon;
 mod street;
 mod track;
 mod train;
