@@ -4,6 +4,8 @@
 //! One file a topic below `e2e_scenes/`. A scene has a network namespace of its own; `scene-actor` is the process
 //! whose socket is looked for, and the test plays the other end.
 
+#[path = "e2e_scenes/beside.rs"]
+mod beside;
 #[path = "e2e_scenes/crowd.rs"]
 mod crowd;
 #[path = "e2e_scenes/datagrams.rs"]

@@ -27,6 +27,7 @@ mod output;
 mod owners;
 mod packet;
 mod sockets;
+mod sockets_daemon;
 mod street;
 mod track;
 mod train;

@@ -7,11 +7,11 @@
 //!   as go.
 //! - `events`: how many a second the latter makes, and how many of them were lost.
 //! - `snapshot 20k|100k`: a look at all descriptors, beside `ss -tanp`, in one namespace.
-//! - `memory 20k`: what the model of them takes.
+//! - `memory 20k`, `idle 20k`: of the whole daemon, see `sockets_daemon`; `memory 20k, the model alone`.
 //! - `connect, N rules by owner`: see [`super::owners`].
 //! - `history write|query`: see [`super::history`].
 
-use super::Figures;
+use super::{Figures, sockets_daemon};
 use crate::lab::NetNs;
 use firewall_user::{datapath::sockets::SocketMonitor, monitor::SocketTable};
 use std::hint::black_box;
@@ -50,13 +50,14 @@ pub(super) fn measure(rounds: usize, only: Option<String>) -> Result<Figures, St
         }
     }
     for (case, sockets) in SNAPSHOTS {
-        if figures.wants(&[case, "memory 20k"]) {
+        if figures.wants(&[case]) {
             eprintln!("bench: {case}");
             snapshot(&mut figures, case, sockets, rounds)?;
         }
     }
     super::owners::measure(&mut figures, rounds)?;
     super::history::measure(&mut figures)?;
+    sockets_daemon::measure(&mut figures, rounds)?;
     figures.ratio_to(SLUICE, SS);
     Ok(figures)
 }
@@ -187,7 +188,8 @@ fn snapshot(
         if round == 0 && sockets == SNAPSHOTS[0].1 {
             let before = resident();
             table.snapshot(&held, 1, 1, false, &|_| Default::default());
-            figures.add(SLUICE, "memory 20k", "MB", (resident() - before) / 1e6);
+            let took = (resident() - before) / 1e6;
+            figures.add(SLUICE, "memory 20k, the model alone", "MB", took);
         }
         let begin = Instant::now();
         let seen = ns.exec("ss", &["-tanpH"]).map_err(|error| error.to_string())?;
@@ -198,11 +200,11 @@ fn snapshot(
 }
 
 /// Processes that hold sockets: one may not have as many descriptors as are wanted.
-struct Holders(Vec<libc::pid_t>);
+pub(super) struct Holders(Vec<libc::pid_t>);
 
 impl Holders {
     /// Starts as many as it takes, in the caller's namespace.
-    fn start(sockets: usize) -> Result<Self, String> {
+    pub(super) fn start(sockets: usize) -> Result<Self, String> {
         let mut holders = Self(Vec::new());
         for part in 1..=sockets.div_ceil(2 * PER_PROCESS) {
             let pairs = PER_PROCESS.min(sockets / 2 - (part - 1) * PER_PROCESS);
