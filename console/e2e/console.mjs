@@ -18,13 +18,14 @@ import { execFile } from "node:child_process";
 import net from "node:net";
 import { promisify } from "node:util";
 import { chromium } from "playwright-core";
+import { historyChecks } from "./history.mjs";
 import { withLab } from "./lab.mjs";
 import { natChecks } from "./nat.mjs";
 import { socketChecks } from "./sockets.mjs";
 
 const run = promisify(execFile);
 const WAIT_MS = 20_000;
-const PLACES = ["overview", "flows", "sockets", "sockets/ended", "nat/mappings", "nat/rules", "nat/hosts", "nat/pools", "nat/who", "rules", "events", "status"];
+const PLACES = ["overview", "flows", "sockets", "sockets/ended", "nat/mappings", "nat/rules", "nat/hosts", "nat/pools", "nat/who", "rules", "events", "status", "history"];
 
 let failed = 0;
 
@@ -345,6 +346,7 @@ async function checks(browser, line, url, env) {
     };
     const tools = { page, check, assert, until, cli, text, number, open, picture, cells, filter, attempt };
     await socketChecks(tools);
+    await historyChecks(tools);
     await natChecks({ ...tools, LAB: env.LAB.split(" ") });
   }
 

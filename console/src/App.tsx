@@ -3,6 +3,7 @@
 import { createEffect, createSignal, For, Match, onCleanup, onMount, Show, Switch } from "solid-js";
 import { Events } from "./panels/Events";
 import { Flows } from "./panels/Flows";
+import { History } from "./panels/History";
 import { Login } from "./panels/Login";
 import { Nat } from "./panels/nat/Nat";
 import { Overview } from "./panels/Overview";
@@ -25,11 +26,11 @@ import { LostBadge } from "./ui/LostBadge";
 import { Logo } from "./ui/Logo";
 
 const TITLES: Record<Panel, string> = {
-  overview: "Overview", flows: "Flows", sockets: "Sockets", nat: "NAT", rules: "Rules", events: "Events", status: "Status", paths: "Paths",
+  overview: "Overview", flows: "Flows", sockets: "Sockets", nat: "NAT", rules: "Rules", events: "Events", status: "Status", paths: "Paths", history: "History",
 };
 
 const KEYS: [string, string][] = [
-  ["1 … 8", "go to a panel"],
+  ["1 … 9", "go to a panel"],
   ["[ ]", "one room back or on (sockets, NAT)"],
   ["/", "to the filter"],
   ["p", "pause or go on (flows, sockets, mappings, events)"],
@@ -123,6 +124,7 @@ function Frame() {
           <Match when={route().panel === "events"}><Events /></Match>
           <Match when={route().panel === "status"}><Status /></Match>
           <Match when={route().panel === "paths"}><Paths /></Match>
+          <Match when={route().panel === "history"}><History /></Match>
         </Switch>
       </main>
       <div class="toasts" role="status" aria-live="polite">

@@ -196,3 +196,35 @@ fn mistakes_are_named() {
         assert!(words.iter().all(|word| said.stderr.contains(word)), "{args:?}: {said:?}");
     }
 }
+
+#[test]
+fn what_people_had_done_is_written_down() {
+    let test = "e2e_history::what_people_had_done_is_written_down";
+    let Some((_lab, daemon)) = setup(test) else { return };
+    assert_eq!(daemon.cli(&["rule", "disable", "noisy"]).code, 0);
+    assert_eq!(daemon.cli(&["rule", "delete", "dreams"]).code, 1);
+    assert_eq!(daemon.cli(&["flow", "kill", "--dry-run", "family in (4, 6)"]).code, 0);
+    assert_eq!(daemon.cli(&["flow", "kill", "src=192.0.2.1"]).code, 0);
+    assert_eq!(daemon.cli(&["counters", "reset"]).code, 0);
+    let deeds = rows(&daemon, &["history", "--kind", "audit"], 4);
+    let told: Vec<[&str; 3]> = deeds
+        .iter()
+        .map(|deed| ["verb", "outcome", "who"].map(|field| deed[field].as_str().unwrap_or("?")))
+        .collect();
+    let root = "user root";
+    assert_eq!(
+        told,
+        [
+            ["counters.reset", "done", root],
+            ["flows.kill", "done", root],
+            ["rule.delete", "no-such-rule", root],
+            ["rule.disable", "done", root],
+        ],
+        "latest first, and nothing that was only looked at"
+    );
+    assert_eq!(deeds[1]["detail"], "src=192.0.2.1: 0 flows");
+    let failed = daemon.rows(&["history", "--kind", "audit", "outcome!=done"]);
+    assert_eq!(failed, deeds[2..3]);
+    let by = daemon.rows(&["history", "--kind", "audit", "--by", "who"]);
+    assert_eq!((&by[0]["key"], &by[0]["count"]), (&root.into(), &4.into()), "{by:?}");
+}

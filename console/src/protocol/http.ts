@@ -2,7 +2,7 @@
 
 import { ServerError, type ErrorBody } from "./messages";
 import type {
-  Applied, KilledSocketsView, LearnView, KilledView, NatHostView, NatMappingView, NatPoolView, NatRuleView, NatWhoView, Page, PathsView, SocketPage, SocketStatsView, StatusView, SummaryView,
+  Applied, HistoryAnswer, KilledSocketsView, KilledView, LearnView, NatHostView, NatMappingView, NatPoolView, NatRuleView, NatWhoView, Page, PathsView, SocketPage, SocketStatsView, StatusView, SummaryView,
 } from "./types";
 
 const BASE = "/api/v1";
@@ -89,6 +89,7 @@ export const natPools = (signal?: AbortSignal) => ask<{ rows: NatPoolView[] }>("
 export const natWho = (query: { address: string; port?: number; proto?: string; at?: string; limit?: number }, signal?: AbortSignal) =>
   ask<NatWhoView>("/nat/who", query, signal);
 
+export const history = <R>(query: Query, signal?: AbortSignal) => ask<HistoryAnswer<R>>("/history", query, signal);
 export const paths = (signal?: AbortSignal) => ask<PathsView>("/paths", {}, signal);
 export const sockets = (query: { filter?: string; limit?: number; sort?: string; ended?: string }, signal?: AbortSignal) => ask<SocketPage>("/sockets", query, signal);
 export const summary = (query: { by: string; limit?: number }, signal?: AbortSignal) => ask<SummaryView>("/summary", query, signal);

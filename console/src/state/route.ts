@@ -2,7 +2,7 @@
 
 import { createSignal } from "solid-js";
 
-export const PANELS = ["overview", "flows", "sockets", "nat", "rules", "events", "status", "paths"] as const;
+export const PANELS = ["overview", "flows", "sockets", "nat", "rules", "events", "status", "paths", "history"] as const;
 export type Panel = (typeof PANELS)[number];
 
 export interface Route {

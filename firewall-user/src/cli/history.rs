@@ -240,9 +240,14 @@ fn time(row: &Value, field: &str, today: &str) -> String {
     row[field].as_str().map_or_else(|| "-".to_owned(), |at| format::time(at, today))
 }
 
+/// An end; `*` stands for any.
 fn end(row: &Value, address: &str, port: &str) -> String {
-    let address = row[address].as_str().unwrap_or_default();
-    format::endpoint(address, u16::try_from(number(row, port)).unwrap_or_default())
+    let port = u16::try_from(number(row, port)).unwrap_or_default();
+    match (row[address].as_str().unwrap_or_default(), port) {
+        ("0.0.0.0" | "::" | "", 0) => "*".to_owned(),
+        ("0.0.0.0" | "::", port) => format!("*:{port}"),
+        (address, port) => format::endpoint(address, port),
+    }
 }
 
 type Cells = fn(&Value, &str) -> Vec<String>;

@@ -24,7 +24,7 @@ use crate::{
         routes::{Server, router},
         ws::{Patience, hub::Hub},
     },
-    store::{self, History, Origin},
+    store::{self, Deed, History, Origin},
 };
 use config::{Config, ConfigError, Interface};
 use control::{Actor, Beginning, Control, ControlError, Facts, Gate};
@@ -342,7 +342,12 @@ async fn serve(overrides: &Overrides, config: Config) -> Result<(), DaemonError>
         tokio::select! {
             signal = signals.next() => match signal {
                 Asked::Stop => break Ok(()),
-                Asked::Reload => reload(overrides, &control).await,
+                Asked::Reload => {
+                    let done = reload(overrides, &control).await;
+                    if let Some(history) = &history {
+                        history.done(reloaded(done));
+                    }
+                }
             },
             _ = &mut died => break Err(DaemonError::CoreDied),
         }
@@ -415,15 +420,34 @@ fn follow_netfilter(
     Some(netfilter)
 }
 
-/// Reads configuration and policy again. What can't be used leaves everything as it was.
-async fn reload(overrides: &Overrides, control: &Control) {
+/// A reload, for the history.
+fn reloaded(done: Result<u32, String>) -> Deed {
+    let (outcome, detail) = match done {
+        Ok(generation) => ("done", format!("generation {generation}")),
+        Err(why) => ("failed", why),
+    };
+    Deed {
+        at_ms: store::now_ms(),
+        who: "signal".to_owned(),
+        verb: "reload".to_owned(),
+        detail,
+        outcome: outcome.to_owned(),
+    }
+}
+
+/// Reads configuration and policy again; the generation that is live then, or why not. What can't be used leaves
+/// everything as it was.
+async fn reload(overrides: &Overrides, control: &Control) -> Result<u32, String> {
     let now = jiff::Timestamp::now();
     log::info!("reloading");
     if let Ok(monotonic) = NotifyState::monotonic_usec_now() {
         notify(&[NotifyState::Reloading, monotonic]);
     }
-    match overrides.load() {
-        Err(error) => log::error!("{error}; everything stays as it was"),
+    let done = match overrides.load() {
+        Err(error) => {
+            log::error!("{error}; everything stays as it was");
+            Err(error.to_string())
+        }
         Ok(config) => {
             let wanted: Vec<_> = config
                 .interface
@@ -434,22 +458,25 @@ async fn reload(overrides: &Overrides, control: &Control) {
                 log::error!("{error}");
             }
             match control.reload(&config.policy).await {
-                Ok(generation) => log::info!(
-                    "policy {}: generation {generation} is live",
-                    config.policy.display()
-                ),
+                Ok(generation) => {
+                    let file = config.policy.display();
+                    log::info!("policy {file}: generation {generation} is live");
+                    Ok(generation)
+                }
                 Err(error) => {
                     log::error!("{}", control::explain(&error));
                     log::error!(
                         "policy {} can't be used; what was live stays live",
                         config.policy.display()
                     );
+                    Err(error.to_string())
                 }
             }
         }
-    }
+    };
     log::debug!("reload took {}", jiff::Timestamp::now() - now);
     notify(&[NotifyState::Ready]);
+    done
 }
 
 /// The threads behind the desk.

@@ -1,6 +1,7 @@
 //! The verbs: what can be asked, once, for HTTP and WebSocket alike.
 
 use super::{
+    audit,
     auth::Identity,
     dump,
     error::ApiError,
@@ -189,11 +190,20 @@ impl Api {
         &self.hub
     }
 
-    /// Does `verb`.
+    /// Does `verb`; what changes something is written down, with who asked for it.
     ///
     /// # Errors
     /// Whatever is wrong with the verb, its arguments, or the state of things.
     pub async fn call(&self, verb: &str, args: Value, who: &Identity) -> Result<Value, ApiError> {
+        let begun = self.history.as_ref().and_then(|_| audit::begin(verb, &args, who));
+        let outcome = self.answer(verb, args, who).await;
+        if let (Some(history), Some(deed)) = (&self.history, begun) {
+            history.done(audit::end(deed, &outcome));
+        }
+        outcome
+    }
+
+    async fn answer(&self, verb: &str, args: Value, who: &Identity) -> Result<Value, ApiError> {
         // Whoever asks wants to see what was just sent.
         if matches!(
             verb,

@@ -1,6 +1,6 @@
 //! Who may ask: the token, cookies made with it, and the price of a wrong one.
 
-use super::error::ApiError;
+use super::{error::ApiError, routes::Peer};
 use axum::http::StatusCode;
 use std::{
     collections::HashMap,
@@ -127,6 +127,8 @@ pub struct Identity {
     pub role: Role,
     /// How they were let in.
     pub via: Via,
+    /// Where they are, as far as the transport knows.
+    pub from: Option<Peer>,
 }
 
 #[derive(Debug)]
@@ -239,7 +241,7 @@ impl Auth {
                 )));
             }
             self.check_token(token.trim(), now)?;
-            return Ok(Identity { role: Role::Admin, via: Via::Bearer });
+            return Ok(Identity { role: Role::Admin, via: Via::Bearer, from: None });
         }
         let Some(key) = cookies.and_then(|cookies| self.cookie_value(cookies)) else {
             return Err(unauthorized("log in first, or send `Authorization: Bearer TOKEN`"));
@@ -249,7 +251,8 @@ impl Auth {
         match sessions.get_mut(key) {
             Some(session) => {
                 session.used = now;
-                Ok(Identity { role: Role::Admin, via: Via::Cookie(session.ended.subscribe()) })
+                let via = Via::Cookie(session.ended.subscribe());
+                Ok(Identity { role: Role::Admin, via, from: None })
             }
             None => Err(unauthorized("this session has ended: log in again")),
         }

@@ -240,7 +240,9 @@ async fn guard(
             );
             return Err(ApiError::new(axum::http::StatusCode::FORBIDDEN, "forbidden", message));
         }
-        Some(Peer::Unix { .. }) => Some(Identity { role: Role::Admin, via: Via::Socket }),
+        Some(Peer::Unix { .. }) => {
+            Some(Identity { role: Role::Admin, via: Via::Socket, from: None })
+        }
         Some(Peer::Tcp(_)) => {
             let host = text(headers, header::HOST);
             // HTTP/1.1 lets the target carry the authority; then that is what counts.
@@ -269,7 +271,8 @@ async fn guard(
         }
     };
     if let Some(identity) = identity {
-        request.extensions_mut().insert(identity);
+        let from = request.extensions().get::<Peer>().cloned();
+        request.extensions_mut().insert(Identity { from, ..identity });
     }
     Ok(next.run(request).await)
 }

@@ -12,6 +12,12 @@ pub enum StoreError {
     /// SQLite refused.
     #[error("the history can't be read: {0}")]
     Sql(#[from] rusqlite::Error),
+    /// It had to be given up.
+    #[error(
+        "it took longer than {} s: give a shorter time (`since`, `until`) or a narrower filter",
+        .0.as_secs()
+    )]
+    Slow(std::time::Duration),
 }
 
 /// Why the file can't be used.

@@ -34,7 +34,7 @@ pub use tables::{
 };
 pub use who::{Who, WhoQuery};
 
-use rusqlite::Connection;
+use rusqlite::{Connection, ErrorCode};
 use stats::Counters;
 use std::{
     io,
@@ -45,7 +45,7 @@ use std::{
         mpsc::{SyncSender, sync_channel},
     },
     thread::{self, JoinHandle},
-    time::{Duration, SystemTime},
+    time::{Duration, Instant, SystemTime},
 };
 use writer::{Message, Writer};
 
@@ -84,6 +84,11 @@ pub fn now_ms() -> i64 {
     let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
     i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
 }
+
+/// How long a question may take: others wait for it.
+const PATIENCE: Duration = Duration::from_secs(20);
+/// Steps of SQLite's machine from one look at the clock to the next: some milliseconds.
+const STEPS: i32 = 100_000;
 
 /// A connection that only reads, and which of the files at `path` it belongs to.
 #[derive(Debug, Default)]
@@ -134,7 +139,7 @@ impl History {
     /// A mapping came to be. Never waits. One that the history has as live already (told again by a
     /// new daemon) stays as it is.
     pub fn binding_began(&self, binding: Binding) {
-        self.0.send(Message::Began(binding));
+        self.0.send(Message::Began(Box::new(binding)));
     }
 
     /// The mapping of flow `id` ended at `at_ms`. Never waits.
@@ -360,11 +365,16 @@ impl Inner {
         if reader.file != file {
             *reader = Reader::default();
         }
-        let connection = match reader.connection.take() {
+        let mut connection = match reader.connection.take() {
             Some(connection) => connection,
             None => database::open_to_read(&self.path)?,
         };
-        let answer = question(&connection)?;
+        let begun = Instant::now();
+        connection.progress_handler(STEPS, Some(move || begun.elapsed() > PATIENCE))?;
+        let answer = question(&connection).map_err(|error| match error.sqlite_error_code() {
+            Some(ErrorCode::OperationInterrupted) => StoreError::Slow(PATIENCE),
+            _ => error.into(),
+        })?;
         // After an error it is opened anew.
         *reader = Reader { connection: Some(connection), file };
         Ok(answer)

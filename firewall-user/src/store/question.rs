@@ -1,11 +1,11 @@
 //! Questions about what has ended: conditions to SQL, and rows or sums out of it.
 
 use super::tables::{
-    past::{self, Dim, HOUR_MS, Key, Sums, first_row},
+    past::{self, Dim, HOUR_MS, Key, Sums, first_row, time_of},
     past_flows::{self, PastFlow},
     past_sockets::{self, PastSocket},
 };
-use rusqlite::{Connection, OptionalExtension, params_from_iter, types::Value};
+use rusqlite::{Connection, OptionalExtension, Row, types::Value};
 use std::{cell::RefCell, collections::HashMap, net::IpAddr};
 
 /// Words that one question remembers.
@@ -27,16 +27,23 @@ pub struct Column {
     name: &'static str,
     /// Whether it holds numbers of words.
     words: bool,
+    /// Whether its index is by hour first.
+    hourly: bool,
 }
 
 impl Column {
     /// A column of numbers, or of addresses.
     pub const fn plain(name: &'static str) -> Self {
-        Self { name, words: false }
+        Self { name, words: false, hourly: false }
     }
     /// A column of words.
     pub const fn words(name: &'static str) -> Self {
-        Self { name, words: true }
+        Self { name, words: true, hourly: false }
+    }
+    /// The same, with an index by hour.
+    #[must_use]
+    pub const fn hourly(self) -> Self {
+        Self { hourly: true, ..self }
     }
     /// Whether it holds words.
     pub const fn is_words(self) -> bool {
@@ -66,6 +73,25 @@ pub enum Condition {
     Not(Box<Condition>),
     /// A column holds one of these.
     Is(Column, Vec<Wanted>),
+}
+
+impl Condition {
+    /// Whether every row that meets it is found by an index that is by hour first.
+    fn is_hourly(&self) -> bool {
+        match self {
+            Self::All(all) => all.iter().any(Self::is_hourly),
+            Self::Any(any) => !any.is_empty() && any.iter().all(Self::is_hourly),
+            Self::Not(_) => false,
+            Self::Is(column, wanted) => {
+                column.hourly
+                    && wanted.iter().all(|one| match one {
+                        Wanted::Word(_) => false,
+                        Wanted::Numbers(from, to) => to.saturating_sub(*from) < FEW as u64,
+                        Wanted::Addresses(from, to) => few(*from, *to),
+                    })
+            }
+        }
+    }
 }
 
 /// A condition as SQL, with its values.
@@ -221,21 +247,56 @@ impl Past {
     }
 }
 
-/// `SELECT what FROM table WHERE` the rows are of the span and meet the condition.
+/// The hour that a row is of, as the indexes have it.
+const HOUR_OF_ROW: &str = "row / 3774873600000";
+
+/// The hours of a span that the table has rows of, latest first; `None` stands for all at once, where no index is by
+/// hour.
+fn hours_of(
+    connection: &Connection,
+    table: &str,
+    span: Span,
+    condition: Option<&Condition>,
+) -> rusqlite::Result<Vec<Option<i64>>> {
+    if !condition.is_some_and(Condition::is_hourly) {
+        return Ok(vec![None]);
+    }
+    let ends: (Option<i64>, Option<i64>) = connection
+        .prepare_cached(&format!(
+            "SELECT (SELECT min(row) FROM {table}), (SELECT max(row) FROM {table})"
+        ))?
+        .query_row([], |row| Ok((row.get(0)?, row.get(1)?)))?;
+    let (Some(first), Some(last)) = ends else { return Ok(Vec::new()) };
+    let hour = |ms: i64| ms.div_euclid(HOUR_MS);
+    let first = hour(time_of(first)).max(hour(span.since_ms));
+    let last = hour(time_of(last)).min(hour(span.until_ms));
+    Ok((first..=last).rev().map(Some).collect())
+}
+
+/// `SELECT what FROM table WHERE` the rows are of the span, and of the hour that stands for `?3` where there is
+/// one, and meet the condition.
 fn select(
     connection: &Connection,
     table: &str,
     what: &str,
     span: Span,
     condition: Option<&Condition>,
+    hourly: bool,
 ) -> rusqlite::Result<Sql> {
     let mut sql = Sql {
         text: format!("SELECT {what} FROM {table} WHERE row >= ?1 AND row < ?2"),
         values: vec![
             Value::Integer(first_row(span.since_ms)),
             Value::Integer(first_row(span.until_ms.saturating_add(1))),
+            Value::Null,
         ],
     };
+    // In both cases `?3` is there.
+    sql.text.push_str(&if hourly {
+        format!(" AND {HOUR_OF_ROW} = ?3")
+    } else {
+        " AND ?3 IS NULL".to_owned()
+    });
     if let Some(condition) = condition {
         sql.text.push_str(" AND ");
         sql.condition(connection, condition)?;
@@ -258,10 +319,13 @@ impl<'c> Words<'c> {
         if let Some(word) = self.known.borrow().get(&number) {
             return Ok(word.clone());
         }
-        let word: String = self
+        let word: Option<String> = self
             .connection
             .prepare_cached("SELECT name FROM names WHERE id = ?1")?
-            .query_row([number], |row| row.get(0))?;
+            .query_row([number], |row| row.get(0))
+            .optional()?;
+        // Forgotten, though a row has it: the clock was more than a day off.
+        let word = word.unwrap_or_else(|| "?".to_owned());
         let mut known = self.known.borrow_mut();
         if known.len() < WORDS {
             known.insert(number, word.clone());
@@ -269,6 +333,38 @@ impl<'c> Words<'c> {
         Ok(word)
     }
 }
+
+/// Reads rows of a table, latest first, as long as they are wanted.
+fn rows(
+    connection: &Connection,
+    (table, what): (&str, &str),
+    span: Span,
+    condition: Option<&Condition>,
+    order: &str,
+    each: &mut dyn FnMut(&Row<'_>) -> rusqlite::Result<bool>,
+) -> rusqlite::Result<()> {
+    let hours = hours_of(connection, table, span, condition)?;
+    let hourly = hours.first().is_none_or(Option::is_some);
+    let mut sql = select(connection, table, what, span, condition, hourly)?;
+    sql.text.push_str(order);
+    let mut statement = connection.prepare(&sql.text)?;
+    for (n, value) in sql.values.iter().enumerate() {
+        statement.raw_bind_parameter(n + 1, value)?;
+    }
+    for hour in hours {
+        statement.raw_bind_parameter(3, hour)?;
+        let mut rows = statement.raw_query();
+        while let Some(row) = rows.next()? {
+            if !each(row)? {
+                return Ok(());
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Latest first.
+const LATEST: &str = " ORDER BY row DESC";
 
 /// Sockets that ended in a span and meet the condition, latest first; `each` says whether it wants more.
 pub(super) fn sockets(
@@ -278,16 +374,10 @@ pub(super) fn sockets(
     each: &mut dyn FnMut(PastSocket) -> bool,
 ) -> rusqlite::Result<()> {
     let words = Words::new(connection);
-    let mut sql = select(connection, "past_sockets", past_sockets::COLUMNS, span, condition)?;
-    sql.text.push_str(" ORDER BY row DESC");
-    let mut statement = connection.prepare(&sql.text)?;
-    let mut rows = statement.query(params_from_iter(sql.values))?;
-    while let Some(row) = rows.next()? {
-        if !each(past_sockets::read(row, &|number| words.get(number))?) {
-            break;
-        }
-    }
-    Ok(())
+    let from = ("past_sockets", past_sockets::COLUMNS);
+    rows(connection, from, span, condition, LATEST, &mut |row| {
+        Ok(each(past_sockets::read(row, &|number| words.get(number))?))
+    })
 }
 
 /// Flows likewise.
@@ -298,16 +388,10 @@ pub(super) fn flows(
     each: &mut dyn FnMut(PastFlow) -> bool,
 ) -> rusqlite::Result<()> {
     let words = Words::new(connection);
-    let mut sql = select(connection, "past_flows", past_flows::COLUMNS, span, condition)?;
-    sql.text.push_str(" ORDER BY row DESC");
-    let mut statement = connection.prepare(&sql.text)?;
-    let mut rows = statement.query(params_from_iter(sql.values))?;
-    while let Some(row) = rows.next()? {
-        if !each(past_flows::read(row, &|number| words.get(number))?) {
-            break;
-        }
-    }
-    Ok(())
+    let from = ("past_flows", past_flows::COLUMNS);
+    rows(connection, from, span, condition, LATEST, &mut |row| {
+        Ok(each(past_flows::read(row, &|number| words.get(number))?))
+    })
 }
 
 /// Rows of a span summed up by one thing, each with its key in words.
@@ -348,12 +432,8 @@ fn raw(
     add: &mut dyn FnMut(Key, Sums),
 ) -> rusqlite::Result<()> {
     let what = format!("{}, {}", by.sql(), table.sums());
-    let mut sql = select(connection, table.table(), &what, span, condition)?;
-    sql.text.push_str(" GROUP BY 1");
-    let mut statement = connection.prepare(&sql.text)?;
-    let mut rows = statement.query(params_from_iter(sql.values))?;
-    while let Some(row) = rows.next()? {
+    rows(connection, (table.table(), &what), span, condition, " GROUP BY 1", &mut |row| {
         add(Key::of(row, 0)?, past::read_sums(row)?);
-    }
-    Ok(())
+        Ok(true)
+    })
 }

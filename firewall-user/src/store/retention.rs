@@ -16,6 +16,12 @@ const CHUNK: usize = 2_000;
 const CHUNKS: usize = 16;
 /// Percent of the limit that may be in use: the rest is for the next transaction.
 const FULL: u64 = 95;
+/// Parts of the time that the history holds: what made room is of the first of them.
+const PARTS: i64 = 64;
+/// A part is at least this long, ms.
+const LEAST_MS: i64 = 60_000;
+/// Milliseconds of a day.
+const DAY_MS: i64 = 86_400_000;
 /// Pages given back to the file system in one step.
 const STEP: u64 = 2_048;
 
@@ -46,11 +52,13 @@ impl Pages {
 pub(super) struct Keeper {
     limits: Limits,
     next_round: Instant,
+    /// The day on which words were last forgotten.
+    words: i64,
 }
 
 impl Keeper {
     pub(super) fn new(limits: Limits) -> Self {
-        Self { limits, next_round: Instant::now() }
+        Self { limits, next_round: Instant::now(), words: 0 }
     }
 
     /// Makes room for a batch; how many rows had to go.
@@ -62,12 +70,7 @@ impl Keeper {
             if pages.all - pages.free <= most {
                 break;
             }
-            let mut now = 0;
-            for which in [Which::Ended, Which::Any] {
-                if now == 0 {
-                    now = remove_oldest(connection, which)?;
-                }
-            }
+            let now = remove_oldest(connection)?;
             if now == 0 {
                 break;
             }
@@ -98,6 +101,10 @@ impl Keeper {
         }
         if !more {
             self.later();
+        }
+        let today = now_ms().div_euclid(DAY_MS);
+        if std::mem::replace(&mut self.words, today) != today {
+            forget_words(connection, today)?;
         }
         self.give_back(connection)?;
         Ok(Some(gone))
@@ -131,14 +138,34 @@ impl Keeper {
     }
 }
 
+/// Forgets words that no row has any more: those that were last written before the oldest row was.
+fn forget_words(connection: &Connection, today: i64) -> rusqlite::Result<()> {
+    let mut oldest = today;
+    for table in AGED {
+        if let Some(time) = table.oldest(connection)? {
+            oldest = oldest.min(time.div_euclid(DAY_MS));
+        }
+    }
+    // A clock may have been a day off. Port blocks stay for as long as they are in force.
+    let gone = connection.execute(
+        "DELETE FROM names WHERE used < ?1 AND id NOT IN (SELECT rule FROM nat_blocks)",
+        [oldest - 1],
+    )?;
+    if gone > 0 {
+        log::debug!("history: {gone} words that nothing has any more are forgotten");
+    }
+    Ok(())
+}
+
 /// Bytes of the file.
 pub(super) fn file_bytes(connection: &Connection) -> rusqlite::Result<u64> {
     let pages = Pages::of(connection)?;
     Ok(pages.all * pages.size)
 }
 
-/// Removes a chunk from the table whose oldest row is the oldest of all.
-fn remove_oldest(connection: &mut Connection, which: Which) -> rusqlite::Result<usize> {
+/// Removes a chunk of what is the oldest, in step in all tables: of what ended in the first part of the time that the
+/// history holds, or of a longer one where nothing did. So a small table keeps what it has for as long as a large one.
+fn remove_oldest(connection: &mut Connection) -> rusqlite::Result<usize> {
     let mut tables = Vec::new();
     for table in AGED {
         if let Some(oldest) = table.oldest(connection)? {
@@ -146,11 +173,24 @@ fn remove_oldest(connection: &mut Connection, which: Which) -> rusqlite::Result<
         }
     }
     tables.sort_by_key(|(oldest, _)| *oldest);
-    for (_, table) in tables {
-        let removed = within(connection, |inside| table.remove(inside, which, CHUNK))?;
-        if removed.rows > 0 {
-            log::debug!("history: {} rows of {} made room", removed.rows, table.name());
-            return Ok(removed.rows);
+    let Some((first, _)) = tables.first() else { return Ok(0) };
+    let part = (now_ms().saturating_sub(*first) / PARTS).max(LEAST_MS);
+    let cuts = (0..=PARTS.ilog2()).map(|n| first.saturating_add(part << n));
+    for which in cuts.map(Which::EndedBefore).chain([Which::Ended, Which::Any]) {
+        let mut gone = 0;
+        for (_, table) in &tables {
+            let removed = within(connection, |inside| table.remove(inside, which, CHUNK))?;
+            if removed.rows > 0 {
+                log::debug!("history: {} rows of {} made room", removed.rows, table.name());
+            }
+            gone += removed.rows;
+            // Without a time to cut at, one table is enough.
+            if gone > 0 && !matches!(which, Which::EndedBefore(_)) {
+                break;
+            }
+        }
+        if gone > 0 {
+            return Ok(gone);
         }
     }
     Ok(0)

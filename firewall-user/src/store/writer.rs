@@ -5,6 +5,7 @@ use super::{
     Binding, BlockAssignment, Deed, Limits, Minutes, Origin, PastFlow, PastSocket, Totals,
     database,
     error::{OpenError, Remedy, remedy},
+    now_ms,
     retention::{Keeper, file_bytes},
     stats::Counters,
     tables::{
@@ -41,7 +42,7 @@ const BLINK: Duration = Duration::from_millis(20);
 #[derive(Debug)]
 pub(super) enum Message {
     /// A mapping began.
-    Began(Binding),
+    Began(Box<Binding>),
     /// A mapping ended.
     Ended { origin: Origin, id: u64, totals: Totals, reason: &'static str, at_ms: i64 },
     /// Which mappings live.
@@ -242,6 +243,7 @@ impl Writer {
                 self.open.insert(Open { connection, identity })
             }
         };
+        self.names.begin(now_ms());
         let gone = self.keeper.make_room(&mut open.connection)?;
         self.counters.deleted.fetch_add(gone as u64, Ordering::Relaxed);
         let mut tally = Tally::default();

@@ -63,7 +63,7 @@ pub struct RuleMinuteView {
 pub struct DeedView {
     /// When.
     pub time: String,
-    /// Who asked: `user NAME` over the control socket, or `token` and from where.
+    /// Who asked: `user NAME` over the control socket, `token from ADDRESS`, `console at ADDRESS`, `signal`.
     pub who: String,
     /// What for: the verb, as in this protocol.
     pub verb: String,

@@ -17,11 +17,7 @@ use axum::http::StatusCode;
 use kinds::HistoryKind;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
-use std::{
-    cmp::Reverse,
-    collections::HashMap,
-    time::{Duration, Instant},
-};
+use std::{cmp::Reverse, collections::HashMap, time::Duration};
 
 /// How far back where nothing is said.
 const DEFAULT_SINCE: &str = "24h";
@@ -33,8 +29,6 @@ const DEFAULT_TOP: usize = 20;
 const MAX_LIMIT: usize = 100_000;
 /// How long a question waits for what was handed over before it.
 const SETTLE: Duration = Duration::from_secs(1);
-/// How long a question may take where rows have to be looked at one by one.
-const PATIENCE: Duration = Duration::from_secs(20);
 /// Keys that are summed up under where that is done row by row.
 const KEYS: usize = 1_000_000;
 
@@ -208,8 +202,12 @@ fn unavailable(message: String) -> ApiError {
     ApiError::new(StatusCode::SERVICE_UNAVAILABLE, "history", message)
 }
 
+fn failed(error: StoreError) -> ApiError {
+    let code = if matches!(error, StoreError::Slow(_)) { "history-slow" } else { "history" };
+    ApiError::new(StatusCode::SERVICE_UNAVAILABLE, code, error.to_string())
+}
+
 fn answer(history: &History, asked: &Asked) -> Result<Value, ApiError> {
-    let failed = |error: StoreError| unavailable(error.to_string());
     let (mut data, more) = match asked.by {
         Some(by) => {
             let mut all = sums(history, asked, by)?;
@@ -283,9 +281,7 @@ fn sums(
             Some(_) => None,
         };
         if let Some(condition) = whole {
-            let mut all = history
-                .sums(table, asked.span, condition, dim)
-                .map_err(|error| unavailable(error.to_string()))?;
+            let mut all = history.sums(table, asked.span, condition, dim).map_err(failed)?;
             if matches!(dim, crate::store::Dim::FlowProtocol) {
                 for (key, _) in &mut all {
                     *key = key.parse().map_or_else(|_| key.clone(), text::proto);
@@ -326,14 +322,6 @@ fn each(
     asked: &Asked,
     give: &mut dyn FnMut(Found) -> bool,
 ) -> Result<(), ApiError> {
-    let begun = Instant::now();
-    let mut late = false;
-    let mut looked = 0u32;
-    let mut in_time = || {
-        looked = looked.wrapping_add(1);
-        late = looked.is_multiple_of(1024) && begun.elapsed() > PATIENCE;
-        !late
-    };
     let span = asked.span;
     let condition = |of| {
         let simple = asked.filter.as_ref().map(Filter::simple)?;
@@ -343,26 +331,26 @@ fn each(
         HistoryKind::Sockets => {
             history.sockets(span, condition(SubjectKind::Socket).as_ref(), &mut |row| {
                 let at = row.end_ms;
-                in_time() && take(asked, at, &rows::socket(row), rows::socket_sum, give)
+                take(asked, at, &rows::socket(row), rows::socket_sum, give)
             })
         }
         HistoryKind::Flows => {
             history.flows(span, condition(SubjectKind::Flow).as_ref(), &mut |row| {
                 let at = row.end_ms;
-                in_time() && take(asked, at, &rows::flow(row), rows::flow_sum, give)
+                take(asked, at, &rows::flow(row), rows::flow_sum, give)
             })
         }
         HistoryKind::Verdicts => history.verdict_minutes(span, &mut |row| {
             let at = row.minute * 60_000;
-            in_time() && take(asked, at, &rows::verdict(row), rows::verdict_sum, give)
+            take(asked, at, &rows::verdict(row), rows::verdict_sum, give)
         }),
         HistoryKind::Rules => history.rule_minutes(span, &mut |row| {
             let at = row.minute * 60_000;
-            in_time() && take(asked, at, &rows::rule(row), rows::rule_sum, give)
+            take(asked, at, &rows::rule(row), rows::rule_sum, give)
         }),
         HistoryKind::Audit => history.deeds(span, &mut |row| {
             let at = row.at_ms;
-            in_time() && take(asked, at, &rows::deed(row), rows::deed_sum, give)
+            take(asked, at, &rows::deed(row), rows::deed_sum, give)
         }),
         HistoryKind::Nat => {
             let filter = BindingFilter {
@@ -372,19 +360,11 @@ fn each(
             };
             history.each_binding(&filter, &mut |row| {
                 let at = row.end_ms.unwrap_or(row.binding.start_ms);
-                in_time() && take(asked, at, &rows::mapping(&row), rows::mapping_sum, give)
+                take(asked, at, &rows::mapping(&row), rows::mapping_sum, give)
             })
         }
     }
-    .map_err(|error| unavailable(error.to_string()))?;
-    if late {
-        let message = format!(
-            "it took longer than {} s: give a shorter time (`since`, `until`) or a narrower filter",
-            PATIENCE.as_secs()
-        );
-        return Err(ApiError::new(StatusCode::SERVICE_UNAVAILABLE, "history-slow", message));
-    }
-    Ok(())
+    .map_err(failed)
 }
 
 /// Gives away what is made of a row, if the filter matches it; whether more is wanted.

@@ -290,19 +290,13 @@ pub(in crate::store) fn word(
     text.map(|text| names.number(connection, text)).transpose()
 }
 
-/// The sums over `hours` (both included) by one thing.
+/// The sums of each hour of `hours` (both included) by one thing: a key comes once for each hour that has it.
 pub(in crate::store) fn hours(
     connection: &Connection,
     dim: Dim,
     hours: (i64, i64),
     each: &mut dyn FnMut(Key, Sums),
 ) -> rusqlite::Result<()> {
-    let mut statement = connection.prepare_cached(
-        "WITH RECURSIVE h (hour) AS (VALUES (?1) UNION ALL SELECT hour + 1 FROM h WHERE hour < ?2) \
-         SELECT key, sum(p.count), sum(packets), sum(bytes), sum(reply_packets), \
-         sum(reply_bytes), min(first), max(last) \
-         FROM h CROSS JOIN past_hours p ON p.hour = h.hour AND p.dim = ?3 GROUP BY key",
-    )?;
     // Nothing is older than the first: years of empty hours aren't walked.
     let (first, last): (Option<i64>, Option<i64>) = connection
         .prepare_cached(
@@ -314,9 +308,16 @@ pub(in crate::store) fn hours(
     if from > to {
         return Ok(());
     }
-    let mut rows = statement.query(params![from, to, dim as u8])?;
-    while let Some(row) = rows.next()? {
-        each(Key::of(row, 0)?, read_sums(row)?);
+    // Added up here: to group them SQLite would have to sort them first.
+    let mut statement = connection.prepare_cached(
+        "SELECT key, count, packets, bytes, reply_packets, reply_bytes, first, last \
+         FROM past_hours WHERE hour = ?1 AND dim = ?2",
+    )?;
+    for hour in from..=to {
+        let mut rows = statement.query(params![hour, dim as u8])?;
+        while let Some(row) = rows.next()? {
+            each(Key::of(row, 0)?, read_sums(row)?);
+        }
     }
     Ok(())
 }

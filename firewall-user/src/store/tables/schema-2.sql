@@ -1,3 +1,7 @@
+-- The day (since 1970) on which a word was last written: it can go when all rows of that time have gone.
+ALTER TABLE names ADD COLUMN used INTEGER NOT NULL DEFAULT 0;
+UPDATE names SET used = unixepoch() / 86400;
+
 -- What has ended is numbered by when: `row` is the time of the end in ms since 1970, times 2^20, or the next
 -- number from there that is free. So a range of rows is a range of time, and each index is in order of time
 -- within its key, without a column for it.
@@ -40,7 +44,9 @@ CREATE TABLE past_sockets (
 CREATE INDEX past_sockets_comm ON past_sockets (comm);
 CREATE INDEX past_sockets_exe ON past_sockets (exe) WHERE exe IS NOT NULL;
 CREATE INDEX past_sockets_unit ON past_sockets (unit) WHERE unit IS NOT NULL;
-CREATE INDEX past_sockets_remote ON past_sockets (remote) WHERE remote IS NOT NULL;
+-- By the hour of the end first (3,600,000 ms times 2^20): there are many addresses, and the page of each would be
+-- written anew with every row. Those of one hour are few.
+CREATE INDEX past_sockets_remote ON past_sockets (row / 3774873600000, remote);
 CREATE INDEX past_sockets_rule ON past_sockets (rule) WHERE rule IS NOT NULL;
 
 CREATE TABLE past_flows (
@@ -69,9 +75,9 @@ CREATE TABLE past_flows (
     reply_bytes   INTEGER NOT NULL
 ) STRICT;
 
-CREATE INDEX past_flows_src ON past_flows (src);
-CREATE INDEX past_flows_dst ON past_flows (dst);
-CREATE INDEX past_flows_dport ON past_flows (dport);
+CREATE INDEX past_flows_src ON past_flows (row / 3774873600000, src);
+CREATE INDEX past_flows_dst ON past_flows (row / 3774873600000, dst);
+CREATE INDEX past_flows_dport ON past_flows (row / 3774873600000, dport);
 CREATE INDEX past_flows_rule ON past_flows (rule);
 
 -- Sums of the two tables above by hour (of the end) and one thing: a question over days needn't meet all their

@@ -131,7 +131,7 @@ fn conditions_are_met_by_what_they_say() {
     check(numbers(58, u64::MAX), &|row| row.sent_bytes >= 58);
     check(numbers(1, 0), &|_| false);
     let addresses = |from: &str, to: &str| {
-        Condition::Is(Column::plain("remote"), vec![Wanted::Addresses(ip(from), ip(to))])
+        Condition::Is(Column::plain("remote").hourly(), vec![Wanted::Addresses(ip(from), ip(to))])
     };
     check(addresses("192.0.2.3", "192.0.2.3"), &|row| row.remote == Some(ip("192.0.2.3")));
     check(addresses("0.0.0.0", "192.0.2.1"), &|row| {
@@ -150,6 +150,45 @@ fn conditions_are_met_by_what_they_say() {
     );
     check(Condition::All(vec![]), &|_| true);
     check(Condition::Any(vec![]), &|_| false);
+}
+
+#[test]
+fn an_index_by_hour_finds_what_a_walk_finds() {
+    let dir = Dir::new();
+    let history = dir.open(ageless());
+    history
+        .sockets_ended((0..300).map(|n| socket(n, 1_000 * HOUR + n as i64 * HOUR / 50)).collect());
+    assert!(history.settle(SOON));
+    let remote = |column, to: &str| {
+        let wanted = vec![
+            Wanted::Addresses(ip("192.0.2.1"), ip("192.0.2.1")),
+            Wanted::Addresses(ip("192.0.2.3"), ip(to)),
+        ];
+        Condition::Is(column, wanted)
+    };
+    let plain = Column::plain("remote");
+    for span in [
+        ALL,
+        Span { since_ms: 1_001 * HOUR + 5, until_ms: 1_003 * HOUR + HOUR / 2 },
+        Span { since_ms: 1_002 * HOUR + 5, until_ms: 1_002 * HOUR + 10 },
+        Span { since_ms: 2_000 * HOUR, until_ms: i64::MAX },
+    ] {
+        // Few addresses, and so many that the index isn't asked.
+        for to in ["192.0.2.4", "222.0.0.0"] {
+            let (walk, index) = (remote(plain, to), remote(plain.hourly(), to));
+            assert_eq!(ids(&history, span, &index), ids(&history, span, &walk), "{span:?}");
+            let sums = |condition| {
+                let dim = Dim::SocketProtocol;
+                let mut all =
+                    history.sums(Past::Sockets, span, Some(condition), dim).expect("sums");
+                all.sort_by(|a, b| a.0.cmp(&b.0));
+                all
+            };
+            assert_eq!(sums(&index), sums(&walk), "{span:?}");
+        }
+    }
+    let want = (0..300).filter(|n| n % 7 != 0 && matches!(n % 5, 1 | 3)).count();
+    assert_eq!(ids(&history, ALL, &remote(plain.hourly(), "192.0.2.3")).len(), want);
 }
 
 #[test]
@@ -320,4 +359,80 @@ fn the_past_stays_within_the_files_size_and_says_from_when_on_it_is_whole() {
     let span = Span { since_ms: first + 39 * HOUR, until_ms: i64::MAX };
     let sums = history.sums(Past::Sockets, span, None, Dim::User).expect("an answer");
     assert_eq!(sums.iter().map(|(_, sums)| sums.count).sum::<u64>(), 1_000);
+}
+
+#[test]
+fn small_tables_keep_what_they_have_as_long_as_large_ones() {
+    let dir = Dir::new();
+    let limits = Limits { max_bytes: 2 << 20, patience: Duration::from_millis(5), ..ageless() };
+    let history = dir.open(limits);
+    // Forty days, a deed on each, and too many sockets for the file.
+    let now = now_ms();
+    let day = |n: i64| now - (40 - n) * 24 * HOUR;
+    for n in 0..40 {
+        let deed = Deed { at_ms: day(n), verb: "rule.add".into(), ..Deed::default() };
+        history.done(deed);
+        history.sockets_ended((0..1_500).map(|i| socket(i, day(n) + i as i64)).collect());
+        assert!(history.settle(SOON));
+    }
+    let mut deeds = Vec::new();
+    let mut take = |deed: Deed| {
+        deeds.push(deed.at_ms);
+        true
+    };
+    history.deeds(ALL, &mut take).expect("an answer");
+    let oldest = sockets(&history, ALL, None).last().map(|row| row.end_ms).expect("rows");
+    assert!(history.stats().deleted > 10_000 && oldest > day(5), "{:?}", history.stats());
+    let kept = deeds.iter().filter(|at| **at >= oldest + 24 * HOUR).count() as i64;
+    assert_eq!(kept, (now - oldest) / (24 * HOUR) - 1, "{deeds:?}, sockets from {oldest} on");
+}
+
+#[test]
+fn words_that_no_row_has_any_more_are_forgotten() {
+    let dir = Dir::new();
+    let limits = Limits { max_age_ms: 10 * HOUR as u64, ..ageless() };
+    let history = dir.open(limits);
+    history.sockets_ended(vec![socket(1, now_ms())]);
+    assert!(history.settle(SOON));
+    drop(history);
+    // As if a word had been written ten days ago, and what had it is gone.
+    let file = rusqlite::Connection::open(dir.file()).expect("opened");
+    file.execute("INSERT INTO names (name, used) VALUES ('gone', unixepoch() / 86400 - 10)", [])
+        .expect("written");
+    let words = || -> Vec<String> {
+        let mut all = file.prepare("SELECT name FROM names").expect("a table");
+        let all = all.query_map([], |row| row.get(0)).expect("rows");
+        all.collect::<Result<_, _>>().expect("words")
+    };
+    assert!(words().contains(&"gone".to_owned()));
+    let history = dir.open(limits);
+    let begun = std::time::Instant::now();
+    while words().contains(&"gone".to_owned()) {
+        assert!(begun.elapsed() < SOON, "{:?}", words());
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    assert!(words().contains(&"process-1".to_owned()));
+    assert_eq!(sockets(&history, ALL, None)[0].comm.as_deref(), Some("process-1"));
+}
+
+#[test]
+fn a_file_of_the_first_version_is_brought_up_to_date() {
+    let dir = Dir::new();
+    let old = rusqlite::Connection::open(dir.file()).expect("made");
+    old.execute_batch(include_str!("../tables/schema-1.sql")).expect("the first schema");
+    old.execute_batch(
+        "PRAGMA user_version = 1; INSERT INTO facts VALUES ('since', 7);
+         INSERT INTO names (name) VALUES ('lan'), ('closed');
+         INSERT INTO nat_bindings (flow, origin, kind, proto, src, sport, dst, dport, rule, start, span)
+         VALUES (1, 0, 1, 6, x'0a000001', 1, x'c6336407', 443, 1, 5, 31);",
+    )
+    .expect("rows of it");
+    drop(old);
+    let history = dir.open(ageless());
+    history.sockets_ended(vec![socket(1, 9)]);
+    assert!(history.settle(SOON));
+    assert_eq!(history.since().expect("an answer"), 7);
+    assert_eq!(sockets(&history, ALL, None).len(), 1);
+    let all = BindingFilter { limit: 9, ..BindingFilter::default() };
+    assert_eq!(&*history.bindings(&all).expect("rows")[0].binding.rule, "lan");
 }
