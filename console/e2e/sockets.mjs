@@ -199,11 +199,51 @@ export async function socketChecks({ page, check, assert, until, cli, text, open
     await filter("");
   });
 
+  await check("sockets: summaries by rule, account and socket are filtered, and begin anew one by one", async () => {
+    const button = (name) => page.locator(".presets.many button", { hasText: new RegExp(`^${name}$`) });
+    await open("sockets/summary");
+    await button("Rule").click();
+    await until("rules", async () => (await heads()).includes("Rule") && (await column("Rule")).includes("web"));
+    assert(/sockets\/summary\?by=rule$/.test(address()), `address: ${address()}`);
+    await filter("rule=web and live>0");
+    await until("one rule", async () => (await column("Rule")).join() === "web");
+    await picture("sockets-summary-rule");
+    const [live, all] = (await column("Connected"))[0].split(" / ").map((n) => Number(n.replaceAll(",", "")));
+    assert(live > 0 && all >= live, `connections: ${live} of ${all}`);
+    const [told] = (await cli("summary", "by", "rule", "--filter", "rule=web", "--json")).split("\n").filter(Boolean).map((line) => JSON.parse(line));
+    assert(told.connections >= all, `the command line: ${told.connections}, ${all}`);
+    await attempt(async () => {
+      await filter("rule=web and colour=red");
+      await until("an error", async () => /colour/.test(await page.locator(".filter-error").innerText({ timeout: 500 }).catch(() => "")));
+      await filter("");
+    });
+    await button("Account").click();
+    await until("accounts", async () => (await column("Account")).some((key) => key === "root@127.0.0.1"));
+    await button("Socket").click();
+    await until("sockets", async () => (await column("Socket")).some((key) => /^tcp \S+:\d+ > \S+:\d+$/.test(key)));
+    await picture("sockets-summary-instance");
+    await filter(`key~":8443 >" and live>0`);
+    await until("connections", async () => (await column("Socket")).length > 0 && (await column("Socket")).every((key) => key.includes(":8443 > ")));
+    await page.locator(".tr a").first().click();
+    await until("that socket", async () => /^id=[0-9a-f]+$/.test(await input()));
+    await filter("");
+    await page.evaluate(() => (location.hash = "#/sockets/summary?by=rule"));
+    await until("rules", async () => (await column("Rule")).includes("web"));
+    await page.locator("#summary-anew").click();
+    await page.locator("#summary-anew-now").click();
+    const total = async () => Number((await column("All"))[(await column("Rule")).indexOf("web")]?.replaceAll(",", ""));
+    await until("fewer than before", async () => (await total()) < told.total);
+    await button("Process").click();
+    await until("processes", async () => (await heads()).includes("Process") && (await column("Process")).length > 3);
+    const widths = await page.evaluate(() => [document.documentElement.scrollWidth, innerWidth]);
+    assert(widths[0] <= widths[1], `it is wider than the page: ${widths}`);
+  });
+
   await check("sockets: the account adds up", async () => {
     await until("the badge", async () => /events lost\s+[\d,]+$/.test(await text("#sockets-account")));
     assert(Number((await text("#socket-descriptors")).replaceAll(",", "")) > 0, "descriptors");
     await page.locator("#sockets-account").click();
-    const lines = await page.$$eval("dialog tbody tr", (all) => all.map((r) => [...r.cells].map((c) => c.textContent)));
+    const lines = await page.$$eval("dialog tbody:not(#summary-tables) tr", (all) => all.map((r) => [...r.cells].map((c) => c.textContent)));
     assert(lines.some(([, produced]) => produced !== "0"), "nothing was told");
     for (const [name, ...numbers] of lines) {
       const [produced, delivered, lost] = numbers.map((n) => Number(n.replaceAll(",", "")));

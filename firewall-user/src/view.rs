@@ -26,7 +26,7 @@ pub use sockets::{
     FailedKillView, KilledSocketsView, SOCKET_ENDS, SOCKET_STATES, SOCKET_TCP_STATES,
     SocketEventStatsView, SocketHolderView, SocketStatsView, SocketView,
 };
-pub use summary::{SummaryRowView, SummaryStatView, SummaryView};
+pub use summary::{SummaryRowView, SummaryStatView, SummaryTableView, SummaryView};
 pub use table::{AlarmView, OwnerStatsView, TableStatsView};
 
 use serde::{Deserialize, Serialize};

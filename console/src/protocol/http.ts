@@ -92,9 +92,12 @@ export const natWho = (query: { address: string; port?: number; proto?: string; 
 export const history = <R>(query: Query, signal?: AbortSignal) => ask<HistoryAnswer<R>>("/history", query, signal);
 export const paths = (signal?: AbortSignal) => ask<PathsView>("/paths", {}, signal);
 export const sockets = (query: { filter?: string; limit?: number; sort?: string; ended?: string }, signal?: AbortSignal) => ask<SocketPage>("/sockets", query, signal);
-export const summary = (query: { by: string; limit?: number }, signal?: AbortSignal) => ask<SummaryView>("/summary", query, signal);
+export const summary = (query: { by: string; filter?: string; limit?: number }, signal?: AbortSignal) => ask<SummaryView>("/summary", query, signal);
 export const learn = (query: { by: string; owner: string }, signal?: AbortSignal) => ask<LearnView>("/learn", query, signal);
 export const socketStats = (signal?: AbortSignal) => ask<SocketStatsView>("/sockets/stats", {}, signal);
+
+/** One table of summaries begins anew. */
+export const resetSummary = (by: string) => call<{ ok: boolean }>("POST", "/summary/reset", { by });
 
 /** Ends the sockets that match; `block` refuses their remote addresses first. */
 export const killSockets = (filter: string, block: boolean) => call<KilledSocketsView>("POST", "/sockets/kill", { filter, block, limit: 0 });

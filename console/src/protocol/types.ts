@@ -492,6 +492,9 @@ export interface SocketStatsView {
   descriptors: number;
   /** Processes that were forgotten to make room. */
   owners_forgotten: number;
+  rules_lost: number;
+  rules_unsettled: number;
+  tables: SummaryTableView[];
 }
 
 /** `produced = delivered + lost`. */
@@ -574,10 +577,19 @@ export interface SummaryStatView {
 /** What the sockets of a row did. */
 export interface SummaryRowView {
   key: string;
+  /** What tells rows of the same key apart. */
+  id: string | null;
+  /** Those whose row was folded, or that never had one. */
+  other: boolean;
   live: number;
   total: number;
+  /** Of them connections: those that live, and all. */
+  connected: number;
+  connections: number;
   sent_bytes: number;
   received_bytes: number;
+  sent_packets: number;
+  received_packets: number;
   connect_us: SummaryStatView;
   accept_us: SummaryStatView;
   read_bytes: SummaryStatView;
@@ -591,6 +603,7 @@ export interface SummaryView {
   by: string;
   total: number;
   folded: number;
+  lost: number;
   rows: SummaryRowView[];
 }
 
@@ -658,4 +671,13 @@ export interface HistoryAnswer<R> {
   rows: R[];
   total: number | null;
   more: boolean;
+}
+
+/** How full a table of summaries is. */
+export interface SummaryTableView {
+  by: string;
+  rows: number;
+  capacity: number;
+  folded: number;
+  lost: number;
 }

@@ -381,17 +381,56 @@ pub enum FlowCommand {
 /// `sluice summary`.
 #[derive(Debug, Subcommand)]
 pub enum SummaryCommand {
-    /// By process, exe, user, host (the remote one), unit (or container), protocol; most bytes first
+    /// By process, exe, user, host (the remote one), account (user and host), unit (container where there is none),
+    /// container, protocol, rule, or instance (each socket by itself); most bytes first
     By {
         /// By what
-        #[arg(value_name = "WHAT", value_parser = ["process", "exe", "user", "host", "unit", "protocol"])]
+        #[arg(value_name = "WHAT", value_parser = SUMMARIES)]
         what: String,
-        /// How many rows at most
-        #[arg(long, default_value_t = 20, value_name = "N")]
-        top: usize,
+        /// Which rows, in what order
+        #[command(flatten)]
+        rows: SummaryRows,
     },
-    /// Set all of it to zero; sockets that live count from now on
-    Reset,
+    /// Connections of users: those that are, and all that were
+    Users(SummaryRows),
+    /// Connections with remote hosts
+    Hosts(SummaryRows),
+    /// Connections of users with remote hosts
+    Accounts(SummaryRows),
+    /// Set all of it to zero, or one table; sockets that live count from now on
+    Reset {
+        /// The table
+        #[arg(value_name = "WHAT", value_parser = SUMMARIES)]
+        what: Option<String>,
+    },
+}
+
+/// What sockets are summed up by.
+const SUMMARIES: [&str; 10] = [
+    "process",
+    "exe",
+    "user",
+    "host",
+    "account",
+    "unit",
+    "container",
+    "protocol",
+    "rule",
+    "instance",
+];
+
+/// Which rows of a summary.
+#[derive(Debug, Default, Args)]
+pub struct SummaryRows {
+    /// Only rows that match, such as `comm=nginx and connections>100` or `remote=10.0.0.0/8`
+    #[arg(long, value_name = "FILTER")]
+    pub filter: Option<String>,
+    /// Field to sort by: largest first, keys from A; `-FIELD` turns it round [default: bytes]
+    #[arg(long, value_name = "FIELD", allow_hyphen_values = true)]
+    pub sort: Option<String>,
+    /// How many rows at most
+    #[arg(long, default_value_t = 20, value_name = "N")]
+    pub top: usize,
 }
 
 /// `sluice socket`.

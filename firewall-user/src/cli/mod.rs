@@ -19,7 +19,7 @@ mod sockets;
 mod summary;
 mod watch;
 
-use args::{Cli, Command, CountersCommand, FlowCommand, NatCommand, SocketCommand, SummaryCommand};
+use args::{Cli, Command, CountersCommand, FlowCommand, NatCommand, SocketCommand};
 use clap::Parser;
 use out::{CliError, Out};
 use std::{io::Write, process::ExitCode};
@@ -69,11 +69,8 @@ fn ask(out: &Out, client: &Client, command: Command) -> Result<ExitCode, CliErro
                 let asked = sockets::Asked { filter, limit, sort: sort.as_deref(), ended };
                 sockets::list(out, client, asked).await
             }
-            Command::Summary(SummaryCommand::By { what, top }) => {
-                summary::by(out, client, &what, top).await
-            }
             Command::Learn { by, owner } => learn::learn(out, client, &by, &owner).await,
-            Command::Summary(SummaryCommand::Reset) => summary::reset(out, client).await,
+            Command::Summary(command) => summary::run(out, client, command).await,
             Command::Socket(SocketCommand::Kill { filter, dry_run, force, block }) => {
                 let how = sockets::How { dry_run, force, block };
                 sockets::kill(out, client, &filter.join(" "), how).await

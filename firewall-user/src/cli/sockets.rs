@@ -101,6 +101,27 @@ pub async fn stats(out: &Out, client: &Client) -> Result<ExitCode, CliError> {
         let counts = [row.produced, row.delivered, row.lost].map(format::count);
         std::iter::once(row.class.clone()).chain(counts).map(|text| (text, tone)).collect()
     })?;
+    const TABLES: [Head; 5] = [
+        Head::text("SUMMARY BY"),
+        Head::number("ROWS"),
+        Head::number("AT MOST"),
+        Head::number("FOLDED"),
+        Head::number("LOST"),
+    ];
+    out.line("")?;
+    out.rows(&stats.tables, &TABLES, |row| {
+        let tone = if row.folded + row.lost > 0 { Tone::Odd } else { Tone::Plain };
+        let counts = [row.rows, row.capacity, row.folded, row.lost].map(format::count);
+        std::iter::once(row.by.clone()).chain(counts).map(|text| (text, tone)).collect()
+    })?;
+    if stats.rules_lost + stats.rules_unsettled > 0 {
+        let note = format!(
+            "rules behind sockets: {} judgements weren't kept, {} sockets made room before theirs was found",
+            format::count(stats.rules_lost),
+            format::count(stats.rules_unsettled),
+        );
+        out.line(out.paint(&note, Tone::Odd))?;
+    }
     Ok(ExitCode::SUCCESS)
 }
 

@@ -279,7 +279,8 @@ async fn serve(overrides: &Overrides, config: Config) -> Result<(), DaemonError>
     control::usable(&config.policy, &last_good)?;
 
     // Beside the filter: both take a while to load.
-    let sockets = follow_sockets(&config);
+    let monitor = Arc::new(Mutex::new(Monitor::new(Limits::default())));
+    let sockets = follow_sockets(&config, monitor.clone());
     let gate = open_gate(&config)?;
     log::info!(
         "{}",
@@ -293,7 +294,6 @@ async fn serve(overrides: &Overrides, config: Config) -> Result<(), DaemonError>
     };
     let epoch = facts.epoch.clone();
     let history = history::open(&config).map_err(system("starting a thread"))?;
-    let monitor = Arc::new(Mutex::new(Monitor::new(Limits::default())));
     let hub = Arc::new(Hub::new(monitor.clone(), epoch));
     let core = Core::start(Box::new(gate), monitor.clone(), hub.clone(), history.clone())
         .map_err(system("starting a thread"))?;
@@ -379,11 +379,11 @@ async fn serve(overrides: &Overrides, config: Config) -> Result<(), DaemonError>
 }
 
 /// Follows the machine's sockets, if that is wanted. Whatever goes wrong with it, the daemon runs.
-fn follow_sockets(config: &Config) -> Option<Sockets> {
+fn follow_sockets(config: &Config, model: Arc<Mutex<Monitor>>) -> Option<Sockets> {
     if !config.sockets.enabled {
         return None;
     }
-    Sockets::start()
+    Sockets::start(model)
         .inspect_err(|error| log::error!("sockets aren't followed: starting a thread: {error}"))
         .ok()
 }

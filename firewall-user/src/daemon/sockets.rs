@@ -3,17 +3,22 @@
 //! The ring is drained on the thread's own clock: a wake-up by the kernel costs twenty times the event that it
 //! is for.
 
+mod keys;
+mod rules;
+
 use super::destroy::{self, DestroyError};
 use crate::{
     datapath::{DatapathError, sockets::SocketMonitor},
-    monitor::{By, Clock, Place, SocketTable, sockets as socket_words, summary::Keys},
-    owners::{Owner, Owners},
+    monitor::{By, Clock, Monitor, Place, SocketTable},
+    owners::Owners,
     view::{SocketStatsView, SocketView, SummaryView},
 };
 use firewall_common::abi::{
     counter::EventCounter,
     socket::{Process, SOCKET_CLASSES, SocketRow},
 };
+use keys::key;
+use rules::Rules;
 use std::{
     io,
     os::unix::fs::MetadataExt as _,
@@ -49,6 +54,8 @@ struct State {
     owners: Owners,
     counters: [EventCounter; SOCKET_CLASSES],
     netns: u32,
+    /// Judgements of the filter that nobody kept.
+    judged_lost: u64,
     /// What can't be told, and why.
     limits: Vec<String>,
     /// Why there are no rows at all.
@@ -63,18 +70,19 @@ pub struct Sockets {
 }
 
 impl Sockets {
-    /// Starts to follow. Where the kernel doesn't let us, the handle says why.
+    /// Starts to follow; `model` knows what the filter judged. Where the kernel doesn't let us, the handle says why.
     ///
     /// # Errors
     /// No thread can be started.
-    pub fn start() -> io::Result<Self> {
+    pub fn start(model: Arc<Mutex<Monitor>>) -> io::Result<Self> {
         let (asks, asked) = channel();
         let netns = std::fs::metadata("/proc/self/ns/net").map_or(0, |meta| meta.ino() as u32);
         let state = Arc::new(Mutex::new(State { netns, ..State::default() }));
         let shared = state.clone();
         thread::Builder::new().name("sluice-sockets".to_owned()).spawn(move || {
-            let outcome =
-                SocketMonitor::start().and_then(|monitor| follow(monitor, &shared, &asked));
+            let mut rules = Rules::new(model);
+            let outcome = SocketMonitor::start()
+                .and_then(|monitor| follow(monitor, &shared, &asked, &mut rules));
             if let Err(error) = outcome {
                 log::warn!("sockets aren't followed: {error}");
                 lock(&shared).trouble = Some(error.to_string());
@@ -155,15 +163,16 @@ impl Sockets {
         outcomes.into_iter().filter_map(failed).collect()
     }
 
-    /// Sockets by one thing.
+    /// Sockets by one thing, in no order.
     pub fn summary(&self, by: By) -> SummaryView {
         let state = lock(&self.state);
-        state.table.summary(by, &|row| keys(&state.owners, row))
+        let now = now().monotonic_ns;
+        state.table.summary(by, now, &|by, row| key(&state.owners, by, row))
     }
 
-    /// Begins summaries anew.
-    pub fn reset_summary(&self) {
-        lock(&self.state).table.reset_summary(now().monotonic_ns);
+    /// Begins summaries anew: all, or one.
+    pub fn reset_summary(&self, by: Option<By>) {
+        lock(&self.state).table.reset_summary(by, now().monotonic_ns);
     }
 
     /// What was told and lost.
@@ -171,6 +180,7 @@ impl Sockets {
         let state = lock(&self.state);
         SocketStatsView {
             owners_forgotten: state.owners.forgotten(),
+            rules_lost: state.judged_lost,
             ..state.table.stats(&state.counters)
         }
     }
@@ -184,6 +194,7 @@ fn follow(
     mut monitor: SocketMonitor,
     state: &Mutex<State>,
     asked: &Receiver<oneshot::Sender<()>>,
+    rules: &mut Rules,
 ) -> Result<(), DatapathError> {
     lock(state).limits = monitor.missing().to_vec();
     for what in monitor.missing() {
@@ -210,10 +221,11 @@ fn follow(
                 owners.learn(owner);
                 looks -= 1;
             }
-            table.event(event, &|row| keys(owners, row));
+            table.event(event, &|by, row| key(owners, by, row));
         });
         let counters = monitor.counters()?;
         now_known.counters = counters;
+        rules.look(&mut now_known, false);
         drop(now_known);
         let lost_now: u64 = counters.iter().map(|counter| counter.lost).sum();
         gap |= lost_now != lost;
@@ -228,8 +240,10 @@ fn follow(
             let took = start.elapsed();
             let mut now_known = lock(state);
             let State { table, owners, .. } = &mut *now_known;
-            table.snapshot(&held, since, took.as_micros() as u64, gap, &|row| keys(owners, row));
+            let keys = &|by, row: &SocketRow| key(owners, by, row);
+            table.snapshot(&held, since, took.as_micros() as u64, gap, keys);
             table.owners().for_each(|owner| owners.learn(owner));
+            rules.look(&mut now_known, true);
             drop(now_known);
             last = Some((Instant::now(), took));
             gap = false;
@@ -250,26 +264,6 @@ fn named(owners: &Owners, (mut row, owner): (SocketView, Process)) -> SocketView
         row.container = text(&owner.place.container);
     }
     row
-}
-
-/// Under which keys a socket is summed up; `?` where that isn't known.
-fn keys(owners: &Owners, row: &SocketRow) -> Keys {
-    let process = &row.usage.owner;
-    let owner = owners.get(process);
-    let known =
-        |text: Option<&Arc<str>>| text.map_or_else(|| "?".to_owned(), |text| text.to_string());
-    let of = |part: fn(&Owner) -> Option<&Arc<str>>| known(owner.as_deref().and_then(part));
-    [
-        if process.tgid == 0 { "?".to_owned() } else { socket_words::process(process) },
-        of(|owner| owner.exe.as_ref()),
-        owner
-            .as_ref()
-            .and_then(|owner| owner.user.as_deref())
-            .map_or_else(|| row.uid.to_string(), str::to_owned),
-        socket_words::remote(row),
-        of(|owner| owner.place.container.as_ref().or(owner.place.unit.as_ref())),
-        socket_words::proto(row),
-    ]
 }
 
 /// Now, on both clocks.

@@ -52,7 +52,7 @@ macro_rules! fields {
 
 fields! {
     /// Protocol.
-    Proto = "proto", Proto, Flow Netfilter Event Mapping Socket;
+    Proto = "proto", Proto, Flow Netfilter Event Mapping Socket Summary;
     /// 4 or 6.
     Family = "family", Number, Flow Netfilter Event Socket;
     /// Source address.
@@ -90,7 +90,7 @@ fields! {
     /// Why a flow ended.
     Ended = "ended", Word, Flow Socket;
     /// Name of the rule.
-    Rule = "rule", Text, Flow Event Rule Mapping Socket;
+    Rule = "rule", Text, Flow Event Rule Mapping Socket Summary;
     /// Name of the rule.
     Name = "name", Text, Rule;
     /// The rule as written.
@@ -106,7 +106,7 @@ fields! {
     /// Policy generation.
     Generation = "generation", Number, Flow;
     /// Id: of a flow (hexadecimal), of a rule (its slot).
-    Id = "id", Text, Flow Netfilter Rule Mapping Socket;
+    Id = "id", Text, Flow Netfilter Rule Mapping Socket Summary;
     /// Flow id of an event.
     Flow = "flow", Text, Event Socket;
     /// Sequence number.
@@ -150,7 +150,7 @@ fields! {
     /// Port that the far end sees.
     PublicPort = "public_port", Number, Mapping;
     /// Far end of a mapping.
-    Remote = "remote", Addr, Mapping Socket;
+    Remote = "remote", Addr, Mapping Socket Summary;
     /// Its port.
     RemotePort = "remote_port", Number, Mapping Socket;
     /// Destination after translation.
@@ -178,25 +178,25 @@ fields! {
     /// User.
     Uid = "uid", Number, Event Socket;
     /// Process that owns a socket; of an event: that called.
-    Pid = "pid", Number, Event Socket;
+    Pid = "pid", Number, Event Socket Summary;
     /// What the kernel calls that process.
-    Comm = "comm", Text, Event Socket;
+    Comm = "comm", Text, Event Socket Summary;
     /// Executable of that process.
-    Exe = "exe", Text, Socket;
+    Exe = "exe", Text, Socket Summary;
     /// Its arguments.
     Cmdline = "cmdline", Text, Socket;
     /// Name of its user.
-    User = "user", Text, Socket;
+    User = "user", Text, Socket Summary;
     /// Unit of systemd's.
-    Unit = "unit", Text, Socket;
+    Unit = "unit", Text, Socket Summary;
     /// Container.
-    Container = "container", Text, Socket;
+    Container = "container", Text, Socket Summary;
     /// How an owner is known.
     Confidence = "confidence", Word, Socket;
     /// Bytes sent.
-    SentBytes = "sent_bytes", Number, Socket;
+    SentBytes = "sent_bytes", Number, Socket Summary;
     /// Bytes received.
-    ReceivedBytes = "received_bytes", Number, Socket;
+    ReceivedBytes = "received_bytes", Number, Socket Summary;
     /// Bytes sent a second.
     SentRate = "sent_rate", Number, Socket;
     /// Bytes received a second.
@@ -204,7 +204,29 @@ fields! {
     /// Round trip, microseconds.
     Rtt = "rtt", Number, Socket;
     /// Segments sent again.
-    Retransmits = "retransmits", Number, Socket;
+    Retransmits = "retransmits", Number, Socket Summary;
+    /// What sockets are summed up by.
+    Key = "key", Text, Summary;
+    /// Sockets that live.
+    Live = "live", Number, Summary;
+    /// Those, and those that have ended.
+    Total = "total", Number, Summary;
+    /// Connections that live.
+    Connected = "connected", Number, Summary;
+    /// Those, and those that have ended.
+    Connections = "connections", Number, Summary;
+    /// Packets sent.
+    SentPackets = "sent_packets", Number, Summary;
+    /// Packets received.
+    ReceivedPackets = "received_packets", Number, Summary;
+    /// Handshakes that were begun.
+    Connects = "connects", Number, Summary;
+    /// Handshakes that others began.
+    Accepts = "accepts", Number, Summary;
+    /// Calls that received.
+    Reads = "reads", Number, Summary;
+    /// Calls that sent.
+    Writes = "writes", Number, Summary;
     /// Who had something done.
     Who = "who", Text, Deed;
     /// What: the verb.

@@ -37,6 +37,8 @@ pub enum SubjectKind {
     Socket,
     /// [`DeedView`].
     Deed,
+    /// A row of a summary of sockets.
+    Summary,
 }
 
 impl SubjectKind {
@@ -50,6 +52,7 @@ impl SubjectKind {
             Self::Mapping => "mappings",
             Self::Socket => "sockets",
             Self::Deed => "deeds",
+            Self::Summary => "summaries",
         }
     }
 }

@@ -4,7 +4,7 @@ use super::{
     FlowRecord, NatTuple,
     clock::Clock,
     names::Names,
-    shown::{shown, translated},
+    shown::{judged_by, shown, translated},
     text,
 };
 use crate::view::FlowView;
@@ -166,6 +166,11 @@ impl FlowTable {
         self.ended_dropped
     }
 
+    /// All that are known, live and just ended, as records.
+    pub(super) fn records(&self) -> impl Iterator<Item = &FlowRecord> {
+        self.flows.values().map(|live| &live.record)
+    }
+
     /// How the flow of this id is translated, and its bits, if it is known to be.
     pub(super) fn translation(&self, id: u64) -> Option<(NatTuple, u64)> {
         let record = &self.flows.get(&id)?.record;
@@ -178,8 +183,7 @@ impl FlowTable {
         use Reason::{Closed, Established, Reset, Reused};
         let decides =
             !matches!(Reason::try_from(event.reason), Ok(Closed | Established | Reset | Reused));
-        let flow = &self.flows.get(&event.flow_id).filter(|_| !decides)?.record.flow;
-        let judged = if flow.judged_in.is_set() { flow.judged_in } else { flow.judged_out };
+        let judged = judged_by(&self.flows.get(&event.flow_id).filter(|_| !decides)?.record);
         judged.is_set().then_some(judged.slot())
     }
 

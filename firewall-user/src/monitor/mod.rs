@@ -14,6 +14,7 @@ pub mod clock;
 mod counters;
 mod events;
 mod flows;
+pub mod judged;
 mod lines;
 pub mod names;
 mod nat;
@@ -31,13 +32,14 @@ pub use counters::{CounterInput, RuleInfo};
 pub use events::EventLog;
 use events::{Kept, Seen};
 pub use flows::{FlowChanges, FlowOrder, FlowTable};
+use judged::{Judged, JudgedLog, Visit};
 pub use lines::Lines;
 pub use names::Names;
 pub use nat::{NatBook, NatInfo, NatWords};
 pub use reading::{Census, NatAccount, NatReading, NatSum, PortFigures, TableInput};
 pub use record::{FlowRecord, NatTuple};
 pub use sockets::{Place, SocketTable};
-pub use summary::{By, Summary};
+pub use summary::{By, Key, Summary};
 
 use crate::view::{
     AlarmView, EventView, FlowView, NatPoolView, NatStatsView, NetfilterStatsView, OwnerStatsView,
@@ -147,6 +149,8 @@ pub struct Monitor {
     evicted: u64,
     /// Some did since.
     evicting: bool,
+    /// Flows that began and packets that were refused, for whoever looks for the rule behind a socket.
+    judged: JudgedLog,
     /// Somebody follows flows or events.
     watched: bool,
     tick: Tick,
@@ -171,6 +175,7 @@ impl Monitor {
             table: TableInput::default(),
             evicted: 0,
             evicting: false,
+            judged: JudgedLog::default(),
             watched: true,
             tick: Tick::default(),
         }
@@ -199,6 +204,7 @@ impl Monitor {
         if let Ok(class) = Class::try_from(event.class) {
             self.accounts.seen(class, event.seq);
             self.flows.event(class, event, &self.clock);
+            self.judged.event(event, &self.names);
         }
         let nat = match Class::try_from(event.class) {
             Ok(Class::NatNew) => Some(flows::translation(event)),
@@ -211,6 +217,17 @@ impl Monitor {
         } else {
             self.events.push(Kept::Seen(seen));
         }
+    }
+
+    /// What was judged, from now on or since the last time, and how much of it there was no room for in all.
+    pub fn collect_judged(&mut self) -> (Vec<Judged>, u64) {
+        self.judged.want();
+        self.judged.collect()
+    }
+
+    /// Shows every flow that is known with the rule that let it in.
+    pub fn judged_flows(&self, visit: Visit<'_>) {
+        self.flows.records().for_each(|record| judged::show(record, &self.names, visit));
     }
 
     /// Whether the next scan should be of the whole table. Else those flows do that had a packet since

@@ -60,6 +60,12 @@ pub(super) struct Shown {
     pub timeout_ms: u64,
 }
 
+/// The judgement that let a flow in: at ingress, where there was one.
+pub(super) const fn judged_by(record: &FlowRecord) -> Judgement {
+    let flow = &record.flow;
+    if flow.judged_in.is_set() { flow.judged_in } else { flow.judged_out }
+}
+
 /// Works that out; `cut` is the judgement that cut the flow.
 pub(super) fn shown(
     record: &FlowRecord,
@@ -69,7 +75,7 @@ pub(super) fn shown(
 ) -> Shown {
     let flow = &record.flow;
     let (judged_in, judged_out) = (flow.judged_in, flow.judged_out);
-    let judged = cut.unwrap_or(if judged_in.is_set() { judged_in } else { judged_out });
+    let judged = cut.unwrap_or(judged_by(record));
     let seen_at = |slot: u8, judged: Judgement| {
         if slot != 0 && usize::from(slot) < IFACE_SLOTS {
             Met::Slot(slot)

@@ -3,14 +3,18 @@
 //! A snapshot says what there is; events say what happened since. What neither tells any more is gone: a TCP
 //! socket without a descriptor lives on until it says that it is closed, unless events were lost.
 
+mod rules;
+mod summing;
+
+pub use summing::KeysOf;
+
 use super::{
     Clock,
-    summary::{Account, Before, By, Keys, Summary},
+    summary::{Befores, EVERY, Summary},
     text,
 };
 use crate::view::{
     SOCKET_TCP_STATES, SocketEventStatsView, SocketHolderView, SocketStatsView, SocketView,
-    SummaryView,
 };
 use firewall_common::abi::{
     counter::EventCounter,
@@ -19,6 +23,7 @@ use firewall_common::abi::{
 use std::{
     collections::{HashMap, VecDeque},
     net::{IpAddr, Ipv4Addr, Ipv6Addr},
+    sync::Arc,
 };
 
 /// Ended sockets that are kept.
@@ -50,8 +55,12 @@ struct Socket {
     rate: (u64, u64),
     /// When the row was read, CLOCK_MONOTONIC ns.
     read_ns: u64,
-    /// What it had done at the last reset of the summaries; none: there was none in its time.
-    before: Option<Box<Before>>,
+    /// What it had done when the summaries were reset last.
+    before: Befores,
+    /// The rule that let its packets in, as far as that was seen.
+    rule: Option<Arc<str>>,
+    /// The rule that refused one.
+    refused: Option<Arc<str>>,
 }
 
 #[derive(Clone, Debug)]
@@ -59,6 +68,10 @@ struct Ended {
     socket: Socket,
     at_ns: u64,
     why: &'static str,
+    /// Looks for its rule that there were.
+    looks: u8,
+    /// It is in the table of rules.
+    settled: bool,
 }
 
 /// What of the machine the rows are told for.
@@ -78,14 +91,15 @@ pub struct SocketTable {
     ended_dropped: u64,
     /// How many were ever put there.
     ended_ever: u64,
+    /// How many have ended before the first whose rule is still looked for.
+    settled: u64,
+    /// Ended ones that made room before their rule was found.
+    unsettled_dropped: u64,
     delivered: [u64; SOCKET_CLASSES],
     descriptors: u64,
     snapshot_us: u64,
     summary: Summary,
 }
-
-/// Under which keys a socket is summed up.
-pub type KeysOf<'a> = &'a dyn Fn(&SocketRow) -> Keys;
 
 impl SocketTable {
     /// Learns from an event.
@@ -118,17 +132,19 @@ impl SocketTable {
         if socket.row.protocol == TCP && event.before == LISTEN {
             socket.row.state = LISTEN;
         }
-        self.sum_up(&socket, event.time_ns, keys);
-        self.keep(Ended { socket, at_ns: event.time_ns, why });
+        self.sum_up(summing::AT_ONCE, &socket, event.time_ns, keys);
+        self.keep(socket, event.time_ns, why, keys);
     }
 
     /// Keeps an ended socket; the oldest makes room.
-    fn keep(&mut self, ended: Ended) {
+    fn keep(&mut self, socket: Socket, at_ns: u64, why: &'static str, keys: KeysOf<'_>) {
         if self.ended.len() == ENDED {
-            self.ended.pop_front();
-            self.ended_dropped += 1;
+            self.make_room(keys);
         }
         self.ended_ever += 1;
+        let mut ended = Ended { socket, at_ns, why, looks: 0, settled: false };
+        // A refusal may be long ago: whoever asks now is told.
+        rules::blame(&mut ended);
         self.ended.push_back(ended);
     }
 
@@ -168,41 +184,15 @@ impl SocketTable {
             if stays(&socket) {
                 self.live.insert(cookie, socket);
             } else {
-                // Nobody said so, but it has ended.
-                self.sum_up(&socket, now_ns, keys);
-                // Sockets that only see packets never do. Of a connection why it ended isn't known.
-                if socket.row.protocol != TCP {
-                    self.keep(Ended { socket, at_ns: now_ns, why: "closed" });
+                // Nobody said so, but it has ended. Sockets that only see packets never do. Of a connection why it
+                // ended isn't known.
+                if socket.row.protocol == TCP {
+                    self.sum_up(EVERY, &socket, now_ns, keys);
+                } else {
+                    self.sum_up(summing::AT_ONCE, &socket, now_ns, keys);
+                    self.keep(socket, now_ns, "closed", keys);
                 }
             }
-        }
-    }
-
-    fn sum_up(&mut self, socket: &Socket, at_ns: u64, keys: KeysOf<'_>) {
-        let none = Before::default();
-        let before = socket.before.as_deref().unwrap_or(&none);
-        self.summary.ended(&keys(&socket.row), &socket.row, before, socket.was_asked(), at_ns);
-    }
-
-    /// Sockets by one thing, live and ended.
-    pub fn summary(&self, by: By, keys: KeysOf<'_>) -> SummaryView {
-        let live = self.live.values().map(|socket| {
-            let mut all = keys(&socket.row);
-            let key = all.get_mut(by as usize).map(std::mem::take).unwrap_or_default();
-            let none = Before::default();
-            let before = socket.before.as_deref().unwrap_or(&none);
-            let mut account = Account::default();
-            account.add(&socket.row, before, socket.was_asked(), None);
-            (key, account)
-        });
-        self.summary.rows(by, live)
-    }
-
-    /// Begins summaries anew at `now_ns` (CLOCK_MONOTONIC).
-    pub fn reset_summary(&mut self, now_ns: u64) {
-        self.summary.reset();
-        for socket in self.live.values_mut() {
-            socket.before = Some(Box::new(Before::of(&socket.row, now_ns)));
         }
     }
 
@@ -235,6 +225,9 @@ impl SocketTable {
             let mut view = ended.socket.view(place);
             view.closed = Some(text::time(place.clock.monotonic_to_unix(ended.at_ns)));
             view.ended = Some(ended.why.to_owned());
+            if let (rules::DROPPED, Some(rule)) = (ended.why, &ended.socket.refused) {
+                view.rule = Some(rule.to_string());
+            }
             (view.sent_rate, view.received_rate) = (0, 0);
             (view, ended.socket.row.usage.owner)
         })
@@ -270,7 +263,9 @@ impl SocketTable {
                 .collect(),
             snapshot_us: self.snapshot_us,
             descriptors: self.descriptors,
-            owners_forgotten: 0,
+            rules_unsettled: self.unsettled_dropped,
+            tables: self.summary.tables(),
+            ..SocketStatsView::default()
         }
     }
 }
@@ -360,6 +355,7 @@ impl Socket {
             segments_in: row.segs_in.into(),
             rtt_us: (row.srtt_us != 0).then_some(row.srtt_us.into()),
             retransmits: row.retransmits.into(),
+            rule: self.rule.as_deref().map(str::to_owned),
             note: note(row).map(str::to_owned),
             ..SocketView::default()
         }

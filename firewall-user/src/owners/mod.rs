@@ -124,11 +124,6 @@ impl Owners {
         self.known.forgotten() + self.cgroups.forgotten() + self.exes.forgotten()
     }
 
-    /// How many processes are remembered.
-    pub fn len(&self) -> usize {
-        self.known.len()
-    }
-
     /// Reads what there is of a process, if it is new.
     pub fn learn(&mut self, process: &Process) {
         if !self.is_new(process) {

@@ -9,7 +9,8 @@ use super::{
     learn::{self, LearnQuery},
     mappings, nat, query,
     query::Query,
-    sockets::{self, Block, KillQuery, SocketQuery, SummaryQuery},
+    sockets::{self, Block, KillQuery, SocketQuery},
+    summary::{self, SummaryQuery, SummaryReset},
     ws::hub::Hub,
 };
 use crate::{
@@ -216,6 +217,8 @@ impl Api {
                 | "nat.pools"
                 | "sockets"
                 | "sockets.kill"
+                | "summary"
+                | "summary.reset"
         ) {
             self.control.refresh().await;
         }
@@ -250,11 +253,12 @@ impl Api {
             "sockets" => {
                 let query: SocketQuery = parse(args)?;
                 let flows = |each: &mut dyn FnMut(FlowView)| self.model().flows().for_each(each);
-                let events = |each: &mut dyn FnMut(&EventView)| {
-                    self.model().events().all().for_each(|(_, event)| each(&event));
+                let calls = |each: &mut dyn FnMut(&EventView)| {
+                    let model = self.model();
+                    let all = model.events().all().map(|(_, event)| event);
+                    all.filter(|event| event.class == "call").for_each(|event| each(&event));
                 };
-                let (total, rows) =
-                    sockets::sockets(self.sockets()?, flows, events, &query).await?;
+                let (total, rows) = sockets::sockets(self.sockets()?, flows, calls, &query).await?;
                 Ok(json!({"total": total, "rows": rows, "limits": self.sockets()?.limits()}))
             }
             "sockets.kill" => {
@@ -265,7 +269,7 @@ impl Api {
             }
             "summary" => {
                 let query: SummaryQuery = parse(args)?;
-                done(sockets::summary(self.sockets()?, &query).await?)
+                done(summary::summary(self.sockets()?, &query).await?)
             }
             "learn" => {
                 let query: LearnQuery = parse(args)?;
@@ -273,10 +277,8 @@ impl Api {
                 done(learn::learn(self.sockets()?, flows, &query).await?)
             }
             "summary.reset" => {
-                let Nothing {} = parse(args)?;
-                self.sockets()?.refresh().await;
-                self.sockets()?.reset_summary();
-                log::info!("summaries reset");
+                let asked: SummaryReset = parse(args)?;
+                summary::reset(self.sockets()?, &asked).await?;
                 Ok(json!({"ok": true}))
             }
             "sockets.stats" => {

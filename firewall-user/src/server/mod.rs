@@ -18,6 +18,7 @@ pub mod origin;
 pub mod query;
 pub mod routes;
 pub(crate) mod sockets;
+mod summary;
 pub mod ws;
 
 #[cfg(test)]

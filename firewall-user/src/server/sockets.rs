@@ -3,9 +3,8 @@
 use super::{denied, error::ApiError, query};
 use crate::{
     daemon::sockets::Sockets,
-    monitor::By,
     policy::SshPeer,
-    view::{EventView, FailedKillView, FlowView, KilledSocketsView, SocketView, SummaryView},
+    view::{EventView, FailedKillView, FlowView, KilledSocketsView, SocketView},
 };
 use serde::Deserialize;
 use std::{
@@ -126,34 +125,6 @@ pub async fn kill(
     Ok(view)
 }
 
-/// `?by=&limit=`.
-#[derive(Clone, Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct SummaryQuery {
-    by: String,
-    #[serde(default)]
-    limit: Option<usize>,
-}
-
-/// Sockets by one thing.
-///
-/// # Errors
-/// Sockets aren't followed; there is no such thing to sum up by.
-pub async fn summary(sockets: &Sockets, asked: &SummaryQuery) -> Result<SummaryView, ApiError> {
-    let Some(by) = By::from_name(&asked.by) else {
-        let all: Vec<&str> = By::ALL.iter().map(|by| by.name()).collect();
-        return Err(ApiError::bad_request(format!(
-            "can't sum up by `{}`; there are: {}",
-            asked.by,
-            all.join(", ")
-        )));
-    };
-    fresh(sockets).await?;
-    let mut view = sockets.summary(by);
-    view.rows.truncate(query::Query { limit: asked.limit, ..query::Query::default() }.limit());
-    Ok(view)
-}
-
 /// Whom a socket is connected with, where that can be blocked.
 fn remote(row: &SocketView) -> Option<IpAddr> {
     let address: IpAddr = row.remote.parse().ok()?;
@@ -205,7 +176,7 @@ type Ends<'a> = (&'a str, &'a str, u16, &'a str, u16);
 pub async fn sockets(
     sockets: &Sockets,
     flows: impl FnOnce(&mut dyn FnMut(FlowView)),
-    refused: impl FnOnce(&mut dyn FnMut(&EventView)),
+    calls: impl FnOnce(&mut dyn FnMut(&EventView)),
     asked: &SocketQuery,
 ) -> Result<(usize, Vec<SocketView>), ApiError> {
     let filter = query::filter::<SocketView>(asked.filter.as_deref().unwrap_or(""))?;
@@ -213,15 +184,8 @@ pub async fn sockets(
     let mut rows = sockets.rows(asked.ended, |_| true);
     join(&mut rows, flows);
     if asked.ended {
-        let mut events = Vec::new();
-        refused(&mut |event| {
-            if matches!(event.class.as_str(), "verdict" | "call") {
-                events.push(event.clone());
-            }
-        });
-        blame(&mut rows, |each| events.iter().for_each(each));
         let netns = sockets.netns();
-        rows.extend(events.iter().filter_map(|event| denied::row(event, netns)));
+        calls(&mut |event| rows.extend(denied::row(event, netns)));
     }
     rows.retain(|row| filter.as_ref().is_none_or(|filter| filter.matches(row)));
     sort(&mut rows, asked)?;
@@ -264,7 +228,11 @@ pub(crate) fn join(rows: &mut [SocketView], flows: impl FnOnce(&mut dyn FnMut(Fl
     }
     for (at, flow) in found {
         if let Some(row) = rows.get_mut(at) {
-            (row.flow, row.rule, row.nat) = (Some(flow.id), Some(flow.rule), flow.nat);
+            // One that has ended may have had the ends of a flow that came later.
+            if row.ended.is_none() || row.rule.is_none() {
+                row.rule = Some(flow.rule);
+            }
+            (row.flow, row.nat) = (Some(flow.id), flow.nat);
         }
     }
 }
@@ -396,35 +364,6 @@ mod tests {
         join(&mut rows, |each| flows.into_iter().for_each(each));
         let met: Vec<_> = rows.iter().map(|row| row.rule.as_deref()).collect();
         assert_eq!(met, [Some("rule-a"), Some("rule-b"), None], "another namespace's isn't ours");
-    }
-
-    #[test]
-    fn a_refused_connection_names_its_rule() {
-        let ended = |id: &str, port: u16, why: &str| SocketView {
-            ended: Some(why.into()),
-            ..socket(id, port, 81)
-        };
-        let mut rows = vec![
-            ended("1", 4000, "timed-out"),
-            ended("2", 4001, "closed"),
-            ended("3", 4002, "refused"),
-        ];
-        let event = |port: u16, verdict: &str| EventView {
-            class: "verdict".into(),
-            proto: "tcp".into(),
-            src: "10.0.0.1".into(),
-            sport: port,
-            dst: "10.0.0.2".into(),
-            dport: 81,
-            verdict: verdict.into(),
-            rule: "no-entry".into(),
-            ..EventView::default()
-        };
-        let events = [event(4000, "drop"), event(4001, "drop"), event(4002, "allow")];
-        blame(&mut rows, |each| events.iter().for_each(each));
-        let why: Vec<_> = rows.iter().map(|row| row.ended.as_deref()).collect();
-        assert_eq!(why, [Some("dropped"), Some("closed"), Some("refused")]);
-        assert_eq!(rows[0].rule.as_deref(), Some("no-entry"));
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! Rows of `sluice sockets`.
 
-use super::FlowNatView;
+use super::{FlowNatView, SummaryTableView};
 use serde::{Deserialize, Serialize};
 
 /// Words for TCP's states, as numbered in include/net/tcp_states.h.
@@ -154,6 +154,12 @@ pub struct SocketStatsView {
     pub descriptors: u64,
     /// Processes that were forgotten to make room: those that are still about are looked at again.
     pub owners_forgotten: u64,
+    /// Judgements of the filter that nobody kept: rules of sockets may be missing.
+    pub rules_lost: u64,
+    /// Ended sockets that made room before their rule was looked for.
+    pub rules_unsettled: u64,
+    /// How full the tables of summaries are.
+    pub tables: Vec<SummaryTableView>,
 }
 
 /// Events of sockets of one class: produced = delivered + lost.

@@ -13,7 +13,10 @@
 
 use super::{Figures, sockets_daemon};
 use crate::lab::NetNs;
-use firewall_user::{datapath::sockets::SocketMonitor, monitor::SocketTable};
+use firewall_user::{
+    datapath::sockets::SocketMonitor,
+    monitor::{Key, SocketTable},
+};
 use std::hint::black_box;
 use std::io::{Read as _, Write as _};
 use std::net::{Ipv4Addr, SocketAddrV4, TcpListener, TcpStream, UdpSocket};
@@ -137,7 +140,7 @@ fn connections(figures: &mut Figures, case: &str, work: Duration) -> Result<(), 
             while !over.load(SeqCst) {
                 std::thread::sleep(DRAIN);
                 events += monitor.drain(usize::MAX, |event| {
-                    table.event(event, &|_| Default::default());
+                    table.event(event, &|_, _| Key::unknown());
                 });
             }
             let lost = monitor
@@ -187,7 +190,7 @@ fn snapshot(
         }
         if round == 0 && sockets == SNAPSHOTS[0].1 {
             let before = resident();
-            table.snapshot(&held, 1, 1, false, &|_| Default::default());
+            table.snapshot(&held, 1, 1, false, &|_, _| Key::unknown());
             let took = (resident() - before) / 1e6;
             figures.add(SLUICE, "memory 20k, the model alone", "MB", took);
         }

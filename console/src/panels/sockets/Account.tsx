@@ -38,6 +38,27 @@ export function AccountBadge(props: { of: SocketStatsView }) {
             <Show when={props.of.ended_dropped > 0}>, <b class="num">{count(props.of.ended_dropped)}</b> older ones made room</Show>.
             The last look at all descriptors found {plural(props.of.descriptors, "descriptor")} in <span class="num">{millis(props.of.snapshot_us)}</span>.
           </p>
+          <table class="plain">
+            <thead>
+              <tr><th>summary by</th><th class="end">rows</th><th class="end">at most</th><th class="end">folded</th><th class="end">without a row</th></tr>
+            </thead>
+            <tbody id="summary-tables">
+              <For each={props.of.tables}>
+                {(t) => (
+                  <tr>
+                    <td>{t.by}</td>
+                    <td class="end num">{count(t.rows)}</td>
+                    <td class="end num">{count(t.capacity)}</td>
+                    <td class="end num" classList={{ "warn-text": t.folded > 0 }}>{count(t.folded)}</td>
+                    <td class="end num" classList={{ "warn-text": t.lost > 0 }}>{count(t.lost)}</td>
+                  </tr>
+                )}
+              </For>
+            </tbody>
+          </table>
+          <p class="note">
+            <b class="num">{count(props.of.owners_forgotten)}</b> processes, cgroups and programs were forgotten to make room; the rule of a socket may be missing for <b class="num">{count(props.of.rules_lost)}</b> judgements that weren't kept and <b class="num">{count(props.of.rules_unsettled)}</b> sockets that made room too early.
+          </p>
           <p class="note">After a loss all descriptors are looked at again: what lives is known, what came and went in between isn't.</p>
         </Dialog>
       </Show>

@@ -1,10 +1,11 @@
 use super::*;
+use crate::monitor::{By, Key};
 use crate::view::SOCKET_ENDS;
 use firewall_common::abi::socket::Usage;
 
 const SECOND: u64 = 1_000_000_000;
 
-fn place() -> Place {
+pub(super) fn place() -> Place {
     let clock =
         Clock { unix_ns: 2_000_000_000_000, monotonic_ns: 100 * SECOND, ..Clock::default() };
     Place { netns: 1, clock }
@@ -16,7 +17,7 @@ fn process(tgid: u32, name: &str) -> Process {
     Process { tgid, start_ns: 5, comm, ..Process::default() }
 }
 
-fn row(cookie: u64, state: u8) -> SocketRow {
+pub(super) fn row(cookie: u64, state: u8) -> SocketRow {
     let usage = Usage { cookie, created_ns: SECOND, owner: process(7, "srv"), ..Usage::default() };
     SocketRow {
         usage,
@@ -32,7 +33,7 @@ fn row(cookie: u64, state: u8) -> SocketRow {
     }
 }
 
-fn event(class: SocketClass, before: u8, row: SocketRow, time_ns: u64) -> SocketEvent {
+pub(super) fn event(class: SocketClass, before: u8, row: SocketRow, time_ns: u64) -> SocketEvent {
     SocketEvent { class: class.raw(), before, row, time_ns, ..SocketEvent::default() }
 }
 
@@ -40,18 +41,17 @@ fn held(row: SocketRow, by: u32) -> HeldSocket {
     HeldSocket { row, holder: process(by, "holder"), descriptor: 3, ..HeldSocket::default() }
 }
 
-fn keys(row: &SocketRow) -> Keys {
-    let all = [
-        comm(&row.usage.owner),
-        "exe".into(),
-        row.uid.to_string(),
-        address(row.family, &row.remote),
-    ];
-    let [process, exe, user, host] = all;
-    [process, exe, user, host, "?".into(), proto(row)]
+pub(super) fn keys(by: By, row: &SocketRow) -> Key {
+    match by {
+        By::Process => Key::new(comm(&row.usage.owner)),
+        By::User => Key::new(row.uid.to_string()),
+        By::Host => Key::new(address(row.family, &row.remote)),
+        By::Protocol => Key::new(proto(row)),
+        _ => Key::unknown(),
+    }
 }
 
-fn live(table: &SocketTable) -> Vec<SocketView> {
+pub(super) fn live(table: &SocketTable) -> Vec<SocketView> {
     let place = place();
     let mut rows: Vec<_> = table.live(&place).map(|(row, _)| row).collect();
     rows.sort_by(|a, b| a.id.cmp(&b.id));
@@ -183,12 +183,12 @@ fn summaries_have_live_and_ended_sockets_once() {
     table.event(&event(SocketClass::Closed, 1, with(1, 1000, 7), 2 * SECOND), &keys);
     table.snapshot(&[held(with(2, 500, ESTABLISHED), 7)], 3 * SECOND, 5, false, &keys);
     let sum = |table: &SocketTable| {
-        let view = table.summary(By::Process, &keys);
+        let view = table.summary(By::Process, 6 * SECOND, &keys);
         let row = view.rows.first().cloned().unwrap_or_default();
         (row.key, row.live, row.total, row.sent_bytes)
     };
     assert_eq!(sum(&table), ("srv".into(), 1, 2, 1500));
-    table.reset_summary(4 * SECOND);
+    table.reset_summary(None, 4 * SECOND);
     assert_eq!(sum(&table), ("srv".into(), 1, 1, 0));
     // Gone without a word: its numbers stay.
     table.snapshot(&[held(with(2, 700, ESTABLISHED), 7)], 5 * SECOND, 5, false, &keys);
@@ -251,4 +251,65 @@ fn who_was_found_holding_it_is_never_said_to_be_stamped() {
     // Nobody's until it connects: the hook says who that is.
     table.event(&event(SocketClass::Connecting, 7, older(2, holder, SYN_SENT), 5 * SECOND), &keys);
     assert_eq!(confidence(&table), "stamped");
+}
+
+#[test]
+fn each_socket_is_a_row_until_a_moment_after_its_end() {
+    let mut table = SocketTable::default();
+    for cookie in [1, 2] {
+        table.event(&event(SocketClass::Established, 2, row(cookie, ESTABLISHED), SECOND), &keys);
+    }
+    table.event(&event(SocketClass::Closed, 1, row(1, 7), 20 * SECOND), &keys);
+    let rows = |now: u64| {
+        let view = table.summary(By::Instance, now * SECOND, &keys);
+        let mut rows: Vec<_> =
+            view.rows.into_iter().map(|row| (row.id, row.key, row.live)).collect();
+        rows.sort();
+        rows
+    };
+    let both = rows(25);
+    assert_eq!(both[0], (Some("1".into()), "tcp 10.0.0.1:80 > *:4000".into(), 0));
+    assert_eq!((both.len(), both[1].2), (2, 1));
+    assert_eq!(rows(31).len(), 1, "it dies with its socket");
+}
+
+#[test]
+fn tables_begin_anew_one_by_one() {
+    let mut table = SocketTable::default();
+    let with = |acked: u64| SocketRow { bytes_acked: acked, ..row(1, ESTABLISHED) };
+    table.event(&event(SocketClass::Established, 2, with(100), SECOND), &keys);
+    table.reset_summary(Some(By::Host), 2 * SECOND);
+    table.event(&event(SocketClass::Established, 2, with(150), 3 * SECOND), &keys);
+    table.reset_summary(Some(By::Process), 4 * SECOND);
+    table.event(&event(SocketClass::Established, 2, with(175), 5 * SECOND), &keys);
+    let sent = |table: &SocketTable, by: By| {
+        let rows = table.summary(by, 6 * SECOND, &keys).rows;
+        rows.iter().map(|row| row.sent_bytes).sum::<u64>()
+    };
+    let all = |table: &SocketTable| [By::Process, By::Host, By::User].map(|by| sent(table, by));
+    assert_eq!(all(&table), [25, 75, 175]);
+    table.event(&event(SocketClass::Closed, 1, with(200), 6 * SECOND), &keys);
+    assert_eq!(all(&table), [50, 100, 200], "also at its end");
+    table.reset_summary(None, 7 * SECOND);
+    assert_eq!(all(&table), [0, 0, 0]);
+}
+
+#[test]
+fn connections_are_told_from_sockets() {
+    let mut table = SocketTable::default();
+    let mut open = row(1, ESTABLISHED);
+    open.usage.established_ns = SECOND;
+    let udp =
+        |cookie, remote_port| SocketRow { protocol: 17, kind: 2, remote_port, ..row(cookie, 7) };
+    let all = [open, row(2, LISTEN), row(3, SYN_SENT), row(4, ESTABLISHED), udp(5, 53), udp(6, 0)];
+    let all = all.map(|row| held(row, 7));
+    table.snapshot(&all, SECOND, 5, false, &keys);
+    let sum = |table: &SocketTable| {
+        let rows = table.summary(By::Process, SECOND, &keys).rows;
+        (rows[0].live, rows[0].total, rows[0].connected, rows[0].connections)
+    };
+    assert_eq!(sum(&table), (6, 6, 3, 3));
+    table.event(&event(SocketClass::Closed, 1, SocketRow { state: 7, ..open }, SECOND), &keys);
+    table.event(&event(SocketClass::Closed, 2, row(3, 7), SECOND), &keys);
+    assert_eq!(sum(&table), (4, 6, 2, 3));
 }

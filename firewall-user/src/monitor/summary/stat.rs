@@ -3,27 +3,26 @@
 use crate::view::SummaryStatView;
 use firewall_common::abi::socket::{SIZES, Sizes, class_limit};
 
-/// Classes of values: each holds those with the same number of binary digits.
-const CLASSES: usize = u64::BITS as usize + 1;
-
-/// Values of one kind, by count, sum, least, most, and in classes of powers of two.
+/// Values of one kind, by count, sum, least, most, and in classes of powers of two: each holds those with the same
+/// number of binary digits, 65 in all. Only those that hold something take memory: few do.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Stat {
     count: u64,
     sum: u64,
     least: u64,
     most: u64,
-    classes: [u32; CLASSES],
+    /// Digits, and how many values have so many; by digits.
+    classes: Vec<(u8, u32)>,
 }
 
 impl Default for Stat {
     fn default() -> Self {
-        Self { count: 0, sum: 0, least: u64::MAX, most: 0, classes: [0; CLASSES] }
+        Self { count: 0, sum: 0, least: u64::MAX, most: 0, classes: Vec::new() }
     }
 }
 
-fn class_of(value: u64) -> usize {
-    (u64::BITS - value.leading_zeros()) as usize
+fn class_of(value: u64) -> u8 {
+    (u64::BITS - value.leading_zeros()) as u8
 }
 
 impl Stat {
@@ -33,8 +32,18 @@ impl Stat {
         self.sum = self.sum.saturating_add(value);
         self.least = self.least.min(value);
         self.most = self.most.max(value);
-        let class = &mut self.classes[class_of(value)];
-        *class = class.saturating_add(1);
+        self.put(class_of(value), 1);
+    }
+
+    fn put(&mut self, class: u8, values: u32) {
+        match self.classes.binary_search_by_key(&class, |(class, _)| *class) {
+            Ok(at) => {
+                if let Some((_, held)) = self.classes.get_mut(at) {
+                    *held = held.saturating_add(values);
+                }
+            }
+            Err(at) => self.classes.insert(at, (class, values)),
+        }
     }
 
     /// Calls that the kernel has put in classes already, and their bytes.
@@ -47,11 +56,10 @@ impl Stat {
         self.sum = self.sum.saturating_add(bytes);
         self.least = self.least.min(sizes.least.into());
         self.most = self.most.max(sizes.most.into());
-        for (class, calls) in sizes.calls.iter().enumerate() {
+        for (class, calls) in sizes.calls.iter().enumerate().filter(|(_, calls)| **calls > 0) {
             let largest =
                 if class == SIZES - 1 { sizes.most } else { class_limit(class).min(sizes.most) };
-            let class = &mut self.classes[class_of(largest.into())];
-            *class = class.saturating_add(*calls);
+            self.put(class_of(largest.into()), *calls);
         }
     }
 
@@ -61,25 +69,30 @@ impl Stat {
         self.sum = self.sum.saturating_add(other.sum);
         self.least = self.least.min(other.least);
         self.most = self.most.max(other.most);
-        for (mine, theirs) in self.classes.iter_mut().zip(other.classes) {
-            *mine = mine.saturating_add(theirs);
+        for (class, values) in &other.classes {
+            self.put(*class, *values);
         }
     }
 
     /// A value that this share (of a hundred) is not above: the upper bound of its class, which is less than
     /// twice as much, and never more than the most. 0 where there is none.
     pub fn percentile(&self, share: u64) -> u64 {
-        let total: u64 = self.classes.iter().map(|calls| u64::from(*calls)).sum();
+        let total: u64 = self.classes.iter().map(|(_, values)| u64::from(*values)).sum();
         let wanted = (total * share).div_ceil(100);
         let mut seen = 0;
-        for (class, calls) in self.classes.iter().enumerate() {
-            seen += u64::from(*calls);
+        for (class, values) in &self.classes {
+            seen += u64::from(*values);
             if seen >= wanted && seen > 0 {
-                let largest = u64::MAX.checked_shr(u64::BITS - class as u32).unwrap_or(0);
+                let largest = u64::MAX.checked_shr(u64::BITS - u32::from(*class)).unwrap_or(0);
                 return largest.min(self.most);
             }
         }
         0
+    }
+
+    /// How many values there were.
+    pub const fn count(&self) -> u64 {
+        self.count
     }
 
     /// As people see it; values are divided by `unit`.
