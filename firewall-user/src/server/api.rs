@@ -1,6 +1,7 @@
 //! The verbs: what can be asked, once, for HTTP and WebSocket alike.
 
 use super::{
+    arguments::{ApplyArgs, CheckArgs, KillArgs, Nothing, RuleArgs},
     audit,
     auth::Identity,
     dump,
@@ -25,7 +26,7 @@ use crate::{
     view::{EventView, FlowView, KilledView, NatWhoView, RuleView},
 };
 use axum::{http::StatusCode, response::Response};
-use serde::{Deserialize, Serialize, de::DeserializeOwned};
+use serde::{Serialize, de::DeserializeOwned};
 use serde_json::{Value, json};
 use std::{
     net::IpAddr,
@@ -65,82 +66,6 @@ pub const VERBS: [&str; 30] = [
     "history",
     "learn",
 ];
-
-#[derive(Debug, Default, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Nothing {}
-
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct KillArgs {
-    filter: String,
-    #[serde(default)]
-    dry_run: bool,
-    #[serde(default)]
-    limit: Option<usize>,
-}
-
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct CheckArgs {
-    text: String,
-    #[serde(default)]
-    ssh_connection: Option<String>,
-}
-
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct ApplyArgs {
-    text: String,
-    #[serde(default)]
-    base_generation: Option<u32>,
-    #[serde(default)]
-    dry_run: bool,
-    #[serde(default)]
-    force: bool,
-    #[serde(default)]
-    ssh_connection: Option<String>,
-}
-
-/// `rule.*`: each verb takes its part of these.
-#[derive(Debug, Default, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct RuleArgs {
-    #[serde(default)]
-    name: Option<String>,
-    #[serde(default)]
-    text: Option<String>,
-    #[serde(default)]
-    position: Option<u32>,
-    #[serde(default)]
-    before: Option<String>,
-    #[serde(default)]
-    after: Option<String>,
-    #[serde(default)]
-    base_generation: Option<u32>,
-    #[serde(default)]
-    dry_run: bool,
-    #[serde(default)]
-    force: bool,
-    #[serde(default)]
-    ssh_connection: Option<String>,
-}
-
-impl RuleArgs {
-    fn name(&mut self) -> Result<String, ApiError> {
-        self.name.take().ok_or_else(|| ApiError::bad_request("`name` is missing: which rule?"))
-    }
-    fn place(&mut self) -> Result<Option<Place>, ApiError> {
-        match (self.position.take(), self.before.take(), self.after.take()) {
-            (None, None, None) => Ok(None),
-            (Some(0), None, None) => Err(ApiError::bad_request("positions count from 1")),
-            (Some(position), None, None) => Ok(Some(Place::Position(position))),
-            (None, Some(name), None) => Ok(Some(Place::Before(name))),
-            (None, None, Some(name)) => Ok(Some(Place::After(name))),
-            _ => Err(ApiError::bad_request("give only one of `position`, `before`, `after`")),
-        }
-    }
-}
 
 /// Everything the server knows.
 #[derive(Debug)]

@@ -2,6 +2,7 @@
 //! speaks.
 
 pub mod api;
+mod arguments;
 mod audit;
 pub mod auth;
 pub mod client;

@@ -306,7 +306,8 @@ fn a_full_queue_is_counted_by_records() {
     // A place that can't be written to: nothing leaves the queue.
     let place = dir.0.join("place");
     std::fs::write(&place, "a file where a directory should be").expect("written");
-    let limits = Limits { queue: 100, ..ageless() };
+    // The writer takes one message, and waits with it.
+    let limits = Limits { queue: 100, batch: 60, ..ageless() };
     let history = History::open(&place.join("history.db"), limits).expect("a thread");
     let begun = std::time::Instant::now();
     while history.stats().trouble.is_none() {
