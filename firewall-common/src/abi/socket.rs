@@ -162,6 +162,8 @@ pub const fn class_limit(class: usize) -> u32 {
 
 /// What is kept of a socket, in its own storage. Owner and times are written once; the counters with plain
 /// additions by whoever holds the socket (a lost race costs one call's count).
+///
+/// What every socket has comes first: where no call has moved data, all from `used_ns` on is zero.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Pod, Zeroable)]
 #[repr(C)]
 pub struct Usage {
@@ -173,6 +175,8 @@ pub struct Usage {
     pub asked_ns: u64,
     /// TCP: when the handshake was done.
     pub established_ns: u64,
+    /// Who made it (an accepted one: who made its listener).
+    pub owner: Process,
     /// When data was sent or received last.
     pub used_ns: u64,
     /// Bytes that were sent, as the calls returned.
@@ -187,8 +191,6 @@ pub struct Usage {
     pub sent: Sizes,
     /// Bytes of the calls that received.
     pub received: Sizes,
-    /// Who made it (an accepted one: who made its listener).
-    pub owner: Process,
     /// Who sent or received last; `tgid` 0: the owner.
     pub user: Process,
 }
@@ -197,8 +199,6 @@ pub struct Usage {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Pod, Zeroable)]
 #[repr(C)]
 pub struct SocketRow {
-    /// What is kept of it; all zeros (but for the cookie) where nothing is.
-    pub usage: Usage,
     /// TCP: bytes that the other end acknowledged.
     pub bytes_acked: u64,
     /// TCP: bytes that came, in order.
@@ -239,6 +239,8 @@ pub struct SocketRow {
     pub _pad: u8,
     /// Pending error (`sk_err`), positive.
     pub error: u32,
+    /// What is kept of it; all zeros (but for the cookie) where nothing is.
+    pub usage: Usage,
 }
 
 /// What the iterator writes for each descriptor that is a socket.
@@ -255,7 +257,11 @@ pub struct HeldSocket {
     pub _pad: u32,
 }
 
-/// One record of the ring `SOCKET_EVENTS`.
+/// Bytes of the record of a socket on which no call has moved data: it ends where only zeros would follow. Most
+/// events are of such sockets, and what isn't written needn't be read.
+pub const BRIEF: usize = core::mem::offset_of!(SocketEvent, row.usage.used_ns);
+
+/// One record of the ring `SOCKET_EVENTS`: whole, or its first [`BRIEF`] bytes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Pod, Zeroable)]
 #[repr(C)]
 pub struct SocketEvent {
@@ -282,3 +288,5 @@ plain_bytes!(
     HeldSocket => 480,
     SocketEvent => 440
 );
+
+const _: () = assert!(BRIEF == 208);

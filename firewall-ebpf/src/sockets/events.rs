@@ -1,11 +1,11 @@
-//! Events of sockets through their ring: fixed records, numbered by class. What finds the ring full is counted
+//! Events of sockets through their ring: records of two lengths, numbered by class. What finds the ring full is counted
 //! as lost under the number it took, so that produced = delivered + lost.
 
 use aya_ebpf::helpers::generated::bpf_ktime_get_ns;
-use core::ffi::c_void;
+use core::{ffi::c_void, mem::offset_of};
 use firewall_common::abi::{
     counter::EventCounter,
-    socket::{SocketClass, SocketEvent, SocketRow, Usage},
+    socket::{BRIEF, SocketClass, SocketEvent, SocketRow, Usage},
 };
 
 use crate::{
@@ -26,9 +26,32 @@ fn number(class: SocketClass) -> Option<(u64, *mut EventCounter)> {
     Some((unsafe { atomic::fetch_add(&raw mut (*counter).produced, 1) }, counter))
 }
 
-/// Tells of a socket.
+/// Tells of a socket, of which `kept` is kept (null: nothing).
 #[inline(always)]
-pub fn tell(class: SocketClass, before: u8, after: u8, sk: Sock) {
+pub fn tell(class: SocketClass, before: u8, after: u8, sk: Sock, kept: *const Usage) {
+    // SAFETY: what is kept of the socket.
+    if unsafe { kept.as_ref() }.is_some_and(usage::moved_any) {
+        return tell_whole(class, before, after, sk, kept);
+    }
+    let Some((seq, counter)) = number(class) else { return };
+    let Some(mut record) = SOCKET_EVENTS.reserve_bytes(BRIEF, 0) else {
+        // SAFETY: a live map value; the field is an aligned word.
+        unsafe { atomic::add(&raw mut (*counter).lost, 1) };
+        return;
+    };
+    let e: *mut SocketEvent = record.as_mut_ptr().cast();
+    // SAFETY: the record is ours until it is submitted, and is written up to where it ends.
+    unsafe {
+        head(e, seq, class, before);
+        fill(&raw mut (*e).row, after, sk);
+        usage::copy_to(sk.0.cast_mut(), kept, &raw mut (*e).row.usage, usage::KEPT);
+    }
+    record.submit(NO_WAKEUP);
+}
+
+/// Tells of a socket on which a call has moved data.
+#[inline(always)]
+pub fn tell_whole(class: SocketClass, before: u8, after: u8, sk: Sock, kept: *const Usage) {
     let Some((seq, counter)) = number(class) else { return };
     let Some(mut record) = SOCKET_EVENTS.reserve::<SocketEvent>(0) else {
         // SAFETY: a live map value; the field is an aligned word.
@@ -39,13 +62,22 @@ pub fn tell(class: SocketClass, before: u8, after: u8, sk: Sock) {
     // SAFETY: the record is ours until it is submitted, and every field of it is written.
     unsafe {
         head(e, seq, class, before);
-        sk.read(&raw mut (*e).row);
-        if after != 0 {
-            (*e).row.state = after;
-        }
-        fill_usage(e, sk.0.cast_mut());
+        fill(&raw mut (*e).row, after, sk);
+        usage::copy_to(sk.0.cast_mut(), kept, &raw mut (*e).row.usage, size_of::<Usage>());
     }
     record.submit(NO_WAKEUP);
+}
+
+/// Fills a row, but for what is kept of the socket; `after`: the state that it enters, 0: as it says.
+#[inline(always)]
+unsafe fn fill(row: *mut SocketRow, after: u8, sk: Sock) {
+    // SAFETY: the caller's record.
+    unsafe {
+        sk.read(row);
+        if after != 0 {
+            (*row).state = after;
+        }
+    }
 }
 
 #[inline(always)]
@@ -60,21 +92,13 @@ unsafe fn head(e: *mut SocketEvent, seq: u64, class: SocketClass, before: u8) {
     }
 }
 
-#[inline(always)]
-unsafe fn fill_usage(e: *mut SocketEvent, sk: *mut c_void) {
-    // SAFETY: the caller's record, a socket.
-    unsafe {
-        usage::copy_to(sk, &raw mut (*e).row.usage);
-    }
-}
-
 /// A socket without a connection is let go, if it was ever used. The program sees little of the socket: the row
 /// has what was kept of it and zeros.
 #[inline(always)]
 pub fn released(sk: *mut c_void) {
     // SAFETY: the program's context.
     unsafe {
-        let kept = usage::get(sk, 0);
+        let kept = usage::get(sk, 0).cast_const();
         if kept.is_null() || (*kept).established_ns == 0 || (*kept).asked_ns != 0 {
             return;
         }
@@ -86,12 +110,12 @@ pub fn released(sk: *mut c_void) {
         let e = record.as_mut_ptr();
         head(e, seq, SocketClass::Closed, 0);
         let row = (&raw mut (*e).row).cast::<u64>();
-        let mut i = size_of::<Usage>() / 8;
-        while i < size_of::<SocketRow>() / 8 {
+        let mut i = 0;
+        while i < offset_of!(SocketRow, usage) / 8 {
             row.add(i).write_volatile(0);
             i += 1;
         }
-        fill_usage(e, sk);
+        usage::copy_to(sk, kept, &raw mut (*e).row.usage, size_of::<Usage>());
         record.submit(NO_WAKEUP);
     }
 }

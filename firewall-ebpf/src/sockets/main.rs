@@ -27,7 +27,7 @@ use aya_ebpf::{
     programs::{BtfTracePointContext, SockContext},
 };
 use core::ffi::c_void;
-use firewall_common::abi::socket::{HeldSocket, SocketClass};
+use firewall_common::abi::socket::{HeldSocket, SocketClass, Usage};
 
 use sock::{Sock, at};
 
@@ -79,7 +79,7 @@ pub fn sluice_state(ctx: BtfTracePointContext) -> i32 {
             return 0;
         }
     };
-    usage::stamp(sk, ours, |usage, now| match after {
+    let kept = usage::stamp(sk, ours, |usage, now| match after {
         SYN_SENT => usage.asked_ns = now,
         ESTABLISHED => {
             usage.established_ns = now;
@@ -89,7 +89,7 @@ pub fn sluice_state(ctx: BtfTracePointContext) -> i32 {
         }
         _ => {}
     });
-    events::tell(class, before as u8, after as u8, sk);
+    events::tell(class, before as u8, after as u8, sk, kept);
     0
 }
 
@@ -147,7 +147,9 @@ pub extern "C" fn sluice_held(ctx: *mut c_void) -> i32 {
         (*held).descriptor = ctx.descriptor;
         usage::seed(sk, &raw const (*held).holder);
         sk.read(&raw mut (*held).row);
-        usage::copy_to(sk.0.cast_mut(), &raw mut (*held).row.usage);
+        let kept = usage::get(sk.0.cast_mut(), 0);
+        let whole = size_of::<Usage>();
+        usage::copy_to(sk.0.cast_mut(), kept, &raw mut (*held).row.usage, whole);
         let seq = *ctx.meta;
         bpf_seq_write(seq.cast(), held.cast(), size_of::<HeldSocket>() as u32);
     }

@@ -1,7 +1,7 @@
 //! What is kept of each socket: its owner, its times, what went through it.
 
 use aya_ebpf::helpers::generated::{bpf_get_socket_cookie, bpf_ktime_get_ns, bpf_sk_storage_get};
-use core::{ffi::c_void, ptr};
+use core::{ffi::c_void, mem::offset_of, ptr};
 use firewall_common::abi::socket::{Process, SIZES, Sizes, SocketClass, Usage, size_class};
 
 use crate::{
@@ -11,6 +11,9 @@ use crate::{
     process,
     sock::{Sock, TCP},
 };
+
+/// Bytes of `Usage` that say something of every socket.
+pub const KEPT: usize = offset_of!(Usage, used_ns);
 
 /// BPF_SK_STORAGE_GET_F_CREATE.
 const CREATE: u64 = 1;
@@ -62,12 +65,12 @@ pub fn create(sk: *mut c_void) {
     }
 }
 
-/// By words: LLVM would call a `memset` that goes byte by byte.
+/// Zeroes what calls have left, by words: LLVM would call a `memset` that goes byte by byte.
 #[inline(always)]
-fn clear(sizes: &mut Sizes) {
-    let words = (&raw mut *sizes).cast::<u64>();
-    let mut i = 0;
-    while i < size_of::<Sizes>() / 8 {
+fn clear(usage: &mut Usage) {
+    let words = (&raw mut *usage).cast::<u64>();
+    let mut i = KEPT / 8;
+    while i < size_of::<Usage>() / 8 {
         // SAFETY: within the value, which stands at a multiple of eight.
         unsafe { words.add(i).write_volatile(0) };
         i += 1;
@@ -75,39 +78,42 @@ fn clear(sizes: &mut Sizes) {
 }
 
 /// Notes something of a TCP socket. `ours`: the program runs for the socket's caller, who owns it if nobody
-/// does.
+/// does. What is kept of it; null where nothing can be.
 #[inline(always)]
-pub fn stamp(sk: Sock, ours: bool, note: impl FnOnce(&mut Usage, u64)) {
+pub fn stamp(sk: Sock, ours: bool, note: impl FnOnce(&mut Usage, u64)) -> *const Usage {
     let sk = sk.0.cast_mut();
     // SAFETY: a socket.
     unsafe {
         let usage = get(sk, CREATE);
         if usage.is_null() {
-            return;
+            return ptr::null();
         }
         let now = bpf_ktime_get_ns();
         let own = cookie(sk);
-        let usage = &mut *usage;
-        if usage.cookie != own {
+        let kept = &mut *usage;
+        if kept.cookie != own {
             // Its listener's, or nothing yet: the owner stays, all else begins.
-            usage.cookie = own;
-            usage.created_ns = now;
-            usage.asked_ns = 0;
-            usage.established_ns = 0;
-            usage.used_ns = 0;
-            usage.sent_bytes = 0;
-            usage.received_bytes = 0;
-            usage.sends = 0;
-            usage.receives = 0;
-            clear(&mut usage.sent);
-            clear(&mut usage.received);
-            usage.user.tgid = 0;
+            kept.cookie = own;
+            kept.created_ns = now;
+            kept.asked_ns = 0;
+            kept.established_ns = 0;
+            // A listener moves no data.
+            if moved_any(kept) {
+                clear(kept);
+            }
         }
-        if ours && usage.owner.tgid == 0 {
-            process::read(current(), &raw mut usage.owner);
+        if ours && kept.owner.tgid == 0 {
+            process::read(current(), &raw mut kept.owner);
         }
-        note(usage, now);
+        note(kept, now);
+        usage
     }
+}
+
+/// Whether a call has moved data on the socket: else all after [`KEPT`] bytes is zero.
+#[inline(always)]
+pub fn moved_any(usage: &Usage) -> bool {
+    usage.used_ns != 0
 }
 
 /// Makes `holder` the owner of a socket that has none.
@@ -187,26 +193,26 @@ pub fn moved(sk: Sock, length: i32, sent: bool) {
 fn first_use(sk: Sock, usage: &mut Usage) {
     if sk.protocol() != TCP && usage.established_ns == 0 {
         usage.established_ns = usage.used_ns;
-        events::tell(SocketClass::Established, 0, 0, sk);
+        events::tell_whole(SocketClass::Established, 0, 0, sk, usage);
     }
 }
 
-/// Copies what is kept of a socket, by words; zeros, but for the cookie, where nothing is.
+/// Copies the first `bytes` of what is kept of a socket, by words; zeros, but for the cookie, where nothing is.
 ///
 /// # Safety
-/// As [`get`]; `to` must be valid for writes.
+/// `sk` as in [`get`]; `from` what is kept of it, or null; `to` must be valid for writes of so many bytes.
 #[inline(always)]
-pub unsafe fn copy_to(sk: *mut c_void, to: *mut Usage) {
+pub unsafe fn copy_to(sk: *mut c_void, from: *const Usage, to: *mut Usage, bytes: usize) {
     // SAFETY: the caller's promise; each word is within both.
     unsafe {
-        let from = get(sk, 0).cast::<u64>().cast_const();
-        let words = to.cast::<u64>();
+        let (from, words) = (from.cast::<u64>(), to.cast::<u64>());
         let mut i = 0;
-        while i < size_of::<Usage>() / 8 {
+        while i < bytes / 8 {
             let word = if from.is_null() { 0 } else { from.add(i).read_volatile() };
             words.add(i).write_volatile(word);
             i += 1;
         }
+        // It may have been kept before there was one.
         (*to).cookie = cookie(sk);
     }
 }

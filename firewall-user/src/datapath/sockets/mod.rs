@@ -106,11 +106,15 @@ impl SocketMonitor {
     /// Hands over what the ring has, oldest first, at most `limit`; how many.
     pub fn drain(&mut self, limit: usize, mut each: impl FnMut(&SocketEvent)) -> usize {
         let mut drained = 0;
+        let mut event = SocketEvent::default();
         while drained < limit {
             let Some(item) = self.events.next() else { break };
-            if let Some(bytes) = item.get(..size_of::<SocketEvent>()) {
-                each(&bytemuck::pod_read_unaligned(bytes));
-            }
+            let bytes = bytemuck::bytes_of_mut(&mut event);
+            let length = item.len().min(bytes.len());
+            // Where a record ends, zeros follow.
+            bytes[length..].fill(0);
+            bytes[..length].copy_from_slice(&item[..length]);
+            each(&event);
             drained += 1;
         }
         drained
