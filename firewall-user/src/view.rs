@@ -24,7 +24,8 @@ pub use paths::{
 };
 pub use sockets::{
     FailedKillView, KilledSocketsView, SOCKET_ENDS, SOCKET_STATES, SOCKET_TCP_STATES,
-    SocketEventStatsView, SocketHolderView, SocketStatsView, SocketView,
+    SocketDropView, SocketDropsView, SocketEventStatsView, SocketHolderView, SocketStatsView,
+    SocketView,
 };
 pub use summary::{SummaryRowView, SummaryStatView, SummaryTableView, SummaryView};
 pub use table::{AlarmView, OwnerStatsView, TableStatsView};
@@ -532,6 +533,8 @@ mod tests {
             ("OwnerStatsView", fields(&OwnerStatsView::default())),
             ("LearnView", fields(&LearnView::default())),
             ("LearntRuleView", fields(&LearntRuleView::default())),
+            ("SocketDropsView", fields(&SocketDropsView::default())),
+            ("SocketDropView", fields(&SocketDropView::default())),
             ("CallerView", fields(&CallerView::default())),
             ("RuleView", fields(&RuleView::default())),
             ("ReasonView", fields(&ReasonView::default())),

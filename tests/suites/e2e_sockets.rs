@@ -270,3 +270,39 @@ fn who_does_not_want_it_has_none_of_it() {
     let said = daemon.cli(&["sockets"]);
     assert!(said.code != 0 && said.stderr.contains("enabled = false"), "{said:?}");
 }
+
+#[test]
+fn what_the_stack_drops_is_counted_with_its_reason_and_its_socket() {
+    let test = "e2e_sockets::what_the_stack_drops_is_counted_with_its_reason_and_its_socket";
+    let Some((lab, daemon)) = setup(test) else { return };
+    let dropped = |reason: &str| {
+        let drops = daemon.json(&["sockets", "--drops"]);
+        let rows = drops["rows"].as_array().expect("rows").clone();
+        let row = rows.into_iter().find(|row| row["reason"] == reason);
+        let number = |row: &Value, field: &str| row[field].as_u64().expect("a number");
+        row.map_or((0, 0), |row| (number(&row, "packets"), number(&row, "known")))
+    };
+    // Nobody has that port.
+    let before = dropped("no-socket").0;
+    let sender = lab.gate.run(|| std::net::UdpSocket::bind("127.0.0.1:0").unwrap());
+    for _ in 0..10 {
+        let _ = sender.send_to(b"x", "127.0.0.1:9");
+    }
+    assert!(dropped("no-socket").0 >= before + 10);
+    // Somebody has it and doesn't read.
+    let full = lab.gate.run(|| std::net::UdpSocket::bind("127.0.0.1:0").unwrap());
+    let port = full.local_addr().unwrap().port();
+    for _ in 0..2_000 {
+        let _ = sender.send_to(&[1; 1_000], ("127.0.0.1", port));
+    }
+    let rows = sockets(&lab, &daemon, &format!("proto=udp and local_port={port}"));
+    assert!(rows[0]["drops"].as_u64() > Some(100), "{:#}", rows[0]);
+    assert_eq!(rows[0]["drop_reason"], "socket-rcvbuff", "{:#}", rows[0]);
+    assert!(dropped("socket-rcvbuff").1 > 100);
+    assert_eq!(sockets(&lab, &daemon, &format!("drops>100 and local_port={port}")).len(), 1);
+    // Who connects to where nobody listens gets a reset.
+    let resets = |daemon: &Daemon| daemon.json(&["sockets", "--drops"])["resets_sent"].as_u64();
+    let before = resets(&daemon);
+    lab.gate.run(|| TcpStream::connect("127.0.0.1:9").unwrap_err());
+    assert!(resets(&daemon) > before);
+}

@@ -46,6 +46,9 @@ export interface SocketView {
   /** Microseconds. */
   rtt_us: number | null;
   retransmits: number;
+  /** Packets of it that the stack dropped, and why the last. */
+  drops?: number;
+  drop_reason?: string | null;
   flow: string | null;
   rule: string | null;
   nat: FlowNatView | null;

@@ -11,6 +11,7 @@ pub mod bucket;
 pub mod clock;
 pub mod control;
 pub mod counter;
+pub mod drops;
 pub mod event;
 pub mod flow;
 pub mod frag;

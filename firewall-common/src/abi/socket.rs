@@ -108,6 +108,12 @@ pub struct Layout {
     pub retransmits: u32,
     /// `inet_sport` (be16): the local port, also when the socket isn't bound to it any more.
     pub source_port: u32,
+    /// `struct sk_buff`: `sk` (pointer to `struct sock`).
+    pub buffer_sock: u32,
+    /// `protocol` (be16).
+    pub buffer_protocol: u32,
+    /// 1: tracepoint `kfree_skb` has a fourth argument, the socket that was to receive (Linux 6.11).
+    pub drop_receiver: u32,
 }
 
 /// A process: never its number alone, which is used again.
@@ -239,6 +245,10 @@ pub struct SocketRow {
     pub _pad: u8,
     /// Pending error (`sk_err`), positive.
     pub error: u32,
+    /// Packets of it that the stack dropped; told by the iterator only.
+    pub drops: u32,
+    /// The kernel's number of the reason of the last of them.
+    pub drop_reason: u32,
     /// What is kept of it; all zeros (but for the cookie) where nothing is.
     pub usage: Usage,
 }
@@ -280,13 +290,13 @@ pub struct SocketEvent {
 }
 
 plain_bytes!(
-    Layout => 160,
+    Layout => 172,
     Process => 56,
     Sizes => 72,
     Usage => 320,
-    SocketRow => 416,
-    HeldSocket => 480,
-    SocketEvent => 440
+    SocketRow => 424,
+    HeldSocket => 488,
+    SocketEvent => 448
 );
 
-const _: () = assert!(BRIEF == 208);
+const _: () = assert!(BRIEF == 216);

@@ -11,6 +11,7 @@
 #[path = "../atomic.rs"]
 #[allow(dead_code, reason = "the filter's programs need more of them")]
 mod atomic;
+mod drops;
 mod events;
 mod maps;
 #[path = "../opaque.rs"]
@@ -147,6 +148,7 @@ pub extern "C" fn sluice_held(ctx: *mut c_void) -> i32 {
         (*held).descriptor = ctx.descriptor;
         usage::seed(sk, &raw const (*held).holder);
         sk.read(&raw mut (*held).row);
+        drops::read(sk.0.cast_mut(), &raw mut (*held).row);
         let kept = usage::get(sk.0.cast_mut(), 0);
         let whole = size_of::<Usage>();
         usage::copy_to(sk.0.cast_mut(), kept, &raw mut (*held).row.usage, whole);

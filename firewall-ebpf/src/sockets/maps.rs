@@ -8,24 +8,25 @@ use aya_ebpf::{
 use core::{ffi::c_void, ptr};
 use firewall_common::abi::{
     counter::EventCounter,
+    drops::SocketDrops,
     socket::{HeldSocket, SOCKET_CLASSES, Usage},
 };
 
-/// Storage of sockets, which an accepted socket gets a copy of from its listener. (The one in aya-ebpf has other
-/// flags.)
+/// Storage of sockets; with BPF_F_CLONE an accepted socket gets a copy of its listener's. (The one in aya-ebpf has
+/// its flags fixed.)
 #[repr(C)]
-pub struct CloningStorage<T> {
+pub struct SocketStorage<T, const FLAGS: usize> {
     r#type: *const [i32; BPF_MAP_TYPE_SK_STORAGE as usize],
     key: *const i32,
     value: *const T,
     max_entries: *const [i32; 0],
-    map_flags: *const [i32; (BPF_F_NO_PREALLOC | BPF_F_CLONE) as usize],
+    map_flags: *const [i32; FLAGS],
 }
 
 // SAFETY: never read: the loader makes a map of its types.
-unsafe impl<T> Sync for CloningStorage<T> {}
+unsafe impl<T, const FLAGS: usize> Sync for SocketStorage<T, FLAGS> {}
 
-impl<T> CloningStorage<T> {
+impl<T, const FLAGS: usize> SocketStorage<T, FLAGS> {
     const fn new() -> Self {
         Self {
             r#type: ptr::null(),
@@ -45,7 +46,13 @@ impl<T> CloningStorage<T> {
 
 /// What is kept of each socket. Written by whoever holds it and by the state machine; see `Usage`.
 #[btf_map]
-pub static USAGE: CloningStorage<Usage> = CloningStorage::new();
+pub static USAGE: SocketStorage<Usage, { (BPF_F_NO_PREALLOC | BPF_F_CLONE) as usize }> =
+    SocketStorage::new();
+
+/// Packets of each socket that the stack dropped: those that lost any.
+#[btf_map]
+pub static SOCKET_DROPS: SocketStorage<SocketDrops, { BPF_F_NO_PREALLOC as usize }> =
+    SocketStorage::new();
 
 /// The ring. Programs reserve under its own lock; the daemon drains it.
 #[map]

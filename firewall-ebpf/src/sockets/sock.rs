@@ -47,6 +47,7 @@ offsets! {
     family state local4 remote4 local6 remote6 local_port remote_port net bound_to kind protocol uid error
     net_inode socket_sock group_leader start_boottime tgid comm cred cred_uid cgroups default_cgroup
     cgroup_node node_id mm exe_file file_inode inode_number inode_super super_device bytes_acked bytes_received segs_out segs_in srtt cwnd retransmits source_port
+    buffer_sock buffer_protocol drop_receiver
 }
 
 /// The offsets.
@@ -105,6 +106,8 @@ impl Sock {
             (*row).state = at(sk, of.state());
             (*row)._pad = 0;
             (*row).error = at(sk, of.error());
+            (*row).drops = 0;
+            (*row).drop_reason = 0;
             (*row).uid = at(sk, of.uid());
             (*row).bound_to = at(sk, of.bound_to());
             let net: *const c_void = at(sk, of.net());

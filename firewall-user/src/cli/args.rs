@@ -111,6 +111,9 @@ pub enum Command {
         /// How many there are, and what became of their events: produced = delivered + lost
         #[arg(long, conflicts_with_all = ["filter", "sort", "ended"])]
         stats: bool,
+        /// What the stack dropped, by the kernel's reasons; resets, and segments sent again
+        #[arg(long, conflicts_with_all = ["filter", "sort", "ended", "stats"])]
+        drops: bool,
     },
     /// Sum up sockets, live and ended, since the last reset
     #[command(subcommand)]

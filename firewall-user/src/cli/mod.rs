@@ -3,6 +3,7 @@
 
 pub mod args;
 mod doctor;
+mod drops;
 mod flows;
 mod format;
 mod generate;
@@ -63,8 +64,9 @@ fn ask(out: &Out, client: &Client, command: Command) -> Result<ExitCode, CliErro
             Command::Flows { filter, limit, sort, netfilter: false } => {
                 flows::list(out, client, &filter.join(" "), limit, sort.as_deref()).await
             }
+            Command::Sockets { drops: true, .. } => drops::drops(out, client).await,
             Command::Sockets { stats: true, .. } => sockets::stats(out, client).await,
-            Command::Sockets { filter, limit, sort, ended, stats: false } => {
+            Command::Sockets { filter, limit, sort, ended, .. } => {
                 let filter = &filter.join(" ");
                 let asked = sockets::Asked { filter, limit, sort: sort.as_deref(), ended };
                 sockets::list(out, client, asked).await

@@ -8,10 +8,13 @@ mod rules;
 
 use super::destroy::{self, DestroyError};
 use crate::{
-    datapath::{DatapathError, sockets::SocketMonitor},
+    datapath::{
+        DatapathError,
+        sockets::{SocketMonitor, drops::DropReading},
+    },
     monitor::{By, Clock, Monitor, Place, SocketTable},
     owners::Owners,
-    view::{SocketStatsView, SocketView, SummaryView},
+    view::{SocketDropView, SocketDropsView, SocketStatsView, SocketView, SummaryView},
 };
 use firewall_common::abi::{
     counter::EventCounter,
@@ -58,6 +61,10 @@ struct State {
     judged_lost: u64,
     /// What can't be told, and why.
     limits: Vec<String>,
+    /// What the stack dropped, as of the last look.
+    drops: DropReading,
+    /// The kernel's words for its reasons.
+    reasons: Vec<String>,
     /// Why there are no rows at all.
     trouble: Option<String>,
 }
@@ -126,7 +133,7 @@ impl Sockets {
     pub fn rows(&self, ended: bool, wanted: impl Fn(&SocketView) -> bool) -> Vec<SocketView> {
         let state = lock(&self.state);
         let place = Place { netns: state.netns, clock: now() };
-        let named = |row| named(&state.owners, row);
+        let named = |row| named(&state, row);
         if ended {
             state.table.ended(&place).map(named).filter(|row| wanted(row)).collect()
         } else {
@@ -140,7 +147,7 @@ impl Sockets {
         let state = lock(&self.state);
         let place = Place { netns: state.netns, clock: now() };
         let (lost, rows) = state.table.ended_since(seen, &place);
-        (lost, rows.map(|row| named(&state.owners, row)).collect())
+        (lost, rows.map(|row| named(&state, row)).collect())
     }
 
     /// Ends live sockets by their ids; those that couldn't be, with the reason. Waits for the kernel: not on a
@@ -175,6 +182,27 @@ impl Sockets {
         lock(&self.state).table.reset_summary(by, now().monotonic_ns);
     }
 
+    /// What the stack dropped, and what TCP sent again and reset.
+    pub fn drops(&self) -> SocketDropsView {
+        let state = lock(&self.state);
+        let DropReading { counts, tcp } = &state.drops;
+        let mut rows: Vec<SocketDropView> = counts
+            .iter()
+            .map(|(reason, count)| SocketDropView {
+                reason: reason_name(&state.reasons, *reason),
+                packets: count.packets,
+                known: count.known,
+            })
+            .collect();
+        rows.sort_by_key(|row| std::cmp::Reverse(row.packets));
+        SocketDropsView {
+            rows,
+            retransmits: tcp.retransmits,
+            resets_sent: tcp.resets_sent,
+            resets_received: tcp.resets_received,
+        }
+    }
+
     /// What was told and lost.
     pub fn stats(&self) -> SocketStatsView {
         let state = lock(&self.state);
@@ -196,7 +224,11 @@ fn follow(
     asked: &Receiver<oneshot::Sender<()>>,
     rules: &mut Rules,
 ) -> Result<(), DatapathError> {
-    lock(state).limits = monitor.missing().to_vec();
+    {
+        let mut state = lock(state);
+        state.limits = monitor.missing().to_vec();
+        state.reasons = monitor.drops().names().to_vec();
+    }
     for what in monitor.missing() {
         log::warn!("sockets: not seen: {what}");
     }
@@ -237,12 +269,14 @@ fn follow(
             // What is told from now on is newer than what is read.
             let since = now().monotonic_ns;
             let held = monitor.snapshot()?;
+            let drops = monitor.drops().read()?;
             let took = start.elapsed();
             let mut now_known = lock(state);
             let State { table, owners, .. } = &mut *now_known;
             let keys = &|by, row: &SocketRow| key(owners, by, row);
             table.snapshot(&held, since, took.as_micros() as u64, gap, keys);
             table.owners().for_each(|owner| owners.learn(owner));
+            now_known.drops = drops;
             rules.look(&mut now_known, true);
             drop(now_known);
             last = Some((Instant::now(), took));
@@ -254,9 +288,12 @@ fn follow(
     }
 }
 
-/// A row with what is known of its owner.
-fn named(owners: &Owners, (mut row, owner): (SocketView, Process)) -> SocketView {
-    if let Some(owner) = owners.peek(&owner) {
+/// A row with what is known of its owner, and the kernel's words.
+fn named(state: &State, (mut row, owner): (SocketView, Process)) -> SocketView {
+    if let Some(reason) = row.drop_reason.as_ref().and_then(|reason| reason.parse().ok()) {
+        row.drop_reason = Some(reason_name(&state.reasons, reason));
+    }
+    if let Some(owner) = state.owners.peek(&owner) {
         let text = |text: &Option<Arc<str>>| text.as_deref().map(str::to_owned);
         (row.exe, row.cmdline) = (text(&owner.exe), text(&owner.cmdline));
         row.user = text(&owner.user);
@@ -264,6 +301,12 @@ fn named(owners: &Owners, (mut row, owner): (SocketView, Process)) -> SocketView
         row.container = text(&owner.place.container);
     }
     row
+}
+
+/// The kernel's word for a reason, or its number.
+fn reason_name(names: &[String], reason: u32) -> String {
+    let name = names.get(reason as usize).filter(|name| !name.is_empty());
+    name.cloned().unwrap_or_else(|| format!("reason-{reason}"))
 }
 
 /// Now, on both clocks.

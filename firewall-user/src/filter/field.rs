@@ -203,6 +203,10 @@ fields! {
     ReceivedRate = "received_rate", Number, Socket;
     /// Round trip, microseconds.
     Rtt = "rtt", Number, Socket;
+    /// Packets of a socket that the stack dropped.
+    Drops = "drops", Number, Socket;
+    /// Why the stack dropped the last of its packets.
+    DropReason = "drop_reason", Text, Socket;
     /// Segments sent again.
     Retransmits = "retransmits", Number, Socket Summary;
     /// What sockets are summed up by.

@@ -293,6 +293,8 @@ impl Subject for SocketView {
             Field::ReceivedRate => Value::Number(self.received_rate),
             Field::Rtt => count(self.rtt_us),
             Field::Retransmits => Value::Number(self.retransmits),
+            Field::Drops => Value::Number(self.drops),
+            Field::DropReason => maybe(self.drop_reason.as_deref()),
             _ => of_translation(self.nat.as_ref(), field),
         }
     }

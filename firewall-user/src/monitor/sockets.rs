@@ -287,7 +287,13 @@ impl Socket {
         } else if self.read_ns == 0 {
             self.read_ns = now_ns;
         }
-        self.row = row;
+        // Events don't tell of drops.
+        let (drops, drop_reason) = if row.drops >= self.row.drops {
+            (row.drops, row.drop_reason)
+        } else {
+            (self.row.drops, self.row.drop_reason)
+        };
+        self.row = SocketRow { drops, drop_reason, ..row };
     }
 
     /// Whether the other end began: it came into being with the request.
@@ -355,6 +361,8 @@ impl Socket {
             segments_in: row.segs_in.into(),
             rtt_us: (row.srtt_us != 0).then_some(row.srtt_us.into()),
             retransmits: row.retransmits.into(),
+            drops: row.drops.into(),
+            drop_reason: (row.drops > 0).then(|| row.drop_reason.to_string()),
             rule: self.rule.as_deref().map(str::to_owned),
             note: note(row).map(str::to_owned),
             ..SocketView::default()

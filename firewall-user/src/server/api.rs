@@ -34,7 +34,7 @@ use std::{
 };
 
 /// All verbs, as in `hello.capabilities`.
-pub const VERBS: [&str; 30] = [
+pub const VERBS: [&str; 31] = [
     "status",
     "stats",
     "rules",
@@ -59,6 +59,7 @@ pub const VERBS: [&str; 30] = [
     "netfilter.accounts",
     "sockets",
     "sockets.stats",
+    "sockets.drops",
     "sockets.kill",
     "summary",
     "summary.reset",
@@ -205,6 +206,11 @@ impl Api {
                 let asked: SummaryReset = parse(args)?;
                 summary::reset(self.sockets()?, &asked).await?;
                 Ok(json!({"ok": true}))
+            }
+            "sockets.drops" => {
+                let Nothing {} = parse(args)?;
+                sockets::fresh(self.sockets()?).await?;
+                done(self.sockets()?.drops())
             }
             "sockets.stats" => {
                 let Nothing {} = parse(args)?;

@@ -112,6 +112,12 @@ pub struct SocketView {
     pub rtt_us: Option<u64>,
     /// TCP: segments sent again.
     pub retransmits: u64,
+    /// Packets of it that the stack dropped, since the monitor runs.
+    #[serde(default)]
+    pub drops: u64,
+    /// Why it dropped the last of them: the kernel's reason.
+    #[serde(default)]
+    pub drop_reason: Option<String>,
     /// Flow that its packets met, hexadecimal, as far as the filter saw them.
     pub flow: Option<String>,
     /// Rule that let that flow in.
@@ -160,6 +166,30 @@ pub struct SocketStatsView {
     pub rules_unsettled: u64,
     /// How full the tables of summaries are.
     pub tables: Vec<SummaryTableView>,
+}
+
+/// `sluice sockets --drops`: what the stack dropped, in all network namespaces, since the monitor runs.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SocketDropsView {
+    /// By reason, most packets first. `tc-ingress` and `tc-egress` are what filters at TC dropped, Sluice's own among them.
+    pub rows: Vec<SocketDropView>,
+    /// TCP segments that were sent again.
+    pub retransmits: u64,
+    /// Resets that were sent, also those that answer what belongs to no socket.
+    pub resets_sent: u64,
+    /// Resets received that ended a connection.
+    pub resets_received: u64,
+}
+
+/// IP packets that the stack dropped for one reason.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SocketDropView {
+    /// The kernel's reason (`enum skb_drop_reason`), in small letters: `no-socket`, `tcp-csum`, ...
+    pub reason: String,
+    /// Packets.
+    pub packets: u64,
+    /// Those of a socket that is known: its row counts them, too.
+    pub known: u64,
 }
 
 /// Events of sockets of one class: produced = delivered + lost.

@@ -87,6 +87,7 @@ export function Details(props: Props) {
           <Fact name="round trip"><span class="num">{s().rtt_us === null ? "–" : millis(s().rtt_us!)}</span></Fact>
           <Fact name="sent again"><span class="num" classList={{ "warn-text": s().retransmits > 0 }}>{plural(s().retransmits, "segment")}</span></Fact>
         </Show>
+        <Show when={(s().drops ?? 0) > 0}><Fact name="dropped"><span class="num warn-text">{plural(s().drops ?? 0, "packet")}</span> <span class="dim">by the stack, the last for {s().drop_reason}</span></Fact></Show>
         <Fact name="namespace">
           <By term={{ field: "netns", value: s().netns }}>{s().netns}</By>{" "}
           <span class="dim">{s().own_netns ? `the daemon's own${s().note === null ? ": the filter sees its packets" : ""}` : "another than the daemon's: the filter sees its packets only as they pass through"}</span>

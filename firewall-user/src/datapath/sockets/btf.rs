@@ -155,6 +155,25 @@ impl Structures {
         Ok(bits / 8)
     }
 
+    /// Names of an enumeration's values, with them.
+    ///
+    /// # Errors
+    /// The kernel has none of that name.
+    pub fn enumerators(&self, wanted: &str) -> Result<Vec<(u32, String)>, BtfError> {
+        for at in self.types.iter().copied().filter(|at| *at != usize::MAX) {
+            let head = self.head(at)?;
+            if head.kind != ENUM || head.name == 0 || self.name(head.name)? != wanted {
+                continue;
+            }
+            let value = |i: usize| {
+                let at = at + 12 + i * 8;
+                Ok((self.word(at + 4)?, self.name(self.word(at)?)?.to_owned()))
+            };
+            return (0..head.count).map(value).collect();
+        }
+        Err(BtfError::NoStruct(wanted.to_owned()))
+    }
+
     /// Bit offset and type of a member.
     fn member(&self, number: u32, wanted: &str) -> Result<Option<(u32, u32)>, BtfError> {
         let number = self.plain(number)?;

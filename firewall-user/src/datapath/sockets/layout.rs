@@ -1,6 +1,7 @@
 //! Where the running kernel's structures have what the socket monitor reads.
 
 use super::btf::{BtfError, Structures};
+use aya::util::KernelVersion;
 use firewall_common::abi::socket::Layout;
 
 /// Asks the kernel's own types.
@@ -54,6 +55,11 @@ pub fn of_kernel() -> Result<Layout, BtfError> {
         cwnd: tcp("snd_cwnd")?,
         retransmits: tcp("total_retrans")?,
         source_port: tcp("inet_conn.icsk_inet.inet_sport")?,
+        buffer_sock: all.offset("sk_buff", "sk")?,
+        buffer_protocol: all.offset("sk_buff", "protocol")?,
+        drop_receiver: KernelVersion::current()
+            .is_ok_and(|version| version >= KernelVersion::new(6, 11, 0))
+            .into(),
     })
 }
 

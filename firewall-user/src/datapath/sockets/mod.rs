@@ -3,6 +3,7 @@
 //! Nothing is pinned and nothing is judged: when this is dropped, it is gone.
 
 pub mod btf;
+pub mod drops;
 mod layout;
 
 pub(super) use layout::both as layouts;
@@ -21,10 +22,14 @@ use firewall_common::abi::{
 use std::{io::Read as _, os::fd::OwnedFd, time::Duration};
 
 /// Tracepoints, and what the monitor can't tell without them.
-const TRACEPOINTS: [(&str, &str, &str); 3] = [
+const TRACEPOINTS: [(&str, &str, &str); 7] = [
     ("sluice_state", "inet_sock_set_state", "connections that begin and end"),
     ("sluice_sent", "sock_send_length", "who sends, and how much"),
     ("sluice_received", "sock_recv_length", "who receives, and how much"),
+    ("sluice_dropped", "kfree_skb", "what the stack drops, and why"),
+    ("sluice_resent", "tcp_retransmit_skb", "how many segments are sent again in all"),
+    ("sluice_reset_sent", "tcp_send_reset", "resets that are sent"),
+    ("sluice_reset_received", "tcp_receive_reset", "resets that come in"),
 ];
 
 /// The running monitor.
@@ -32,6 +37,7 @@ pub struct SocketMonitor {
     ebpf: Ebpf,
     events: RingBuf<MapData>,
     counters: Array<MapData, EventCounter>,
+    drops: drops::Drops,
     missing: Vec<String>,
 }
 
@@ -95,12 +101,18 @@ impl SocketMonitor {
             RingBuf::try_from(take(&mut ebpf, "SOCKET_EVENTS")?).map_err(|error| load(&error))?;
         let counters =
             Array::try_from(take(&mut ebpf, "SOCKET_COUNTERS")?).map_err(|error| load(&error))?;
-        Ok(Self { ebpf, events, counters, missing })
+        let drops = drops::Drops::take(&mut ebpf)?;
+        Ok(Self { ebpf, events, counters, drops, missing })
     }
 
     /// What this kernel doesn't let the monitor tell, with the reason.
     pub fn missing(&self) -> &[String] {
         &self.missing
+    }
+
+    /// What the stack dropped, and what TCP sent again and reset.
+    pub const fn drops(&self) -> &drops::Drops {
+        &self.drops
     }
 
     /// Hands over what the ring has, oldest first, at most `limit`; how many.
