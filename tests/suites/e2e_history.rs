@@ -228,3 +228,26 @@ fn what_people_had_done_is_written_down() {
     let by = daemon.rows(&["history", "--kind", "audit", "--by", "who"]);
     assert_eq!((&by[0]["key"], &by[0]["count"]), (&root.into(), &4.into()), "{by:?}");
 }
+
+#[test]
+fn what_does_not_fit_is_counted_and_holds_nobody_up() {
+    let test = "e2e_history::what_does_not_fit_is_counted_and_holds_nobody_up";
+    let Some(lab) = Lab::or_skip(test) else { return };
+    let mut options = DaemonOptions::gate(POLICY);
+    // A place where nothing can be written: the file is a directory's name.
+    options.config = "[history]\npath = \"/proc/self/status/history.db\"\nqueue = 20\n".to_owned();
+    let Some(daemon) = Daemon::or_skip(test, &lab.gate, options) else { return };
+    let listener = lab.gate.run(|| TcpListener::bind("0.0.0.0:80").unwrap());
+    let lost = || {
+        talk(&lab, &listener, 100);
+        let history = daemon.json(&["status"])["history"].clone();
+        let trouble = history["trouble"].as_str().is_some_and(|text| text.contains("status"));
+        (history["lost"].as_u64() > Some(0) && trouble).then_some(history)
+    };
+    let history = wait_for("records are lost", SOON, lost).unwrap();
+    assert!(history["queued"].as_u64() <= Some(20), "{history}");
+    let shown = daemon.cli(&["status"]);
+    assert!(shown.code == 0 && shown.stdout.contains("records lost"), "{shown:?}");
+    let asked = daemon.cli(&["history"]);
+    assert!(asked.code == 1 && asked.stderr.contains("the history isn't open"), "{asked:?}");
+}

@@ -21,6 +21,8 @@ pub const DEFAULT_PIN_DIR: &str = "/sys/fs/bpf/sluice";
 /// Where token and last good policy are kept.
 pub const DEFAULT_STATE_DIR: &str = "/var/lib/sluice";
 
+/// Records that may wait to be written to the history: each takes some hundred bytes.
+const HISTORY_QUEUE: std::ops::RangeInclusive<usize> = 1..=1_000_000;
 /// Least bytes of a history.
 const MIN_HISTORY: u64 = 1 << 20;
 
@@ -136,6 +138,8 @@ pub struct History {
     /// How long what has ended is remembered, ms; written as `30d`.
     #[serde(rename = "max_age", deserialize_with = "duration")]
     pub max_age_ms: u64,
+    /// Records that may wait to be written; those that don't fit are lost, and counted.
+    pub queue: usize,
 }
 
 impl Default for History {
@@ -146,6 +150,7 @@ impl Default for History {
             path: None,
             max_bytes: limits.max_bytes,
             max_age_ms: limits.max_age_ms,
+            queue: limits.queue,
         }
     }
 }
@@ -279,6 +284,14 @@ impl Config {
                 config.history.max_bytes
             ));
         }
+        if !HISTORY_QUEUE.contains(&config.history.queue) {
+            return Err(format!(
+                "[history] queue is {}, expected {} to {} records",
+                config.history.queue,
+                HISTORY_QUEUE.start(),
+                HISTORY_QUEUE.end()
+            ));
+        }
         Ok(config)
     }
 }
@@ -343,6 +356,7 @@ mod tests {
             ("[history]\nmax_age = \"0s\"", ["line 2", "0s", "30d"]),
             ("[history]\nmax_age = 30", ["line 2", "max_age", "string"]),
             ("[history]\nmax_bytes = 5000", ["max_bytes", "5000", "1 MiB"]),
+            ("[history]\nqueue = 0", ["queue", "0", "1000000"]),
         ] {
             let error = Config::parse(text).expect_err(text);
             for word in words {

@@ -56,6 +56,7 @@ pub fn open(config: &Config) -> io::Result<Option<History>> {
     let limits = Limits {
         max_bytes: config.history.max_bytes,
         max_age_ms: config.history.max_age_ms,
+        queue: config.history.queue,
         ..Limits::default()
     };
     History::open(&config.history_path(), limits).map(Some)

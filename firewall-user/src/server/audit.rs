@@ -19,7 +19,8 @@ pub fn begin(verb: &str, args: &Value, who: &Identity) -> Option<Deed> {
         "rule.delete" | "rule.move" | "rule.enable" | "rule.disable" => {
             &["name", "position", "before", "after"]
         }
-        "policy.apply" | "counters.reset" | "summary.reset" => &[],
+        "summary.reset" => &["by"],
+        "policy.apply" | "counters.reset" => &[],
         _ => return None,
     };
     if args["dry_run"] == Value::Bool(true) {

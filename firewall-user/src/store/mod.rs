@@ -168,15 +168,15 @@ impl History {
 
     /// Sockets ended. Never waits: those that don't fit are counted as lost.
     pub fn sockets_ended(&self, sockets: Vec<PastSocket>) {
-        if !sockets.is_empty() {
-            self.0.send(Message::Sockets(sockets));
+        for part in parts(sockets) {
+            self.0.send(Message::Sockets(part));
         }
     }
 
     /// Flows ended. Never waits.
     pub fn flows_ended(&self, flows: Vec<PastFlow>) {
-        if !flows.is_empty() {
-            self.0.send(Message::Flows(flows));
+        for part in parts(flows) {
+            self.0.send(Message::Flows(part));
         }
     }
 
@@ -329,6 +329,18 @@ impl History {
         }
         settled
     }
+}
+
+/// Records of one message: all of them are lost, or none.
+const PART: usize = 256;
+
+/// Many records as messages' worth of them.
+fn parts<T>(all: Vec<T>) -> impl Iterator<Item = Vec<T>> {
+    let mut all = all.into_iter();
+    std::iter::from_fn(move || {
+        let part: Vec<T> = all.by_ref().take(PART).collect();
+        (!part.is_empty()).then_some(part)
+    })
 }
 
 /// The minutes that a span touches.

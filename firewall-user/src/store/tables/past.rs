@@ -11,6 +11,16 @@ use std::{
 const SPREAD: u32 = 20;
 /// Milliseconds of an hour.
 pub(in crate::store) const HOUR_MS: i64 = 3_600_000;
+/// Hours that are summed up once more: most addresses of one come in the next, too.
+const WATCH: i64 = 6;
+/// Added to the number of a [`Dim`] for the sums of so many hours, which stand at the last of them: so that they go
+/// when all of them have gone.
+const OF_WATCH: u8 = 128;
+
+/// The last hour of the six that an hour is of.
+const fn watch(hour: i64) -> i64 {
+    hour - hour.rem_euclid(WATCH) + WATCH - 1
+}
 /// The last time that has a number: far beyond any clock.
 const LAST_MS: i64 = (1 << (62 - SPREAD)) - 1;
 
@@ -260,13 +270,21 @@ impl Hours {
              bytes = bytes + ?6, reply_packets = reply_packets + ?7, \
              reply_bytes = reply_bytes + ?8, first = min(first, ?9), last = max(last, ?10)",
         )?;
+        let mut watches: HashMap<(i64, Dim, Key), Sums> = HashMap::with_capacity(self.0.len());
+        for ((hour, dim, key), sums) in &self.0 {
+            watches.entry((watch(*hour), *dim, *key)).or_default().add(sums);
+        }
         // In the table's order, neighbours share a page.
-        let mut all: Vec<_> = self.0.into_iter().collect();
+        let of = |all: HashMap<(i64, Dim, Key), Sums>, level: u8| {
+            all.into_iter()
+                .map(move |((hour, dim, key), sums)| ((hour, dim as u8 + level, key), sums))
+        };
+        let mut all: Vec<_> = of(self.0, 0).chain(of(watches, OF_WATCH)).collect();
         all.sort_unstable_by_key(|(place, _)| *place);
         for ((hour, dim, key), sums) in all {
             upsert.execute(params![
                 hour,
-                dim as u8,
+                dim,
                 key.value(),
                 sums.count as i64,
                 sums.packets as i64,
@@ -290,7 +308,7 @@ pub(in crate::store) fn word(
     text.map(|text| names.number(connection, text)).transpose()
 }
 
-/// The sums of each hour of `hours` (both included) by one thing: a key comes once for each hour that has it.
+/// The sums of `hours` (both included) by one thing, hour by hour or six at once: a key comes as often as it is there.
 pub(in crate::store) fn hours(
     connection: &Connection,
     dim: Dim,
@@ -313,11 +331,16 @@ pub(in crate::store) fn hours(
         "SELECT key, count, packets, bytes, reply_packets, reply_bytes, first, last \
          FROM past_hours WHERE hour = ?1 AND dim = ?2",
     )?;
-    for hour in from..=to {
-        let mut rows = statement.query(params![hour, dim as u8])?;
+    let mut hour = from;
+    while hour <= to {
+        let last = watch(hour);
+        let whole = hour.rem_euclid(WATCH) == 0 && last <= to;
+        let (at, dim) = if whole { (last, dim as u8 + OF_WATCH) } else { (hour, dim as u8) };
+        let mut rows = statement.query(params![at, dim])?;
         while let Some(row) = rows.next()? {
             each(Key::of(row, 0)?, read_sums(row)?);
         }
+        hour = at + 1;
     }
     Ok(())
 }

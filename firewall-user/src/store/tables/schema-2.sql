@@ -82,7 +82,7 @@ CREATE INDEX past_flows_rule ON past_flows (rule);
 
 -- Sums of the two tables above by hour (of the end) and one thing: a question over days needn't meet all their
 -- rows. `dim` says which table and which thing; `key` is a number, a word's number (0: unknown), or an address
--- (empty: none).
+-- (empty: none). With 128 added to `dim` it is six hours, from one that is divisible by six, and `hour` the last of them.
 CREATE TABLE past_hours (
     hour          INTEGER NOT NULL,
     dim           INTEGER NOT NULL,

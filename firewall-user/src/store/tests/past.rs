@@ -195,9 +195,9 @@ fn an_index_by_hour_finds_what_a_walk_finds() {
 fn sums_by_hour_and_row_by_row_are_the_same() {
     let dir = Dir::new();
     let history = dir.open(ageless());
-    // Over five hours, in several transactions.
+    // Over twenty hours, in several transactions.
     let all: Vec<PastSocket> =
-        (0..600).map(|n| socket(n, 1_000 * HOUR + n as i64 * HOUR / 120)).collect();
+        (0..600).map(|n| socket(n, 1_000 * HOUR + n as i64 * HOUR / 30)).collect();
     for part in all.chunks(70) {
         history.sockets_ended(part.to_vec());
         assert!(history.settle(SOON));
@@ -218,7 +218,10 @@ fn sums_by_hour_and_row_by_row_are_the_same() {
             (1_001 * HOUR, 1_004 * HOUR - 1),
             (1_000 * HOUR + 77_777, 1_003 * HOUR + 99_999),
             (1_002 * HOUR + 5, 1_002 * HOUR + 500_000),
-            (1_010 * HOUR, 1_020 * HOUR),
+            (1_001 * HOUR, 1_015 * HOUR),
+            (1_003 * HOUR + 77, 1_014 * HOUR - 1),
+            (1_008 * HOUR, i64::MAX),
+            (1_030 * HOUR, 1_040 * HOUR),
         ] {
             let span = Span { since_ms, until_ms };
             let sums = |condition| {
