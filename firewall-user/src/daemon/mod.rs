@@ -5,6 +5,7 @@ pub mod config;
 pub mod control;
 mod destroy;
 mod foreign;
+mod memory;
 pub mod history;
 mod minutes;
 mod past;

@@ -6,7 +6,10 @@
 mod keys;
 mod rules;
 
-use super::destroy::{self, DestroyError};
+use super::{
+    destroy::{self, DestroyError},
+    memory,
+};
 use crate::{
     datapath::{
         DatapathError,
@@ -44,6 +47,9 @@ const BREATH: u32 = 4;
 const PERIOD: Duration = Duration::from_secs(60);
 /// After events were lost.
 const SOON: Duration = Duration::from_millis(500);
+/// From a look at all descriptors (or the start) to when what it took for a moment is given back: by then who asked
+/// has the answer, too.
+const TIDY: Duration = Duration::from_secs(10);
 /// Who asks waits so long at most.
 const PATIENCE: Duration = Duration::from_secs(5);
 /// New processes that are looked at from one drain to the next: a reading takes some 50 microseconds.
@@ -236,6 +242,7 @@ fn follow(
     let mut gap = false;
     let mut last: Option<(Instant, Duration)> = None;
     let mut waiting: Vec<oneshot::Sender<()>> = Vec::new();
+    let mut untidy = Some(Instant::now());
     loop {
         match asked.recv_timeout(if waiting.is_empty() { DRAIN } else { DRAIN / 4 }) {
             Ok(first) => waiting.extend(std::iter::once(first).chain(asked.try_iter())),
@@ -262,6 +269,10 @@ fn follow(
         let lost_now: u64 = counters.iter().map(|counter| counter.lost).sum();
         gap |= lost_now != lost;
         lost = lost_now;
+        if untidy.is_some_and(|since| since.elapsed() >= TIDY) {
+            memory::give_back();
+            untidy = None;
+        }
         let due = |limit: Duration| last.is_none_or(|(ended, _)| ended.elapsed() >= limit);
         let breath = last.map_or(Duration::ZERO, |(_, took)| took * BREATH);
         if due(PERIOD) || (gap && due(SOON)) || (!waiting.is_empty() && due(breath)) {
@@ -280,6 +291,7 @@ fn follow(
             rules.look(&mut now_known, true);
             drop(now_known);
             last = Some((Instant::now(), took));
+            untidy.get_or_insert_with(Instant::now);
             gap = false;
             for answer in waiting.drain(..) {
                 let _: Result<(), ()> = answer.send(());
