@@ -21,7 +21,8 @@ export async function socketChecks({ page, check, assert, until, cli, text, open
   await check("sockets: a listener and its connections, with owner and rule", async () => {
     await open("sockets");
     await until("sockets", async () => (await cells(0)).length > 5);
-    assert((await column("State")).includes("listen"), "nobody listens");
+    // What was there before may be the rows of another panel.
+    await until("a listener", async () => (await column("State")).includes("listen"));
     await picture("sockets");
     await filter(WEB);
     await until("connections", async () => (await column("Rule")).length > 0 && (await column("Rule")).every((rule) => rule === "web"));
@@ -71,6 +72,12 @@ export async function socketChecks({ page, check, assert, until, cli, text, open
     const words = await page.locator("dialog").innerText();
     assert(/as descriptor \d+/.test(words) && /certain: noted/.test(words) && /the daemon's own/.test(words), words);
     await picture("sockets-details");
+    await until("attributes", async () => /exe file.*stamped by the kernel/s.test(await text("#socket-attributes")));
+    await page.locator("#socket-note").fill("ask Ada");
+    await page.locator("#socket-note").press("Enter");
+    const noted = (await page.locator("dialog dl").first().locator("dd").last().innerText()).trim();
+    await until("the note", async () => (await cli("socket", "show", noted)).includes("ask Ada  (operator)"));
+    await picture("sockets-attributes");
     const flow = page.locator("dialog a", { hasText: /^[0-9a-f]{8,}$/ });
     const id = await flow.innerText();
     await flow.click();
@@ -237,6 +244,8 @@ export async function socketChecks({ page, check, assert, until, cli, text, open
     await until("processes", async () => (await heads()).includes("Process") && (await column("Process")).length > 3);
     const widths = await page.evaluate(() => [document.documentElement.scrollWidth, innerWidth]);
     assert(widths[0] <= widths[1], `it is wider than the page: ${widths}`);
+    await page.locator(".rooms a", { hasText: "Live" }).click();
+    await until("the living", async () => !page.url().includes("summary") && (await cells(0)).length > 0);
   });
 
   await check("sockets: the account adds up", async () => {
