@@ -192,3 +192,11 @@ export interface SocketDetailsView {
   socket: SocketView;
   attributes: SocketAttributeView[];
 }
+
+/** What the stack dropped, in all network namespaces. */
+export interface SocketDropsView {
+  rows: { reason: string; packets: number; known: number }[];
+  retransmits: number;
+  resets_sent: number;
+  resets_received: number;
+}

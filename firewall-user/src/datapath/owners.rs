@@ -155,14 +155,14 @@ impl OwnerGate {
             .rules
             .index_actions()
             .map_err(|seen| DatapathError::TooManyContinues { seen, limit: MAX_CONTINUES })?;
-        self.tables.set(index, &*table, 0).map_err(DatapathError::map("OWNER_TABLES"))?;
+        self.tables.set(index, table.as_ref(), 0).map_err(DatapathError::map("OWNER_TABLES"))?;
         self.fill(index, &policy.keys, true)
     }
 
     /// Empties table `index`, which isn't live: nobody is refused anything by it.
     pub fn clear(&mut self, index: u32) -> Result<(), DatapathError> {
         let table: Box<OwnerTable> = bytemuck::allocation::zeroed_box();
-        self.tables.set(index, &*table, 0).map_err(DatapathError::map("OWNER_TABLES"))?;
+        self.tables.set(index, table.as_ref(), 0).map_err(DatapathError::map("OWNER_TABLES"))?;
         self.fill(index, &OwnerKeys::default(), true)
     }
 

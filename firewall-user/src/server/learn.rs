@@ -122,6 +122,15 @@ impl Seen {
     }
 }
 
+/// Ports of one protocol that have the same other ends.
+#[derive(Debug, Default)]
+struct Group {
+    ports: BTreeSet<u16>,
+    sockets: u64,
+    /// Most other ends that one of them had.
+    ends: usize,
+}
+
 fn propose(by: &str, owner: &str, rows: &[SocketView], udp: &[FlowView]) -> LearnView {
     let own: Vec<&SocketView> = rows.iter().filter(|row| row.own_netns).collect();
     let listens: BTreeSet<u16> = own
@@ -139,18 +148,17 @@ fn propose(by: &str, owner: &str, rows: &[SocketView], udp: &[FlowView]) -> Lear
         rules.push(LearntRuleView { name, text, sockets, note });
     };
     // Ports with the same other ends are one rule.
-    let mut grouped: BTreeMap<(String, Option<BTreeSet<String>>), (BTreeSet<u16>, u64, usize)> =
-        BTreeMap::new();
+    let mut grouped: BTreeMap<(String, Option<BTreeSet<String>>), Group> = BTreeMap::new();
     for ((proto, port), (remotes, sockets)) in seen.out {
-        let most = remotes.len();
-        let key = (remotes.len() <= ADDRESSES).then_some(remotes);
-        let (ports, sum, ends) = grouped.entry((proto, key)).or_default();
-        ports.insert(port);
-        *sum += sockets;
-        *ends = (*ends).max(most);
+        let ends = remotes.len();
+        let key = (ends <= ADDRESSES).then_some(remotes);
+        let group = grouped.entry((proto, key)).or_default();
+        group.ports.insert(port);
+        group.sockets += sockets;
+        group.ends = group.ends.max(ends);
     }
     let mut n = 0;
-    for ((proto, remotes), (ports, sockets, ends)) in grouped {
+    for ((proto, remotes), Group { ports, sockets, ends }) in grouped {
         let ports: Vec<u16> = ports.into_iter().collect();
         for ports in ports.chunks(PORTS) {
             n += 1;

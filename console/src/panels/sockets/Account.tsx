@@ -4,6 +4,7 @@ import { createSignal, For, Show } from "solid-js";
 import type { SocketStatsView } from "../../protocol/types";
 import { Dialog } from "../../ui/Dialog";
 import { count, millis, plural } from "../../ui/format";
+import { Drops } from "./Drops";
 
 export function AccountBadge(props: { of: SocketStatsView }) {
   const [open, setOpen] = createSignal(false);
@@ -59,6 +60,7 @@ export function AccountBadge(props: { of: SocketStatsView }) {
           <p class="note">
             <b class="num">{count(props.of.owners_forgotten)}</b> processes, cgroups and programs were forgotten to make room; the rule of a socket may be missing for <b class="num">{count(props.of.rules_lost)}</b> judgements that weren't kept and <b class="num">{count(props.of.rules_unsettled)}</b> sockets that made room too early.
           </p>
+          <Drops />
           <p class="note">After a loss all descriptors are looked at again: what lives is known, what came and went in between isn't.</p>
         </Dialog>
       </Show>

@@ -82,7 +82,8 @@ fn meets(owner: &OwnerMatch) -> Meets {
             || name.starts_with("sshd@")
     };
     let group = |path: &str| path == "/system.slice" || path.split('/').any(unit);
-    let tests: [(&Option<Match<String>>, &dyn Fn(&str) -> bool); 5] = [
+    type Test<'a> = (&'a Option<Match<String>>, &'a dyn Fn(&str) -> bool);
+    let tests: [Test<'_>; 5] = [
         (&owner.processes, &|name| name.starts_with("sshd")),
         (&owner.exes, &file),
         (&owner.users, &|name| matches!(name, "root" | "0")),
