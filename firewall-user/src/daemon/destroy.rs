@@ -1,7 +1,7 @@
 //! Ending sockets: SOCK_DESTROY of sock_diag (man 7 sock_diag; `inet_diag_handler_cmd` in net/ipv4/inet_diag.c).
 //! The owner's next call on such a socket fails with ECONNABORTED, and a TCP peer gets a RST.
 
-use firewall_common::abi::socket::SocketRow;
+use firewall_common::abi::socket::{SocketRow, Usage};
 use rustix::{
     fd::{AsFd as _, AsRawFd as _, FromRawFd as _, OwnedFd},
     io::Errno,
@@ -28,6 +28,8 @@ const DESTROY: u16 = 21;
 /// AF_INET, AF_INET6.
 const INET: u16 = 2;
 const INET6: u16 = 10;
+/// IPPROTO_TCP.
+const TCP: u16 = 6;
 /// Headers and request: `struct nlmsghdr`, `struct inet_diag_req_v2`.
 const LENGTH: usize = 16 + 56;
 /// The kernel answers at once.
@@ -104,6 +106,16 @@ pub fn destroy(rows: &[Held], own: u32) -> BTreeMap<u64, Result<(), DestroyError
         }
     }
     outcomes
+}
+
+/// Whether the kernel ends sockets for whoever asks: it is asked to end one that can't be.
+pub fn outlook() -> Result<(), DestroyError> {
+    let usage = Usage { cookie: 1 << 63, ..Usage::default() };
+    let nobody = SocketRow { usage, family: INET, protocol: TCP, ..SocketRow::default() };
+    match one(&open().map_err(io::Error::from)?, &nobody) {
+        Ok(()) | Err(DestroyError::Gone) => Ok(()),
+        Err(error) => Err(error),
+    }
 }
 
 /// SIOCGSKNS (include/uapi/linux/sockios.h): the namespace of a socket.
@@ -205,7 +217,6 @@ fn answer(bytes: &[u8]) -> Option<i32> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use firewall_common::abi::socket::Usage;
 
     #[test]
     fn a_request_is_as_the_kernel_reads_it() {

@@ -4,6 +4,7 @@ mod bindings;
 pub mod config;
 pub mod control;
 mod destroy;
+pub use destroy::outlook as destroy_outlook;
 mod foreign;
 pub mod history;
 mod memory;

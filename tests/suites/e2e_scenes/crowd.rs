@@ -241,7 +241,7 @@ fn a_container_is_named_and_its_numbers_are_ours() {
     drop(stream);
     owned(&stage.end_of(&filter, read, 0), pid, ACTOR);
     // And what all of the container did, on one row.
-    let sums = stage.daemon().rows(&["summary", "by", "unit", "--top", "10000"]);
+    let sums = stage.daemon().rows(&["summary", "by", "container", "--top", "10000"]);
     let sum = sums.iter().find(|row| row["key"] == id).expect("a row of the container's");
     assert!(is_near(&sum["sent_bytes"], read), "{sum:#}");
 }

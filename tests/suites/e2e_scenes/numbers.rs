@@ -62,7 +62,9 @@ fn check(stage: &Stage, port: u16, part: &[Value]) -> Vec<(u64, u64)> {
     for said in part {
         let row = theirs[&said["id"]];
         assert_eq!((&row["pid"], &row["comm"]), (&said["pid"], &"scene-actor".into()), "{row:#}");
-        assert_eq!((&row["exe"], &row["ended"]), (&ACTOR.into(), &"closed".into()), "{row:#}");
+        // Of more than 200 new ones in one drain of a busy daemon nobody reads the rest; never another's.
+        assert!(row["exe"].is_null() || row["exe"] == ACTOR, "{row:#}");
+        assert_eq!(row["ended"], "closed", "{row:#}");
         assert_eq!(row["local_port"], said["port"], "{row:#}");
         assert!(is_near(&row["sent_bytes"], BYTES), "{row:#}");
     }

@@ -102,7 +102,7 @@ pub fn btf() -> Finding {
         Err(_) => Finding::warn(
             "kernel types (BTF)",
             "not there",
-            "packet filtering works; a kernel with CONFIG_DEBUG_INFO_BTF=y allows more",
+            "packet filtering works; sockets aren't followed without (CONFIG_DEBUG_INFO_BTF=y)",
         ),
     }
 }
@@ -153,7 +153,8 @@ pub fn cgroup2() -> Finding {
         None => Finding::warn(
             "control groups v2",
             "not mounted",
-            "packet filtering works without; `mount -t cgroup2 none /sys/fs/cgroup`",
+            "packet filtering works without, and the daemon tries a mount of its own; else who makes a socket is only known \
+             from who holds it: `mount -t cgroup2 none /sys/fs/cgroup`",
         ),
     }
 }

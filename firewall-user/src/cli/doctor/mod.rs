@@ -2,6 +2,7 @@
 
 mod bpf;
 mod machine;
+mod sockets;
 
 use super::out::{CliError, Head, Out, Tone};
 use serde::Serialize;
@@ -61,6 +62,8 @@ pub fn run(out: &Out, socket: &Path) -> Result<ExitCode, CliError> {
         machine::bpffs(),
         machine::memlock(),
         machine::cgroup2(),
+        sockets::hooks(),
+        sockets::kill(),
         machine::cookies(),
     ];
     findings.extend(machine::interfaces());

@@ -32,6 +32,24 @@ const TRACEPOINTS: [(&str, &str, &str); 7] = [
     ("sluice_reset_received", "tcp_receive_reset", "resets that come in"),
 ];
 
+/// What this kernel lacks of the monitor's hooks, each with what can't be told without it.
+///
+/// # Errors
+/// The kernel has no types (BTF).
+pub fn lacking() -> Result<Vec<String>, DatapathError> {
+    let btf = Btf::from_sys_fs().map_err(|error| DatapathError::Load(chain(&error)))?;
+    let mut lacking: Vec<String> = TRACEPOINTS
+        .iter()
+        .filter(|(_, tracepoint, _)| !btf_has(&btf, tracepoint))
+        .map(|(_, tracepoint, what)| format!("{tracepoint} ({what})"))
+        .collect();
+    let iterator = btf.id_by_type_name_kind("bpf_iter_task_file", aya_obj::btf::BtfKind::Func);
+    if iterator.is_err() {
+        lacking.push("iter/task_file (sockets without events, and who holds them)".to_owned());
+    }
+    Ok(lacking)
+}
+
 /// The running monitor.
 pub struct SocketMonitor {
     ebpf: Ebpf,

@@ -202,9 +202,8 @@ pub fn frames(count: usize, size: usize) -> Result<()> {
     at.sll_ifindex = index as i32;
     let length = size_of_val(&at);
     // SAFETY: the address is as long as said and outlives the call.
-    sys::done(
-        unsafe { libc::bind(socket.as_raw_fd(), (&raw const at).cast(), length as u32) } as isize
-    )?;
+    let bound = unsafe { libc::bind(socket.as_raw_fd(), (&raw const at).cast(), length as u32) };
+    sys::done(bound as isize)?;
     // SAFETY: a whole structure of plain numbers.
     let to = unsafe { std::slice::from_raw_parts((&raw const at).cast::<u8>(), length) }.to_vec();
     sys::set(socket.as_raw_fd(), libc::SOL_PACKET, libc::PACKET_IGNORE_OUTGOING, 1)?;
