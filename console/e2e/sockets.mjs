@@ -71,6 +71,12 @@ export async function socketChecks({ page, check, assert, until, cli, text, open
     const words = await page.locator("dialog").innerText();
     assert(/as descriptor \d+/.test(words) && /certain: noted/.test(words) && /the daemon's own/.test(words), words);
     await picture("sockets-details");
+    await until("attributes", async () => /exe file.*stamped by the kernel/s.test(await text("#socket-attributes")));
+    await page.locator("#socket-note").fill("ask Ada");
+    await page.locator("#socket-note").press("Enter");
+    const [noted] = await rows(`${WEB} and id=${/id\s+([0-9a-f]+)/.exec(words)[1]}`);
+    await until("the note", async () => (await cli("socket", "show", noted.id)).includes("ask Ada  (operator)"));
+    await picture("sockets-attributes");
     const flow = page.locator("dialog a", { hasText: /^[0-9a-f]{8,}$/ });
     const id = await flow.innerText();
     await flow.click();

@@ -4,6 +4,7 @@
 //! `*_ms`; addresses are text; `bytes` count from the IP header on. `docs/protocol.md` describes each
 //! field; the console's `types.ts` mirrors this file.
 
+mod attributes;
 mod history;
 mod learn;
 mod nat;
@@ -12,6 +13,7 @@ mod sockets;
 mod summary;
 mod table;
 
+pub use attributes::{SocketAttributeView, SocketDetailsView};
 pub use history::{DeedView, HISTORY_KINDS, HistorySumView, RuleMinuteView, VerdictMinuteView};
 pub use learn::{LearnView, LearntRuleView};
 pub use nat::{

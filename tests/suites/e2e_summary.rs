@@ -2,9 +2,11 @@
 //! and in all, in what order, which of them, begun anew one by one, and folded when there are too many.
 
 use serde_json::Value;
-use sluice_tests::lab::{Daemon, DaemonOptions, Lab, wait_for};
+use sluice_tests::lab::{Daemon, DaemonOptions, Lab, NetNs, wait_for};
 use std::io::{Read as _, Write as _};
 use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::os::unix::fs::MetadataExt as _;
+use std::process::Command;
 use std::time::Duration;
 
 const SOON: Duration = Duration::from_secs(5);
@@ -213,4 +215,83 @@ fn too_many_rows_fold_where_one_sees_it() {
     let whole = row(&daemon, "host", host);
     assert_eq!((number(&whole, "live"), number(&whole, "total")), (1, 2), "{whole}");
     drop(kept);
+}
+
+/// A name of a network namespace, as `ip netns` gives them.
+struct Named(String);
+
+impl Named {
+    fn new(ns: &NetNs) -> Self {
+        let path = format!("/run/netns/sluice-test-{}", std::process::id());
+        std::fs::create_dir_all("/run/netns").unwrap();
+        std::fs::write(&path, "").unwrap();
+        let from = ns.path().display().to_string();
+        let done = Command::new("mount").args(["--bind", &from, &path]).status().unwrap();
+        assert!(done.success(), "mounting {from}");
+        Self(path)
+    }
+}
+
+impl Drop for Named {
+    fn drop(&mut self) {
+        let _ = Command::new("umount").arg(&self.0).status();
+        let _ = std::fs::remove_file(&self.0);
+    }
+}
+
+#[test]
+fn one_socket_is_shown_with_all_that_is_known_of_it() {
+    let test = "e2e_summary::one_socket_is_shown_with_all_that_is_known_of_it";
+    let host = "10.77.1.93";
+    let Some((lab, daemon)) = setup(test, host) else { return };
+    let listener = lab.gate.run(|| TcpListener::bind("0.0.0.0:80").unwrap());
+    let (client, server) = connection(&lab, &listener, 300);
+    let port = client.local_addr().unwrap().port();
+    let find = |filter: &str| daemon.rows(&["sockets", filter])[0].clone();
+    let here = find(&format!("own_netns=true and remote={host} and remote_port={port}"));
+    let id = here["id"].as_str().expect("its id");
+    let details = daemon.json(&["socket", "show", id]);
+    assert_eq!(
+        (&details["socket"]["id"], &details["socket"]["rule"]),
+        (&here["id"], &"web".into())
+    );
+    let attribute = |details: &Value, name: &str| -> Option<(String, String)> {
+        let all = details["attributes"].as_array()?;
+        let one = all.iter().find(|one| one["name"] == name)?;
+        let text = |field: &str| one[field].as_str().unwrap_or_default().to_owned();
+        Some((text("value"), text("source")))
+    };
+    let exe = std::env::current_exe().unwrap().display().to_string();
+    assert_eq!(attribute(&details, "exe"), Some((exe, "proc".to_owned())));
+    let inode = |ns: &NetNs| std::fs::metadata(ns.path()).unwrap().ino().to_string();
+    assert_eq!(attribute(&details, "netns"), Some((inode(&lab.gate), "kernel".to_owned())));
+    assert_eq!(attribute(&details, "netns_name"), None, "nobody has named it");
+    assert!(attribute(&details, "cmdline").is_some_and(|(words, _)| words.contains("e2e_summary")));
+    assert_eq!(attribute(&details, "user"), Some(("root".to_owned(), "users".to_owned())));
+    // The other end, in a namespace that has a name.
+    let named = Named::new(&lab.client);
+    let there = find(&format!("own_netns=false and local={host} and local_port={port}"));
+    let details = daemon.json(&["socket", "show", there["id"].as_str().unwrap()]);
+    assert_eq!(attribute(&details, "netns_name"), Some((named.0.clone(), "netns".to_owned())));
+    // A note stays after the end; in words it is marked.
+    assert_eq!(daemon.json(&["socket", "note", id, "ask", "Ada"])["ok"], true);
+    drop((client, server));
+    let ended = || {
+        let details = daemon.json(&["socket", "show", id]);
+        details["socket"]["ended"].is_string().then_some(details)
+    };
+    let details = wait_for("its end", SOON, ended).unwrap();
+    assert_eq!(attribute(&details, "note"), Some(("ask Ada".to_owned(), "operator".to_owned())));
+    assert_eq!(details["socket"]["rule"], "web");
+    let shown = daemon.cli(&["socket", "show", id]).stdout;
+    assert!(shown.contains("ask Ada  (operator)") && shown.contains("e2e_summary"), "{shown}");
+    assert_eq!(daemon.json(&["socket", "note", id])["ok"], true);
+    assert_eq!(attribute(&daemon.json(&["socket", "show", id]), "note"), None, "taken away");
+    // Mistakes.
+    let bad = daemon.cli(&["socket", "show", "ffffffffffff"]);
+    assert!(bad.code == 1 && bad.stderr.contains("no socket ffffffffffff"), "{bad:?}");
+    let bad = daemon.cli(&["socket", "show", "tcp"]);
+    assert!(bad.code == 2 && bad.stderr.contains("hexadecimal"), "{bad:?}");
+    let bad = daemon.cli(&["socket", "note", id, &"x".repeat(257)]);
+    assert!(bad.code == 2 && bad.stderr.contains("256 letters"), "{bad:?}");
 }

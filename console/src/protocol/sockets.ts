@@ -178,3 +178,17 @@ export interface LearnView {
   /** The same as a part of a policy. */
   text: string;
 }
+
+/** Something that is known of a socket. */
+export interface SocketAttributeView {
+  name: string;
+  value: string;
+  /** How it is known. */
+  source: string;
+}
+
+/** One socket, and all that is known of it. */
+export interface SocketDetailsView {
+  socket: SocketView;
+  attributes: SocketAttributeView[];
+}

@@ -127,7 +127,7 @@ pub enum Command {
         #[arg(value_name = "NAME")]
         owner: String,
     },
-    /// End sockets
+    /// Show one socket, note something on it, end sockets
     #[command(subcommand)]
     Socket(SocketCommand),
     /// Show events as they happen: new, established and ended flows, refused packets, logs
@@ -453,6 +453,19 @@ pub enum SocketCommand {
         /// First refuse their remote addresses, by two rules at the top of the policy; says how to undo it
         #[arg(long)]
         block: bool,
+    },
+    /// Show all that is known of one socket: who made it and holds it, where it belongs, its flow and rule, notes
+    Show {
+        /// Its id, as in `sluice sockets --json` and `sluice summary by instance --json`
+        id: String,
+    },
+    /// Note something on a socket, as long as it is known; nothing takes the note away
+    Note {
+        /// Its id
+        id: String,
+        /// The note, at most 256 letters
+        #[arg(value_name = "TEXT")]
+        text: Vec<String>,
     },
 }
 

@@ -16,6 +16,7 @@ mod netfilter;
 mod out;
 mod paths;
 mod policy;
+mod socket;
 mod sockets;
 mod summary;
 mod watch;
@@ -73,6 +74,10 @@ fn ask(out: &Out, client: &Client, command: Command) -> Result<ExitCode, CliErro
             }
             Command::Learn { by, owner } => learn::learn(out, client, &by, &owner).await,
             Command::Summary(command) => summary::run(out, client, command).await,
+            Command::Socket(SocketCommand::Show { id }) => socket::show(out, client, &id).await,
+            Command::Socket(SocketCommand::Note { id, text }) => {
+                socket::note(out, client, &id, &text.join(" ")).await
+            }
             Command::Socket(SocketCommand::Kill { filter, dry_run, force, block }) => {
                 let how = sockets::How { dry_run, force, block };
                 sockets::kill(out, client, &filter.join(" "), how).await

@@ -216,7 +216,7 @@ fn cells(socket: &SocketView, ended: bool, today: &str) -> Vec<(String, Tone)> {
 }
 
 /// An end; `*` stands for any.
-fn end(socket: &SocketView, address: &str, port: u16) -> String {
+pub(super) fn end(socket: &SocketView, address: &str, port: u16) -> String {
     let any = matches!(address, "0.0.0.0" | "::");
     match (socket.family, any, port) {
         (0, ..) | (_, true, 0) => "*".to_owned(),
@@ -226,7 +226,7 @@ fn end(socket: &SocketView, address: &str, port: u16) -> String {
 }
 
 /// Who owns it, and who uses it where that is somebody else.
-fn owner(socket: &SocketView) -> String {
+pub(super) fn owner(socket: &SocketView) -> String {
     let name = |pid: Option<u32>, comm: &Option<String>| {
         pid.map(|pid| format!("{}/{pid}", format::clean(comm.as_deref().unwrap_or("?"))))
     };
@@ -240,7 +240,7 @@ fn owner(socket: &SocketView) -> String {
     text
 }
 
-fn rule(socket: &SocketView) -> String {
+pub(super) fn rule(socket: &SocketView) -> String {
     match (&socket.rule, socket.own_netns) {
         (Some(rule), _) => rule.clone(),
         (None, true) => "-".to_owned(),
@@ -248,7 +248,7 @@ fn rule(socket: &SocketView) -> String {
     }
 }
 
-fn millis(us: u64) -> String {
+pub(super) fn millis(us: u64) -> String {
     match us {
         0..1000 => format!("0.{:02} ms", us / 10),
         1000..100_000 => format!("{}.{} ms", us / 1000, us % 1000 / 100),

@@ -3,6 +3,7 @@
 //! The ring is drained on the thread's own clock: a wake-up by the kernel costs twenty times the event that it
 //! is for.
 
+mod attributes;
 mod keys;
 mod rules;
 

@@ -3,9 +3,11 @@
 //! A snapshot says what there is; events say what happened since. What neither tells any more is gone: a TCP
 //! socket without a descriptor lives on until it says that it is closed, unless events were lost.
 
+mod attributes;
 mod rules;
 mod summing;
 
+pub use attributes::{Attribute, AttributeError, LETTERS};
 pub use summing::KeysOf;
 
 use super::{
@@ -61,6 +63,8 @@ struct Socket {
     rule: Option<Arc<str>>,
     /// The rule that refused one.
     refused: Option<Arc<str>>,
+    /// What others than the kernel say of it.
+    attributes: Vec<Attribute>,
 }
 
 #[derive(Clone, Debug)]
@@ -221,16 +225,8 @@ impl SocketTable {
         &'a self,
         place: &'a Place,
     ) -> impl Iterator<Item = (SocketView, Process)> + 'a {
-        self.ended.iter().rev().map(|ended| {
-            let mut view = ended.socket.view(place);
-            view.closed = Some(text::time(place.clock.monotonic_to_unix(ended.at_ns)));
-            view.ended = Some(ended.why.to_owned());
-            if let (rules::DROPPED, Some(rule)) = (ended.why, &ended.socket.refused) {
-                view.rule = Some(rule.to_string());
-            }
-            (view.sent_rate, view.received_rate) = (0, 0);
-            (view, ended.socket.row.usage.owner)
-        })
+        let row = |ended: &Ended| (ended.view(place), ended.socket.row.usage.owner);
+        self.ended.iter().rev().map(row)
     }
 
     /// Those that ended since `seen` of them had, the latest first, and how many of them weren't kept; `seen` is
@@ -267,6 +263,19 @@ impl SocketTable {
             tables: self.summary.tables(),
             ..SocketStatsView::default()
         }
+    }
+}
+
+impl Ended {
+    fn view(&self, place: &Place) -> SocketView {
+        let mut view = self.socket.view(place);
+        view.closed = Some(text::time(place.clock.monotonic_to_unix(self.at_ns)));
+        view.ended = Some(self.why.to_owned());
+        if let (rules::DROPPED, Some(rule)) = (self.why, &self.socket.refused) {
+            view.rule = Some(rule.to_string());
+        }
+        (view.sent_rate, view.received_rate) = (0, 0);
+        view
     }
 }
 

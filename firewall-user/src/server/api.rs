@@ -1,5 +1,7 @@
 //! The verbs: what can be asked, once, for HTTP and WebSocket alike.
 
+mod about;
+
 use super::{
     arguments::{ApplyArgs, CheckArgs, KillArgs, Nothing, RuleArgs},
     audit,
@@ -11,7 +13,6 @@ use super::{
     mappings, nat, query,
     query::Query,
     sockets::{self, Block, KillQuery, SocketQuery},
-    summary::{self, SummaryQuery, SummaryReset},
     ws::hub::Hub,
 };
 use crate::{
@@ -34,7 +35,7 @@ use std::{
 };
 
 /// All verbs, as in `hello.capabilities`.
-pub const VERBS: [&str; 31] = [
+pub const VERBS: [&str; 33] = [
     "status",
     "stats",
     "rules",
@@ -60,6 +61,8 @@ pub const VERBS: [&str; 31] = [
     "sockets",
     "sockets.stats",
     "sockets.drops",
+    "sockets.show",
+    "sockets.note",
     "sockets.kill",
     "summary",
     "summary.reset",
@@ -142,6 +145,7 @@ impl Api {
                 | "nat.who"
                 | "nat.pools"
                 | "sockets"
+                | "sockets.show"
                 | "sockets.kill"
                 | "summary"
                 | "summary.reset"
@@ -187,25 +191,19 @@ impl Api {
                 let (total, rows) = sockets::sockets(self.sockets()?, flows, calls, &query).await?;
                 Ok(json!({"total": total, "rows": rows, "limits": self.sockets()?.limits()}))
             }
+            "sockets.show" | "sockets.note" | "summary" | "summary.reset" => {
+                self.about_sockets(verb, args).await
+            }
             "sockets.kill" => {
                 let query: KillQuery = parse(args)?;
                 let flows = |each: &mut dyn FnMut(FlowView)| self.model().flows().for_each(each);
                 let block = async |block| self.block(block, who).await;
                 done(sockets::kill(self.sockets()?, flows, block, query).await?)
             }
-            "summary" => {
-                let query: SummaryQuery = parse(args)?;
-                done(summary::summary(self.sockets()?, &query).await?)
-            }
             "learn" => {
                 let query: LearnQuery = parse(args)?;
                 let flows = |each: &mut dyn FnMut(FlowView)| self.model().flows().for_each(each);
                 done(learn::learn(self.sockets()?, flows, &query).await?)
-            }
-            "summary.reset" => {
-                let asked: SummaryReset = parse(args)?;
-                summary::reset(self.sockets()?, &asked).await?;
-                Ok(json!({"ok": true}))
             }
             "sockets.drops" => {
                 let Nothing {} = parse(args)?;

@@ -137,6 +137,18 @@ pub fn router(server: Arc<Server>) -> Router {
         .route("/api/v1/summary/reset", post_verb("summary.reset"))
         .route("/api/v1/sockets/kill", post_verb("sockets.kill"))
         .route("/api/v1/sockets/stats", get_verb("sockets.stats"))
+        .route(
+            "/api/v1/sockets/{id}",
+            get(
+                |State(server): State<Arc<Server>>,
+                 Path(id): Path<String>,
+                 identity: Known,
+                 query: QueryArgs| async move {
+                    answer(&server, "sockets.show", named(query.0, id), &identity.0).await
+                },
+            ),
+        )
+        .route("/api/v1/sockets/{id}/note", rule_verb("sockets.note"))
         .route("/api/v1/login", post(login))
         .route("/api/v1/logout", post(logout))
         .route("/api/v1/ws", get(ws::upgrade))

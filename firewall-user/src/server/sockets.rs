@@ -3,8 +3,9 @@
 use super::{denied, error::ApiError, query};
 use crate::{
     daemon::sockets::Sockets,
+    monitor::sockets::AttributeError,
     policy::SshPeer,
-    view::{EventView, FailedKillView, FlowView, KilledSocketsView, SocketView},
+    view::{EventView, FailedKillView, FlowView, KilledSocketsView, SocketDetailsView, SocketView},
 };
 use serde::Deserialize;
 use std::{
@@ -193,6 +194,76 @@ pub async fn sockets(
     let limit = query::Query { limit: asked.limit, ..query::Query::default() }.limit();
     rows.truncate(limit);
     Ok((total, rows))
+}
+
+/// `{"id", "text"?}`.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct OneQuery {
+    #[serde(alias = "name")]
+    id: String,
+    /// The note.
+    #[serde(default)]
+    text: Option<String>,
+}
+
+impl OneQuery {
+    fn cookie(&self) -> Result<u64, ApiError> {
+        u64::from_str_radix(&self.id, 16).map_err(|_| {
+            let message = format!(
+                "`{}` isn't the id of a socket: hexadecimal digits, as in `sockets`",
+                self.id
+            );
+            ApiError::bad_request(message)
+        })
+    }
+}
+
+fn no_socket(id: &str) -> ApiError {
+    let message = format!("there is no socket {id}, or it has made room for later ones");
+    ApiError::not_found("no-such-socket", message)
+}
+
+/// All about one socket, live or ended.
+///
+/// # Errors
+/// Sockets aren't followed; there is none of this id.
+pub async fn show(
+    sockets: &Sockets,
+    flows: impl FnOnce(&mut dyn FnMut(FlowView)),
+    asked: &OneQuery,
+) -> Result<SocketDetailsView, ApiError> {
+    let cookie = asked.cookie()?;
+    if asked.text.is_some() {
+        return Err(ApiError::bad_request("`sockets.show` takes no `text`"));
+    }
+    fresh(sockets).await?;
+    let mut view = sockets.details(cookie).ok_or_else(|| no_socket(&asked.id))?;
+    let mut rows = [view.socket];
+    join(&mut rows, flows);
+    let [socket] = rows;
+    view.socket = socket;
+    Ok(view)
+}
+
+/// Notes something on a socket.
+///
+/// # Errors
+/// Sockets aren't followed; there is none of this id; no room, or the text doesn't fit.
+pub async fn note(sockets: &Sockets, asked: &OneQuery) -> Result<(), ApiError> {
+    let cookie = asked.cookie()?;
+    let Some(text) = &asked.text else {
+        return Err(ApiError::bad_request(
+            "`text` is missing: the note; an empty one takes it away",
+        ));
+    };
+    fresh(sockets).await?;
+    sockets.note(cookie, text).map_err(|error| match error {
+        AttributeError::NoSocket => no_socket(&asked.id),
+        other => ApiError::bad_request(format!("the note: {other}")),
+    })?;
+    log::info!("socket {}: noted", asked.id);
+    Ok(())
 }
 
 /// Gives each socket of the daemon's namespace the flow with its two ends, whichever began it.

@@ -8,6 +8,7 @@ import { between, endText, failed, nameText, ownerTerm, processText } from "../.
 import { Dialog } from "../../ui/Dialog";
 import { bytes, count, dateTime, duration, endpoint, millis, plural, short } from "../../ui/format";
 import { confidenceWords, endWords, madeUnseen, stateWords } from "../../ui/socketwords";
+import { Attributes } from "./Attributes";
 import { Kill } from "./Kill";
 import { Learn } from "./Learn";
 
@@ -99,6 +100,7 @@ export function Details(props: Props) {
         </Show>
         <Fact name="id"><span class="num dim">{s().id}</span></Fact>
       </dl>
+      <Attributes id={s().id} />
       <Show when={s().own_netns && s().family !== 0}><Learn of={s()} /></Show>
       <Show when={live() && s().family !== 0}><Kill of={s()} /></Show>
     </Dialog>

@@ -1,0 +1,25 @@
+//! The verbs about single sockets and their sums.
+
+use super::{Api, done, parse};
+use crate::{
+    server::{error::ApiError, sockets, summary},
+    view::FlowView,
+};
+use serde_json::{Value, json};
+
+impl Api {
+    /// One of `sockets.show`, `sockets.note`, `summary`, `summary.reset`.
+    pub(super) async fn about_sockets(&self, verb: &str, args: Value) -> Result<Value, ApiError> {
+        let monitor = self.sockets()?;
+        match verb {
+            "sockets.show" => {
+                let flows = |each: &mut dyn FnMut(FlowView)| self.model().flows().for_each(each);
+                return done(sockets::show(monitor, flows, &parse(args)?).await?);
+            }
+            "sockets.note" => sockets::note(monitor, &parse(args)?).await?,
+            "summary.reset" => summary::reset(monitor, &parse(args)?).await?,
+            _ => return done(summary::summary(monitor, &parse(args)?).await?),
+        }
+        Ok(json!({"ok": true}))
+    }
+}
