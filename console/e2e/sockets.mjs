@@ -74,8 +74,8 @@ export async function socketChecks({ page, check, assert, until, cli, text, open
     await until("attributes", async () => /exe file.*stamped by the kernel/s.test(await text("#socket-attributes")));
     await page.locator("#socket-note").fill("ask Ada");
     await page.locator("#socket-note").press("Enter");
-    const [noted] = await rows(`${WEB} and id=${/id\s+([0-9a-f]+)/.exec(words)[1]}`);
-    await until("the note", async () => (await cli("socket", "show", noted.id)).includes("ask Ada  (operator)"));
+    const noted = (await page.locator("dialog dl").first().locator("dd").last().innerText()).trim();
+    await until("the note", async () => (await cli("socket", "show", noted)).includes("ask Ada  (operator)"));
     await picture("sockets-attributes");
     const flow = page.locator("dialog a", { hasText: /^[0-9a-f]{8,}$/ });
     const id = await flow.innerText();
