@@ -243,6 +243,8 @@ export async function socketChecks({ page, check, assert, until, cli, text, open
     await until("processes", async () => (await heads()).includes("Process") && (await column("Process")).length > 3);
     const widths = await page.evaluate(() => [document.documentElement.scrollWidth, innerWidth]);
     assert(widths[0] <= widths[1], `it is wider than the page: ${widths}`);
+    await page.locator(".rooms a", { hasText: "Live" }).click();
+    await until("the living", async () => !page.url().includes("summary") && (await cells(0)).length > 0);
   });
 
   await check("sockets: the account adds up", async () => {
