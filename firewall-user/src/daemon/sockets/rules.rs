@@ -49,7 +49,12 @@ impl Rules {
                 model(&self.model).judged_flows(visit);
             }
         };
-        table.meet(*netns, whole, all, keys);
+        if whole || !self.earlier.is_empty() || !fresh.is_empty() {
+            table.meet(*netns, whole, all, keys);
+        } else {
+            // Nobody to look for: sockets needn't be gone through.
+            table.settle(keys);
+        }
         table.mark_summary(keys);
         self.earlier = fresh;
         self.next = Instant::now() + RULES.max(start.elapsed() * RULES_BREATH);

@@ -77,7 +77,7 @@ impl SocketTable {
                 }
             });
         }
-        self.settle(waiting, keys);
+        self.settle(keys);
     }
 
     /// Where the first is that isn't settled.
@@ -90,8 +90,9 @@ impl SocketTable {
         (self.ended.len() - self.first_waiting().min(self.ended.len())) as u64 >= MANY
     }
 
-    /// Puts those that have ended, and have their rule or never will, in the table of rules.
-    fn settle(&mut self, waiting: usize, keys: KeysOf<'_>) {
+    /// Puts those that have ended, and have their rule or never will, in the table of rules. One look of theirs.
+    pub fn settle(&mut self, keys: KeysOf<'_>) {
+        let waiting = self.first_waiting();
         let mut all = std::mem::take(&mut self.ended);
         for ended in all.iter_mut().skip(waiting).filter(|ended| !ended.settled) {
             blame(ended);
