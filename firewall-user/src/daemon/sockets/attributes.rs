@@ -21,7 +21,7 @@ impl Sockets {
             let (view, row, said) = state.table.one(cookie, &place)?;
             let owner = &row.usage.owner;
             let attributes = attributes(&state, owner, row.netns, said);
-            let socket = named(&state.owners, (view, *owner));
+            let socket = named(&state, (view, *owner));
             SocketDetailsView { socket, attributes }
         };
         // Not under the lock: it looks into folders.
