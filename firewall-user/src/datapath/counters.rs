@@ -8,7 +8,7 @@ use firewall_common::abi::{
     counter::{ReasonCounter, RuleCounter, TableCounter},
     event::CLASSES,
     reason::Reason,
-    table::{RULE_SLOTS, Verdict},
+    table::Verdict,
 };
 
 impl Datapath {
@@ -23,8 +23,8 @@ impl Datapath {
             owners: self.owner_counters(),
             ..Default::default()
         };
-        for slot in 0..RULE_SLOTS as u32 {
-            let values = self.rule_counters.get(&slot, 0);
+        for slot in &self.counted {
+            let values = self.rule_counters.get(slot, 0);
             let mut sum = RuleCounter::zeroed();
             for c in values.map_err(DatapathError::map("RULE_COUNTERS"))?.iter() {
                 sum.hits += c.hits;
@@ -33,7 +33,7 @@ impl Datapath {
                 sum.last = sum.last.max(c.last);
             }
             if sum.hits | sum.packets != 0 {
-                found.rules.push((slot as u16, sum));
+                found.rules.push((*slot as u16, sum));
             }
         }
         for verdict in Verdict::ALL {

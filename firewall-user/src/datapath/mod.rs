@@ -51,10 +51,11 @@ use firewall_common::abi::{
     event::Event,
     iface::{IFACE_SLOTS, IFACE_XDP, IFACE_XDP_GENERIC, IFINDEX_LIMIT, Iface},
     names::Name,
-    table::{MAX_CONTINUES, RuleTable, TIMEOUTS},
+    table::{MAX_CONTINUES, RuleTable, SLOT_FIRST, TIMEOUTS},
 };
 use notify::LinkNotices;
 use std::{
+    collections::BTreeSet,
     fs::File,
     os::fd::{AsFd as _, AsRawFd as _, OwnedFd},
     path::{Path, PathBuf},
@@ -119,6 +120,8 @@ pub struct Datapath {
     /// Rules by owner, while the live policy has any.
     owners: Option<owners::OwnerGate>,
     ring_bytes: u32,
+    /// Rule slots that anybody has: the others' counters aren't worth four thousand calls a second.
+    counted: BTreeSet<u32>,
     /// Without it changes are seen a second later.
     notices: Option<LinkNotices>,
 }
@@ -259,6 +262,7 @@ impl Datapath {
             cookies_asked: false,
             owners: None,
             ring_bytes: options.ring_bytes,
+            counted: (0..u32::from(SLOT_FIRST)).collect(),
             notices: LinkNotices::open().inspect_err(|e| log::warn!("{e}")).ok(),
             adopted: pinned.is_some_and(|c| c.generation != 0),
             pin_dir: options.pin_dir.clone(),
@@ -272,6 +276,8 @@ impl Datapath {
         };
         this.control.set(0, control, 0).map_err(DatapathError::map("CONTROL"))?;
         this.rate = clock::rate(&this.ebpf, &this.clock)?;
+        let named = this.slot_names()?.rules;
+        this.counted.extend(named.iter().map(|(slot, ..)| u32::from(*slot)));
         if this.adopted {
             let live = this.table(this.generation() & 1)?;
             this.timeouts = live.settings.timeouts;
@@ -342,6 +348,10 @@ impl Datapath {
         self.tables.set(idle, ours.as_ref(), 0).map_err(DatapathError::map("TABLES"))?;
         self.prepare_owners(idle, owners)?;
         let known = self.slot_names()?;
+        let owners_rules = owners.iter().flat_map(|owners| &owners.table.rules.actions);
+        let actions = ours.actions.iter().chain(owners_rules).map(|action| action.slot);
+        self.counted.extend(actions.chain(ours.nat.iter().map(|nat| nat.slot)).map(u32::from));
+        self.counted.extend(names.rules.iter().map(|(slot, ..)| u32::from(*slot)));
         for (slot, name, at) in &names.rules {
             if known.rules.iter().any(|(s, n, _)| s == slot && n != name) {
                 // The slot has a new owner: its counters begin at zero.
