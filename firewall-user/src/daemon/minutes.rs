@@ -1,7 +1,8 @@
 //! The kernel's counters to what was counted in each minute. No I/O, no clock.
 //!
-//! A reading a second: what was counted since the last one is of the minute that the reading is in. What passed
-//! while no daemon ran is in no minute: it is in the counters, but nobody knows when it was.
+//! A reading a second: what was counted since the last one is of the minute that the reading is in. It is handed on
+//! every few seconds, and added up where it is kept. What passed while no daemon ran is in no minute: it is in the
+//! counters, but nobody knows when it was.
 
 use crate::{
     monitor::{CounterInput, RuleInfo},
@@ -20,10 +21,14 @@ use std::{
 /// Nanoseconds of a minute.
 const MINUTE_NS: i64 = 60_000_000_000;
 
-/// What moved in the minute that runs.
+/// What was counted waits for so long at most.
+const WAIT_NS: u64 = 5_000_000_000;
+
+/// What moved in the minute that runs, and wasn't handed on yet.
 #[derive(Debug, Default)]
 struct Open {
     minute: i64,
+    since_ns: i64,
     verdicts: BTreeMap<(Verdict, Reason), ReasonCounter>,
     rules: BTreeMap<u16, RuleCounter>,
 }
@@ -58,11 +63,17 @@ impl Books {
         }
     }
 
-    /// A reading at `unix_ns`; what is complete: the minute that is over.
+    /// A reading at `unix_ns`; what is to be handed on: of the minute that is over, or a part of this one.
     pub fn read(&mut self, input: &CounterInput, unix_ns: i64) -> Minutes {
         let minute = unix_ns.div_euclid(MINUTE_NS);
-        let over = if self.open.minute == minute { Minutes::default() } else { self.close() };
-        self.open.minute = minute;
+        let due = self.open.since_ns.abs_diff(unix_ns) >= WAIT_NS;
+        let over = if due || self.open.minute != minute {
+            let over = self.close();
+            (self.open.minute, self.open.since_ns) = (minute, unix_ns);
+            over
+        } else {
+            Minutes::default()
+        };
         let started = std::mem::replace(&mut self.started, true);
         for (verdict, reason, now) in &input.reasons {
             let key = (*verdict, *reason);
@@ -90,7 +101,7 @@ impl Books {
 
     /// What there is of the minute that runs.
     pub fn close(&mut self) -> Minutes {
-        let Open { minute, verdicts, rules } = std::mem::take(&mut self.open);
+        let Open { minute, verdicts, rules, .. } = std::mem::take(&mut self.open);
         let verdicts = verdicts.into_iter().map(|((verdict, reason), sum)| VerdictMinute {
             minute,
             verdict: verdict.name().into(),
@@ -168,6 +179,19 @@ mod tests {
         assert_eq!(books.read(&reading(3), MINUTE_NS + 1), Minutes::default());
         assert_eq!(sums(&books.close()), [(1, 8, 800), (1, 8, 720)]);
         assert_eq!(books.close(), Minutes::default());
+    }
+
+    #[test]
+    fn a_minute_is_handed_on_in_parts() {
+        let mut books = books();
+        books.begins_at_zero();
+        let second = |n: i64| MINUTE_NS + n * 1_000_000_000;
+        let parts: Vec<_> = (0..10)
+            .map(|n| books.read(&reading(10 * n as u64), second(n)))
+            .filter(|part| *part != Minutes::default())
+            .collect();
+        assert_eq!(parts.iter().map(sums).collect::<Vec<_>>(), [[(1, 40, 4_000), (1, 40, 3_600)]]);
+        assert_eq!(sums(&books.close()), [(1, 50, 5_000), (1, 50, 4_500)]);
     }
 
     #[test]
