@@ -16,6 +16,8 @@ use std::{
 const RULES: Duration = Duration::from_secs(1);
 /// So many times its length passes before the next.
 const RULES_BREATH: u32 = 50;
+/// The same of asking which rows of summaries have sockets that live.
+const MARKS_BREATH: u32 = 10;
 /// The search for the rules behind sockets.
 #[derive(Debug)]
 pub(super) struct Rules {
@@ -23,17 +25,24 @@ pub(super) struct Rules {
     /// What was judged before the last look: a socket may be told of later than its flow.
     earlier: Vec<Judged>,
     next: Instant,
+    /// When it may be asked which rows of summaries have sockets that live.
+    next_marks: Instant,
 }
 
 impl Rules {
     pub(super) fn new(model: Arc<Mutex<Monitor>>) -> Self {
-        Self { model, earlier: Vec::new(), next: Instant::now() }
+        Self { model, earlier: Vec::new(), next: Instant::now(), next_marks: Instant::now() }
     }
 
     /// Shows sockets what was judged, if it is time; with `whole`, now, and all flows that there are.
     pub(super) fn look(&mut self, state: &mut State, whole: bool) {
         let start = Instant::now();
         if !whole && start < self.next && !state.table.waits_for_rules() {
+            if state.table.wants_marks() && start >= self.next_marks {
+                let State { table, owners, .. } = state;
+                table.mark_summary(&|by, row| key(owners, by, row));
+                self.next_marks = Instant::now() + start.elapsed() * MARKS_BREATH;
+            }
             return;
         }
         let (fresh, lost) = model(&self.model).collect_judged();

@@ -59,6 +59,11 @@ impl SocketTable {
         })
     }
 
+    /// Whether that has to be asked soon: rows with sockets that live would fold.
+    pub fn wants_marks(&self) -> bool {
+        self.summary.is_uncertain()
+    }
+
     /// Asks which rows have sockets that live, where the table is about to fold.
     pub fn mark_summary(&mut self, keys: KeysOf<'_>) {
         let full: Vec<By> = self.summary.nearly_full().collect();

@@ -155,6 +155,11 @@ impl Summary {
             .map(first)
     }
 
+    /// Whether one of them has to know soon.
+    pub fn is_uncertain(&self) -> bool {
+        self.tables.iter().any(Table::is_uncertain)
+    }
+
     /// Notes which rows of a table have sockets that live.
     pub fn mark(&mut self, by: By, live: impl Iterator<Item = Key>) {
         if let Some(table) = self.tables.get_mut(by as usize) {

@@ -25,6 +25,8 @@ pub struct Table {
     lost: u64,
     /// All rows have sockets that live, as far as is known.
     stuck: bool,
+    /// Rows that are new since that was asked.
+    fresh: usize,
 }
 
 impl Table {
@@ -34,6 +36,7 @@ impl Table {
             row.account.merge(account);
         } else if self.rows.len() < ROWS || self.fold() {
             self.rows.insert(key, Row { account: account.clone(), lives: false });
+            self.fresh += 1;
         } else {
             self.lost += account.total();
             self.other.merge(account);
@@ -65,9 +68,14 @@ impl Table {
         self.rows.len() >= NEARLY_FULL
     }
 
+    /// Whether it has to know soon: many rows are new since it was told.
+    pub fn is_uncertain(&self) -> bool {
+        self.is_nearly_full() && self.fresh >= ROWS / 16
+    }
+
     /// Notes which rows have sockets that live.
     pub fn mark(&mut self, live: impl Iterator<Item = Key>) {
-        self.stuck = false;
+        (self.stuck, self.fresh) = (false, 0);
         for row in self.rows.values_mut() {
             row.lives = false;
         }
