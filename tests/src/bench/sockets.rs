@@ -1,6 +1,6 @@
 //! What the socket monitor costs those whose sockets it watches, and how fast it sees them.
 //!
-//! - `state event`, `udp packet`, `socket create`: nanoseconds of its programs, as the kernel's own accounts have
+//! - `state event`, `udp packet`, `socket create`, `drop`: nanoseconds of its programs, as the kernel's own accounts have
 //!   them (`bpf_stats_enabled`, which adds one reading of the clock to each).
 //! - `connections share`: connections made and closed on the loopback device with the monitor at work (its ring
 //!   drained every 20 ms), of those without it, round by round: some 10,000 a second with work for each, and as many
@@ -40,7 +40,7 @@ const PER_PROCESS: usize = 5_000;
 pub(super) fn measure(rounds: usize, only: Option<String>) -> Result<Figures, String> {
     let mut figures = Figures::of("sockets", only);
     let rounds = rounds.min(5);
-    if figures.wants(&["state event", "udp packet", "socket create"]) {
+    if figures.wants(&["state event", "udp packet", "socket create", "drop"]) {
         for _ in 0..rounds {
             programs(&mut figures)?;
         }
@@ -91,6 +91,12 @@ fn programs(figures: &mut Figures) -> Result<(), String> {
         client.send(&[1; 64]).map_err(system("sending"))?;
         server.recv(&mut [0; 64]).map_err(system("receiving"))?;
     }
+    // Nobody is at that port any more: each datagram is dropped, and its sender told.
+    drop(server);
+    let lost = UdpSocket::bind("127.0.0.1:0").map_err(system("binding"))?;
+    for _ in 0..20_000 {
+        lost.send_to(&[1; 64], at).map_err(system("sending"))?;
+    }
     monitor.drain(usize::MAX, |event| {
         black_box(event);
     });
@@ -107,6 +113,7 @@ fn programs(figures: &mut Figures) -> Result<(), String> {
         (of("sluice_sent") + of("sluice_received")) / 2.0,
     );
     figures.add(SLUICE, "socket create", "ns", of("sluice_sock_create"));
+    figures.add(SLUICE, "drop", "ns", of("sluice_dropped"));
     Ok(())
 }
 
