@@ -252,7 +252,9 @@ export async function socketChecks({ page, check, assert, until, cli, text, open
     await until("the badge", async () => /events lost\s+[\d,]+$/.test(await text("#sockets-account")));
     assert(Number((await text("#socket-descriptors")).replaceAll(",", "")) > 0, "descriptors");
     await page.locator("#sockets-account").click();
-    const lines = await page.$$eval("dialog tbody:not(#summary-tables) tr", (all) => all.map((r) => [...r.cells].map((c) => c.textContent)));
+    const drops = () => page.$$eval("#socket-drops tr", (all) => all.map((r) => [...r.cells].map((c) => c.textContent)));
+    await until("what the stack dropped", async () => (await drops()).some(([, packets]) => Number(packets?.replaceAll(",", "")) > 0));
+    const lines = await page.$$eval("dialog tbody:not(#summary-tables, #socket-drops) tr", (all) => all.map((r) => [...r.cells].map((c) => c.textContent)));
     assert(lines.some(([, produced]) => produced !== "0"), "nothing was told");
     for (const [name, ...numbers] of lines) {
       const [produced, delivered, lost] = numbers.map((n) => Number(n.replaceAll(",", "")));
