@@ -248,6 +248,8 @@ export async function natChecks({ page, check, assert, until, cli, text, number,
     assert((await made()) >= before, "its account is gone, too");
     await picture("nat-rules-gone");
     await cli("rule", "delete", "second");
+    // What is added is based on the policy that the page knows.
+    await until("the other gone", async () => (await row.count()) === 0 || (await row.innerText()).includes("no longer in the policy"));
     await page.getByRole("button", { name: "Add a translation" }).click();
     await page.locator("dialog textarea").fill("nat shop destination on wan tcp to 203.0.113.1 port 80 => 10.77.0.2 port 8080");
     await page.locator("dialog textarea").press("Enter");
