@@ -2,10 +2,9 @@
 //! what done. The daemon stands at a gate and the ends are in three namespaces.
 
 use serde_json::Value;
-use sluice_tests::lab::{Daemon, DaemonOptions, Lab, NetNs, TcpEcho, wait_for};
+use sluice_tests::lab::{Daemon, DaemonOptions, Lab, TcpEcho, wait_for};
 use std::io::{Read as _, Write as _};
 use std::net::{SocketAddr, TcpListener, TcpStream};
-use std::os::unix::fs::MetadataExt as _;
 use std::time::Duration;
 
 const SOON: Duration = Duration::from_secs(15);
@@ -22,13 +21,6 @@ fn setup(test: &str) -> Option<(Lab, Daemon)> {
     let lab = Lab::or_skip(test)?;
     let daemon = Daemon::or_skip(test, &lab.gate, DaemonOptions::gate(POLICY))?;
     Some((lab, daemon))
-}
-
-/// Only this test's: every daemon sees all namespaces, those of tests beside it too.
-fn mine(lab: &Lab, filter: &str) -> String {
-    let inode = |ns: &NetNs| std::fs::metadata(ns.path()).expect("a namespace").ino();
-    let [a, b, c] = [&lab.client, &lab.gate, &lab.server].map(inode);
-    format!("netns in ({a}, {b}, {c}) and {filter}")
 }
 
 fn address(host: &str, port: u16) -> SocketAddr {
@@ -60,7 +52,7 @@ fn what_ended_is_there_with_owner_and_rule_and_survives_the_daemon() {
     let Some((lab, mut daemon)) = setup(test) else { return };
     let listener = lab.gate.run(|| TcpListener::bind("0.0.0.0:80").unwrap());
     let port = talk(&lab, &listener, 100_000);
-    let filter = mine(&lab, &format!("local_port=80 and remote_port={port}"));
+    let filter = lab.mine(&format!("local_port=80 and remote_port={port}"));
     let found = rows(&daemon, &["history", &filter], 1);
     let row = &found[0];
     assert_eq!(found.len(), 1, "once: {found:?}");
@@ -81,7 +73,7 @@ fn what_ended_is_there_with_owner_and_rule_and_survives_the_daemon() {
     lab.client.run(|| {
         TcpStream::connect_timeout(&address(Lab::GATE4, 81), Duration::from_secs(1)).unwrap_err()
     });
-    let refused = rows(&daemon, &["history", &mine(&lab, "remote_port=81")], 1);
+    let refused = rows(&daemon, &["history", &lab.mine("remote_port=81")], 1);
     let why = (&refused[0]["ended"], &refused[0]["rule"]);
     assert_eq!(why, (&"dropped".into(), &"default in".into()), "{refused:?}");
     // One more ends just before the daemon does: what isn't written yet is written then.
@@ -90,7 +82,7 @@ fn what_ended_is_there_with_owner_and_rule_and_survives_the_daemon() {
     assert_eq!(daemon.terminate(), 0);
     daemon.start();
     assert_eq!(rows(&daemon, &["history", &filter], 1), found);
-    let filter = mine(&lab, &format!("local_port=80 and remote_port={last}"));
+    let filter = lab.mine(&format!("local_port=80 and remote_port={last}"));
     assert_eq!(rows(&daemon, &["history", &filter], 1).len(), 1);
     let flows = ["history", "--kind", "flows", &format!("sport={last} and dport=80")];
     assert_eq!(rows(&daemon, &flows, 1).len(), 1);
@@ -104,7 +96,7 @@ fn sums_and_csv_say_what_the_rows_say() {
     for size in [1_000, 20_000, 300_000] {
         talk(&lab, &listener, size);
     }
-    let filter = mine(&lab, "local_port=80 and remote_port>0");
+    let filter = lab.mine("local_port=80 and remote_port>0");
     let all = rows(&daemon, &["history", &filter], 3);
     let received: u64 = all.iter().filter_map(|row| row["received_bytes"].as_u64()).sum();
     assert_eq!(all.len(), 3, "{all:?}");

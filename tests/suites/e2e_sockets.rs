@@ -2,10 +2,9 @@
 //! how to end them. The daemon stands at a gate and the ends are in three namespaces.
 
 use serde_json::Value;
-use sluice_tests::lab::{Daemon, DaemonOptions, Lab, NetNs, TcpEcho, wait_for};
+use sluice_tests::lab::{Daemon, DaemonOptions, Lab, TcpEcho, wait_for};
 use std::io::{Read as _, Write as _};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
-use std::os::unix::fs::MetadataExt as _;
 use std::time::Duration;
 
 const SOON: Duration = Duration::from_secs(5);
@@ -24,19 +23,12 @@ fn setup(test: &str) -> Option<(Lab, Daemon)> {
     Some((lab, daemon))
 }
 
-/// Only this test's: every daemon sees all namespaces, those of tests beside it too.
-fn mine(lab: &Lab, filter: &str) -> String {
-    let inode = |ns: &NetNs| std::fs::metadata(ns.path()).expect("a namespace").ino();
-    let [a, b, c] = [&lab.client, &lab.gate, &lab.server].map(inode);
-    format!("netns in ({a}, {b}, {c}) and {filter}")
-}
-
 fn sockets(lab: &Lab, daemon: &Daemon, filter: &str) -> Vec<Value> {
-    daemon.rows(&["sockets", &mine(lab, filter)])
+    daemon.rows(&["sockets", &lab.mine(filter)])
 }
 
 fn ended(lab: &Lab, daemon: &Daemon, filter: &str) -> Vec<Value> {
-    daemon.rows(&["sockets", "--ended", &mine(lab, filter)])
+    daemon.rows(&["sockets", "--ended", &lab.mine(filter)])
 }
 
 fn address(host: &str, port: u16) -> SocketAddr {
@@ -127,10 +119,10 @@ fn a_socket_is_killed_and_nobody_else() {
     let (mut killed, mut kept) = (pair(), pair());
     let port = killed.0.local_addr().unwrap().port();
     let filter = format!("remote_port={port}");
-    let dry = daemon.json(&["socket", "kill", "--dry-run", &mine(&lab, &filter)]);
+    let dry = daemon.json(&["socket", "kill", "--dry-run", &lab.mine(&filter)]);
     assert_eq!((&dry["total"], &dry["dry_run"]), (&1.into(), &true.into()));
     assert_eq!(sockets(&lab, &daemon, &filter).len(), 1, "nothing was done");
-    let done = daemon.json(&["socket", "kill", &mine(&lab, &filter)]);
+    let done = daemon.json(&["socket", "kill", &lab.mine(&filter)]);
     assert_eq!((&done["total"], &done["failed"]), (&1.into(), &serde_json::json!([])), "{done}");
     let error = killed.1.write(b"x").unwrap_err();
     assert_eq!(error.raw_os_error(), Some(libc::ECONNABORTED), "{error}");
@@ -142,14 +134,14 @@ fn a_socket_is_killed_and_nobody_else() {
     assert_eq!(row["ended"], "killed");
     // In another namespace.
     let filter = format!("local_port={}", kept.0.local_addr().unwrap().port());
-    let done = daemon.json(&["socket", "kill", &mine(&lab, &filter)]);
+    let done = daemon.json(&["socket", "kill", &lab.mine(&filter)]);
     assert_eq!(done["total"], 1, "{done}");
     assert_eq!(kept.0.write(b"x").unwrap_err().raw_os_error(), Some(libc::ECONNABORTED));
     // Blocked first, then ended: nobody is back before the rules are there; and it can be undone.
     let (client, mut server) = pair();
     let port = client.local_addr().unwrap().port();
     let filter = format!("remote_port={port} and local_port=80");
-    let done = daemon.json(&["socket", "kill", "--block", &mine(&lab, &filter)]);
+    let done = daemon.json(&["socket", "kill", "--block", &lab.mine(&filter)]);
     assert_eq!(done["blocked"], serde_json::json!(["blocked-1-to", "blocked-1-from"]), "{done}");
     assert_eq!(server.write(b"x").unwrap_err().raw_os_error(), Some(libc::ECONNABORTED));
     fails(&lab, address(Lab::GATE4, 80));

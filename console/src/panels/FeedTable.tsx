@@ -72,7 +72,7 @@ const FULL: Column<FeedItem>[] = [
   { key: "tcp_flags", title: "Flags", width: "84px", min: 1200, text: of((e) => e.tcp_flags), class: () => "dim" },
   { key: "direction", title: "Dir", width: "44px", min: 1100, text: of((e) => e.direction), term: term("direction", (e) => e.direction), class: () => "dim" },
   { key: "iface", title: "Interface", width: "84px", min: 1000, text: of((e) => (e.vlan ? `${e.iface}.${e.vlan}` : e.iface)), term: term("iface", (e) => e.iface), class: () => "dim" },
-  { key: "frame_len", title: "Bytes", width: "60px", align: "end", min: 1200, text: of((e) => String(e.frame_len || e.bytes)), class: () => "num dim" },
+  { key: "frame_len", title: "Bytes", width: "60px", align: "end", min: 1200, text: of((e) => (e.caller ? "" : String(e.frame_len || e.bytes))), class: () => "num dim" },
   { key: "flow", title: "", width: "74px", cell: (item) => <FlowLink item={item()} /> },
 ];
 

@@ -31,7 +31,7 @@ mod tell;
 
 use aya_ebpf::{
     EbpfContext as _,
-    bindings::{__sk_buff, bpf_sock_addr},
+    bindings::{__sk_buff, bpf_sock, bpf_sock_addr},
     helpers::generated::{
         bpf_get_current_task_btf, bpf_get_netns_cookie, bpf_get_socket_cookie, bpf_set_retval,
         bpf_sk_fullsock, bpf_sk_storage_get, bpf_sock_from_file,
@@ -243,6 +243,16 @@ unsafe fn maker(sk: *mut c_void) -> *const Owned {
     owned.cast_const().cast()
 }
 
+/// A packet's socket; null where it has none, or one that is only half made.
+#[inline(always)]
+unsafe fn socket_of(skb: *mut __sk_buff) -> *mut bpf_sock {
+    // SAFETY: the caller's context; what it has of a socket is checked as the verifier wants.
+    unsafe {
+        let sk = (*skb).__bindgen_anon_2.sk;
+        if sk.is_null() { sk } else { bpf_sk_fullsock(sk) }
+    }
+}
+
 /// A packet is about to be given to a socket: a SYN to who listens, a datagram that nobody asked for.
 #[cgroup_skb]
 pub fn sluice_own_ingress(ctx: SkBuffContext) -> i32 {
@@ -253,11 +263,7 @@ pub fn sluice_own_ingress(ctx: SkBuffContext) -> i32 {
     let skb = ctx.skb.skb;
     // SAFETY: the program's context; sockets are checked as the verifier wants.
     unsafe {
-        let sk = (*skb).__bindgen_anon_2.sk;
-        if sk.is_null() {
-            return ALLOW;
-        }
-        let sk = bpf_sk_fullsock(sk);
+        let sk = socket_of(skb);
         if sk.is_null() {
             return ALLOW;
         }
@@ -280,11 +286,7 @@ pub fn sluice_own_egress(ctx: SkBuffContext) -> i32 {
     let skb = ctx.skb.skb;
     // SAFETY: as above.
     unsafe {
-        let sk = (*skb).__bindgen_anon_2.sk;
-        if sk.is_null() {
-            return ALLOW;
-        }
-        let sk = bpf_sk_fullsock(sk);
+        let sk = socket_of(skb);
         if sk.is_null() {
             return ALLOW;
         }
@@ -297,22 +299,13 @@ pub fn sluice_own_egress(ctx: SkBuffContext) -> i32 {
     }
 }
 
-/// `struct bpf_iter__task_file` (kernel/bpf/task_iter.c).
-#[repr(C)]
-struct TaskFile {
-    meta: *const *mut c_void,
-    task: *const c_void,
-    descriptor: u32,
-    file: *const c_void,
-}
-
 /// Each descriptor of each process: who holds a socket that was there before the rules is taken for its maker.
 #[unsafe(no_mangle)]
 #[unsafe(link_section = "iter/task_file")]
 pub extern "C" fn sluice_own_held(ctx: *mut c_void) -> i32 {
     // SAFETY: the context of this kind of iterator; the kernel's pointers are read as the verifier allows.
     unsafe {
-        let ctx = &*ctx.cast::<TaskFile>();
+        let ctx = &*ctx.cast::<process::TaskFile>();
         let (task, file) = (ctx.task, ctx.file);
         if task.is_null() || file.is_null() || process::leader(task) != task {
             return 0;

@@ -110,15 +110,6 @@ pub fn sluice_received(ctx: BtfTracePointContext) -> i32 {
     0
 }
 
-/// `struct bpf_iter__task_file` (kernel/bpf/task_iter.c).
-#[repr(C)]
-struct TaskFile {
-    meta: *const *mut c_void,
-    task: *const c_void,
-    descriptor: u32,
-    file: *const c_void,
-}
-
 /// Each descriptor of each process: a record if it is a socket of ours. The first that finds a socket without
 /// an owner makes the process that holds it the owner.
 #[unsafe(no_mangle)]
@@ -126,7 +117,7 @@ struct TaskFile {
 pub extern "C" fn sluice_held(ctx: *mut c_void) -> i32 {
     // SAFETY: the context of this kind of iterator; the kernel's pointers are read as the verifier allows.
     unsafe {
-        let ctx = &*ctx.cast::<TaskFile>();
+        let ctx = &*ctx.cast::<process::TaskFile>();
         let (task, file) = (ctx.task, ctx.file);
         if task.is_null() || file.is_null() {
             return 0;

@@ -55,3 +55,16 @@ pub unsafe fn read(task: *const c_void, process: *mut Process) {
         (*process)._pad = 0;
     }
 }
+
+/// `struct bpf_iter__task_file` (kernel/bpf/task_iter.c): a descriptor of a process.
+#[repr(C)]
+pub struct TaskFile {
+    /// Where records are written.
+    pub meta: *const *mut c_void,
+    /// Its task.
+    pub task: *const c_void,
+    /// Its number.
+    pub descriptor: u32,
+    /// What it stands for.
+    pub file: *const c_void,
+}

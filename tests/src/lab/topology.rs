@@ -1,6 +1,7 @@
 //! The three namespaces, their links and addresses.
 
 use super::{LabError, NetNs};
+use std::os::unix::fs::MetadataExt as _;
 
 /// ```text
 ///  client                     gate                      server
@@ -36,6 +37,13 @@ impl Lab {
     pub const SERVER4: &str = "10.77.2.2";
     /// Server's IPv6 address.
     pub const SERVER6: &str = "fd77:2::2";
+
+    /// A filter of sockets that means only this lab's: every daemon sees all namespaces, those of tests beside it too.
+    pub fn mine(&self, filter: &str) -> String {
+        let inode = |ns: &NetNs| std::fs::metadata(ns.path()).map_or(0, |meta| meta.ino());
+        let [a, b, c] = [&self.client, &self.gate, &self.server].map(inode);
+        format!("netns in ({a}, {b}, {c}) and {filter}")
+    }
 
     /// Builds the lab.
     ///
