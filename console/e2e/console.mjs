@@ -143,7 +143,8 @@ async function checks(browser, line, url, env) {
   const number = async (selector) => Number((await text(selector)).replaceAll(",", ""));
   const open = async (panel) => {
     await page.locator(`nav a[href="#/${panel}"]`).click();
-    await page.waitForFunction((p) => location.hash.startsWith(`#/${p}`), panel);
+    // The address changes before the page does: the link is marked in the same step as the panel is shown.
+    await page.locator(`nav a[href="#/${panel}"][aria-current="page"]`).waitFor({ timeout: WAIT_MS });
   };
   const picture = async (suffix) => {
     if (!env.SCREENSHOT) return;
