@@ -30,10 +30,12 @@ fn main() -> io::Result<()> {
     // The others lie beside the filter's.
     let monitor = filter.map(|path| path.with_file_name("sluice-sockets"));
     let owners = filter.map(|path| path.with_file_name("sluice-owners"));
+    let names = filter.map(|path| path.with_file_name("sluice-names"));
     for (from, name) in [
         (filter, "sluice.bpf.o"),
         (monitor.as_deref(), "sluice-sockets.bpf.o"),
         (owners.as_deref(), "sluice-owners.bpf.o"),
+        (names.as_deref(), "sluice-names.bpf.o"),
     ] {
         let object = out.join(name);
         match from {

@@ -5,6 +5,7 @@ pub mod daemon;
 pub mod datapath;
 pub mod filter;
 pub mod monitor;
+pub mod names;
 pub mod netfilter;
 pub mod owners;
 pub mod paths;

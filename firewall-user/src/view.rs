@@ -7,6 +7,7 @@
 mod attributes;
 mod history;
 mod learn;
+mod names;
 mod nat;
 mod paths;
 mod sockets;
@@ -16,6 +17,7 @@ mod table;
 pub use attributes::{SocketAttributeView, SocketDetailsView};
 pub use history::{DeedView, HISTORY_KINDS, HistorySumView, RuleMinuteView, VerdictMinuteView};
 pub use learn::{LearnView, LearntRuleView};
+pub use names::{NAME_SOURCES, NameStatsView, NameView, ObservedStatsView};
 pub use nat::{
     MAPPING_KINDS, NatAccountView, NatBindingView, NatBlockView, NatHostView, NatMappingView,
     NatPoolView, NatRuleView, NatStatsView, NatWhoView,

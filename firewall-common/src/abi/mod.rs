@@ -19,6 +19,7 @@ pub mod iface;
 pub mod kfunc;
 pub mod names;
 pub mod nat;
+pub mod observed;
 pub mod owner;
 pub mod reason;
 pub mod socket;

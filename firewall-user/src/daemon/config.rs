@@ -186,11 +186,13 @@ fn follow<'de, D: Deserializer<'de>>(from: D) -> Result<Follow, D::Error> {
 pub struct SocketSettings {
     /// Whether the sockets of the machine are followed.
     pub enabled: bool,
+    /// Whether what they reached is named, by answers of DNS and ClientHellos that are seen on the wire.
+    pub names: bool,
 }
 
 impl Default for SocketSettings {
     fn default() -> Self {
-        Self { enabled: true }
+        Self { enabled: true, names: false }
     }
 }
 
@@ -327,6 +329,8 @@ mod tests {
             max_age = "1d12h"
             [netfilter]
             enabled = false
+            [sockets]
+            names = true
             "#,
         )
         .expect("valid");
@@ -336,6 +340,7 @@ mod tests {
         assert_eq!(config.history.max_age_ms, 36 * 3_600_000);
         assert_eq!(config.history_path(), Path::new("/log/history.db"));
         assert_eq!(config.netfilter.enabled, Follow::Never);
+        assert!(config.sockets.enabled && config.sockets.names);
         let config = Config { state_dir: "/state".into(), ..Config::default() };
         assert_eq!(config.history_path(), Path::new("/state/history.db"));
         let said = |text: &str| Config::parse(text).expect("valid").netfilter.enabled;

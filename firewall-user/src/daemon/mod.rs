@@ -385,7 +385,7 @@ fn follow_sockets(config: &Config, model: Arc<Mutex<Monitor>>) -> Option<Sockets
     if !config.sockets.enabled {
         return None;
     }
-    Sockets::start(model)
+    Sockets::start(model, config.sockets.names)
         .inspect_err(|error| log::error!("sockets aren't followed: starting a thread: {error}"))
         .ok()
 }

@@ -5,6 +5,7 @@
 
 mod attributes;
 mod keys;
+mod names;
 mod rules;
 
 use super::{
@@ -25,6 +26,7 @@ use firewall_common::abi::{
     socket::{Process, SOCKET_CLASSES, SocketRow},
 };
 use keys::key;
+use names::NameReader;
 use rules::Rules;
 use std::{
     io,
@@ -84,11 +86,12 @@ pub struct Sockets {
 }
 
 impl Sockets {
-    /// Starts to follow; `model` knows what the filter judged. Where the kernel doesn't let us, the handle says why.
+    /// Starts to follow; `model` knows what the filter judged; `names`: what sockets reach is named. Where the kernel
+    /// doesn't let us, the handle says why.
     ///
     /// # Errors
     /// No thread can be started.
-    pub fn start(model: Arc<Mutex<Monitor>>) -> io::Result<Self> {
+    pub fn start(model: Arc<Mutex<Monitor>>, names: bool) -> io::Result<Self> {
         let (asks, asked) = channel();
         let netns = std::fs::metadata("/proc/self/ns/net").map_or(0, |meta| meta.ino() as u32);
         let state = Arc::new(Mutex::new(State { netns, ..State::default() }));
@@ -96,7 +99,7 @@ impl Sockets {
         thread::Builder::new().name("sluice-sockets".to_owned()).spawn(move || {
             let mut rules = Rules::new(model);
             let outcome = SocketMonitor::start()
-                .and_then(|monitor| follow(monitor, &shared, &asked, &mut rules));
+                .and_then(|monitor| follow(monitor, &shared, &asked, &mut rules, names));
             if let Err(error) = outcome {
                 log::warn!("sockets aren't followed: {error}");
                 lock(&shared).trouble = Some(error.to_string());
@@ -230,10 +233,12 @@ fn follow(
     state: &Mutex<State>,
     asked: &Receiver<oneshot::Sender<()>>,
     rules: &mut Rules,
+    names: bool,
 ) -> Result<(), DatapathError> {
+    let mut names = NameReader::start(names, &mut lock(state));
     {
         let mut state = lock(state);
-        state.limits = monitor.missing().to_vec();
+        state.limits.extend_from_slice(monitor.missing());
         state.reasons = monitor.drops().names().to_vec();
     }
     for what in monitor.missing() {
@@ -263,6 +268,8 @@ fn follow(
             }
             table.event(event, &|by, row| key(owners, by, row));
         });
+        // Behind the events: what was said before them is known by now.
+        names.drain(table)?;
         let counters = monitor.counters()?;
         now_known.counters = counters;
         rules.look(&mut now_known, false);
@@ -287,6 +294,8 @@ fn follow(
             let State { table, owners, .. } = &mut *now_known;
             let keys = &|by, row: &SocketRow| key(owners, by, row);
             table.snapshot(&held, since, took.as_micros() as u64, gap, keys);
+            names.drain(table)?;
+            table.name_all();
             table.owners().for_each(|owner| owners.learn(owner));
             now_known.drops = drops;
             rules.look(&mut now_known, true);

@@ -20,6 +20,7 @@ mod names;
 mod netdev;
 mod notify;
 mod object;
+pub mod observed;
 pub mod owners;
 pub mod programs;
 mod raw;

@@ -13,6 +13,9 @@ static MONITOR: &Aligned<[u8]> =
 static OWNERS: &Aligned<[u8]> =
     &Aligned(*include_bytes!(concat!(env!("OUT_DIR"), "/sluice-owners.bpf.o")));
 
+static NAMES: &Aligned<[u8]> =
+    &Aligned(*include_bytes!(concat!(env!("OUT_DIR"), "/sluice-names.bpf.o")));
+
 /// The filter; empty if the binary was built without one.
 pub fn bytes() -> &'static [u8] {
     &OBJECT.0
@@ -26,4 +29,9 @@ pub fn monitor() -> &'static [u8] {
 /// The rules by owner; as [`bytes`].
 pub fn owners() -> &'static [u8] {
     &OWNERS.0
+}
+
+/// What names are read from; as [`bytes`].
+pub fn names() -> &'static [u8] {
+    &NAMES.0
 }

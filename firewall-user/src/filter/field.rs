@@ -3,7 +3,7 @@
 use super::subject::SubjectKind;
 use crate::policy::suggest;
 use crate::view::{
-    MAPPING_KINDS, NETFILTER_SCTP_STATES, NETFILTER_TCP_STATES, SOCKET_ENDS, SOCKET_STATES,
+    MAPPING_KINDS, NAME_SOURCES, NETFILTER_SCTP_STATES, NETFILTER_TCP_STATES, SOCKET_ENDS, SOCKET_STATES,
     SOCKET_TCP_STATES,
 };
 use firewall_common::abi::event::Class;
@@ -91,8 +91,10 @@ fields! {
     Ended = "ended", Word, Flow Socket;
     /// Name of the rule.
     Rule = "rule", Text, Flow Event Rule Mapping Socket Summary;
-    /// Name of the rule.
-    Name = "name", Text, Rule;
+    /// Name of the rule; of what a socket reached.
+    Name = "name", Text, Rule Socket Name;
+    /// How the latter is known.
+    NameSource = "name_source", Word, Socket;
     /// The rule as written.
     Text = "text", Text, Rule;
     /// Whether the rule takes part.
@@ -172,7 +174,7 @@ fields! {
     /// Its port.
     LocalPort = "local_port", Number, Socket;
     /// Network namespace: its inode.
-    Netns = "netns", Number, Socket;
+    Netns = "netns", Number, Socket Name;
     /// Whether that is the daemon's own.
     OwnNetns = "own_netns", Bool, Socket;
     /// User.
@@ -191,6 +193,14 @@ fields! {
     Unit = "unit", Text, Socket Summary;
     /// Container.
     Container = "container", Text, Socket Summary;
+    /// Address that has a name.
+    Address = "address", Addr, Name;
+    /// Who said so.
+    Server = "server", Addr, Name;
+    /// How often.
+    Answers = "answers", Number, Name;
+    /// It doesn't hold any more.
+    Expired = "expired", Bool, Name;
     /// How an owner is known.
     Confidence = "confidence", Word, Socket;
     /// Bytes sent.
@@ -262,6 +272,7 @@ impl Field {
             Self::Origin => vec!["sluice", "netfilter"],
             Self::Class => Class::ALL.iter().map(|c| c.name()).collect(),
             Self::Ended if of == Some(SubjectKind::Socket) => SOCKET_ENDS.to_vec(),
+            Self::NameSource => NAME_SOURCES.to_vec(),
             Self::Confidence => vec!["stamped", "held", "unknown"],
             Self::State if of == Some(SubjectKind::Socket) => {
                 SOCKET_TCP_STATES.into_iter().chain(SOCKET_STATES).collect()

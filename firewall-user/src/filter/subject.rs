@@ -2,7 +2,7 @@
 
 use super::field::Field;
 use crate::view::{
-    CallerView, DeedView, EventView, FlowNatView, FlowView, NatMappingView, RuleMinuteView,
+    CallerView, DeedView, EventView, FlowNatView, FlowView, NameView, NatMappingView, RuleMinuteView,
     RuleView, SocketView, VerdictMinuteView,
 };
 use std::borrow::Cow;
@@ -39,6 +39,8 @@ pub enum SubjectKind {
     Deed,
     /// A row of a summary of sockets.
     Summary,
+    /// [`NameView`].
+    Name,
 }
 
 impl SubjectKind {
@@ -53,6 +55,7 @@ impl SubjectKind {
             Self::Socket => "sockets",
             Self::Deed => "deeds",
             Self::Summary => "summaries",
+            Self::Name => "names",
         }
     }
 }
@@ -293,9 +296,27 @@ impl Subject for SocketView {
             Field::ReceivedRate => Value::Number(self.received_rate),
             Field::Rtt => count(self.rtt_us),
             Field::Retransmits => Value::Number(self.retransmits),
+            Field::Name => maybe(self.name.as_deref()),
+            Field::NameSource => maybe(self.name_source.as_deref()),
             Field::Drops => Value::Number(self.drops),
             Field::DropReason => maybe(self.drop_reason.as_deref()),
             _ => of_translation(self.nat.as_ref(), field),
+        }
+    }
+}
+
+impl Subject for NameView {
+    const KIND: SubjectKind = SubjectKind::Name;
+
+    fn field(&self, field: Field) -> Value<'_> {
+        match field {
+            Field::Name => text(&self.name),
+            Field::Address => text(&self.address),
+            Field::Netns => Value::Number(self.netns.into()),
+            Field::Server => text(&self.server),
+            Field::Answers => Value::Number(self.answers),
+            Field::Expired => Value::Bool(self.expired),
+            _ => Value::None,
         }
     }
 }

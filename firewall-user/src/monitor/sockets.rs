@@ -4,6 +4,7 @@
 //! socket without a descriptor lives on until it says that it is closed, unless events were lost.
 
 mod attributes;
+mod naming;
 mod rules;
 mod summing;
 
@@ -15,6 +16,7 @@ use super::{
     summary::{Befores, EVERY, Summary},
     text,
 };
+use crate::names::{Named, Names};
 use crate::view::{
     SOCKET_TCP_STATES, SocketEventStatsView, SocketHolderView, SocketStatsView, SocketView,
 };
@@ -65,6 +67,8 @@ struct Socket {
     refused: Option<Arc<str>>,
     /// What others than the kernel say of it.
     attributes: Vec<Attribute>,
+    /// What it reached is called.
+    named: Option<Box<Named>>,
 }
 
 #[derive(Clone, Debug)]
@@ -103,6 +107,12 @@ pub struct SocketTable {
     descriptors: u64,
     snapshot_us: u64,
     summary: Summary,
+    /// What hosts are called, if that is wanted.
+    names: Option<Names>,
+    /// Cookies of those that events told of since sockets were named last.
+    unnamed: Vec<u64>,
+    /// How many had ended by then.
+    named_ever: u64,
 }
 
 impl SocketTable {
@@ -116,6 +126,9 @@ impl SocketTable {
             let socket = self.live.entry(cookie).or_default();
             socket.stamped |= stamps(event, &socket.row);
             socket.take(event.row, event.time_ns);
+            if self.names.is_some() {
+                self.unnamed.push(cookie);
+            }
             return;
         }
         let mut socket = self.live.remove(&cookie).unwrap_or_default();
@@ -261,6 +274,7 @@ impl SocketTable {
             descriptors: self.descriptors,
             rules_unsettled: self.unsettled_dropped,
             tables: self.summary.tables(),
+            names: self.names.as_ref().map(Names::stats),
             ..SocketStatsView::default()
         }
     }
@@ -319,6 +333,7 @@ impl Socket {
         let known = |process: &Process| (process.tgid != 0).then_some(process.tgid);
         let name = |process: &Process| (process.tgid != 0).then(|| comm(process));
         let handshake = (usage.asked_ns, usage.established_ns);
+        let (remote_name, name_source, other_names) = self.told_name();
         SocketView {
             id: format!("{:x}", usage.cookie),
             proto: proto(row),
@@ -374,6 +389,9 @@ impl Socket {
             drop_reason: (row.drops > 0).then(|| row.drop_reason.to_string()),
             rule: self.rule.as_deref().map(str::to_owned),
             note: note(row).map(str::to_owned),
+            name: remote_name,
+            name_source,
+            other_names,
             ..SocketView::default()
         }
     }

@@ -1,6 +1,6 @@
 //! Rows of `sluice sockets`.
 
-use super::{FlowNatView, SummaryTableView};
+use super::{FlowNatView, NameStatsView, SummaryTableView};
 use serde::{Deserialize, Serialize};
 
 /// Words for TCP's states, as numbered in include/net/tcp_states.h.
@@ -56,6 +56,16 @@ pub struct SocketView {
     pub remote: String,
     /// Remote port.
     pub remote_port: u16,
+    /// What the other end was called when the socket began, as it was observed; `null` where nothing was seen.
+    #[serde(default)]
+    pub name: Option<String>,
+    /// How that is known: `dns` (an answer gave the name this address), `sni` (the connection's ClientHello asked for it),
+    /// `sni-outer` (so it did, with another hello inside that can't be read: it may be but a front).
+    #[serde(default)]
+    pub name_source: Option<String>,
+    /// `dns`: other names that the address had then; the one that was asked for last is taken.
+    #[serde(default)]
+    pub other_names: u32,
     /// Network namespace: its inode.
     pub netns: u32,
     /// Whether that is the daemon's own, whose packets the filter sees.
@@ -166,6 +176,9 @@ pub struct SocketStatsView {
     pub rules_unsettled: u64,
     /// How full the tables of summaries are.
     pub tables: Vec<SummaryTableView>,
+    /// What names are read from; `null`: they aren't (`[sockets] names`).
+    #[serde(default)]
+    pub names: Option<NameStatsView>,
 }
 
 /// `sluice sockets --drops`: what the stack dropped, in all network namespaces, since the monitor runs.

@@ -12,13 +12,14 @@ const MEMBERS: [(&str, &[&str]); 5] = [
 ];
 
 /// A room of firewall-user, and the rooms (modules of the crate) that it may name.
-const ROOMS: [(&str, &[&str]); 6] = [
+const ROOMS: [(&str, &[&str]); 7] = [
+    ("names", &["names", "view"]),
     ("policy", &["policy"]),
     // The policy's spans and "did you mean" serve the filter language too.
     ("filter", &["filter", "policy", "view"]),
     // The monitor owns the records that it is fed with; the datapath makes them.
     ("datapath", &["datapath", "monitor", "view"]),
-    ("monitor", &["monitor", "filter", "policy", "view"]),
+    ("monitor", &["monitor", "names", "filter", "policy", "view"]),
     // Times and protocols read like the monitor's.
     ("netfilter", &["netfilter", "monitor", "filter", "view"]),
     (

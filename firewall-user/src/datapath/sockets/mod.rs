@@ -178,11 +178,7 @@ impl SocketMonitor {
     /// # Errors
     /// The kernel's.
     pub fn costs(&self) -> Result<Vec<(String, Duration, u64)>, DatapathError> {
-        let info = |(name, program): (&str, &Program)| {
-            let info = program.info().map_err(|error| DatapathError::Load(chain(&error)))?;
-            Ok((name.to_owned(), info.run_time(), info.run_count()))
-        };
-        self.ebpf.programs().map(info).collect()
+        costs(&self.ebpf)
     }
 
     /// Instructions that the verifier walked for each program; 0 where the kernel doesn't tell.
@@ -190,11 +186,7 @@ impl SocketMonitor {
     /// # Errors
     /// The kernel's.
     pub fn verified(&self) -> Result<Vec<(String, u32)>, DatapathError> {
-        let info = |(name, program): (&str, &Program)| {
-            let info = program.info().map_err(|error| DatapathError::Load(chain(&error)))?;
-            Ok((name.to_owned(), info.verified_instruction_count().unwrap_or(0)))
-        };
-        self.ebpf.programs().map(info).collect()
+        verified(&self.ebpf)
     }
 
     /// Every descriptor of every process that is a socket, in all network namespaces, as it is now. A socket
@@ -243,6 +235,24 @@ where
         .ok_or_else(|| DatapathError::Load(format!("no program {name}")))?
         .try_into()
         .map_err(|error: aya::programs::ProgramError| DatapathError::Load(chain(&error)))
+}
+
+/// What each program of an object has cost since it was loaded, while the kernel accounted for it: name, time, runs.
+pub(super) fn costs(ebpf: &Ebpf) -> Result<Vec<(String, Duration, u64)>, DatapathError> {
+    let info = |(name, program): (&str, &Program)| {
+        let info = program.info().map_err(|error| DatapathError::Load(chain(&error)))?;
+        Ok((name.to_owned(), info.run_time(), info.run_count()))
+    };
+    ebpf.programs().map(info).collect()
+}
+
+/// Instructions that the verifier walked for each program of an object; 0 where the kernel doesn't tell.
+pub(super) fn verified(ebpf: &Ebpf) -> Result<Vec<(String, u32)>, DatapathError> {
+    let info = |(name, program): (&str, &Program)| {
+        let info = program.info().map_err(|error| DatapathError::Load(chain(&error)))?;
+        Ok((name.to_owned(), info.verified_instruction_count().unwrap_or(0)))
+    };
+    ebpf.programs().map(info).collect()
 }
 
 /// Whether the kernel has a tracepoint whose arguments are typed.

@@ -1,0 +1,63 @@
+//! Reading names off the wire, where that is wanted.
+
+use super::{Sockets, State, lock, now};
+use crate::{
+    datapath::{DatapathError, observed::Observer},
+    monitor::SocketTable,
+    view::NameView,
+};
+use std::net::IpAddr;
+
+/// Messages that are taken without a pause.
+const BATCH: usize = 4_096;
+
+/// What reads them; nothing, where names aren't wanted or can't be had.
+pub(super) struct NameReader(Option<Observer>);
+
+impl NameReader {
+    /// Begins, if it is `wanted`. Where that fails, sockets have no names, and the limits say why.
+    pub fn start(wanted: bool, state: &mut State) -> Self {
+        if !wanted {
+            return Self(None);
+        }
+        match Observer::start() {
+            Ok(observer) => {
+                state.table.with_names();
+                Self(Some(observer))
+            }
+            Err(error) => {
+                state.limits.push(format!("names of remote hosts: {error}"));
+                Self(None)
+            }
+        }
+    }
+
+    /// Takes what was seen, and names the sockets that events told of.
+    pub fn drain(&mut self, table: &mut SocketTable) -> Result<(), DatapathError> {
+        let Some(observer) = &mut self.0 else { return Ok(()) };
+        observer.drain(BATCH, |seen, message| table.observe(seen, message));
+        let counters = observer.counters()?;
+        if let Some(names) = table.names_mut() {
+            names.count(counters);
+        }
+        table.name();
+        Ok(())
+    }
+}
+
+impl Sockets {
+    /// Every name that an answer of DNS gave, in no order; `None`: they aren't read.
+    pub fn names(&self) -> Option<Vec<NameView>> {
+        let state = lock(&self.state);
+        let clock = now();
+        let time = |ns| crate::monitor::text::time(clock.monotonic_to_unix(ns));
+        state.table.names().map(|names| names.rows(clock.monotonic_ns, time))
+    }
+
+    /// The name of an address in the daemon's own network namespace, now.
+    pub fn name_of(&self, address: IpAddr) -> Option<String> {
+        let state = lock(&self.state);
+        let names = state.table.names()?;
+        names.now(state.netns, address, now().monotonic_ns).map(|name| name.to_string())
+    }
+}
