@@ -163,6 +163,21 @@ pub enum Command {
     Nat(NatCommand),
     /// Show what has been: sockets and flows that have ended, verdicts by minute, mappings; as rows, or summed up
     History(super::history::HistoryArgs),
+    /// Show what remote addresses are called, as answers of DNS were seen to say; needs `names = true` under `[sockets]`
+    Names {
+        /// Only names that match, such as `name~github` or `address=10.0.0.0/8 and expired=false`
+        #[arg(value_name = "FILTER")]
+        filter: Vec<String>,
+        /// How many at most
+        #[arg(long, default_value_t = 1000, value_name = "N")]
+        limit: usize,
+        /// Field to sort by: largest, latest or A first; `-FIELD` turns it round; else the latest answers
+        #[arg(long, value_name = "FIELD", allow_hyphen_values = true)]
+        sort: Option<String>,
+        /// What was seen of DNS and TLS, and what came of it: produced = delivered + lost
+        #[arg(long, conflicts_with_all = ["filter", "sort"])]
+        stats: bool,
+    },
     /// Show every way that packets enter and leave by: which are filtered and counted, which aren't, and what to do
     Paths,
     /// Print the live policy as written

@@ -11,6 +11,7 @@ mod history;
 mod learn;
 mod list;
 mod mappings;
+mod names;
 mod nat;
 mod netfilter;
 mod out;
@@ -106,6 +107,10 @@ fn ask(out: &Out, client: &Client, command: Command) -> Result<ExitCode, CliErro
             }
             Command::Nat(NatCommand::Pools) => mappings::pools(out, client).await,
             Command::History(args) => history::run(out, client, args).await,
+            Command::Names { stats: true, .. } => names::stats(out, client).await,
+            Command::Names { filter, limit, sort, .. } => {
+                names::list(out, client, &filter.join(" "), limit, sort.as_deref()).await
+            }
             Command::Paths => paths::run(out, client).await,
             Command::Policy => policy::print(out, client).await,
             // Answered by `main`.

@@ -47,6 +47,19 @@ fn facts(socket: &SocketView) -> Vec<(&'static str, String, Tone)> {
     say("state", socket.state.clone());
     say("local", end(socket, &socket.local, socket.local_port));
     say("remote", end(socket, &socket.remote, socket.remote_port));
+    if let Some(name) = &socket.name {
+        let how = match socket.name_source.as_deref() {
+            Some("sni") => "its ClientHello asked for it".to_owned(),
+            Some("sni-outer") => {
+                "its ClientHello asked for it, perhaps as a front for another".to_owned()
+            }
+            _ if socket.other_names > 0 => {
+                format!("as DNS answered last; {} other names then", socket.other_names)
+            }
+            _ => "as DNS answered".to_owned(),
+        };
+        say("name", format!("{name}, {how}"));
+    }
     say("owner", format!("{}, {}", owner(socket), socket.confidence));
     let uid = format!("uid {}", socket.uid);
     say("user", socket.user.as_ref().map_or_else(|| uid.clone(), |name| format!("{name} ({uid})")));

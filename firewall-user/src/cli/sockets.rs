@@ -3,6 +3,7 @@
 use super::{
     format,
     list::today,
+    names,
     out::{CliError, Head, Out, Tone},
     policy::ssh_connection,
 };
@@ -57,9 +58,16 @@ pub async fn list(out: &Out, client: &Client, asked: Asked<'_>) -> Result<ExitCo
     } else {
         let last =
             if ended { [Head::text("ENDED"), Head::text("WHY"), Head::text("RULE")] } else { LIVE };
-        let heads: Vec<Head> = COMMON.into_iter().chain(last).collect();
+        // Only where there are any: names are an option.
+        let named = answer.rows.iter().any(|row| row.name.is_some());
+        let name = named.then_some(Head::text("NAME"));
+        let heads: Vec<Head> = COMMON.into_iter().chain(last).chain(name).collect();
         let today = today();
-        out.rows(&answer.rows, &heads, |socket| cells(socket, ended, &today))?;
+        out.rows(&answer.rows, &heads, |socket| {
+            let mut cells = cells(socket, ended, &today);
+            cells.extend(named.then(|| (name_of(socket), Tone::Plain)));
+            cells
+        })?;
     }
     if out.json {
         return Ok(ExitCode::SUCCESS);
@@ -114,6 +122,10 @@ pub async fn stats(out: &Out, client: &Client) -> Result<ExitCode, CliError> {
         let counts = [row.rows, row.capacity, row.folded, row.lost].map(format::count);
         std::iter::once(row.by.clone()).chain(counts).map(|text| (text, tone)).collect()
     })?;
+    if let Some(names) = &stats.names {
+        out.line("")?;
+        names::say(out, names)?;
+    }
     if stats.rules_lost + stats.rules_unsettled > 0 {
         let note = format!(
             "rules behind sockets: {} judgements weren't kept, {} sockets made room before theirs was found",
@@ -245,6 +257,16 @@ pub(super) fn rule(socket: &SocketView) -> String {
         (Some(rule), _) => rule.clone(),
         (None, true) => "-".to_owned(),
         (None, false) => format!("(netns {})", socket.netns),
+    }
+}
+
+/// What the other end is called: by DNS as it is, by its ClientHello with a mark.
+fn name_of(socket: &SocketView) -> String {
+    let Some(name) = &socket.name else { return "-".to_owned() };
+    let name = format::clean(name);
+    match socket.name_source.as_deref() {
+        Some("dns") | None => name,
+        Some(source) => format!("{name} ({source})"),
     }
 }
 

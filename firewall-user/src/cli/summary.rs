@@ -104,13 +104,22 @@ async fn show(
     Ok(ExitCode::SUCCESS)
 }
 
+/// What the row is about; a host with its name, where one was observed.
+fn key(row: &SummaryRowView) -> String {
+    let key = format::clean(&row.key);
+    match &row.name {
+        Some(name) => format!("{key} ({})", format::clean(name)),
+        None => key,
+    }
+}
+
 fn packets(row: &SummaryRowView) -> String {
     format!("{}/{}", format::count(row.sent_packets), format::count(row.received_packets))
 }
 
 fn connections(row: &SummaryRowView) -> Vec<String> {
     vec![
-        format::clean(&row.key),
+        key(row),
         format::count(row.connected),
         format::count(row.connections),
         format::bytes(row.sent_bytes),
@@ -128,7 +137,7 @@ fn deeds(row: &SummaryRowView) -> Vec<String> {
         }
     };
     vec![
-        format::clean(&row.key),
+        key(row),
         format::count(row.live),
         format::count(row.total),
         format::bytes(row.sent_bytes),

@@ -184,7 +184,11 @@ impl Sockets {
     pub fn summary(&self, by: By) -> SummaryView {
         let state = lock(&self.state);
         let now = now().monotonic_ns;
-        state.table.summary(by, now, &|by, row| key(&state.owners, by, row))
+        let mut view = state.table.summary(by, now, &|by, row| key(&state.owners, by, row));
+        if by == By::Host {
+            names::name_hosts(&state, &mut view, now);
+        }
+        view
     }
 
     /// Begins summaries anew: all, or one.

@@ -3,8 +3,8 @@
 use super::subject::SubjectKind;
 use crate::policy::suggest;
 use crate::view::{
-    MAPPING_KINDS, NAME_SOURCES, NETFILTER_SCTP_STATES, NETFILTER_TCP_STATES, SOCKET_ENDS, SOCKET_STATES,
-    SOCKET_TCP_STATES,
+    MAPPING_KINDS, NAME_SOURCES, NETFILTER_SCTP_STATES, NETFILTER_TCP_STATES, SOCKET_ENDS,
+    SOCKET_STATES, SOCKET_TCP_STATES,
 };
 use firewall_common::abi::event::Class;
 use firewall_common::abi::reason::Reason;
@@ -92,7 +92,7 @@ fields! {
     /// Name of the rule.
     Rule = "rule", Text, Flow Event Rule Mapping Socket Summary;
     /// Name of the rule; of what a socket reached.
-    Name = "name", Text, Rule Socket Name;
+    Name = "name", Text, Rule Socket Summary Name;
     /// How the latter is known.
     NameSource = "name_source", Word, Socket;
     /// The rule as written.

@@ -2,8 +2,8 @@
 
 use super::field::Field;
 use crate::view::{
-    CallerView, DeedView, EventView, FlowNatView, FlowView, NameView, NatMappingView, RuleMinuteView,
-    RuleView, SocketView, VerdictMinuteView,
+    CallerView, DeedView, EventView, FlowNatView, FlowView, NameView, NatMappingView,
+    RuleMinuteView, RuleView, SocketView, VerdictMinuteView,
 };
 use std::borrow::Cow;
 

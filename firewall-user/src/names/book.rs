@@ -147,7 +147,9 @@ impl Names {
         let Ok(kind) = ObservedKind::try_from(seen.kind) else { return };
         self.delivered[kind as usize] += 1;
         let read = match kind {
-            ObservedKind::Question => dns::question(message).map(|q| self.question(seen, q)).is_ok(),
+            ObservedKind::Question => {
+                dns::question(message).map(|q| self.question(seen, q)).is_ok()
+            }
             ObservedKind::Answer => dns::answer(message).map(|a| self.answer(seen, a)).is_ok(),
             ObservedKind::Hello => match hello::server_name(message) {
                 Ok(Some(name)) => {

@@ -10,7 +10,7 @@ use super::{
     error::ApiError,
     history::{self, HistoryQuery},
     learn::{self, LearnQuery},
-    mappings, nat, query,
+    mappings, names, nat, query,
     query::Query,
     sockets::{self, Block, KillQuery, SocketQuery},
     ws::hub::Hub,
@@ -35,7 +35,7 @@ use std::{
 };
 
 /// All verbs, as in `hello.capabilities`.
-pub const VERBS: [&str; 33] = [
+pub const VERBS: [&str; 34] = [
     "status",
     "stats",
     "rules",
@@ -66,6 +66,7 @@ pub const VERBS: [&str; 33] = [
     "sockets.kill",
     "summary",
     "summary.reset",
+    "names",
     "paths",
     "history",
     "learn",
@@ -209,6 +210,10 @@ impl Api {
                 let Nothing {} = parse(args)?;
                 sockets::fresh(self.sockets()?).await?;
                 done(self.sockets()?.drops())
+            }
+            "names" => {
+                let (total, rows) = names::names(self.sockets()?, &parse(args)?).await?;
+                Ok(json!({"total": total, "rows": rows}))
             }
             "sockets.stats" => {
                 let Nothing {} = parse(args)?;

@@ -91,6 +91,7 @@ impl Subject for Shown<'_> {
         match field {
             Field::Key => text(&row.key),
             Field::Id => row.id.as_deref().map_or(Value::None, text),
+            Field::Name => row.name.as_deref().map_or(Value::None, text),
             Field::Live => Value::Number(row.live),
             Field::Total => Value::Number(row.total),
             Field::Connected => Value::Number(row.connected),

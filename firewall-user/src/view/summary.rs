@@ -22,6 +22,9 @@ pub struct SummaryView {
 pub struct SummaryRowView {
     /// What they have in common; `?`: not known.
     pub key: String,
+    /// `host`: what it is called in the daemon's network namespace now, as it was observed.
+    #[serde(default)]
+    pub name: Option<String>,
     /// What tells rows of the same key apart, hexadecimal: start of a process (nanoseconds since boot), id of a socket.
     pub id: Option<String>,
     /// Those whose row was folded, or that never had one.

@@ -4,9 +4,8 @@ use super::{Sockets, State, lock, now};
 use crate::{
     datapath::{DatapathError, observed::Observer},
     monitor::SocketTable,
-    view::NameView,
+    view::{NameView, SummaryView},
 };
-use std::net::IpAddr;
 
 /// Messages that are taken without a pause.
 const BATCH: usize = 4_096;
@@ -53,11 +52,13 @@ impl Sockets {
         let time = |ns| crate::monitor::text::time(clock.monotonic_to_unix(ns));
         state.table.names().map(|names| names.rows(clock.monotonic_ns, time))
     }
+}
 
-    /// The name of an address in the daemon's own network namespace, now.
-    pub fn name_of(&self, address: IpAddr) -> Option<String> {
-        let state = lock(&self.state);
-        let names = state.table.names()?;
-        names.now(state.netns, address, now().monotonic_ns).map(|name| name.to_string())
+/// Gives hosts of a summary the names that they have in the daemon's own network namespace now.
+pub(super) fn name_hosts(state: &State, view: &mut SummaryView, now_ns: u64) {
+    let Some(names) = state.table.names() else { return };
+    for row in &mut view.rows {
+        let name = row.key.parse().ok().and_then(|host| names.now(state.netns, host, now_ns));
+        row.name = name.map(|name| name.to_string());
     }
 }
