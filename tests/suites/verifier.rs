@@ -2,6 +2,7 @@
 //! decision, not an accident. The programs don't depend on the policy (tables are data), so what is
 //! loaded here is the largest configuration there is.
 
+use firewall_user::datapath::observed::Observer;
 use firewall_user::datapath::owners::{OwnerKeys, OwnerPolicy};
 use firewall_user::datapath::sockets::SocketMonitor;
 use firewall_user::datapath::{Datapath, Options, SlotNames};
@@ -59,6 +60,20 @@ fn the_socket_monitors_stay_below_theirs() {
     }
     let monitor = SocketMonitor::start().expect("a monitor");
     stays_below(test, monitor.verified().expect("the kernel's figures"));
+}
+
+#[test]
+fn what_names_are_read_from_stays_below_its_ceiling() {
+    let test = "verifier::what_names_are_read_from_stays_below_its_ceiling";
+    if let Some(reason) = sluice_tests::skip::no_kernel_access() {
+        return sluice_tests::skip::skip(test, reason);
+    }
+    if sluice_tests::skip::path_from_env("SLUICE_BPF_OBJECT").is_none() {
+        let why = "SLUICE_BPF_OBJECT isn't set (run `cargo xtask test`)";
+        return sluice_tests::skip::skip(test, why);
+    }
+    let observer = Observer::start().expect("an observer");
+    stays_below(test, observer.verified().expect("the kernel's figures"));
 }
 
 #[test]

@@ -20,6 +20,7 @@
 mod forward;
 mod gate;
 mod history;
+mod names;
 mod nat;
 mod netfilter;
 mod ours;

@@ -9,6 +9,7 @@
 //! - `snapshot 20k|100k`: a look at all descriptors, beside `ss -tanp`, in one namespace.
 //! - `memory 20k`, `idle 20k`: of the whole daemon, see `sockets_daemon`; `memory 20k, the model alone`.
 //! - `connect, N rules by owner`: see [`super::owners`].
+//! - `packet past names`, `message of DNS`: see [`super::names`].
 //! - `history write|query`: see [`super::history`].
 
 use super::{Figures, sockets_daemon};
@@ -59,6 +60,7 @@ pub(super) fn measure(rounds: usize, only: Option<String>) -> Result<Figures, St
         }
     }
     super::owners::measure(&mut figures, rounds)?;
+    super::names::measure(&mut figures, rounds)?;
     super::history::measure(&mut figures)?;
     sockets_daemon::measure(&mut figures, rounds)?;
     figures.ratio_to(SLUICE, SS);
