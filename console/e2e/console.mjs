@@ -20,12 +20,13 @@ import { promisify } from "node:util";
 import { chromium } from "playwright-core";
 import { historyChecks } from "./history.mjs";
 import { withLab } from "./lab.mjs";
+import { nameChecks } from "./names.mjs";
 import { natChecks } from "./nat.mjs";
 import { socketChecks } from "./sockets.mjs";
 
 const run = promisify(execFile);
 const WAIT_MS = 20_000;
-const PLACES = ["overview", "flows", "sockets", "sockets/ended", "sockets/summary", "nat/mappings", "nat/rules", "nat/hosts", "nat/pools", "nat/who", "rules", "events", "status", "paths", "history"];
+const PLACES = ["overview", "flows", "sockets", "sockets/ended", "sockets/summary", "sockets/names", "nat/mappings", "nat/rules", "nat/hosts", "nat/pools", "nat/who", "rules", "events", "status", "paths", "history"];
 
 let failed = 0;
 
@@ -144,7 +145,7 @@ async function checks(browser, line, url, env) {
   const open = async (panel) => {
     await page.locator(`nav a[href="#/${panel}"]`).click();
     // The address changes before the page does: the link is marked in the same step as the panel is shown.
-    await page.locator(`nav a[href="#/${panel}"][aria-current="page"]`).waitFor({ timeout: WAIT_MS });
+    await page.locator(`nav a[href="#/${panel}"][aria-current="page"]`).first().waitFor({ timeout: WAIT_MS });
   };
   const picture = async (suffix) => {
     if (!env.SCREENSHOT) return;
@@ -347,6 +348,7 @@ async function checks(browser, line, url, env) {
     };
     const tools = { page, check, assert, until, cli, text, number, open, picture, cells, filter, attempt };
     await socketChecks(tools);
+    await nameChecks(tools);
     await historyChecks(tools);
     await natChecks({ ...tools, LAB: env.LAB.split(" ") });
   }

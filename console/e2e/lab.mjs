@@ -145,9 +145,11 @@ export async function withLab(env, script) {
       inGate("sysctl", "-qw", "net.netfilter.nf_conntrack_acct=1", "net.netfilter.nf_conntrack_timestamp=1");
     }
     writeFileSync(policy, POLICY);
+    const config = path.join(dir, "sluice.toml");
+    writeFileSync(config, "[sockets]\nnames = true\n");
 
     const log = [];
-    daemon = start(gate, env.SLUICE_BIN, [...daemonArgs, "--policy", policy, "--iface", near, "--iface", wan, "--listen", `127.0.0.1:${PORT}`], { RUST_LOG: env.RUST_LOG ?? "info" }, ["ignore", "pipe", "pipe"]);
+    daemon = start(gate, env.SLUICE_BIN, [...daemonArgs, "--config", config, "--policy", policy, "--iface", near, "--iface", wan, "--listen", `127.0.0.1:${PORT}`], { RUST_LOG: env.RUST_LOG ?? "info" }, ["ignore", "pipe", "pipe"]);
     for (const stream of [daemon.stdout, daemon.stderr]) stream.on("data", (data) => log.push(String(data)));
     const end = Date.now() + START_MS;
     const answers = () => {

@@ -9,6 +9,7 @@ import { Nat } from "./panels/nat/Nat";
 import { Overview } from "./panels/Overview";
 import { Paths } from "./panels/Paths";
 import { Rules } from "./panels/Rules";
+import { Names } from "./panels/sockets/Names";
 import { Sockets } from "./panels/sockets/Sockets";
 import { Summary } from "./panels/sockets/Summary";
 import { Status } from "./panels/Status";
@@ -118,6 +119,7 @@ function Frame() {
           <Match when={route().panel === "overview"}><Overview /></Match>
           <Match when={route().panel === "flows"}><Flows /></Match>
           <Match when={route().panel === "sockets" && route().room === "summary"}><Summary /></Match>
+          <Match when={route().panel === "sockets" && route().room === "names"}><Names /></Match>
           <Match when={route().panel === "sockets"}><Sockets /></Match>
           <Match when={route().panel === "nat"}><Nat /></Match>
           <Match when={route().panel === "rules"}><Rules /></Match>

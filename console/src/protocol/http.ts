@@ -2,7 +2,7 @@
 
 import { ServerError, type ErrorBody } from "./messages";
 import type {
-  Applied, HistoryAnswer, KilledSocketsView, KilledView, LearnView, NatHostView, NatMappingView, NatPoolView, NatRuleView, NatWhoView, Page, PathsView, SocketDetailsView, SocketDropsView, SocketPage, SocketStatsView, StatusView, SummaryView,
+  Applied, HistoryAnswer, KilledSocketsView, KilledView, LearnView, NameView, NatHostView, NatMappingView, NatPoolView, NatRuleView, NatWhoView, Page, PathsView, SocketDetailsView, SocketDropsView, SocketPage, SocketStatsView, StatusView, SummaryView,
 } from "./types";
 
 const BASE = "/api/v1";
@@ -95,6 +95,7 @@ export const sockets = (query: { filter?: string; limit?: number; sort?: string;
 export const summary = (query: { by: string; filter?: string; limit?: number }, signal?: AbortSignal) => ask<SummaryView>("/summary", query, signal);
 export const learn = (query: { by: string; owner: string }, signal?: AbortSignal) => ask<LearnView>("/learn", query, signal);
 export const socketDrops = (signal?: AbortSignal) => ask<SocketDropsView>("/sockets/drops", {}, signal);
+export const names = (query: Query, signal?: AbortSignal) => ask<Page<NameView>>("/names", query, signal);
 export const socketStats = (signal?: AbortSignal) => ask<SocketStatsView>("/sockets/stats", {}, signal);
 
 export const socketDetails = (id: string, signal?: AbortSignal) => ask<SocketDetailsView>(`/sockets/${encodeURIComponent(id)}`, {}, signal);

@@ -15,6 +15,11 @@ export interface SocketView {
   local_port: number;
   remote: string;
   remote_port: number;
+  /** What the other end was called when the socket began, as it was observed, and how that is known: `dns`, `sni`, `sni-outer`. */
+  name?: string | null;
+  name_source?: string | null;
+  /** `dns`: other names that the address had then. */
+  other_names?: number;
   netns: number;
   /** Whether that is the daemon's own, whose packets the filter sees. */
   own_netns: boolean;
@@ -90,6 +95,43 @@ export interface SocketStatsView {
   rules_lost: number;
   rules_unsettled: number;
   tables: SummaryTableView[];
+  /** What names are read from; `null`: they aren't. */
+  names?: NameStatsView | null;
+}
+
+export interface NameStatsView {
+  observed: ObservedStatsView[];
+  addresses: number;
+  /** Answers that their socket hadn't asked for. */
+  unasked: number;
+  incomplete: number;
+  nameless: number;
+  addresses_forgotten: number;
+  names_forgotten: number;
+  questions_forgotten: number;
+  hellos_forgotten: number;
+}
+
+/** `produced = delivered + lost`; `unread`: delivered, and not understood. */
+export interface ObservedStatsView {
+  kind: string;
+  produced: number;
+  delivered: number;
+  lost: number;
+  unread: number;
+}
+
+/** A name that an answer of DNS gave an address. */
+export interface NameView {
+  name: string;
+  address: string;
+  netns: number;
+  server: string;
+  answers: number;
+  first: string;
+  last: string;
+  until: string;
+  expired: boolean;
 }
 
 /** `produced = delivered + lost`. */
@@ -127,6 +169,8 @@ export interface SummaryStatView {
 /** What the sockets of a row did. */
 export interface SummaryRowView {
   key: string;
+  /** `host`: what it is called now. */
+  name?: string | null;
   /** What tells rows of the same key apart. */
   id: string | null;
   /** Those whose row was folded, or that never had one. */

@@ -1,5 +1,7 @@
 /** What the short names of the Sockets room mean, in a sentence. A name that isn't here is shown as it is. */
 
+import { plural } from "./format";
+
 const STATES: Record<string, string> = {
   listen: "waits for connections",
   "syn-sent": "has asked for a connection, no answer yet",
@@ -43,6 +45,14 @@ const CONFIDENCES: Record<string, string> = {
 
 /** How the owner is known. */
 export const confidenceWords = (confidence: string): string => CONFIDENCES[confidence] ?? confidence;
+
+/** How a name is known, and that it is what others say. */
+export function nameWords(source: string | null, others: number): string {
+  if (source === "sni") return "its ClientHello asked for it";
+  if (source === "sni-outer") return "its ClientHello asked for it, with another inside that can't be read: perhaps a front";
+  if (source !== "dns") return source ?? "";
+  return others === 0 ? "as DNS answered" : `as DNS answered last; the address had ${plural(others, "other name")} then`;
+}
 
 /** Why it isn't known when a socket was made. */
 export const madeUnseen = (socket: { family: number }): string => (socket.family === 0 ? "not seen: sockets of this kind are only found" : "before the monitor began");

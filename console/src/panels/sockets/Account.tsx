@@ -5,10 +5,11 @@ import type { SocketStatsView } from "../../protocol/types";
 import { Dialog } from "../../ui/Dialog";
 import { count, millis, plural } from "../../ui/format";
 import { Drops } from "./Drops";
+import { NamesAccount } from "./NamesAccount";
 
 export function AccountBadge(props: { of: SocketStatsView }) {
   const [open, setOpen] = createSignal(false);
-  const lost = () => props.of.events.reduce((sum, e) => sum + e.lost, 0);
+  const lost = () => [...props.of.events, ...(props.of.names?.observed ?? [])].reduce((sum, e) => sum + e.lost, 0);
   return (
     <>
       <button type="button" class="pill lost" id="sockets-account" classList={{ some: lost() > 0 }} title="What is known of sockets, and what was missed" onClick={() => setOpen(true)}>
@@ -60,6 +61,7 @@ export function AccountBadge(props: { of: SocketStatsView }) {
           <p class="note">
             <b class="num">{count(props.of.owners_forgotten)}</b> processes, cgroups and programs were forgotten to make room; the rule of a socket may be missing for <b class="num">{count(props.of.rules_lost)}</b> judgements that weren't kept and <b class="num">{count(props.of.rules_unsettled)}</b> sockets that made room too early.
           </p>
+          <Show when={props.of.names}>{(names) => <NamesAccount of={names()} />}</Show>
           <Drops />
           <p class="note">After a loss all descriptors are looked at again: what lives is known, what came and went in between isn't.</p>
         </Dialog>

@@ -7,7 +7,7 @@ import { href } from "../../state/route";
 import { between, endText, failed, nameText, ownerTerm, processText } from "../../state/sockets";
 import { Dialog } from "../../ui/Dialog";
 import { bytes, count, dateTime, duration, endpoint, millis, plural, short } from "../../ui/format";
-import { confidenceWords, endWords, madeUnseen, stateWords } from "../../ui/socketwords";
+import { confidenceWords, endWords, madeUnseen, nameWords, stateWords } from "../../ui/socketwords";
 import { Attributes } from "./Attributes";
 import { Kill } from "./Kill";
 import { Learn } from "./Learn";
@@ -56,6 +56,9 @@ export function Details(props: Props) {
         <Show when={s().family !== 0}>
           <Fact name="local"><span class="num">{endText(s(), s().local, s().local_port)}</span></Fact>
           <Fact name="remote"><span class="num">{endText(s(), s().remote, s().remote_port)}</span></Fact>
+        </Show>
+        <Show when={s().name}>
+          {(name) => <Fact name="name"><By term={{ field: "name", value: name() }}>{name()}</By><span class="dim">: {nameWords(s().name_source ?? null, s().other_names ?? 0)}</span></Fact>}
         </Show>
         <Fact name="owner">
           <By term={ownerTerm(s())}>{s().pid === null ? "unknown" : nameText(s().comm)}</By>

@@ -6,16 +6,16 @@ import { go, href, route, type Place } from "../../state/route";
 import { count } from "../../ui/format";
 import { AccountBadge } from "./Account";
 
-const ROOMS = ["", "ended", "summary"] as const;
+const ROOMS = ["", "ended", "summary", "names"] as const;
 type Room = (typeof ROOMS)[number];
 
-const TITLES: Record<Room, string> = { "": "Live", ended: "Ended", summary: "Summary" };
+const TITLES: Record<Room, string> = { "": "Live", ended: "Ended", summary: "Summary", names: "Names" };
 const place = (room: Room): Place => (room === "" ? "sockets" : `sockets/${room}`);
 
 /** `filter` goes along, where the other room has one. */
 export function Rooms(props: { stats: SocketStatsView | null; filter: string }) {
   const room = (): Room => ROOMS.find((r) => r === route().room) ?? "";
-  const query = (to: Room): Record<string, string> => (to === "summary" || props.filter === "" ? {} : { filter: props.filter });
+  const query = (to: Room): Record<string, string> => (to === "summary" || to === "names" || props.filter === "" ? {} : { filter: props.filter });
   const known = (r: Room) => (r === "" ? props.stats?.live : r === "ended" ? props.stats?.ended : undefined);
 
   const onKey = (event: KeyboardEvent) => {

@@ -93,7 +93,7 @@ export function Sockets() {
   // Links and the back button change the address; this follows.
   createEffect(on(route, (r) => {
     const [now, next] = [untrack(asked), read()];
-    if (r.panel === "sockets" && r.room !== "summary" && (now.ended !== next.ended || now.filter !== next.filter || now.sort !== next.sort)) take(next);
+    if (r.panel === "sockets" && r.room !== "summary" && r.room !== "names" && (now.ended !== next.ended || now.filter !== next.filter || now.sort !== next.sort)) take(next);
   }, { defer: true }));
 
   const ended = createMemo(() => asked().ended);
@@ -105,7 +105,9 @@ export function Sockets() {
     return e instanceof ServerError && e.code === code ? e : null;
   };
   const off = () => error("sockets-off");
-  const columns = createMemo(() => socketColumns(ended(), setPicked));
+  // Names are an option: no room for them where nobody has one.
+  const named = createMemo(() => rows().some((r) => r.name));
+  const columns = createMemo(() => socketColumns(ended(), named(), setPicked));
   const shown = createMemo(() => {
     const before = picked();
     const now = before && rows().find((r) => r.id === before.id);

@@ -41,6 +41,9 @@ const EXAMPLES: Partial<Record<By, string>> = {
 
 /** One socket is one: how many there are is no news. */
 const COUNTS = new Set(["total", "connections"]);
+/** A host with its name, where one was observed. */
+const keyText = (r: SummaryRowView) => (r.name ? `${r.key} ${r.name}` : r.key);
+
 const columns = (by: By) => all(by).filter((c) => by !== "instance" || !COUNTS.has(c.key));
 
 const all = (by: By): SortColumn<SummaryRowView>[] => [
@@ -50,8 +53,8 @@ const all = (by: By): SortColumn<SummaryRowView>[] => [
     cell: (r) => {
       const term = () => termOf(by, r());
       return (
-        <Show when={term()} fallback={<span class="strong">{r().key}</span>}>
-          {(filter) => <a class="strong" href={href("sockets", { filter: filter() })} title="Its sockets that live" tabindex="-1">{r().key}</a>}
+        <Show when={term()} fallback={<span class="strong">{keyText(r())}</span>}>
+          {(filter) => <a class="strong" href={href("sockets", { filter: filter() })} title="Its sockets that live" tabindex="-1">{keyText(r())}</a>}
         </Show>
       );
     },

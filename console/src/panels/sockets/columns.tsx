@@ -7,7 +7,7 @@ import { href } from "../../state/route";
 import { endText, failed, localTerm, nameText, ownerTerm, processText, remoteTerm, ruleTerm, socketNatText } from "../../state/sockets";
 import { sortable } from "../../state/socketsort";
 import { bytes, clock, count, dateTime, duration, endpoint, millis, natTerm, short } from "../../ui/format";
-import { confidenceWords, endWords, madeUnseen, noteMark, stateWords } from "../../ui/socketwords";
+import { confidenceWords, endWords, madeUnseen, nameWords, noteMark, stateWords } from "../../ui/socketwords";
 import type { Column } from "../../ui/Table";
 
 type Socket = SocketView;
@@ -60,6 +60,10 @@ function Remote(props: { of: Socket }) {
       <Show when={remoteTerm(props.of)}>{remote(props.of)}</Show>
     </Show>
   );
+}
+
+function nameTip(s: Socket): string {
+  return s.name ? `${s.name}: ${nameWords(s.name_source ?? null, s.other_names ?? 0)}` : "";
 }
 
 function ruleText(s: Socket): string {
@@ -121,6 +125,11 @@ const ENDED: Column<Socket>[] = [
   { key: "ended", title: "Why", width: "minmax(86px, 92px)", text: (s) => s.ended ?? "", tip: (s) => (s.ended === null ? "" : `${s.ended}: ${endWords(s.ended)}`), term: term("ended", (s) => s.ended), class: (s) => (failed(s) ? "warn-text" : "dim") },
 ];
 
+const NAME: Column<Socket> = {
+  key: "name", title: "Name", hint: "What the far end was called when the socket began, as it was seen on the wire", width: "minmax(112px, 1fr)", min: 760,
+  text: (s) => s.name ?? "", tip: nameTip, term: term("name", (s) => s.name ?? null), class: () => "",
+};
+
 /** Where its flow and its rule are to be seen. */
 const SEE: Column<Socket> = {
   key: "see", title: "", width: "88px", min: 1000,
@@ -135,7 +144,7 @@ const SEE: Column<Socket> = {
 };
 
 /** `open` shows everything about one. */
-export function socketColumns(ended: boolean, open: (s: Socket) => void): Column<Socket>[] {
+export function socketColumns(ended: boolean, named: boolean, open: (s: Socket) => void): Column<Socket>[] {
   const more: Column<Socket> = {
     key: "more", title: "", width: "62px",
     cell: (s) => (
@@ -146,7 +155,7 @@ export function socketColumns(ended: boolean, open: (s: Socket) => void): Column
   };
   // Of those that have ended the state says little, and a telephone has no room for both ends and the reason.
   const narrower: Record<string, Partial<Column<Socket>>> = { state: { min: 1200 }, local_port: { min: 480 }, remote: { width: "minmax(112px, 1fr)" } };
-  const ends = [...WHAT, LOCAL, ...WHO];
+  const ends = [...WHAT, LOCAL, ...WHO, ...(named ? [NAME] : [])];
   const columns = ended
     ? [...ends.map((c) => ({ ...c, ...narrower[c.key] })), ...ENDED, ...CARRIED, ...TCP, ...RULE, SEE, more]
     : [...ends, ...CARRIED, ...RATES, ...TCP, AGE, ...RULE, SEE, more];
