@@ -2,7 +2,9 @@
 //! written by hand.
 
 use serde_json::Value;
-use sluice_tests::lab::{Daemon, DaemonOptions, Lab, NetNs, Run, TcpEcho, missing_tools, run, wait_for};
+use sluice_tests::lab::{
+    Daemon, DaemonOptions, Lab, NetNs, Run, TcpEcho, missing_tools, run, wait_for,
+};
 use std::{
     io::{Read as _, Write as _},
     net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, TcpStream, UdpSocket},
@@ -116,11 +118,19 @@ fn what_a_client_resolved_is_the_name_of_its_connection() {
     // Whether the echo is a page is not of interest.
     curl(&lab.gate, &daemon.dir, Lab::SERVER4, "-4 http://Shop.example:7/");
     let row = ended(&lab, &daemon, "comm=curl and remote_port=7 and family=4");
-    assert_eq!((&row["name"], &row["name_source"]), (&"shop.example".into(), &"dns".into()), "{row}");
+    assert_eq!(
+        (&row["name"], &row["name_source"]),
+        (&"shop.example".into(), &"dns".into()),
+        "{row}"
+    );
     assert_eq!(row["other_names"], 0);
     curl(&lab.gate, &daemon.dir, Lab::SERVER4, "-6 http://shop.example:7/");
     let row = ended(&lab, &daemon, "comm=curl and remote_port=7 and family=6");
-    assert_eq!((&row["name"], &row["remote"]), (&"shop.example".into(), &Lab::SERVER6.into()), "{row}");
+    assert_eq!(
+        (&row["name"], &row["remote"]),
+        (&"shop.example".into(), &Lab::SERVER6.into()),
+        "{row}"
+    );
     // The filter knows it, and a live socket has it.
     let live = lab.gate.run(|| TcpStream::connect((Lab::SERVER4, 7)).unwrap());
     let rows = daemon.rows(&["sockets", &lab.mine("name~shop and state=established and pid>0")]);
@@ -149,6 +159,14 @@ fn what_a_client_resolved_is_the_name_of_its_connection() {
     assert!(rows.iter().all(|row| row["server"] == Lab::SERVER4 && row["expired"] == false));
     let hosts = daemon.rows(&["summary", "by", "host", "--filter", "name=bank.example"]);
     assert_eq!(hosts[0]["key"], Lab::SERVER4, "{hosts:?}");
+    // What has ended keeps it, in the history too.
+    wait_for("the history", SOON, || {
+        let rows = daemon.rows(&["history", "name=bank.example", "--since", "1h"]);
+        (rows.first()?["name_source"] == "dns").then_some(())
+    })
+    .unwrap();
+    let sums = daemon.rows(&["history", "--by", "name", "--since", "1h"]);
+    assert!(sums.iter().any(|row| row["key"] == "shop.example"), "{sums:?}");
     let table = daemon.cli(&["sockets", &lab.mine("name=shop.example")]).stdout;
     assert!(table.contains("NAME") && table.contains("shop.example"), "{table}");
     drop(live);
@@ -167,7 +185,11 @@ fn what_a_hello_asks_for_is_the_name_of_its_connection() {
     let to = format!("--resolve api.example:443:{} https://API.example/", Lab::SERVER4);
     curl(&lab.client, &daemon.dir, Lab::SERVER4, &to);
     let row = ended(&lab, &daemon, "comm=curl and remote_port=443");
-    assert_eq!((&row["name"], &row["name_source"]), (&"api.example".into(), &"sni".into()), "{row}");
+    assert_eq!(
+        (&row["name"], &row["name_source"]),
+        (&"api.example".into(), &"sni".into()),
+        "{row}"
+    );
     // Not TLS at all, though nearly; and a hello that is longer than what is taken.
     let send = |bytes: &[u8]| {
         let mut client =
@@ -198,7 +220,8 @@ fn what_nobody_asked_for_is_not_believed() {
     // Open to anybody.
     let victim = lab.gate.run(|| UdpSocket::bind("0.0.0.0:5300").expect("a socket"));
     victim.set_read_timeout(Some(SOON)).unwrap();
-    let question = b"\x00\x07\x01\x00\x00\x01\x00\x00\x00\x00\x00\x00\x04bank\x07example\x00\x00\x01\x00\x01";
+    let question =
+        b"\x00\x07\x01\x00\x00\x01\x00\x00\x00\x00\x00\x00\x04bank\x07example\x00\x00\x01\x00\x01";
     let lie = answer(question, "10.77.2.66".parse().unwrap(), Ipv6Addr::LOCALHOST);
     let before = stats(&daemon)["unasked"].as_u64().unwrap();
     let gate: SocketAddr = "10.77.2.1:5300".parse().unwrap();
@@ -226,7 +249,8 @@ fn every_message_is_delivered_or_counted() {
         socket
     });
     let mut question =
-        b"\x00\x00\x01\x00\x00\x01\x00\x00\x00\x00\x00\x00\x01a\x07example\x00\x00\x01\x00\x01".to_vec();
+        b"\x00\x00\x01\x00\x00\x01\x00\x00\x00\x00\x00\x00\x01a\x07example\x00\x00\x01\x00\x01"
+            .to_vec();
     let before = observed(&stats(&daemon), "question", "produced");
     const SENT: u16 = 30_000;
     for id in 0..SENT {

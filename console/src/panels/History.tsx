@@ -46,6 +46,7 @@ const ROWS: Record<Kind, Columns> = {
     word<SocketView>("proto", "Proto", "60px", (s) => s.proto, 700),
     word<SocketView>("local", "Local", "minmax(110px, 1fr)", (s) => endText(s, s.local, s.local_port), 800),
     word<SocketView>("remote", "Remote", "minmax(110px, 1fr)", (s) => endText(s, s.remote, s.remote_port)),
+    word<SocketView>("name", "Name", "minmax(90px, 1fr)", (s) => s.name, 1200),
     word<SocketView>("owner", "Owner", "minmax(90px, 1fr)", (s) => (s.pid === null ? "unknown" : `${s.comm ?? "?"}/${s.pid}`)),
     word<SocketView>("user", "User", "80px", (s) => s.user, 1100),
     word<SocketView>("unit", "Unit", "minmax(80px, 1fr)", (s) => s.container ?? s.unit, 1300),

@@ -8,7 +8,7 @@ export const kindTitle = (kind: Kind): string => TITLES[kind];
 
 /** As docs/history.md lists them; by minute is the chart. */
 const BY: Record<Kind, readonly string[]> = {
-  sockets: ["process", "exe", "user", "host", "unit", "rule", "protocol", "port", "ended", "minute"],
+  sockets: ["process", "exe", "user", "host", "name", "unit", "rule", "protocol", "port", "ended", "minute"],
   flows: ["source", "host", "port", "rule", "protocol", "ended", "minute"],
   verdicts: ["verdict", "reason", "minute"],
   rules: ["rule", "action", "minute"],

@@ -27,7 +27,7 @@ pub struct HistoryArgs {
     /// Until when [default: now]
     #[arg(long, value_name = "TIME")]
     until: Option<String>,
-    /// Sum up by: process, exe, user, host (the remote one), unit, rule, protocol, port, ended, minute (sockets); source, host, port, rule, protocol, ended, minute (flows); ...
+    /// Sum up by: process, exe, user, host (the remote one), name (of that), unit, rule, protocol, port, ended, minute (sockets); source, host, port, rule, protocol, ended, minute (flows); ...
     #[arg(long, value_name = "WHAT")]
     by: Option<String>,
     /// How many sums at most [default: 20; by minute: all]
@@ -118,6 +118,8 @@ fn columns(kind: &str, by: bool) -> &'static [&'static str] {
             "local_port",
             "remote",
             "remote_port",
+            "name",
+            "name_source",
             "netns",
             "own_netns",
             "uid",

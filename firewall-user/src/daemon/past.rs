@@ -101,6 +101,8 @@ fn socket(row: SocketView) -> PastSocket {
         ended: row.ended.unwrap_or_default(),
         flow: row.flow.as_deref().and_then(id),
         rule: row.rule,
+        name: row.name,
+        name_source: row.name_source,
     }
 }
 

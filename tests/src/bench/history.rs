@@ -80,6 +80,8 @@ fn socket(n: u64, begin_ms: i64) -> PastSocket {
         user: Some(format!("user-{}", process % 12)),
         unit: Some(format!("unit-{}.service", process % 60)),
         container: None,
+        name: None,
+        name_source: None,
         confidence: "stamped".to_owned(),
         created_ms: Some(end_ms - (draw >> 40) as i64 % 60_000),
         connect_us: Some(draw % 90_000),

@@ -81,7 +81,7 @@ fn one(figures: &mut Figures) -> Result<(), String> {
 /// What both programs have spent, in how many runs.
 fn spent(observer: &Observer) -> Result<(Duration, u64), String> {
     let all = observer.costs().map_err(|error| error.to_string())?;
-    Ok(all.into_iter().fold((Duration::ZERO, 0), |(time, runs), (_, more, some)| {
-        (time + more, runs + some)
-    }))
+    Ok(all
+        .into_iter()
+        .fold((Duration::ZERO, 0), |(time, runs), (_, more, some)| (time + more, runs + some)))
 }

@@ -85,13 +85,11 @@ const WHAT: Column<Socket>[] = [
   { key: "state", title: "State", width: "104px", min: 560, text: (s) => s.state, tip: (s) => `${s.state}: ${stateWords(s.state)}`, term: term("state", (s) => s.state), class: (s) => (s.state === "listen" || s.state === "unconnected" ? "dim" : "") },
 ];
 const LOCAL: Column<Socket> = { key: "local_port", title: "Local", hint: "Sorted by port", width: "minmax(58px, 1fr)", cell: (s) => <End text={local(s())} port={s().local_port} class={s().local_port === 0 ? "" : "mine"} />, tip: local, term: localTerm, class: () => "num" };
-const WHO: Column<Socket>[] = [
-  { key: "remote", title: "Remote", width: "minmax(134px, 1fr)", cell: (s) => <Remote of={s()} />, tip: (s) => s.note ?? remote(s), term: remoteTerm, class: (s) => (remoteTerm(s) ? "num" : "num dim") },
-  {
+const REMOTE: Column<Socket> = { key: "remote", title: "Remote", width: "minmax(134px, 1fr)", cell: (s) => <Remote of={s()} />, tip: (s) => s.note ?? remote(s), term: remoteTerm, class: (s) => (remoteTerm(s) ? "num" : "num dim") };
+const OWNER: Column<Socket> = {
     key: "comm", title: "Owner", hint: "Who made it; ~ where it was found holding an older one; behind an arrow who uses it, where that is another", width: "minmax(68px, 1.1fr)",
     cell: (s) => <Owner of={s()} />, tip: ownerTip, term: ownerTerm, class: () => "strong",
-  },
-];
+};
 const CARRIED: Column<Socket>[] = [
   { key: "sent_bytes", title: "Sent", hint: "Bytes; TCP: acknowledged by the other end", width: "76px", align: "end", min: 860, text: (s) => bytes(s.sent_bytes), tip: (s) => `${count(s.sent_bytes)} B in ${count(s.sends)} calls`, class: () => "num" },
   { key: "received_bytes", title: "Received", hint: "Bytes", width: "78px", align: "end", min: 860, text: (s) => bytes(s.received_bytes), tip: (s) => `${count(s.received_bytes)} B in ${count(s.receives)} calls`, class: () => "num" },
@@ -155,7 +153,7 @@ export function socketColumns(ended: boolean, named: boolean, open: (s: Socket) 
   };
   // Of those that have ended the state says little, and a telephone has no room for both ends and the reason.
   const narrower: Record<string, Partial<Column<Socket>>> = { state: { min: 1200 }, local_port: { min: 480 }, remote: { width: "minmax(112px, 1fr)" } };
-  const ends = [...WHAT, LOCAL, ...WHO, ...(named ? [NAME] : [])];
+  const ends = [...WHAT, LOCAL, REMOTE, ...(named ? [NAME] : []), OWNER];
   const columns = ended
     ? [...ends.map((c) => ({ ...c, ...narrower[c.key] })), ...ENDED, ...CARRIED, ...TCP, ...RULE, SEE, more]
     : [...ends, ...CARRIED, ...RATES, ...TCP, AGE, ...RULE, SEE, more];

@@ -44,8 +44,8 @@ impl HistoryKind {
     pub(super) const fn by(self) -> &'static [&'static str] {
         match self {
             Self::Sockets => &[
-                "process", "exe", "user", "host", "unit", "rule", "protocol", "port", "ended",
-                "minute",
+                "process", "exe", "user", "host", "name", "unit", "rule", "protocol", "port",
+                "ended", "minute",
             ],
             Self::Flows => &["source", "host", "port", "rule", "protocol", "ended", "minute"],
             Self::Verdicts => &["verdict", "reason", "minute"],
@@ -67,6 +67,7 @@ impl HistoryKind {
             (Self::Sockets, "unit") => (Past::Sockets, Dim::Unit),
             (Self::Sockets, "rule") => (Past::Sockets, Dim::SocketRule),
             (Self::Sockets, "protocol") => (Past::Sockets, Dim::SocketProtocol),
+            (Self::Sockets, "name") => (Past::Sockets, Dim::Name),
             (Self::Sockets, "port") => (Past::Sockets, Dim::RemotePort),
             (Self::Sockets, "ended") => (Past::Sockets, Dim::SocketEnded),
             (Self::Sockets, "minute") => (Past::Sockets, Dim::SocketMinute),
@@ -148,6 +149,7 @@ impl HistoryKind {
             (Self::Sockets, User) => Column::words("user"),
             (Self::Sockets, Unit) => Column::words("unit"),
             (Self::Sockets, Container) => Column::words("container"),
+            (Self::Sockets, Name) => Column::words("name"),
             (Self::Sockets, SentBytes) => Column::plain("sent_bytes"),
             (Self::Sockets, ReceivedBytes) => Column::plain("received_bytes"),
             (Self::Sockets, Rtt) => Column::plain("rtt_us"),

@@ -57,6 +57,8 @@ pub(super) fn socket(row: PastSocket) -> SocketView {
         retransmits: row.retransmits,
         flow: row.flow.map(text::flow_id),
         rule: row.rule,
+        name: row.name,
+        name_source: row.name_source,
         closed: Some(when::show(row.end_ms)),
         ended: Some(row.ended),
         ..SocketView::default()
@@ -207,6 +209,7 @@ pub(super) fn socket_sum(row: &SocketView, by: &str) -> (String, Sums) {
         "rule" => known(row.rule.as_ref()),
         "protocol" => row.proto.clone(),
         "port" => row.remote_port.to_string(),
+        "name" => known(row.name.as_ref()),
         _ => known(row.ended.as_ref()),
     };
     let (sent, received) = match row.proto.as_str() {

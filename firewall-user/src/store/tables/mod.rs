@@ -18,7 +18,8 @@ use rusqlite::{
 };
 
 /// Step `n` leads from version `n` to `n + 1`. Steps that were released never change.
-pub(super) const SCHEMA: &[&str] = &[include_str!("schema-1.sql"), include_str!("schema-2.sql")];
+pub(super) const SCHEMA: &[&str] =
+    &[include_str!("schema-1.sql"), include_str!("schema-2.sql"), include_str!("schema-3.sql")];
 
 /// Tables that grow.
 pub(super) const AGED: &[&dyn Aged] = &[

@@ -117,6 +117,8 @@ pub enum Dim {
     SocketMinute = 9,
     /// Sockets: remote port.
     RemotePort = 10,
+    /// Sockets: what the other end was called.
+    Name = 11,
     /// Flows: source address.
     Source = 33,
     /// Flows: destination address.
@@ -145,7 +147,7 @@ pub(in crate::store) enum Keys {
 impl Dim {
     pub(in crate::store) const fn keys(self) -> Keys {
         match self {
-            Self::Process | Self::Exe | Self::User | Self::Unit => Keys::Words,
+            Self::Process | Self::Exe | Self::User | Self::Unit | Self::Name => Keys::Words,
             Self::SocketRule | Self::SocketProtocol | Self::SocketEnded => Keys::Words,
             Self::FlowRule | Self::FlowEnded => Keys::Words,
             Self::Host | Self::Source | Self::Destination => Keys::Addresses,
@@ -154,9 +156,10 @@ impl Dim {
         }
     }
 
-    /// Whether sums by the hour are kept of it. Ports of clients come by the ten thousand: they aren't.
+    /// Whether sums by the hour are kept of it. Ports of clients come by the ten thousand: they aren't; and
+    /// names, which rows of older files don't have.
     pub(in crate::store) const fn is_kept(self) -> bool {
-        !matches!(self, Self::RemotePort)
+        !matches!(self, Self::RemotePort | Self::Name)
     }
 
     /// The same of a row of its table, as SQL.
@@ -173,6 +176,7 @@ impl Dim {
             // Of a millisecond's number.
             Self::SocketMinute | Self::FlowMinute => "(row >> 20) / 60000",
             Self::RemotePort => "remote_port",
+            Self::Name => "coalesce(name, 0)",
             Self::Source => "coalesce(src, x'')",
             Self::Destination => "coalesce(dst, x'')",
             Self::Port => "dport",

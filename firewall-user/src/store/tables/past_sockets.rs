@@ -10,6 +10,9 @@ use std::net::IpAddr;
 /// How the owner of a socket is known. The numbers are stored.
 const CONFIDENCE: [&str; 3] = ["unknown", "stamped", "held"];
 
+/// How the name of the other end is known. The numbers are stored.
+const NAME_SOURCES: [&str; 3] = ["dns", "sni", "sni-outer"];
+
 /// A socket that has ended. Words are those of `SocketView`.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct PastSocket {
@@ -77,6 +80,10 @@ pub struct PastSocket {
     pub flow: Option<u64>,
     /// Rule that let that in, or refused it.
     pub rule: Option<String>,
+    /// What the other end was called, as it was observed.
+    pub name: Option<String>,
+    /// How that is known: `dns`, `sni`, `sni-outer`.
+    pub name_source: Option<String>,
 }
 
 impl PastSocket {
@@ -107,7 +114,7 @@ pub(in crate::store) const SUMS: &str = "count(*), \
 pub(in crate::store) const COLUMNS: &str = "row, cookie, netns, own_netns, family, proto, state, local, \
      local_port, remote, remote_port, uid, pid, comm, exe, user, unit, container, confidence, created, \
      connect_us, sent_bytes, received_bytes, sends, receives, segments_out, segments_in, rtt_us, \
-     retransmits, ended, flow, rule";
+     retransmits, ended, flow, rule, name, name_source";
 
 /// Writes one.
 pub(in crate::store) fn insert(
@@ -123,15 +130,18 @@ pub(in crate::store) fn insert(
     let (user, unit) = (number(socket.user.as_ref())?, number(socket.unit.as_ref())?);
     let container = number(socket.container.as_ref())?;
     let (ended, rule) = (number(Some(&socket.ended))?, number(socket.rule.as_ref())?);
+    let name = number(socket.name.as_ref())?;
+    let name_source =
+        NAME_SOURCES.iter().position(|word| Some(*word) == socket.name_source.as_deref());
     let confidence =
         CONFIDENCE.iter().position(|word| *word == socket.confidence).unwrap_or_default();
     let mut insert = connection.prepare_cached(
         "INSERT OR IGNORE INTO past_sockets (row, cookie, netns, own_netns, family, proto, state, \
          local, local_port, remote, remote_port, uid, pid, comm, exe, user, unit, container, \
          confidence, created, connect_us, sent_bytes, received_bytes, sends, receives, segments_out, \
-         segments_in, rtt_us, retransmits, ended, flow, rule) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, \
+         segments_in, rtt_us, retransmits, ended, flow, rule, name, name_source) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, \
          ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19, ?20, ?21, ?22, ?23, ?24, ?25, ?26, ?27, \
-         ?28, ?29, ?30, ?31, ?32)",
+         ?28, ?29, ?30, ?31, ?32, ?33, ?34)",
     )?;
     numbers.place(socket.end_ms, |row| {
         insert.execute(params![
@@ -167,6 +177,8 @@ pub(in crate::store) fn insert(
             ended,
             socket.flow.map(|id| id as i64),
             rule,
+            name,
+            name_source.map(|at| at as i64),
         ])
     })?;
     let sums = socket.sums();
@@ -236,5 +248,9 @@ pub(in crate::store) fn read(
         ended: text(29)?.unwrap_or_default(),
         flow: maybe(30)?,
         rule: text(31)?,
+        name: text(32)?,
+        name_source: maybe(33)?
+            .and_then(|at| NAME_SOURCES.get(usize::try_from(at).ok()?))
+            .map(|word| (*word).to_owned()),
     })
 }

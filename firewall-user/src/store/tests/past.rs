@@ -32,6 +32,8 @@ fn socket(n: u64, end_ms: i64) -> PastSocket {
         ended: "closed".into(),
         flow: Some(n << 40),
         rule: n.is_multiple_of(2).then(|| "web".into()),
+        name: n.is_multiple_of(3).then(|| format!("host-{}.example", n % 2)),
+        name_source: n.is_multiple_of(3).then(|| "sni".into()),
         ..PastSocket::default()
     }
 }
@@ -340,8 +342,10 @@ fn the_past_stays_within_the_files_size_and_says_from_when_on_it_is_whole() {
     let dir = Dir::new();
     let limits = Limits { max_bytes: 2 << 20, patience: Duration::from_millis(5), ..ageless() };
     let history = dir.open(limits);
+    // What makes room is of the first part of the time that is held, up to now.
+    let first = (now_ms().div_euclid(HOUR) - 40) * HOUR;
     for hour in 0..40 {
-        let at = |n: u64| 1_000 * HOUR + hour * HOUR + n as i64 * 1_000;
+        let at = |n: u64| first + hour * HOUR + n as i64 * 1_000;
         history.sockets_ended((0..1_000).map(|n| socket(n, at(n))).collect());
         history.flows_ended((0..1_000).map(|n| flow(n, at(n))).collect());
         assert!(history.settle(SOON));
@@ -355,7 +359,6 @@ fn the_past_stays_within_the_files_size_and_says_from_when_on_it_is_whole() {
     let rows = sockets(&history, ALL, None);
     assert!(rows.len() > 1_000, "only {} rows are kept", rows.len());
     // From then on every row is there, and the sums say so too.
-    let first = 1_000 * HOUR;
     let hours = |ms: i64| (ms - first).div_euclid(HOUR);
     let later = rows.iter().filter(|row| row.end_ms > whole.max(first)).count() as i64;
     let of_whole_hours = (39 - hours(whole.max(first))) * 1_000;
@@ -417,6 +420,31 @@ fn words_that_no_row_has_any_more_are_forgotten() {
     }
     assert!(words().contains(&"process-1".to_owned()));
     assert_eq!(sockets(&history, ALL, None)[0].comm.as_deref(), Some("process-1"));
+}
+
+#[test]
+fn a_file_from_before_names_has_rows_without_one() {
+    let dir = Dir::new();
+    let old = rusqlite::Connection::open(dir.file()).expect("made");
+    for step in [include_str!("../tables/schema-1.sql"), include_str!("../tables/schema-2.sql")] {
+        old.execute_batch(step).expect("the second schema");
+    }
+    old.execute_batch(
+        "PRAGMA user_version = 2; INSERT INTO facts VALUES ('since', 7);
+         INSERT INTO names (name) VALUES ('tcp'), ('closed');
+         INSERT INTO past_sockets (row, cookie, netns, own_netns, family, proto, state, local_port,
+             remote_port, uid, confidence, sent_bytes, received_bytes, sends, receives, segments_out,
+             segments_in, retransmits, ended)
+         VALUES (5 << 20, 77, 1, 1, 4, 1, 2, 1, 443, 0, 1, 1, 1, 1, 1, 1, 1, 0, 2);",
+    )
+    .expect("rows of it");
+    drop(old);
+    let history = dir.open(ageless());
+    history.sockets_ended(vec![socket(3, 9)]);
+    assert!(history.settle(SOON));
+    let rows = sockets(&history, ALL, None);
+    let names: Vec<_> = rows.iter().map(|row| (row.cookie, row.name.as_deref())).collect();
+    assert_eq!(names, [(3, Some("host-1.example")), (77, None)]);
 }
 
 #[test]
