@@ -57,6 +57,8 @@ const TIDY: Duration = Duration::from_secs(10);
 const PATIENCE: Duration = Duration::from_secs(5);
 /// New processes that are looked at from one drain to the next: a reading takes some 50 microseconds.
 const LOOKS: usize = 200;
+/// Looks into an empty ring from one reading of the counters to the next.
+const COUNTERS: u32 = 25;
 /// Events that are taken without a pause.
 const BATCH: usize = 16_384;
 
@@ -253,6 +255,7 @@ fn follow(
     let mut last: Option<(Instant, Duration)> = None;
     let mut waiting: Vec<oneshot::Sender<()>> = Vec::new();
     let mut untidy = Some(Instant::now());
+    let mut quiet = 0u32;
     loop {
         match asked.recv_timeout(if waiting.is_empty() { DRAIN } else { DRAIN / 4 }) {
             Ok(first) => waiting.extend(std::iter::once(first).chain(asked.try_iter())),
@@ -263,7 +266,7 @@ fn follow(
         let mut now_known = lock(state);
         let State { table, owners, .. } = &mut *now_known;
         let mut looks = LOOKS;
-        monitor.drain(BATCH, |event| {
+        let drained = monitor.drain(BATCH, |event| {
             // At once: a process may be gone when somebody asks.
             let owner = &event.row.usage.owner;
             if looks > 0 && owners.is_new(owner) {
@@ -274,7 +277,10 @@ fn follow(
         });
         // Behind the events: what was said before them is known by now.
         names.drain(table)?;
-        let counters = monitor.counters()?;
+        // What is lost while the ring is empty is nothing: the kernel needn't be asked each time.
+        quiet = if drained > 0 || !waiting.is_empty() { 0 } else { quiet + 1 };
+        let counters =
+            if quiet.is_multiple_of(COUNTERS) { monitor.counters()? } else { now_known.counters };
         now_known.counters = counters;
         rules.look(&mut now_known, false);
         drop(now_known);

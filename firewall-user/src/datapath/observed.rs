@@ -72,16 +72,19 @@ impl Observer {
     }
 
     /// Hands over what the ring has, oldest first, at most `limit`: a record, and the message that was seen, from its
-    /// first byte on.
-    pub fn drain(&mut self, limit: usize, mut each: impl FnMut(&Observed, &[u8])) {
-        for _ in 0..limit {
+    /// first byte on. How many.
+    pub fn drain(&mut self, limit: usize, mut each: impl FnMut(&Observed, &[u8])) -> usize {
+        let mut drained = 0;
+        while drained < limit {
             let Some(item) = self.ring.next() else { break };
+            drained += 1;
             let Some((head, message)) = item.split_at_checked(size_of::<Observed>()) else {
                 continue;
             };
             let head: Observed = bytemuck::pod_read_unaligned(head);
             each(&head, &message[..message.len().min(head.length.into())]);
         }
+        drained
     }
 
     /// What became of messages, by kind.

@@ -39,7 +39,7 @@ fn one(figures: &mut Figures) -> Result<(), String> {
         let before = spent(&observer)?;
         work().map_err(|error| format!("{case}: {error}"))?;
         let after = spent(&observer)?;
-        observer.drain(usize::MAX, |_, _| {});
+        let _ = observer.drain(usize::MAX, |_, _| {});
         let (time, runs) = (after.0 - before.0, after.1 - before.1);
         figures.add(SLUICE, case, "ns", time.as_nanos() as f64 / runs.max(1) as f64);
         Ok::<(), String>(())

@@ -1,6 +1,6 @@
 //! Reading names off the wire, where that is wanted.
 
-use super::{Sockets, State, lock, now};
+use super::{COUNTERS, Sockets, State, lock, now};
 use crate::{
     datapath::{DatapathError, observed::Observer},
     monitor::SocketTable,
@@ -11,33 +11,41 @@ use crate::{
 const BATCH: usize = 4_096;
 
 /// What reads them; nothing, where names aren't wanted or can't be had.
-pub(super) struct NameReader(Option<Observer>);
+#[derive(Default)]
+pub(super) struct NameReader {
+    observer: Option<Observer>,
+    /// Looks that found nothing, since the last that did.
+    quiet: u32,
+}
 
 impl NameReader {
     /// Begins, if it is `wanted`. Where that fails, sockets have no names, and the limits say why.
     pub fn start(wanted: bool, state: &mut State) -> Self {
         if !wanted {
-            return Self(None);
+            return Self::default();
         }
         match Observer::start() {
             Ok(observer) => {
                 state.table.with_names();
-                Self(Some(observer))
+                Self { observer: Some(observer), quiet: 0 }
             }
             Err(error) => {
                 state.limits.push(format!("names of remote hosts: {error}"));
-                Self(None)
+                Self::default()
             }
         }
     }
 
     /// Takes what was seen, and names the sockets that events told of.
     pub fn drain(&mut self, table: &mut SocketTable) -> Result<(), DatapathError> {
-        let Some(observer) = &mut self.0 else { return Ok(()) };
-        observer.drain(BATCH, |seen, message| table.observe(seen, message));
-        let counters = observer.counters()?;
-        if let Some(names) = table.names_mut() {
-            names.count(counters);
+        let Some(observer) = &mut self.observer else { return Ok(()) };
+        let drained = observer.drain(BATCH, |seen, message| table.observe(seen, message));
+        self.quiet = if drained > 0 { 0 } else { self.quiet + 1 };
+        if self.quiet.is_multiple_of(COUNTERS) {
+            let counters = observer.counters()?;
+            if let Some(names) = table.names_mut() {
+                names.count(counters);
+            }
         }
         table.name();
         Ok(())
