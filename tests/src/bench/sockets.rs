@@ -3,7 +3,7 @@
 //! - `state event`, `udp packet`, `socket create`, `drop`: nanoseconds of its programs, as the kernel's own accounts have
 //!   them (`bpf_stats_enabled`, which adds one reading of the clock to each).
 //! - `connections share`: connections made and closed on the loopback device with the monitor at work (its ring
-//!   drained every 20 ms), of those without it, round by round: some 10,000 a second with work for each, and as many
+//!   drained every 20 ms), of those without it (before and after), round by round: some 10,000 a second with work for each, and as many
 //!   as go.
 //! - `events`: how many a second the latter makes, and how many of them were lost.
 //! - `snapshot 20k|100k`: a look at all descriptors, beside `ss -tanp`, in one namespace.
@@ -40,6 +40,8 @@ const PER_PROCESS: usize = 5_000;
 /// Measures.
 pub(super) fn measure(rounds: usize, only: Option<String>) -> Result<Figures, String> {
     let mut figures = Figures::of("sockets", only);
+    // Ratios of what is noisy take all of them.
+    let all = rounds;
     let rounds = rounds.min(5);
     if figures.wants(&["state event", "udp packet", "socket create", "drop"]) {
         for _ in 0..rounds {
@@ -47,8 +49,8 @@ pub(super) fn measure(rounds: usize, only: Option<String>) -> Result<Figures, St
         }
     }
     if figures.wants(&["connections share", "events"]) {
-        for round in 0..rounds {
-            eprintln!("bench: connections, round {} of {rounds}", round + 1);
+        for round in 0..all {
+            eprintln!("bench: connections, round {} of {all}", round + 1);
             connections(&mut figures, "connections share", WORK)?;
             connections(&mut figures, "connections share, nothing else to do", Duration::ZERO)?;
         }
@@ -140,7 +142,7 @@ fn rate(work: Duration) -> Result<f64, String> {
 }
 
 fn connections(figures: &mut Figures, case: &str, work: Duration) -> Result<(), String> {
-    let without = rate(work)?;
+    let before = rate(work)?;
     let mut monitor = start()?;
     let over = AtomicBool::new(false);
     let (with, events, lost) = std::thread::scope(|scope| {
@@ -162,6 +164,9 @@ fn connections(figures: &mut Figures, case: &str, work: Duration) -> Result<(), 
         let (events, lost) = drains.join().map_err(|_| "a thread failed".to_owned())?;
         Ok::<_, String>((with?, events, lost.map_err(|error| error.to_string())?))
     })?;
+    drop(monitor);
+    // Before and after: what else the machine does comes and goes.
+    let without = (before + rate(work)?) / 2.0;
     figures.add(SLUICE, case, "% of without", with / without * 100.0);
     figures.add(SLUICE, case, "a second", with);
     figures.add("without", case, "a second", without);
