@@ -131,8 +131,8 @@ fn an_executable_is_followed_when_it_is_replaced() {
     let Some((lab, mut daemon)) = setup(test, "") else { return };
     let _echo = TcpEcho::start(&lab.server, &format!("{}:7", Lab::SERVER4)).unwrap();
     let to = address(Lab::SERVER4, 7);
-    let program = bash_as(&daemon.dir, "program");
-    daemon.apply(&format!("rule not-it drop out exe {} log", program.display()));
+    let program = bash_as(&daemon.dir, "a program");
+    daemon.apply(&format!("rule not-it drop out exe \"{}\" log", program.display()));
     connects(&lab.gate, &program, to, 0).expect_err("it is meant");
     connects(&lab.gate, Path::new("/bin/bash"), to, 0).expect("another file");
     // A hard link is the same file, and a copy isn't.

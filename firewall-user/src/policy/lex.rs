@@ -14,6 +14,8 @@ use winnow::token::{any, one_of, take_while};
 pub enum Kind {
     /// A keyword, name, number, address, range.
     Word,
+    /// `"a name of a process's or a file's"`: whatever is in it but quotes and ends of lines.
+    Quoted,
     /// `@name`.
     SetRef,
     /// `{`
@@ -95,8 +97,8 @@ fn token<'s>(input: &mut Text<'s>) -> Lexed<Token<'s>> {
         alt(("<=>".value(Kind::BothWays), "=>".value(Kind::Arrow), '='.value(Kind::Equals))),
         ('@', take_while(1.., is_word)).value(Kind::SetRef),
         take_while(1.., is_word).value(Kind::Word),
-        (one_of(is_stray), take_while(0.., is_stray)).value(Kind::Stray),
-        any.value(Kind::Stray),
+        ('"', take_while(1.., is_quotable), '"').value(Kind::Quoted),
+        alt(((one_of(is_stray), take_while(0.., is_stray)).void(), any.void())).value(Kind::Stray),
     ))
     .with_taken()
     .with_span()
@@ -108,6 +110,11 @@ fn token<'s>(input: &mut Text<'s>) -> Lexed<Token<'s>> {
 /// are taken into the word, so that the error about a name can show it whole.
 fn is_word(c: char) -> bool {
     c.is_alphanumeric() || matches!(c, '.' | ':' | '/' | '-' | '_' | '+' | '%' | '*')
+}
+
+/// What a quoted name may have in it.
+fn is_quotable(c: char) -> bool {
+    c != '"' && !c.is_control()
 }
 
 /// Punctuation that belongs to no token.

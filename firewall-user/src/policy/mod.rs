@@ -31,5 +31,5 @@ pub use compile::{
 };
 pub use diagnostic::{Diagnostic, Diagnostics, Severity};
 pub use diff::{Change, diff};
-pub use grammar::parse;
+pub use grammar::{owner::written as owner_text, parse};
 pub use slots::{Owner, Slots};

@@ -3,6 +3,7 @@
 use super::error::ApiError;
 use crate::{
     daemon::sockets::Sockets,
+    policy,
     view::{FlowView, LearnView, LearntRuleView, SocketView},
 };
 use serde::Deserialize;
@@ -47,7 +48,7 @@ pub async fn learn(
         "unit" if !asked.owner.contains('.') => format!("{}.service", asked.owner),
         _ => asked.owner.clone(),
     };
-    if owner.is_empty() || owner.contains(|c: char| c.is_whitespace() || c.is_control()) {
+    if policy::owner_text(&owner).is_none() {
         return Err(ApiError::bad_request(format!("`{owner}` can't be named in a policy")));
     }
     let mine = |row: &SocketView| field(row).as_deref() == Some(owner.as_str());
@@ -141,7 +142,8 @@ fn propose(by: &str, owner: &str, rows: &[SocketView], udp: &[FlowView]) -> Lear
     let mut seen = Seen::default();
     own.iter().for_each(|row| seen.look(row, &listens, udp));
     let base = base(owner);
-    let clause = format!("{by} {}", if by == "process" { comm(owner) } else { owner });
+    let named = if by == "process" { comm(owner) } else { owner };
+    let clause = format!("{by} {}", policy::owner_text(named).unwrap_or_default());
     let mut rules: Vec<LearntRuleView> = Vec::new();
     let mut push = |name: String, what: String, sockets: u64, note: Option<String>| {
         let text = format!("rule {name} {what} {clause}");
@@ -318,6 +320,10 @@ mod tests {
             ]
         );
         assert_eq!((view.sockets, view.elsewhere), (29, 1));
+        let blanks = propose("exe", "/opt/My App/app", &rows, &[]);
+        let rule = &blanks.rules[0].text;
+        assert!(rule.ends_with(r#" exe "/opt/My App/app""#), "{rule}");
+        policy::parse(&super::text(&blanks), "learnt").unwrap_or_else(|error| panic!("{error}"));
         // What is proposed is a policy.
         let text = text(&view);
         let policy =

@@ -4,7 +4,7 @@
 mod clause;
 mod list;
 mod nat;
-mod owner;
+pub mod owner;
 mod rule;
 mod statement;
 mod value;
@@ -59,6 +59,10 @@ impl Fault {
     pub fn unexpected(input: &Input<'_, '_>) -> Self {
         let token = peek(input);
         let fault = Self::new("syntax", token.span, format!("unexpected {}", token.seen()));
+        if token.kind == Kind::Quoted {
+            return fault
+                .hint("only names of owners (`exe`, `process`, ...) may be quoted".to_owned());
+        }
         if token.kind != Kind::Stray {
             return fault;
         }

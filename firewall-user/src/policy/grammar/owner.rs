@@ -1,7 +1,7 @@
 //! `process`, `exe`, `user`, `unit`, `cgroup`: whose traffic a rule is about.
 
 use super::super::ast::{Action, Conditions, Match, OwnerMatch};
-use super::super::lex::Kind;
+use super::super::lex::{Kind, Token, lex};
 use super::super::span::{Span, Spanned};
 use super::clause::Marks;
 use super::{Fault, Input, Parsed, at_word, bump, list, peek};
@@ -45,7 +45,7 @@ pub fn owner(input: &mut Input<'_, '_>, field: Field) -> Parsed<Match<String>> {
     list::negatable(input, |input| one(input, field))
 }
 
-/// One owner. Names may have an `@` in them, which elsewhere begins a set.
+/// One owner. Names may have an `@` in them, which elsewhere begins a set; in quotes they may have blanks, too.
 fn one(input: &mut Input<'_, '_>, field: Field) -> Parsed<Spanned<String>> {
     let what = match field {
         Field::Process => "the name of a process",
@@ -55,6 +55,11 @@ fn one(input: &mut Input<'_, '_>, field: Field) -> Parsed<Spanned<String>> {
         Field::Cgroup => "the path of a cgroup",
     };
     let first = peek(input);
+    if first.kind == Kind::Quoted {
+        let token = bump(input);
+        let text = token.text.trim_matches('"').to_owned();
+        return checked(field, text, token.span).map(|text| Spanned::new(text, token.span));
+    }
     if first.kind != Kind::Word {
         return Err(Fault::unexpected(input).expect(what));
     }
@@ -70,6 +75,23 @@ fn one(input: &mut Input<'_, '_>, field: Field) -> Parsed<Spanned<String>> {
         }
     }
     checked(field, text, span).map(|text| Spanned::new(text, span))
+}
+
+/// An owner's name as a policy has it: in quotes where it needs them. `None`: no policy can name it.
+pub fn written(name: &str) -> Option<String> {
+    let bare = |token: &Token<'_>| matches!(token.kind, Kind::Word | Kind::SetRef);
+    let tokens = lex(name);
+    // The last one is the end.
+    let (_, words) = tokens.split_last()?;
+    if !matches!(name, "any" | "not")
+        && words.first().is_some_and(|token| token.kind == Kind::Word)
+        && words.iter().all(bare)
+        && words.iter().map(|token| token.text.len()).sum::<usize>() == name.len()
+    {
+        return Some(name.to_owned());
+    }
+    let quoted = format!("\"{name}\"");
+    matches!(lex(&quoted).as_slice(), [Token { kind: Kind::Quoted, .. }, _]).then_some(quoted)
 }
 
 fn checked(field: Field, mut text: String, span: Span) -> Parsed<String> {
@@ -192,4 +214,32 @@ pub fn put(owner: &mut OwnerMatch, field: Field, list: Match<String>) {
         Field::Cgroup => &mut owner.cgroups,
     };
     *place = Some(list);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::written;
+
+    #[test]
+    fn names_are_quoted_where_they_must_be() {
+        for name in ["nginx", "/usr/sbin/nginx", "app@1.service", "/opt/a-b_c+d/x"] {
+            assert_eq!(written(name).as_deref(), Some(name));
+        }
+        for name in [
+            "Web Content",
+            "/opt/My App/bin/app",
+            "a#b",
+            "@set",
+            "a,b",
+            "{x}",
+            "any more",
+            "any",
+            "not",
+        ] {
+            assert_eq!(written(name), Some(format!("\"{name}\"")), "{name}");
+        }
+        for name in ["", "a\"b", "two\nlines"] {
+            assert_eq!(written(name), None, "{name:?}");
+        }
+    }
 }
