@@ -69,7 +69,8 @@ impl Fault {
         fault.hint(match token.text.chars().next() {
             Some('!') => Some("write `not` in front of what must not match".into()),
             Some(';') => Some("a statement ends with its line; no `;` is needed".into()),
-            Some('"' | '\'') => Some("names are written without quotes".into()),
+            Some('"') => Some("a quoted name ends with `\"` on the same line".into()),
+            Some('\'') => Some("names are written without quotes".into()),
             Some('(' | '[' | ')' | ']') => Some("lists are written in braces: `{ a, b }`".into()),
             Some('<' | '>') => Some("a range is written `1024-65535`".into()),
             Some('$') => Some("a set is used as `@name`, an interface group as `name`".into()),
