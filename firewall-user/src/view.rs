@@ -28,8 +28,8 @@ pub use paths::{
 };
 pub use sockets::{
     FailedKillView, KilledSocketsView, SOCKET_ENDS, SOCKET_STATES, SOCKET_TCP_STATES,
-    SocketDropView, SocketDropsView, SocketEventStatsView, SocketHolderView, SocketStatsView,
-    SocketView,
+    SocketDropView, SocketDropsView, SocketEventStatsView, SocketHolderView, SocketSampleView,
+    SocketSamplesView, SocketStatsView, SocketView,
 };
 pub use summary::{SummaryRowView, SummaryStatView, SummaryTableView, SummaryView};
 pub use table::{AlarmView, OwnerStatsView, TableStatsView};

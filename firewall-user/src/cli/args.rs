@@ -474,6 +474,14 @@ pub enum SocketCommand {
         /// Its id, as in `sluice sockets --json` and `sluice summary by instance --json`
         id: String,
     },
+    /// Watch one socket: round trip, congestion window, segments sent again, bytes a second; a line a second, until it ends
+    Watch {
+        /// Its id
+        id: String,
+        /// End after N lines
+        #[arg(long, value_name = "N")]
+        count: Option<u64>,
+    },
     /// Note something on a socket, as long as it is known; nothing takes the note away
     Note {
         /// Its id

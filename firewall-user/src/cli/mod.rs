@@ -17,6 +17,7 @@ mod netfilter;
 mod out;
 mod paths;
 mod policy;
+mod samples;
 mod socket;
 mod sockets;
 mod summary;
@@ -76,6 +77,9 @@ fn ask(out: &Out, client: &Client, command: Command) -> Result<ExitCode, CliErro
             Command::Learn { by, owner } => learn::learn(out, client, &by, &owner).await,
             Command::Summary(command) => summary::run(out, client, command).await,
             Command::Socket(SocketCommand::Show { id }) => socket::show(out, client, &id).await,
+            Command::Socket(SocketCommand::Watch { id, count }) => {
+                samples::watch(out, client, &id, count).await
+            }
             Command::Socket(SocketCommand::Note { id, text }) => {
                 socket::note(out, client, &id, &text.join(" ")).await
             }

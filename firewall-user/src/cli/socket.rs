@@ -3,6 +3,7 @@
 use super::{
     format,
     out::{CliError, Out, Tone},
+    samples,
     sockets::{end, millis, owner, rule},
 };
 use crate::{
@@ -19,6 +20,9 @@ pub async fn show(out: &Out, client: &Client, id: &str) -> Result<ExitCode, CliE
         return Ok(ExitCode::SUCCESS);
     }
     let mut lines = facts(&details.socket);
+    lines.extend(
+        samples::lines(client, id).await?.into_iter().map(|(name, line)| (name, line, Tone::Plain)),
+    );
     let named: Vec<&str> = details.attributes.iter().map(|one| one.name.as_str()).collect();
     // What an attribute says isn't said twice.
     lines.retain(|(name, _, _)| !named.contains(name));

@@ -122,6 +122,14 @@ pub async fn stats(out: &Out, client: &Client) -> Result<ExitCode, CliError> {
         let counts = [row.rows, row.capacity, row.folded, row.lost].map(format::count);
         std::iter::once(row.by.clone()).chain(counts).map(|text| (text, tone)).collect()
     })?;
+    if stats.samples_without + stats.samples_forgotten > 0 {
+        let note = format!(
+            "over time: {} busy sockets have no room for samples, those of {} made room",
+            format::count(stats.samples_without),
+            format::count(stats.samples_forgotten),
+        );
+        out.line(out.paint(&note, Tone::Odd))?;
+    }
     if let Some(names) = &stats.names {
         out.line("")?;
         names::say(out, names)?;

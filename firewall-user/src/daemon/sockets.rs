@@ -306,6 +306,7 @@ fn follow(
             table.snapshot(&held, since, took.as_micros() as u64, gap, keys);
             names.drain(table)?;
             table.name_all();
+            table.sample(since);
             table.owners().for_each(|owner| owners.learn(owner));
             now_known.drops = drops;
             rules.look(&mut now_known, true);

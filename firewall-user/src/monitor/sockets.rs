@@ -6,6 +6,7 @@
 mod attributes;
 mod naming;
 mod rules;
+mod samples;
 mod summing;
 
 pub use attributes::{Attribute, AttributeError, LETTERS};
@@ -113,6 +114,8 @@ pub struct SocketTable {
     unnamed: Vec<u64>,
     /// How many had ended by then.
     named_ever: u64,
+    /// Sockets over time.
+    samples: samples::Samples,
 }
 
 impl SocketTable {
@@ -149,6 +152,7 @@ impl SocketTable {
         if socket.row.protocol == TCP && event.before == LISTEN {
             socket.row.state = LISTEN;
         }
+        self.samples.end(cookie, &socket, event.time_ns);
         self.sum_up(summing::AT_ONCE, &socket, event.time_ns, keys);
         self.keep(socket, event.time_ns, why, keys);
     }
@@ -275,6 +279,8 @@ impl SocketTable {
             rules_unsettled: self.unsettled_dropped,
             tables: self.summary.tables(),
             names: self.names.as_ref().map(Names::stats),
+            samples_without: self.samples.without,
+            samples_forgotten: self.samples.forgotten,
             ..SocketStatsView::default()
         }
     }

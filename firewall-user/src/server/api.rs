@@ -35,7 +35,7 @@ use std::{
 };
 
 /// All verbs, as in `hello.capabilities`.
-pub const VERBS: [&str; 34] = [
+pub const VERBS: [&str; 35] = [
     "status",
     "stats",
     "rules",
@@ -62,6 +62,7 @@ pub const VERBS: [&str; 34] = [
     "sockets.stats",
     "sockets.drops",
     "sockets.show",
+    "sockets.samples",
     "sockets.note",
     "sockets.kill",
     "summary",
@@ -192,7 +193,7 @@ impl Api {
                 let (total, rows) = sockets::sockets(self.sockets()?, flows, calls, &query).await?;
                 Ok(json!({"total": total, "rows": rows, "limits": self.sockets()?.limits()}))
             }
-            "sockets.show" | "sockets.note" | "summary" | "summary.reset" => {
+            "sockets.show" | "sockets.samples" | "sockets.note" | "summary" | "summary.reset" => {
                 self.about_sockets(verb, args).await
             }
             "sockets.kill" => {

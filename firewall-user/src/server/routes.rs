@@ -149,6 +149,17 @@ pub fn router(server: Arc<Server>) -> Router {
                 },
             ),
         )
+        .route(
+            "/api/v1/sockets/{id}/samples",
+            get(
+                |State(server): State<Arc<Server>>,
+                 Path(id): Path<String>,
+                 identity: Known,
+                 query: QueryArgs| async move {
+                    answer(&server, "sockets.samples", named(query.0, id), &identity.0).await
+                },
+            ),
+        )
         .route("/api/v1/sockets/{id}/note", rule_verb("sockets.note"))
         .route("/api/v1/login", post(login))
         .route("/api/v1/logout", post(logout))

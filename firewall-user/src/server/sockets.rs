@@ -5,7 +5,10 @@ use crate::{
     daemon::sockets::Sockets,
     monitor::sockets::AttributeError,
     policy::SshPeer,
-    view::{EventView, FailedKillView, FlowView, KilledSocketsView, SocketDetailsView, SocketView},
+    view::{
+        EventView, FailedKillView, FlowView, KilledSocketsView, SocketDetailsView,
+        SocketSamplesView, SocketView,
+    },
 };
 use serde::Deserialize;
 use std::{
@@ -244,6 +247,19 @@ pub async fn show(
     let [socket] = rows;
     view.socket = socket;
     Ok(view)
+}
+
+/// One socket over time, live or ended.
+///
+/// # Errors
+/// Sockets aren't followed; there is none of this id.
+pub async fn samples(sockets: &Sockets, asked: &OneQuery) -> Result<SocketSamplesView, ApiError> {
+    let cookie = asked.cookie()?;
+    if asked.text.is_some() {
+        return Err(ApiError::bad_request("`sockets.samples` takes no `text`"));
+    }
+    fresh(sockets).await?;
+    sockets.samples(cookie).ok_or_else(|| no_socket(&asked.id))
 }
 
 /// Notes something on a socket.

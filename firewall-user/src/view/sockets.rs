@@ -142,6 +142,34 @@ pub struct SocketView {
     pub note: Option<String>,
 }
 
+/// A socket over time.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SocketSamplesView {
+    /// Its id, hexadecimal.
+    pub id: String,
+    /// It has ended: nothing comes after these.
+    pub ended: bool,
+    /// What looks at it found, oldest first: a minute apart, or as often as somebody asked, but no more than one a second.
+    pub rows: Vec<SocketSampleView>,
+}
+
+/// A socket at one time, and what it had done since the one before; `null` in the first.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SocketSampleView {
+    /// When.
+    pub time: String,
+    /// TCP: smoothed round trip, microseconds.
+    pub rtt_us: Option<u64>,
+    /// TCP: congestion window, segments.
+    pub cwnd: Option<u64>,
+    /// TCP: segments sent again since the one before.
+    pub retransmits: Option<u64>,
+    /// Bytes sent a second since then.
+    pub sent_rate: Option<u64>,
+    /// Bytes received a second since then.
+    pub received_rate: Option<u64>,
+}
+
 /// Who holds a socket.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SocketHolderView {
@@ -176,6 +204,12 @@ pub struct SocketStatsView {
     pub rules_unsettled: u64,
     /// How full the tables of summaries are.
     pub tables: Vec<SummaryTableView>,
+    /// Sockets that carried something at the last look and had no room for samples.
+    #[serde(default)]
+    pub samples_without: u64,
+    /// Sockets whose samples made room for others'.
+    #[serde(default)]
+    pub samples_forgotten: u64,
     /// What names are read from; `null`: they aren't (`[sockets] names`).
     #[serde(default)]
     pub names: Option<NameStatsView>,

@@ -3,7 +3,7 @@
 use super::{Place, Sockets, State, lock, named, now};
 use crate::{
     monitor::sockets::{Attribute, AttributeError},
-    view::{SocketAttributeView, SocketDetailsView},
+    view::{SocketAttributeView, SocketDetailsView, SocketSamplesView},
 };
 use firewall_common::abi::socket::Process;
 use std::os::unix::fs::MetadataExt as _;
@@ -36,6 +36,11 @@ impl Sockets {
             view.attributes.insert(at, told("netns_name", value, source));
         }
         Some(view)
+    }
+
+    /// One socket over time, live or ended; `None` as for [`Self::details`]. It is sampled from now on.
+    pub fn samples(&self, cookie: u64) -> Option<SocketSamplesView> {
+        lock(&self.state).table.samples(cookie, &now())
     }
 
     /// An operator's note on a socket; an empty one takes it away.

@@ -8,7 +8,7 @@ use crate::{
 use serde_json::{Value, json};
 
 impl Api {
-    /// One of `sockets.show`, `sockets.note`, `summary`, `summary.reset`.
+    /// One of `sockets.show`, `sockets.samples`, `sockets.note`, `summary`, `summary.reset`.
     pub(super) async fn about_sockets(&self, verb: &str, args: Value) -> Result<Value, ApiError> {
         let monitor = self.sockets()?;
         match verb {
@@ -16,6 +16,7 @@ impl Api {
                 let flows = |each: &mut dyn FnMut(FlowView)| self.model().flows().for_each(each);
                 return done(sockets::show(monitor, flows, &parse(args)?).await?);
             }
+            "sockets.samples" => return done(sockets::samples(monitor, &parse(args)?).await?),
             "sockets.note" => sockets::note(monitor, &parse(args)?).await?,
             "summary.reset" => summary::reset(monitor, &parse(args)?).await?,
             _ => return done(summary::summary(monitor, &parse(args)?).await?),
