@@ -73,6 +73,8 @@ export async function socketChecks({ page, check, assert, until, cli, text, open
     assert(/as descriptor \d+/.test(words) && /certain: noted/.test(words) && /the daemon's own/.test(words), words);
     await picture("sockets-details");
     await until("attributes", async () => /exe file.*stamped by the kernel/s.test(await text("#socket-attributes")));
+    await until("it over time", async () => (await page.locator("#socket-over canvas").count()) >= 3);
+    await picture("sockets-over");
     await page.locator("#socket-note").fill("ask Ada");
     await page.locator("#socket-note").press("Enter");
     const noted = (await page.locator("dialog dl").first().locator("dd").last().innerText()).trim();

@@ -2,7 +2,7 @@
 
 import { ServerError, type ErrorBody } from "./messages";
 import type {
-  Applied, HistoryAnswer, KilledSocketsView, KilledView, LearnView, NameView, NatHostView, NatMappingView, NatPoolView, NatRuleView, NatWhoView, Page, PathsView, SocketDetailsView, SocketDropsView, SocketPage, SocketStatsView, StatusView, SummaryView,
+  Applied, HistoryAnswer, KilledSocketsView, KilledView, LearnView, NameView, NatHostView, NatMappingView, NatPoolView, NatRuleView, NatWhoView, Page, PathsView, SocketDetailsView, SocketDropsView, SocketPage, SocketSamplesView, SocketStatsView, StatusView, SummaryView,
 } from "./types";
 
 const BASE = "/api/v1";
@@ -98,6 +98,7 @@ export const socketDrops = (signal?: AbortSignal) => ask<SocketDropsView>("/sock
 export const names = (query: Query, signal?: AbortSignal) => ask<Page<NameView>>("/names", query, signal);
 export const socketStats = (signal?: AbortSignal) => ask<SocketStatsView>("/sockets/stats", {}, signal);
 
+export const socketSamples = (id: string, signal?: AbortSignal) => ask<SocketSamplesView>(`/sockets/${encodeURIComponent(id)}/samples`, {}, signal);
 export const socketDetails = (id: string, signal?: AbortSignal) => ask<SocketDetailsView>(`/sockets/${encodeURIComponent(id)}`, {}, signal);
 
 /** An empty text takes the note away. */

@@ -70,6 +70,23 @@ export interface SocketView {
   container?: string | null;
 }
 
+/** A socket over time: oldest first. */
+export interface SocketSamplesView {
+  id: string;
+  ended: boolean;
+  rows: SocketSampleView[];
+}
+
+/** What was done since the sample before; `null` in the first. */
+export interface SocketSampleView {
+  time: string;
+  rtt_us: number | null;
+  cwnd: number | null;
+  retransmits: number | null;
+  sent_rate: number | null;
+  received_rate: number | null;
+}
+
 export interface SocketHolderView {
   pid: number;
   comm: string;
@@ -95,6 +112,9 @@ export interface SocketStatsView {
   rules_lost: number;
   rules_unsettled: number;
   tables: SummaryTableView[];
+  /** Busy sockets that have no room for samples, and those whose samples made room. */
+  samples_without?: number;
+  samples_forgotten?: number;
   /** What names are read from; `null`: they aren't. */
   names?: NameStatsView | null;
 }

@@ -62,6 +62,9 @@ export function AccountBadge(props: { of: SocketStatsView }) {
             <b class="num">{count(props.of.owners_forgotten)}</b> processes, cgroups and programs were forgotten to make room; the rule of a socket may be missing for <b class="num">{count(props.of.rules_lost)}</b> judgements that weren't kept and <b class="num">{count(props.of.rules_unsettled)}</b> sockets that made room too early.
           </p>
           <Show when={props.of.names}>{(names) => <NamesAccount of={names()} />}</Show>
+          <Show when={(props.of.samples_without ?? 0) + (props.of.samples_forgotten ?? 0) > 0}>
+            <p class="note">Over time: <b class="num">{count(props.of.samples_without ?? 0)}</b> busy sockets have no room for samples, those of <b class="num">{count(props.of.samples_forgotten ?? 0)}</b> made room for others'.</p>
+          </Show>
           <Drops />
           <p class="note">After a loss all descriptors are looked at again: what lives is known, what came and went in between isn't.</p>
         </Dialog>

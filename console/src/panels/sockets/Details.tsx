@@ -11,6 +11,7 @@ import { confidenceWords, endWords, madeUnseen, nameWords, stateWords } from "..
 import { Attributes } from "./Attributes";
 import { Kill } from "./Kill";
 import { Learn } from "./Learn";
+import { Over } from "./Over";
 
 interface Props {
   of: SocketView;
@@ -103,6 +104,7 @@ export function Details(props: Props) {
         </Show>
         <Fact name="id"><span class="num dim">{s().id}</span></Fact>
       </dl>
+      <Over id={s().id} tcp={tcp()} />
       <Attributes id={s().id} />
       <Show when={s().own_netns && s().family !== 0}><Learn of={s()} /></Show>
       <Show when={live() && s().family !== 0}><Kill of={s()} /></Show>
