@@ -10,6 +10,8 @@ mod beside;
 mod crowd;
 #[path = "e2e_scenes/datagrams.rs"]
 mod datagrams;
+#[path = "e2e_scenes/gone.rs"]
+mod gone;
 #[path = "e2e_scenes/numbers.rs"]
 mod numbers;
 #[path = "e2e_scenes/older.rs"]

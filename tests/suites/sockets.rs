@@ -3,6 +3,7 @@
 
 use firewall_common::abi::socket::{HeldSocket, Process, SocketClass, SocketEvent};
 use firewall_user::datapath::sockets::SocketMonitor;
+use firewall_user::owners::Owners;
 use sluice_tests::lab::NetNs;
 use sluice_tests::skip;
 use std::collections::{BTreeSet, HashMap, HashSet};
@@ -61,11 +62,44 @@ impl Bench {
         self.events.iter().filter(|e| cookies.contains(&e.row.usage.cookie)).copied().collect()
     }
 
+    /// Has the owners of sockets that ask for this port met, from the event `from` on, as the daemon does from one
+    /// drain to the next; how many events there were.
+    fn meet(&self, owners: &mut Owners, port: u16, from: usize) -> usize {
+        let mut looks = 200;
+        owners.catch_up(&mut looks);
+        for event in self.events[from..].iter().filter(|event| event.row.remote_port == port) {
+            owners.meet(&event.row.usage.owner, &mut looks);
+        }
+        self.events.len()
+    }
+
     fn held(&mut self, wanted: impl Fn(&HeldSocket) -> bool) -> Vec<HeldSocket> {
         let mut held = self.monitor.snapshot().expect("a snapshot");
         held.retain(wanted);
         held
     }
+}
+
+/// Each process whose socket asked for this port was read, or is counted as gone: exactly.
+fn every_owner_is_accounted_for(owners: &mut Owners, events: &[SocketEvent], port: u16) {
+    let parts = |owners: &Owners| {
+        let looks = owners.looks();
+        let sum = looks.seen + looks.unseen + looks.waiting + looks.overflowed;
+        assert_eq!(looks.met, sum, "{looks:?}");
+        looks
+    };
+    assert!(parts(owners).waiting > 0, "more than can be looked at at once");
+    owners.catch_up_all();
+    let looks = parts(owners);
+    let asked = events.iter().filter(|event| event.row.remote_port == port);
+    let all: HashMap<(u32, u64), Process> = asked
+        .map(|e| e.row.usage.owner)
+        .map(|owner| ((owner.tgid, owner.start_ns), owner))
+        .collect();
+    let (read, not): (Vec<_>, Vec<_>) =
+        all.values().partition(|owner| owners.peek(owner).is_some_and(|owner| owner.seen));
+    assert_eq!((looks.seen, looks.unseen), (read.len() as u64, not.len() as u64), "{looks:?}");
+    assert!(not.iter().all(|owner| owners.user(owner).is_some()), "users need nobody to be there");
 }
 
 fn count(events: &[SocketEvent], class: SocketClass) -> usize {
@@ -283,14 +317,18 @@ fn ten_thousand_short_lived_processes_own_their_connections() {
         sin_zero: [0; 8],
     };
     let mut children = Vec::new();
+    let (mut owners, mut met) = (Owners::default(), 0);
     for i in 0..10_000 {
         children.push(short_life(to));
         drop(listener.accept().unwrap());
         if i % 500 == 0 {
             bench.drain();
+            met = bench.meet(&mut owners, port, met);
         }
     }
     let events = bench.of_port(port);
+    bench.meet(&mut owners, port, met);
+    every_owner_is_accounted_for(&mut owners, &events, port);
     // In the order in which they were made: a number may be used again, its process isn't the same.
     let asked: Vec<_> = events
         .iter()

@@ -85,6 +85,14 @@ export interface SocketStatsView {
   /** Microseconds that the last look at all descriptors took. */
   snapshot_us: number;
   descriptors: number;
+  /** Processes that were to be looked at: met = seen + unseen + waiting + overflowed. */
+  owners_met?: number;
+  owners_seen?: number;
+  /** Gone before it was their turn. */
+  owners_unseen?: number;
+  owners_waiting?: number;
+  /** No room to wait. */
+  owners_overflowed?: number;
   /** Processes that were forgotten to make room. */
   owners_forgotten: number;
   rules_lost: number;

@@ -88,14 +88,16 @@ pub async fn stats(out: &Out, client: &Client) -> Result<ExitCode, CliError> {
         Head::number("LOST"),
     ];
     out.line(format!(
-        "{} live, {} ended kept, {} ended let go; {} descriptors read in {}; {} owners forgotten",
+        "{} live, {} ended kept, {} ended let go; {} descriptors read in {}",
         format::count(stats.live),
         format::count(stats.ended),
         format::count(stats.ended_dropped),
         format::count(stats.descriptors),
         millis(stats.snapshot_us),
-        format::count(stats.owners_forgotten),
     ))?;
+    let tone =
+        if stats.owners_unseen + stats.owners_overflowed > 0 { Tone::Odd } else { Tone::Plain };
+    out.line(out.paint(&owners(&stats), tone))?;
     out.rows(&stats.events, &HEADS, |row| {
         let tone = if row.lost > 0 { Tone::Bad } else { Tone::Plain };
         let counts = [row.produced, row.delivered, row.lost].map(format::count);
@@ -123,6 +125,19 @@ pub async fn stats(out: &Out, client: &Client) -> Result<ExitCode, CliError> {
         out.line(out.paint(&note, Tone::Odd))?;
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// What became of the looks at owners.
+fn owners(stats: &SocketStatsView) -> String {
+    format!(
+        "{} owners to look at: {} seen, {} gone before, {} waiting, {} without room to wait; {} forgotten",
+        format::count(stats.owners_met),
+        format::count(stats.owners_seen),
+        format::count(stats.owners_unseen),
+        format::count(stats.owners_waiting),
+        format::count(stats.owners_overflowed),
+        format::count(stats.owners_forgotten),
+    )
 }
 
 /// Rows that are shown of those that were ended.

@@ -53,7 +53,8 @@ const SOON: Duration = Duration::from_millis(500);
 const TIDY: Duration = Duration::from_secs(10);
 /// Who asks waits so long at most.
 const PATIENCE: Duration = Duration::from_secs(5);
-/// New processes that are looked at from one drain to the next: a reading takes some 50 microseconds.
+/// New processes that are looked at from one drain to the next: a reading takes some 50 microseconds. The others wait
+/// for the next.
 const LOOKS: usize = 200;
 /// Events that are taken without a pause.
 const BATCH: usize = 16_384;
@@ -213,7 +214,13 @@ impl Sockets {
     /// What was told and lost.
     pub fn stats(&self) -> SocketStatsView {
         let state = lock(&self.state);
+        let looks = state.owners.looks();
         SocketStatsView {
+            owners_met: looks.met,
+            owners_seen: looks.seen,
+            owners_unseen: looks.unseen,
+            owners_waiting: looks.waiting,
+            owners_overflowed: looks.overflowed,
             owners_forgotten: state.owners.forgotten(),
             rules_lost: state.judged_lost,
             ..state.table.stats(&state.counters)
@@ -254,13 +261,10 @@ fn follow(
         let mut now_known = lock(state);
         let State { table, owners, .. } = &mut *now_known;
         let mut looks = LOOKS;
+        owners.catch_up(&mut looks);
         monitor.drain(BATCH, |event| {
             // At once: a process may be gone when somebody asks.
-            let owner = &event.row.usage.owner;
-            if looks > 0 && owners.is_new(owner) {
-                owners.learn(owner);
-                looks -= 1;
-            }
+            owners.meet(&event.row.usage.owner, &mut looks);
             table.event(event, &|by, row| key(owners, by, row));
         });
         let counters = monitor.counters()?;
@@ -287,6 +291,7 @@ fn follow(
             let State { table, owners, .. } = &mut *now_known;
             let keys = &|by, row: &SocketRow| key(owners, by, row);
             table.snapshot(&held, since, took.as_micros() as u64, gap, keys);
+            owners.catch_up_all();
             table.owners().for_each(|owner| owners.learn(owner));
             now_known.drops = drops;
             rules.look(&mut now_known, true);
@@ -306,12 +311,16 @@ fn named(state: &State, (mut row, owner): (SocketView, Process)) -> SocketView {
     if let Some(reason) = row.drop_reason.as_ref().and_then(|reason| reason.parse().ok()) {
         row.drop_reason = Some(reason_name(&state.reasons, reason));
     }
+    if owner.tgid == 0 {
+        return row;
+    }
+    let text = |text: &Option<Arc<str>>| text.as_deref().map(str::to_owned);
     if let Some(owner) = state.owners.peek(&owner) {
-        let text = |text: &Option<Arc<str>>| text.as_deref().map(str::to_owned);
         (row.exe, row.cmdline) = (text(&owner.exe), text(&owner.cmdline));
-        row.user = text(&owner.user);
-        row.unit = text(&owner.place.unit);
-        row.container = text(&owner.place.container);
+    }
+    row.user = state.owners.user(&owner).map(|user| user.to_string());
+    if let Some(place) = state.owners.place(&owner) {
+        (row.unit, row.container) = (text(&place.unit), text(&place.container));
     }
     row
 }

@@ -158,6 +158,22 @@ pub struct SocketStatsView {
     pub snapshot_us: u64,
     /// How many descriptors it found.
     pub descriptors: u64,
+    /// Processes that were to be looked at in /proc: new ones, and those that have become another program or changed
+    /// their name. met = seen + unseen + waiting + overflowed.
+    #[serde(default)]
+    pub owners_met: u64,
+    /// They were there, and were read.
+    #[serde(default)]
+    pub owners_seen: u64,
+    /// They were gone, or had become another program, before it was their turn.
+    #[serde(default)]
+    pub owners_unseen: u64,
+    /// They wait for their turn.
+    #[serde(default)]
+    pub owners_waiting: u64,
+    /// There was no room for them to wait, and they weren't looked at since.
+    #[serde(default)]
+    pub owners_overflowed: u64,
     /// Processes that were forgotten to make room: those that are still about are looked at again.
     pub owners_forgotten: u64,
     /// Judgements of the filter that nobody kept: rules of sockets may be missing.

@@ -48,6 +48,7 @@ fn play(verb: &str, args: &[&str]) -> Result<()> {
         ("proxy", [at, to]) => crowd::proxy(at, to),
         ("prefork", [children, at]) => crowd::prefork(number(children)?, at),
         ("swarm", [count, to, bytes]) => crowd::swarm(number(count)?, to, number(bytes)?),
+        ("burst", [count, to]) => crowd::burst(number(count)?, to),
         ("again", [rounds, to, other]) => crowd::again(number(rounds)?, to, other),
         _ => Err(Error::other(format!("{verb} {args:?}: no such part"))),
     }
