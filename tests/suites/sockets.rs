@@ -73,6 +73,12 @@ impl Bench {
         self.events.len()
     }
 
+    /// Numbers and starts of processes whose ends were told.
+    fn exits(&self) -> impl Iterator<Item = (u32, u64)> {
+        let exited = self.events.iter().filter(|e| e.class == SocketClass::Exited.raw());
+        exited.map(|e| (e.row.usage.owner.tgid, e.row.usage.owner.start_ns))
+    }
+
     fn held(&mut self, wanted: impl Fn(&HeldSocket) -> bool) -> Vec<HeldSocket> {
         let mut held = self.monitor.snapshot().expect("a snapshot");
         held.retain(wanted);
@@ -155,7 +161,8 @@ fn a_connection_is_followed_from_its_socket_to_its_end() {
     drop(listener);
     let events = bench.of_port(port);
     let counts = SocketClass::ALL.iter().map(|class| count(&events, *class)).collect::<Vec<_>>();
-    assert_eq!(counts, [1, 1, 2, 3], "listening, connecting, established, closed: {events:?}");
+    let all = "listening, connecting, established, closed, exited";
+    assert_eq!(counts, [1, 1, 2, 3, 0], "{all}: {events:?}");
     for event in events.iter().filter(|event| event.class == SocketClass::Closed.raw()) {
         is_process(&event.row.usage.owner, me());
         assert_ne!(event.row.local_port, 0, "also where it is bound no more: {event:?}");
@@ -355,6 +362,64 @@ fn ten_thousand_short_lived_processes_own_their_connections() {
     assert!(ends > 9_000, "{ends}: the last may still be waiting for their other end");
     let counters = bench.monitor.counters().unwrap();
     assert!(counters.iter().all(|counter| counter.lost == 0), "{counters:?}");
+    // The end of each was told, once.
+    let exited: Vec<(u32, u64)> = bench.exits().filter(|who| identities.contains(who)).collect();
+    assert_eq!(exited.len(), identities.len());
+    assert_eq!(exited.into_iter().collect::<HashSet<_>>(), identities);
+}
+
+/// A process that only ends, maybe with a socket that it never used.
+fn bare_life(with_socket: bool) -> u32 {
+    // SAFETY: the child calls nothing but system calls, and ends.
+    unsafe {
+        let child = libc::fork();
+        if child == 0 {
+            if with_socket {
+                libc::socket(libc::AF_INET, libc::SOCK_DGRAM, 0);
+            }
+            libc::_exit(0);
+        }
+        assert!(child > 0, "fork: {}", std::io::Error::last_os_error());
+        let mut status = 0;
+        libc::waitpid(child, &raw mut status, 0);
+        child as u32
+    }
+}
+
+#[test]
+fn the_end_of_who_has_a_socket_is_told_and_of_nobody_else() {
+    let test = "sockets::the_end_of_who_has_a_socket_is_told_and_of_nobody_else";
+    let Some(mut bench) = Bench::or_skip(test) else { return };
+    let owners: Vec<u32> = (0..100).map(|_| bare_life(true)).collect();
+    let others: Vec<u32> = (0..100).map(|_| bare_life(false)).collect();
+    // A thread's end isn't its process's.
+    std::thread::spawn(|| UdpSocket::bind("127.0.0.1:0").unwrap()).join().unwrap();
+    bench.drain();
+    let exited: Vec<u32> = bench.exits().map(|(pid, _)| pid).collect();
+    let told = |pid: &u32| exited.iter().filter(|one| *one == pid).count();
+    assert!(owners.iter().all(|pid| told(pid) == 1), "{owners:?}: {exited:?}");
+    assert!(others.iter().all(|pid| told(pid) == 0), "{others:?}: {exited:?}");
+    assert_eq!(told(&me()), 0, "{exited:?}");
+}
+
+#[test]
+fn who_was_found_holding_a_socket_is_watched_too() {
+    let test = "sockets::who_was_found_holding_a_socket_is_watched_too";
+    let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
+    let port = socket.local_addr().unwrap().port();
+    let input: OwnedFd = socket.into();
+    let mut child = Command::new("sleep").arg("600").stdin(input).spawn().unwrap();
+    let Some(mut bench) = Bench::or_skip(test) else {
+        child.kill().unwrap();
+        child.wait().unwrap();
+        return;
+    };
+    let held = bench.held(|socket| socket.row.local_port == port);
+    is_process(&held[0].row.usage.owner, child.id());
+    child.kill().unwrap();
+    child.wait().unwrap();
+    bench.drain();
+    assert_eq!(bench.exits().filter(|(pid, _)| *pid == child.id()).count(), 1);
 }
 
 #[test]

@@ -22,7 +22,7 @@ use crate::{
 };
 use firewall_common::abi::{
     counter::EventCounter,
-    socket::{Process, SOCKET_CLASSES, SocketRow},
+    socket::{Process, SOCKET_CLASSES, SocketClass, SocketRow},
 };
 use keys::key;
 use rules::Rules;
@@ -264,7 +264,9 @@ fn follow(
         owners.catch_up(&mut looks);
         monitor.drain(BATCH, |event| {
             // At once: a process may be gone when somebody asks.
-            owners.meet(&event.row.usage.owner, &mut looks);
+            if event.class != SocketClass::Exited.raw() {
+                owners.meet(&event.row.usage.owner, &mut looks);
+            }
             table.event(event, &|by, row| key(owners, by, row));
         });
         let counters = monitor.counters()?;
@@ -291,6 +293,12 @@ fn follow(
             let State { table, owners, .. } = &mut *now_known;
             let keys = &|by, row: &SocketRow| key(owners, by, row);
             table.snapshot(&held, since, took.as_micros() as u64, gap, keys);
+            // Whose end nobody told of: events were lost, or there was no room to watch for it.
+            let absent = table.absent();
+            absent
+                .iter()
+                .filter(|owner| Owners::is_gone(owner))
+                .for_each(|o| table.exited(o, since));
             owners.catch_up_all();
             table.owners().for_each(|owner| owners.learn(owner));
             now_known.drops = drops;

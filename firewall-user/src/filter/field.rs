@@ -193,6 +193,8 @@ fields! {
     Container = "container", Text, Socket Summary;
     /// How an owner is known.
     Confidence = "confidence", Word, Socket;
+    /// Whether that process has ended, and the socket lives on.
+    OwnerExited = "owner_exited", Bool, Socket;
     /// Bytes sent.
     SentBytes = "sent_bytes", Number, Socket Summary;
     /// Bytes received.

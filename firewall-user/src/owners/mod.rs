@@ -179,6 +179,19 @@ impl Owners {
         }
     }
 
+    /// Whether a process has ended, as far as /proc tells: nobody has its number, or who has it started at another
+    /// time.
+    pub fn is_gone(process: &Process) -> bool {
+        /// The first pid namespace (`PROC_PID_INIT_INO` in include/linux/proc_ns.h): others have other numbers.
+        const FIRST: u64 = 0xefff_fffc;
+        let first = std::fs::metadata("/proc/self/ns/pid").is_ok_and(|seen| seen.ino() == FIRST);
+        // Where others' processes are hidden (`hidepid`) nobody can tell.
+        let sees_all = first && std::path::Path::new("/proc/1/stat").exists();
+        let Ok(pid) = i32::try_from(process.tgid) else { return false };
+        let about = procfs::process::Process::new(pid);
+        sees_all && !about.is_ok_and(|about| is_it(&about, process) && !is_over(&about))
+    }
+
     /// What became of those that were to be looked at.
     pub fn looks(&self) -> Looks {
         Looks { waiting: self.queue.len() as u64, ..self.looks }
@@ -340,24 +353,34 @@ fn is_file(seen: &std::fs::Metadata, process: &Process) -> bool {
     process.exe_inode == 0 || device != process.exe_device || seen.ino() == process.exe_inode
 }
 
+/// Whether it is the process that was stamped, by its start.
+fn is_it(about: &procfs::process::Process, process: &Process) -> bool {
+    // The kernel turns nanoseconds into ticks as `nsec_to_clock_t` does (kernel/time/time.c): rounded down.
+    let tick = SECOND / procfs::ticks_per_second().max(1);
+    about.stat().is_ok_and(|stat| stat.starttime == process.start_ns / tick)
+}
+
+/// Whether nothing of it is left but its number, until its parent asks.
+fn is_over(about: &procfs::process::Process) -> bool {
+    about.stat().is_ok_and(|stat| matches!(stat.state, 'Z' | 'X') && stat.num_threads <= 1)
+}
+
 /// Reads a process, if it is still the one that started then.
 fn read(process: &Process) -> Option<Owner> {
     let pid = i32::try_from(process.tgid).ok()?;
     let about = procfs::process::Process::new(pid).ok()?;
-    let is_it = |about: &procfs::process::Process| {
-        // The kernel turns nanoseconds into ticks as `nsec_to_clock_t` does (kernel/time/time.c): rounded down.
-        let tick = SECOND / procfs::ticks_per_second().max(1);
-        about.stat().is_ok_and(|stat| stat.starttime == process.start_ns / tick)
-    };
     let runs_it = || {
         let seen = std::fs::metadata(format!("/proc/{pid}/exe"));
         seen.map_or(true, |seen| is_file(&seen, process))
     };
-    if !is_it(&about) {
+    if !is_it(&about, process) {
         return None;
     }
     let same = runs_it();
-    let exe = about.exe().ok().map(|path| path.to_string_lossy().into());
+    let exe = about.exe();
+    // On its way out it has no memory any more; the kernel's own threads never had any.
+    let dying = matches!(exe, Err(procfs::ProcError::NotFound(_))) && process.exe_inode != 0;
+    let exe: Option<Arc<str>> = exe.ok().map(|path| path.to_string_lossy().into());
     let cmdline = arguments(pid).ok();
     let groups = about.cgroups().ok().map(|groups| groups.0);
     let path = groups.and_then(|groups| {
@@ -373,13 +396,14 @@ fn read(process: &Process) -> Option<Owner> {
         unified.filter(|path| path != "/").or_else(|| of("name=systemd")).or_else(|| of("pids"))
     });
     // The number may have become another's while we read, and the process another program.
-    let still = procfs::process::Process::new(pid).ok().is_some_and(|about| is_it(&about));
+    let still = procfs::process::Process::new(pid).ok().is_some_and(|about| is_it(&about, process));
     let same = same && runs_it();
+    let seen = same && !dying && (exe.is_none() || about.exe().is_ok());
     still.then(|| Owner {
         exe: exe.filter(|_| same),
         cmdline: cmdline.filter(|words| same && !words.is_empty()).map(Arc::from),
         place: path.map(|path| place(&path)).unwrap_or_default(),
-        seen: same,
+        seen,
         ..Owner::default()
     })
 }

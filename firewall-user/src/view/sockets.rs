@@ -24,7 +24,7 @@ pub const SOCKET_TCP_STATES: [&str; 13] = [
 pub const SOCKET_STATES: [&str; 3] = ["connected", "unconnected", "open"];
 
 /// Every word that the end of a socket may be.
-pub const SOCKET_ENDS: [&str; 10] = [
+pub const SOCKET_ENDS: [&str; 11] = [
     "closed",
     "refused",
     "dropped",
@@ -35,6 +35,7 @@ pub const SOCKET_ENDS: [&str; 10] = [
     "killed",
     "abandoned",
     "failed",
+    "aborted",
 ];
 
 /// A socket of the machine, in any network namespace.
@@ -78,6 +79,9 @@ pub struct SocketView {
     pub container: Option<String>,
     /// How the owner is known: `stamped` (when it was made), `held` (found holding it), `unknown`.
     pub confidence: String,
+    /// When that process ended, if the socket lives on (or did, of one that has ended); `null`: it lives.
+    #[serde(default)]
+    pub owner_exited: Option<String>,
     /// Process that sent or received last, where it is another.
     pub user_pid: Option<u32>,
     /// What the kernel calls that one.
@@ -126,7 +130,7 @@ pub struct SocketView {
     pub nat: Option<FlowNatView>,
     /// When it ended.
     pub closed: Option<String>,
-    /// Why: `closed`, `refused`, `dropped` (by `rule`), `denied` (the call, by `rule`), `timed-out`, `no-route`, `reset`, `killed`, `abandoned`, or the system's error; `null` while it lives.
+    /// Why: `closed`, `refused`, `dropped` (by `rule`), `denied` (the call, by `rule`), `timed-out`, `no-route`, `reset`, `killed`, `abandoned`, `aborted` (broken off at this end: data was left unread, or SO_LINGER was 0), or the system's error; `null` while it lives.
     pub ended: Option<String>,
     /// What is to be known of it: that it sees packets which the filter doesn't.
     pub note: Option<String>,
@@ -174,6 +178,13 @@ pub struct SocketStatsView {
     /// There was no room for them to wait, and they weren't looked at since.
     #[serde(default)]
     pub owners_overflowed: u64,
+    /// How often the end of a process that owns sockets couldn't be watched for: it is found at the next look at all
+    /// descriptors.
+    #[serde(default)]
+    pub exits_unwatched: u64,
+    /// Ends of owners that found no room: their sockets don't say so until the next look.
+    #[serde(default)]
+    pub exits_forgotten: u64,
     /// Processes that were forgotten to make room: those that are still about are looked at again.
     pub owners_forgotten: u64,
     /// Judgements of the filter that nobody kept: rules of sockets may be missing.
@@ -211,7 +222,7 @@ pub struct SocketDropView {
 /// Events of sockets of one class: produced = delivered + lost.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SocketEventStatsView {
-    /// `listening`, `connecting`, `established`, `closed`.
+    /// `listening`, `connecting`, `established`, `closed`; `exited`: of processes that own sockets.
     pub class: String,
     /// Numbered by the kernel.
     pub produced: u64,

@@ -201,7 +201,7 @@ pub fn again(rounds: usize, to: &str, other: &str) -> Result<()> {
 }
 
 /// `clone3` with a number of our choice.
-fn with_number(number: i32) -> Result<i32> {
+pub fn with_number(number: i32) -> Result<i32> {
     let numbers = [number];
     // SAFETY: all-zero bytes are valid arguments: a fork.
     let mut args: libc::clone_args = unsafe { std::mem::zeroed() };
