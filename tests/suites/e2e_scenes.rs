@@ -4,12 +4,18 @@
 //! One file a topic below `e2e_scenes/`. A scene has a network namespace of its own; `scene-actor` is the process
 //! whose socket is looked for, and the test plays the other end.
 
+#[path = "e2e_scenes/aborts.rs"]
+mod aborts;
 #[path = "e2e_scenes/beside.rs"]
 mod beside;
 #[path = "e2e_scenes/crowd.rs"]
 mod crowd;
 #[path = "e2e_scenes/datagrams.rs"]
 mod datagrams;
+#[path = "e2e_scenes/exits.rs"]
+mod exits;
+#[path = "e2e_scenes/gone.rs"]
+mod gone;
 #[path = "e2e_scenes/numbers.rs"]
 mod numbers;
 #[path = "e2e_scenes/older.rs"]

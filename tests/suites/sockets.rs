@@ -3,6 +3,7 @@
 
 use firewall_common::abi::socket::{HeldSocket, Process, SocketClass, SocketEvent};
 use firewall_user::datapath::sockets::SocketMonitor;
+use firewall_user::owners::Owners;
 use sluice_tests::lab::NetNs;
 use sluice_tests::skip;
 use std::collections::{BTreeSet, HashMap, HashSet};
@@ -61,11 +62,50 @@ impl Bench {
         self.events.iter().filter(|e| cookies.contains(&e.row.usage.cookie)).copied().collect()
     }
 
+    /// Has the owners of sockets that ask for this port met, from the event `from` on, as the daemon does from one
+    /// drain to the next; how many events there were.
+    fn meet(&self, owners: &mut Owners, port: u16, from: usize) -> usize {
+        let mut looks = 200;
+        owners.catch_up(&mut looks);
+        for event in self.events[from..].iter().filter(|event| event.row.remote_port == port) {
+            owners.meet(&event.row.usage.owner, &mut looks);
+        }
+        self.events.len()
+    }
+
+    /// Numbers and starts of processes whose ends were told.
+    fn exits(&self) -> impl Iterator<Item = (u32, u64)> {
+        let exited = self.events.iter().filter(|e| e.class == SocketClass::Exited.raw());
+        exited.map(|e| (e.row.usage.owner.tgid, e.row.usage.owner.start_ns))
+    }
+
     fn held(&mut self, wanted: impl Fn(&HeldSocket) -> bool) -> Vec<HeldSocket> {
         let mut held = self.monitor.snapshot().expect("a snapshot");
         held.retain(wanted);
         held
     }
+}
+
+/// Each process whose socket asked for this port was read, or is counted as gone: exactly.
+fn every_owner_is_accounted_for(owners: &mut Owners, events: &[SocketEvent], port: u16) {
+    let parts = |owners: &Owners| {
+        let looks = owners.looks();
+        let sum = looks.seen + looks.unseen + looks.waiting + looks.overflowed;
+        assert_eq!(looks.met, sum, "{looks:?}");
+        looks
+    };
+    assert!(parts(owners).waiting > 0, "more than can be looked at at once");
+    owners.catch_up_all();
+    let looks = parts(owners);
+    let asked = events.iter().filter(|event| event.row.remote_port == port);
+    let all: HashMap<(u32, u64), Process> = asked
+        .map(|e| e.row.usage.owner)
+        .map(|owner| ((owner.tgid, owner.start_ns), owner))
+        .collect();
+    let (read, not): (Vec<_>, Vec<_>) =
+        all.values().partition(|owner| owners.peek(owner).is_some_and(|owner| owner.seen));
+    assert_eq!((looks.seen, looks.unseen), (read.len() as u64, not.len() as u64), "{looks:?}");
+    assert!(not.iter().all(|owner| owners.user(owner).is_some()), "users need nobody to be there");
 }
 
 fn count(events: &[SocketEvent], class: SocketClass) -> usize {
@@ -121,7 +161,8 @@ fn a_connection_is_followed_from_its_socket_to_its_end() {
     drop(listener);
     let events = bench.of_port(port);
     let counts = SocketClass::ALL.iter().map(|class| count(&events, *class)).collect::<Vec<_>>();
-    assert_eq!(counts, [1, 1, 2, 3], "listening, connecting, established, closed: {events:?}");
+    let all = "listening, connecting, established, closed, exited";
+    assert_eq!(counts, [1, 1, 2, 3, 0], "{all}: {events:?}");
     for event in events.iter().filter(|event| event.class == SocketClass::Closed.raw()) {
         is_process(&event.row.usage.owner, me());
         assert_ne!(event.row.local_port, 0, "also where it is bound no more: {event:?}");
@@ -283,14 +324,18 @@ fn ten_thousand_short_lived_processes_own_their_connections() {
         sin_zero: [0; 8],
     };
     let mut children = Vec::new();
+    let (mut owners, mut met) = (Owners::default(), 0);
     for i in 0..10_000 {
         children.push(short_life(to));
         drop(listener.accept().unwrap());
         if i % 500 == 0 {
             bench.drain();
+            met = bench.meet(&mut owners, port, met);
         }
     }
     let events = bench.of_port(port);
+    bench.meet(&mut owners, port, met);
+    every_owner_is_accounted_for(&mut owners, &events, port);
     // In the order in which they were made: a number may be used again, its process isn't the same.
     let asked: Vec<_> = events
         .iter()
@@ -317,6 +362,64 @@ fn ten_thousand_short_lived_processes_own_their_connections() {
     assert!(ends > 9_000, "{ends}: the last may still be waiting for their other end");
     let counters = bench.monitor.counters().unwrap();
     assert!(counters.iter().all(|counter| counter.lost == 0), "{counters:?}");
+    // The end of each was told, once.
+    let exited: Vec<(u32, u64)> = bench.exits().filter(|who| identities.contains(who)).collect();
+    assert_eq!(exited.len(), identities.len());
+    assert_eq!(exited.into_iter().collect::<HashSet<_>>(), identities);
+}
+
+/// A process that only ends, maybe with a socket that it never used.
+fn bare_life(with_socket: bool) -> u32 {
+    // SAFETY: the child calls nothing but system calls, and ends.
+    unsafe {
+        let child = libc::fork();
+        if child == 0 {
+            if with_socket {
+                libc::socket(libc::AF_INET, libc::SOCK_DGRAM, 0);
+            }
+            libc::_exit(0);
+        }
+        assert!(child > 0, "fork: {}", std::io::Error::last_os_error());
+        let mut status = 0;
+        libc::waitpid(child, &raw mut status, 0);
+        child as u32
+    }
+}
+
+#[test]
+fn the_end_of_who_has_a_socket_is_told_and_of_nobody_else() {
+    let test = "sockets::the_end_of_who_has_a_socket_is_told_and_of_nobody_else";
+    let Some(mut bench) = Bench::or_skip(test) else { return };
+    let owners: Vec<u32> = (0..100).map(|_| bare_life(true)).collect();
+    let others: Vec<u32> = (0..100).map(|_| bare_life(false)).collect();
+    // A thread's end isn't its process's.
+    std::thread::spawn(|| UdpSocket::bind("127.0.0.1:0").unwrap()).join().unwrap();
+    bench.drain();
+    let exited: Vec<u32> = bench.exits().map(|(pid, _)| pid).collect();
+    let told = |pid: &u32| exited.iter().filter(|one| *one == pid).count();
+    assert!(owners.iter().all(|pid| told(pid) == 1), "{owners:?}: {exited:?}");
+    assert!(others.iter().all(|pid| told(pid) == 0), "{others:?}: {exited:?}");
+    assert_eq!(told(&me()), 0, "{exited:?}");
+}
+
+#[test]
+fn who_was_found_holding_a_socket_is_watched_too() {
+    let test = "sockets::who_was_found_holding_a_socket_is_watched_too";
+    let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
+    let port = socket.local_addr().unwrap().port();
+    let input: OwnedFd = socket.into();
+    let mut child = Command::new("sleep").arg("600").stdin(input).spawn().unwrap();
+    let Some(mut bench) = Bench::or_skip(test) else {
+        child.kill().unwrap();
+        child.wait().unwrap();
+        return;
+    };
+    let held = bench.held(|socket| socket.row.local_port == port);
+    is_process(&held[0].row.usage.owner, child.id());
+    child.kill().unwrap();
+    child.wait().unwrap();
+    bench.drain();
+    assert_eq!(bench.exits().filter(|(pid, _)| *pid == child.id()).count(), 1);
 }
 
 #[test]

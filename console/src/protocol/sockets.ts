@@ -29,6 +29,8 @@ export interface SocketView {
   comm: string | null;
   /** `stamped`, `held`, `unknown`. */
   confidence: string;
+  /** When that process ended, if the socket lives on (or did). */
+  owner_exited?: string | null;
   /** Who sent or received last, where that is another. */
   user_pid: number | null;
   user_comm: string | null;
@@ -107,6 +109,17 @@ export interface SocketStatsView {
   /** Microseconds that the last look at all descriptors took. */
   snapshot_us: number;
   descriptors: number;
+  /** Processes that were to be looked at: met = seen + unseen + waiting + overflowed. */
+  owners_met?: number;
+  owners_seen?: number;
+  /** Gone before it was their turn. */
+  owners_unseen?: number;
+  owners_waiting?: number;
+  /** No room to wait. */
+  owners_overflowed?: number;
+  /** Ends of owners that couldn't be watched for, or found no room. */
+  exits_unwatched?: number;
+  exits_forgotten?: number;
   /** Processes that were forgotten to make room. */
   owners_forgotten: number;
   rules_lost: number;

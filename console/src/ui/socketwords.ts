@@ -32,6 +32,7 @@ const ENDS: Record<string, string> = {
   reset: "the far end broke the connection off",
   killed: "ended by an operator",
   abandoned: "the program gave up before the connection stood",
+  aborted: "broken off at this end: data was left unread, or the program asked for it",
   failed: "the system reported another error",
 };
 

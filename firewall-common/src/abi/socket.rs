@@ -17,11 +17,16 @@ numbers! {
         Established = 2 => "established",
         /// A socket is gone; TCP: its connection is.
         Closed = 3 => "closed",
+        /// A process is gone that owned sockets: the record has its owner alone.
+        Exited = 4 => "exited",
     }
 }
 
 /// How many classes there are: the size of map `SOCKET_COUNTERS`.
-pub const SOCKET_CLASSES: usize = 4;
+pub const SOCKET_CLASSES: usize = 5;
+
+/// Processes that own sockets whose ends are watched for at a time: the size of map `OWNING`.
+pub const OWNING_PROCESSES: usize = 65_536;
 
 /// Where the running kernel's structures have the members that the programs read: byte offsets. Set by user
 /// space from the kernel's BTF before it loads them, so that one object fits every kernel.
@@ -114,6 +119,10 @@ pub struct Layout {
     pub buffer_protocol: u32,
     /// 1: tracepoint `kfree_skb` has a fourth argument, the socket that was to receive (Linux 6.11).
     pub drop_receiver: u32,
+    /// `struct task_struct`: `signal` (pointer to `struct signal_struct`).
+    pub signal: u32,
+    /// `struct signal_struct`: `live` (i32): threads of the process that haven't ended.
+    pub signal_live: u32,
 }
 
 /// A process: never its number alone, which is used again.
@@ -290,7 +299,7 @@ pub struct SocketEvent {
 }
 
 plain_bytes!(
-    Layout => 172,
+    Layout => 180,
     Process => 56,
     Sizes => 72,
     Usage => 320,

@@ -11,6 +11,7 @@ use firewall_common::abi::{
 use crate::{
     atomic,
     maps::{SOCKET_COUNTERS, SOCKET_EVENTS},
+    process,
     sock::Sock,
     usage,
 };
@@ -90,6 +91,39 @@ unsafe fn head(e: *mut SocketEvent, seq: u64, class: SocketClass, before: u8) {
         (*e).before = before;
         (*e)._pad = [0; 6];
     }
+}
+
+/// Counts what is not to be told.
+#[inline(always)]
+pub fn suppressed(class: SocketClass) {
+    if let Some(counter) = SOCKET_COUNTERS.get_ptr_mut(class as u32) {
+        // SAFETY: a live map value; the field is an aligned word.
+        unsafe { atomic::add(&raw mut (*counter).suppressed, 1) };
+    }
+}
+
+/// A process that owned sockets has ended: a record of its owner alone.
+#[inline(always)]
+pub fn exited(task: *const c_void) {
+    let Some((seq, counter)) = number(SocketClass::Exited) else { return };
+    let Some(mut record) = SOCKET_EVENTS.reserve_bytes(BRIEF, 0) else {
+        // SAFETY: a live map value; the field is an aligned word.
+        unsafe { atomic::add(&raw mut (*counter).lost, 1) };
+        return;
+    };
+    let e: *mut SocketEvent = record.as_mut_ptr().cast();
+    // SAFETY: the record is ours until it is submitted, and is written up to where it ends.
+    unsafe {
+        let words = e.cast::<u64>();
+        let mut i = 0;
+        while i < BRIEF / 8 {
+            words.add(i).write_volatile(0);
+            i += 1;
+        }
+        head(e, seq, SocketClass::Exited, 0);
+        process::read(task, &raw mut (*e).row.usage.owner);
+    }
+    record.submit(NO_WAKEUP);
 }
 
 /// A socket without a connection is let go, if it was ever used. The program sees little of the socket: the row

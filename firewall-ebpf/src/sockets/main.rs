@@ -13,6 +13,7 @@
 mod atomic;
 mod drops;
 mod events;
+mod exits;
 mod maps;
 #[path = "../opaque.rs"]
 #[allow(dead_code, reason = "the filter's programs need more of it")]
@@ -143,6 +144,12 @@ pub extern "C" fn sluice_held(ctx: *mut c_void) -> i32 {
         let kept = usage::get(sk.0.cast_mut(), 0);
         let whole = size_of::<Usage>();
         usage::copy_to(sk.0.cast_mut(), kept, &raw mut (*held).row.usage, whole);
+        let owner = &raw const (*held).row.usage.owner;
+        if (*owner).tgid == (*held).holder.tgid {
+            exits::watch(owner);
+            // It may have ended meanwhile.
+            exits::has_ended(task);
+        }
         let seq = *ctx.meta;
         bpf_seq_write(seq.cast(), held.cast(), size_of::<HeldSocket>() as u32);
     }

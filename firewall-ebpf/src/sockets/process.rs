@@ -25,6 +25,19 @@ pub unsafe fn number(task: *const c_void) -> u32 {
     unsafe { at(task, layout().tgid()) }
 }
 
+/// Whether the last thread of a task's process has come to its end.
+///
+/// # Safety
+/// `task` must be a task.
+#[inline(always)]
+pub unsafe fn is_over(task: *const c_void) -> bool {
+    // SAFETY: the caller's promise.
+    unsafe {
+        let signal: *const c_void = at(task, layout().signal());
+        at::<i32>(signal, layout().signal_live()) == 0
+    }
+}
+
 /// Fills in who a task's process is.
 ///
 /// # Safety

@@ -47,7 +47,7 @@ offsets! {
     family state local4 remote4 local6 remote6 local_port remote_port net bound_to kind protocol uid error
     net_inode socket_sock group_leader start_boottime tgid comm cred cred_uid cgroups default_cgroup
     cgroup_node node_id mm exe_file file_inode inode_number inode_super super_device bytes_acked bytes_received segs_out segs_in srtt cwnd retransmits source_port
-    buffer_sock buffer_protocol drop_receiver
+    buffer_sock buffer_protocol drop_receiver signal signal_live
 }
 
 /// The offsets.

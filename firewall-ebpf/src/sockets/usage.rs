@@ -5,7 +5,7 @@ use core::{ffi::c_void, mem::offset_of, ptr};
 use firewall_common::abi::socket::{Process, SIZES, Sizes, SocketClass, Usage, size_class};
 
 use crate::{
-    current, events,
+    current, events, exits,
     maps::USAGE,
     opaque::opaque,
     process,
@@ -62,6 +62,7 @@ pub fn create(sk: *mut c_void) {
         (*usage).cookie = cookie(sk);
         (*usage).created_ns = bpf_ktime_get_ns();
         process::read(current(), &raw mut (*usage).owner);
+        exits::watch(&raw const (*usage).owner);
     }
 }
 
@@ -104,6 +105,7 @@ pub fn stamp(sk: Sock, ours: bool, note: impl FnOnce(&mut Usage, u64)) -> *const
         }
         if ours && kept.owner.tgid == 0 {
             process::read(current(), &raw mut kept.owner);
+            exits::watch(&raw const kept.owner);
         }
         note(kept, now);
         usage

@@ -65,6 +65,9 @@ fn facts(socket: &SocketView) -> Vec<(&'static str, String, Tone)> {
         say("name", format!("{name}, {how}"));
     }
     say("owner", format!("{}, {}", owner(socket), socket.confidence));
+    if let Some(at) = &socket.owner_exited {
+        say("owner exited", at.clone());
+    }
     let uid = format!("uid {}", socket.uid);
     say("user", socket.user.as_ref().map_or_else(|| uid.clone(), |name| format!("{name} ({uid})")));
     for holder in &socket.holders {

@@ -96,14 +96,19 @@ pub async fn stats(out: &Out, client: &Client) -> Result<ExitCode, CliError> {
         Head::number("LOST"),
     ];
     out.line(format!(
-        "{} live, {} ended kept, {} ended let go; {} descriptors read in {}; {} owners forgotten",
+        "{} live, {} ended kept, {} ended let go; {} descriptors read in {}",
         format::count(stats.live),
         format::count(stats.ended),
         format::count(stats.ended_dropped),
         format::count(stats.descriptors),
         millis(stats.snapshot_us),
-        format::count(stats.owners_forgotten),
     ))?;
+    let tone =
+        if stats.owners_unseen + stats.owners_overflowed > 0 { Tone::Odd } else { Tone::Plain };
+    out.line(out.paint(&owners(&stats), tone))?;
+    if let Some(exits) = exits(&stats) {
+        out.line(out.paint(&exits, Tone::Odd))?;
+    }
     out.rows(&stats.events, &HEADS, |row| {
         let tone = if row.lost > 0 { Tone::Bad } else { Tone::Plain };
         let counts = [row.produced, row.delivered, row.lost].map(format::count);
@@ -143,6 +148,30 @@ pub async fn stats(out: &Out, client: &Client) -> Result<ExitCode, CliError> {
         out.line(out.paint(&note, Tone::Odd))?;
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// What became of the looks at owners.
+fn owners(stats: &SocketStatsView) -> String {
+    format!(
+        "{} owners to look at: {} seen, {} gone before, {} waiting, {} without room to wait; {} forgotten",
+        format::count(stats.owners_met),
+        format::count(stats.owners_seen),
+        format::count(stats.owners_unseen),
+        format::count(stats.owners_waiting),
+        format::count(stats.owners_overflowed),
+        format::count(stats.owners_forgotten),
+    )
+}
+
+/// Ends of owners that were missed, if there were any.
+fn exits(stats: &SocketStatsView) -> Option<String> {
+    (stats.exits_unwatched + stats.exits_forgotten > 0).then(|| {
+        format!(
+            "ends of owners: {} times one couldn't be watched for, {} found no room",
+            format::count(stats.exits_unwatched),
+            format::count(stats.exits_forgotten),
+        )
+    })
 }
 
 /// Rows that are shown of those that were ended.
@@ -251,6 +280,9 @@ pub(super) fn owner(socket: &SocketView) -> String {
         pid.map(|pid| format!("{}/{pid}", format::clean(comm.as_deref().unwrap_or("?"))))
     };
     let mut text = name(socket.pid, &socket.comm).unwrap_or_else(|| "?".to_owned());
+    if socket.owner_exited.is_some() && socket.ended.is_none() {
+        text.push_str(" (exited)");
+    }
     if let Some(user) = name(socket.user_pid, &socket.user_comm) {
         text = format!("{text} > {user}");
     }
@@ -316,6 +348,11 @@ mod tests {
         assert_eq!(row[2..4], ["10.0.0.1:80", "10.0.0.2:4000"]);
         assert!(row[4].starts_with("nginx/7 > wor") && row[4].ends_with("ker/8~"), "{}", row[4]);
         assert!(!row[4].contains('\n'), "no name breaks the table");
+        socket.owner_exited = Some("2026-11-26T15:34:38.120Z".into());
+        assert!(text(&socket)[4].starts_with("nginx/7 (exited) > wor"), "{}", text(&socket)[4]);
+        socket.ended = Some("closed".into());
+        assert_eq!(text(&socket)[4], row[4], "most owners end before their last sockets do");
+        socket.ended = None;
         assert_eq!((row[7].as_str(), row[11].as_str()), ("1.2 ms", "web"));
         (socket.remote, socket.remote_port) = ("0.0.0.0".into(), 0);
         socket.local = "::".into();

@@ -23,7 +23,7 @@ use crate::{
 };
 use firewall_common::abi::{
     counter::EventCounter,
-    socket::{Process, SOCKET_CLASSES, SocketRow},
+    socket::{Process, SOCKET_CLASSES, SocketClass, SocketRow},
 };
 use keys::key;
 use names::NameReader;
@@ -55,7 +55,8 @@ const SOON: Duration = Duration::from_millis(500);
 const TIDY: Duration = Duration::from_secs(10);
 /// Who asks waits so long at most.
 const PATIENCE: Duration = Duration::from_secs(5);
-/// New processes that are looked at from one drain to the next: a reading takes some 50 microseconds.
+/// New processes that are looked at from one drain to the next: a reading takes some 50 microseconds. The others wait
+/// for the next.
 const LOOKS: usize = 200;
 /// Looks into an empty ring from one reading of the counters to the next.
 const COUNTERS: u32 = 25;
@@ -222,7 +223,13 @@ impl Sockets {
     /// What was told and lost.
     pub fn stats(&self) -> SocketStatsView {
         let state = lock(&self.state);
+        let looks = state.owners.looks();
         SocketStatsView {
+            owners_met: looks.met,
+            owners_seen: looks.seen,
+            owners_unseen: looks.unseen,
+            owners_waiting: looks.waiting,
+            owners_overflowed: looks.overflowed,
             owners_forgotten: state.owners.forgotten(),
             rules_lost: state.judged_lost,
             ..state.table.stats(&state.counters)
@@ -266,12 +273,11 @@ fn follow(
         let mut now_known = lock(state);
         let State { table, owners, .. } = &mut *now_known;
         let mut looks = LOOKS;
+        owners.catch_up(&mut looks);
         let drained = monitor.drain(BATCH, |event| {
             // At once: a process may be gone when somebody asks.
-            let owner = &event.row.usage.owner;
-            if looks > 0 && owners.is_new(owner) {
-                owners.learn(owner);
-                looks -= 1;
+            if event.class != SocketClass::Exited.raw() {
+                owners.meet(&event.row.usage.owner, &mut looks);
             }
             table.event(event, &|by, row| key(owners, by, row));
         });
@@ -307,6 +313,13 @@ fn follow(
             names.drain(table)?;
             table.name_all();
             table.sample(since);
+            // Whose end nobody told of: events were lost, or there was no room to watch for it.
+            let absent = table.absent();
+            absent
+                .iter()
+                .filter(|owner| Owners::is_gone(owner))
+                .for_each(|o| table.exited(o, since));
+            owners.catch_up_all();
             table.owners().for_each(|owner| owners.learn(owner));
             now_known.drops = drops;
             rules.look(&mut now_known, true);
@@ -326,12 +339,16 @@ fn named(state: &State, (mut row, owner): (SocketView, Process)) -> SocketView {
     if let Some(reason) = row.drop_reason.as_ref().and_then(|reason| reason.parse().ok()) {
         row.drop_reason = Some(reason_name(&state.reasons, reason));
     }
+    if owner.tgid == 0 {
+        return row;
+    }
+    let text = |text: &Option<Arc<str>>| text.as_deref().map(str::to_owned);
     if let Some(owner) = state.owners.peek(&owner) {
-        let text = |text: &Option<Arc<str>>| text.as_deref().map(str::to_owned);
         (row.exe, row.cmdline) = (text(&owner.exe), text(&owner.cmdline));
-        row.user = text(&owner.user);
-        row.unit = text(&owner.place.unit);
-        row.container = text(&owner.place.container);
+    }
+    row.user = state.owners.user(&owner).map(|user| user.to_string());
+    if let Some(place) = state.owners.place(&owner) {
+        (row.unit, row.container) = (text(&place.unit), text(&place.container));
     }
     row
 }

@@ -203,6 +203,8 @@ fields! {
     Expired = "expired", Bool, Name;
     /// How an owner is known.
     Confidence = "confidence", Word, Socket;
+    /// Whether that process has ended, and the socket lives on.
+    OwnerExited = "owner_exited", Bool, Socket;
     /// Bytes sent.
     SentBytes = "sent_bytes", Number, Socket Summary;
     /// Bytes received.

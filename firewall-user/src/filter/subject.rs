@@ -285,6 +285,7 @@ impl Subject for SocketView {
             Field::Unit => maybe(self.unit.as_deref()),
             Field::Container => maybe(self.container.as_deref()),
             Field::Confidence => text(&self.confidence),
+            Field::OwnerExited => Value::Bool(self.owner_exited.is_some()),
             Field::Flow => maybe(self.flow.as_deref()),
             Field::Rule => maybe(self.rule.as_deref()),
             Field::Ended => maybe(self.ended.as_deref()),

@@ -4,6 +4,7 @@
 //! socket without a descriptor lives on until it says that it is closed, unless events were lost.
 
 mod attributes;
+mod exits;
 mod naming;
 mod rules;
 mod samples;
@@ -45,9 +46,10 @@ const XDP: u16 = 44;
 const TCP: u16 = 6;
 /// SOCK_RAW.
 const RAW: u16 = 3;
-/// TCP_ESTABLISHED, TCP_SYN_SENT, TCP_LISTEN.
+/// TCP_ESTABLISHED, TCP_SYN_SENT, TCP_CLOSE_WAIT, TCP_LISTEN.
 const ESTABLISHED: u8 = 1;
 const SYN_SENT: u8 = 2;
+const CLOSE_WAIT: u8 = 8;
 const LISTEN: u8 = 10;
 
 #[derive(Clone, Debug, Default)]
@@ -79,6 +81,8 @@ struct Ended {
     why: &'static str,
     /// Looks for its rule that there were.
     looks: u8,
+    /// When its owner did, if that was before (CLOCK_MONOTONIC ns).
+    owner_exited_ns: Option<u64>,
     /// It is in the table of rules.
     settled: bool,
 }
@@ -116,6 +120,7 @@ pub struct SocketTable {
     named_ever: u64,
     /// Sockets over time.
     samples: samples::Samples,
+    exits: exits::Exits,
 }
 
 impl SocketTable {
@@ -125,6 +130,10 @@ impl SocketTable {
             *count += 1;
         }
         let cookie = event.row.usage.cookie;
+        if event.class == SocketClass::Exited.raw() {
+            self.exited(&event.row.usage.owner, event.time_ns);
+            return;
+        }
         if event.class != SocketClass::Closed.raw() {
             let socket = self.live.entry(cookie).or_default();
             socket.stamped |= stamps(event, &socket.row);
@@ -163,7 +172,8 @@ impl SocketTable {
             self.make_room(keys);
         }
         self.ended_ever += 1;
-        let mut ended = Ended { socket, at_ns, why, looks: 0, settled: false };
+        let owner_exited_ns = self.exits.of(&socket.row.usage.owner);
+        let mut ended = Ended { socket, at_ns, why, looks: 0, owner_exited_ns, settled: false };
         // A refusal may be long ago: whoever asks now is told.
         rules::blame(&mut ended);
         self.ended.push_back(ended);
@@ -215,6 +225,7 @@ impl SocketTable {
                 }
             }
         }
+        self.forget_exits();
     }
 
     /// Live sockets and who owns them.
@@ -222,7 +233,7 @@ impl SocketTable {
         &'a self,
         place: &'a Place,
     ) -> impl Iterator<Item = (SocketView, Process)> + 'a {
-        self.live.values().map(|socket| (socket.view(place), socket.row.usage.owner))
+        self.live.values().map(|socket| (self.view_of(socket, place), socket.row.usage.owner))
     }
 
     /// Owners of live sockets, as often as they own one.
@@ -277,6 +288,8 @@ impl SocketTable {
             snapshot_us: self.snapshot_us,
             descriptors: self.descriptors,
             rules_unsettled: self.unsettled_dropped,
+            exits_unwatched: counters[usize::from(SocketClass::Exited.raw())].suppressed,
+            exits_forgotten: self.exits.forgotten(),
             tables: self.summary.tables(),
             names: self.names.as_ref().map(Names::stats),
             samples_without: self.samples.without,
@@ -291,6 +304,7 @@ impl Ended {
         let mut view = self.socket.view(place);
         view.closed = Some(text::time(place.clock.monotonic_to_unix(self.at_ns)));
         view.ended = Some(self.why.to_owned());
+        view.owner_exited = exits::shown(self.owner_exited_ns, place);
         if let (rules::DROPPED, Some(rule)) = (self.why, &self.socket.refused) {
             view.rule = Some(rule.to_string());
         }
@@ -502,6 +516,10 @@ fn cause(row: &SocketRow, before: u8) -> &'static str {
         libc::ECONNRESET | libc::EPIPE => "reset",
         libc::ECONNABORTED => "killed",
         0 if row.protocol == TCP && before == SYN_SENT => "abandoned",
+        // In order it would have gone through other states, and what comes from outside leaves an error: who closed it
+        // here left data unread, had SO_LINGER at 0, or had not accepted it (`__tcp_close`, `tcp_disconnect` in
+        // net/ipv4/tcp.c). The other end gets a reset.
+        0 if row.protocol == TCP && matches!(before, ESTABLISHED | CLOSE_WAIT) => "aborted",
         0 => "closed",
         _ => "failed",
     }

@@ -206,3 +206,66 @@ fn what_is_remembered_is_bounded_and_the_busy_stay() {
     assert_eq!(owners.forgotten(), 11, "one by one");
     assert!(owners.get(&process(0)).is_none() && owners.get(&process(KNOWN as u32)).is_some());
 }
+
+/// A process that nobody has.
+fn nobody(i: u32) -> Process {
+    Process { tgid: 5_000_000 + i, start_ns: 1, ..Process::default() }
+}
+
+fn balanced(owners: &Owners) -> Looks {
+    let looks = owners.looks();
+    let parts = looks.seen + looks.unseen + looks.waiting + looks.overflowed;
+    assert_eq!(looks.met, parts, "{looks:?}");
+    looks
+}
+
+#[test]
+fn who_cannot_be_looked_at_at_once_waits_for_its_turn() {
+    let mut owners = Owners::default();
+    let me = stamped(std::process::id());
+    let mut looks = 1;
+    owners.meet(&nobody(0), &mut looks);
+    owners.meet(&me, &mut looks);
+    assert_eq!(looks, 0);
+    let now = balanced(&owners);
+    assert_eq!((now.met, now.unseen, now.waiting), (2, 1, 1));
+    let owner = owners.get(&me).expect("met");
+    assert_eq!((owner.exe.as_deref(), owner.user.as_deref()), (None, Some("root")), "meanwhile");
+    // Who waits isn't met again.
+    owners.meet(&me, &mut looks);
+    owners.learn(&me);
+    assert_eq!(balanced(&owners), now);
+    owners.catch_up(&mut 0);
+    assert_eq!(balanced(&owners), now, "no looks");
+    let mut looks = 5;
+    owners.meet(&nobody(1), &mut 0);
+    owners.catch_up(&mut looks);
+    assert_eq!(looks, 4, "who is gone costs none");
+    let now = balanced(&owners);
+    assert_eq!((now.met, now.seen, now.unseen, now.waiting), (3, 1, 2, 0));
+    assert!(owners.get(&me).is_some_and(|owner| owner.seen && owner.exe.is_some()));
+}
+
+#[test]
+fn who_finds_no_room_to_wait_is_counted_until_it_is_looked_at() {
+    let mut owners = Owners::default();
+    let me = stamped(std::process::id());
+    for i in 0..WAITING as u32 + 3 {
+        owners.meet(&nobody(i), &mut 0);
+    }
+    for _ in 0..2 {
+        owners.meet(&me, &mut 0);
+    }
+    let now = balanced(&owners);
+    assert_eq!((now.met, now.waiting, now.overflowed), (WAITING as u64 + 4, WAITING as u64, 4));
+    assert_eq!(owners.get(&me).and_then(|owner| owner.user.clone()).as_deref(), Some("root"));
+    // It comes by again: there is a look, or room.
+    owners.meet(&me, &mut 1);
+    owners.catch_up(&mut 1);
+    owners.meet(&nobody(WAITING as u32), &mut 0);
+    let now = balanced(&owners);
+    assert_eq!((now.seen, now.overflowed), (1, 2));
+    owners.catch_up_all();
+    let now = balanced(&owners);
+    assert_eq!((now.waiting, now.unseen, now.overflowed), (0, WAITING as u64 + 1, 2));
+}

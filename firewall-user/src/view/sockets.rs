@@ -24,7 +24,7 @@ pub const SOCKET_TCP_STATES: [&str; 13] = [
 pub const SOCKET_STATES: [&str; 3] = ["connected", "unconnected", "open"];
 
 /// Every word that the end of a socket may be.
-pub const SOCKET_ENDS: [&str; 10] = [
+pub const SOCKET_ENDS: [&str; 11] = [
     "closed",
     "refused",
     "dropped",
@@ -35,6 +35,7 @@ pub const SOCKET_ENDS: [&str; 10] = [
     "killed",
     "abandoned",
     "failed",
+    "aborted",
 ];
 
 /// A socket of the machine, in any network namespace.
@@ -88,6 +89,9 @@ pub struct SocketView {
     pub container: Option<String>,
     /// How the owner is known: `stamped` (when it was made), `held` (found holding it), `unknown`.
     pub confidence: String,
+    /// When that process ended, if the socket lives on (or did, of one that has ended); `null`: it lives.
+    #[serde(default)]
+    pub owner_exited: Option<String>,
     /// Process that sent or received last, where it is another.
     pub user_pid: Option<u32>,
     /// What the kernel calls that one.
@@ -136,7 +140,7 @@ pub struct SocketView {
     pub nat: Option<FlowNatView>,
     /// When it ended.
     pub closed: Option<String>,
-    /// Why: `closed`, `refused`, `dropped` (by `rule`), `denied` (the call, by `rule`), `timed-out`, `no-route`, `reset`, `killed`, `abandoned`, or the system's error; `null` while it lives.
+    /// Why: `closed`, `refused`, `dropped` (by `rule`), `denied` (the call, by `rule`), `timed-out`, `no-route`, `reset`, `killed`, `abandoned`, `aborted` (broken off at this end: data was left unread, or SO_LINGER was 0), or the system's error; `null` while it lives.
     pub ended: Option<String>,
     /// What is to be known of it: that it sees packets which the filter doesn't.
     pub note: Option<String>,
@@ -196,6 +200,29 @@ pub struct SocketStatsView {
     pub snapshot_us: u64,
     /// How many descriptors it found.
     pub descriptors: u64,
+    /// Processes that were to be looked at in /proc: new ones, and those that have become another program or changed
+    /// their name. met = seen + unseen + waiting + overflowed.
+    #[serde(default)]
+    pub owners_met: u64,
+    /// They were there, and were read.
+    #[serde(default)]
+    pub owners_seen: u64,
+    /// They were gone, or had become another program, before it was their turn.
+    #[serde(default)]
+    pub owners_unseen: u64,
+    /// They wait for their turn.
+    #[serde(default)]
+    pub owners_waiting: u64,
+    /// There was no room for them to wait, and they weren't looked at since.
+    #[serde(default)]
+    pub owners_overflowed: u64,
+    /// How often the end of a process that owns sockets couldn't be watched for: it is found at the next look at all
+    /// descriptors.
+    #[serde(default)]
+    pub exits_unwatched: u64,
+    /// Ends of owners that found no room: their sockets don't say so until the next look.
+    #[serde(default)]
+    pub exits_forgotten: u64,
     /// Processes that were forgotten to make room: those that are still about are looked at again.
     pub owners_forgotten: u64,
     /// Judgements of the filter that nobody kept: rules of sockets may be missing.
@@ -242,7 +269,7 @@ pub struct SocketDropView {
 /// Events of sockets of one class: produced = delivered + lost.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SocketEventStatsView {
-    /// `listening`, `connecting`, `established`, `closed`.
+    /// `listening`, `connecting`, `established`, `closed`; `exited`: of processes that own sockets.
     pub class: String,
     /// Numbered by the kernel.
     pub produced: u64,

@@ -58,6 +58,15 @@ export function AccountBadge(props: { of: SocketStatsView }) {
               </For>
             </tbody>
           </table>
+          <p class="note" id="sockets-owners">
+            Of {plural(props.of.owners_met ?? 0, "owner")} to look at <b class="num">{count(props.of.owners_seen ?? 0)}</b> were seen,{" "}
+            <b class="num" classList={{ "warn-text": (props.of.owners_unseen ?? 0) > 0 }}>{count(props.of.owners_unseen ?? 0)}</b> were gone before,{" "}
+            <b class="num">{count(props.of.owners_waiting ?? 0)}</b> wait, and{" "}
+            <b class="num" classList={{ "warn-text": (props.of.owners_overflowed ?? 0) > 0 }}>{count(props.of.owners_overflowed ?? 0)}</b> found no room to wait.
+            <Show when={(props.of.exits_unwatched ?? 0) + (props.of.exits_forgotten ?? 0) > 0}>
+              {" "}Ends of owners: <b class="num warn-text">{count(props.of.exits_unwatched ?? 0)}</b> times one couldn't be watched for, <b class="num warn-text">{count(props.of.exits_forgotten ?? 0)}</b> found no room.
+            </Show>
+          </p>
           <p class="note">
             <b class="num">{count(props.of.owners_forgotten)}</b> processes, cgroups and programs were forgotten to make room; the rule of a socket may be missing for <b class="num">{count(props.of.rules_lost)}</b> judgements that weren't kept and <b class="num">{count(props.of.rules_unsettled)}</b> sockets that made room too early.
           </p>

@@ -66,6 +66,7 @@ export function Details(props: Props) {
           <Show when={s().pid}>{(pid) => <>/<By term={{ field: "pid", value: pid() }}>{pid()}</By></>}</Show>{" "}
           <span class="dim" id="socket-confidence">{confidenceWords(s().confidence)}</span>
         </Fact>
+        <Show when={s().owner_exited}>{(at) => <Fact name="owner exited"><span id="socket-owner-exited">{dateTime(at())}</span> <span class="dim">{live() ? "the socket lives on" : "before the socket ended"}</span></Fact>}</Show>
         <For each={BESIDES}>{([name, field]) => <Show when={s()[field]}>{(text) => <Fact name={name}><By term={{ field, value: text() }}>{nameText(text())}</By></Fact>}</Show>}</For>
         <Fact name="user">
           <Show when={s().user}>{(name) => <><By term={{ field: "user", value: name() }}>{name()}</By>, </>}</Show>

@@ -22,6 +22,7 @@ function ownerTip(s: Socket): string {
   return [
     `${processText(s.pid, s.comm) ?? "owner unknown"}, ${s.user ?? `uid ${s.uid}`}`,
     `${s.confidence}: ${confidenceWords(s.confidence)}`,
+    s.owner_exited && `ended ${dateTime(s.owner_exited)}`,
     user(s) && `used last by ${user(s)}`,
     s.unit && `unit ${s.unit}`,
     s.container && `container ${s.container}`,
@@ -35,6 +36,7 @@ function Owner(props: { of: Socket }) {
     <Show when={props.of.pid !== null} fallback={<span class="dim">unknown</span>}>
       {nameText(props.of.comm)}<span class="roomy">/{props.of.pid}</span>
       <Show when={props.of.confidence === "held"}><span class="held">~</span></Show>
+      <Show when={props.of.owner_exited && props.of.ended === null}><span class="dim"> exited</span></Show>
       <Show when={user(props.of)}><span class="dim"> → {user(props.of)}</span></Show>
     </Show>
   );

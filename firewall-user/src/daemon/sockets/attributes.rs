@@ -66,14 +66,15 @@ fn attributes(
     let owner = state.owners.get(process).unwrap_or_default();
     // Of a process that was gone, others of the same file and cgroup said the paths.
     let read = if owner.seen { "proc" } else { "others" };
-    let place = &owner.place;
+    let place = state.owners.place(process).cloned().unwrap_or_default();
+    let placed = if owner.place.path.is_some() { "proc" } else { "others" };
     let mut all = Vec::new();
     let known = process.tgid != 0;
     for (name, value, source) in [
         ("exe", owner.exe.as_ref(), read),
         ("cmdline", owner.cmdline.as_ref(), read),
-        ("user", owner.user.as_ref(), "users"),
-        ("cgroup", place.path.as_ref(), read),
+        ("user", state.owners.user(process), "users"),
+        ("cgroup", place.path.as_ref(), placed),
         ("unit", place.unit.as_ref(), "cgroup"),
         ("container", place.container.as_ref(), "cgroup"),
         ("pod", place.pod.as_ref(), "cgroup"),

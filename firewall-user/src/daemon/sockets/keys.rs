@@ -14,10 +14,10 @@ pub(super) fn key(owners: &Owners, by: By, row: &SocketRow) -> Key {
     let known =
         |text: Option<&Arc<str>>| text.map_or_else(Key::unknown, |text| Key::new(text.clone()));
     let user = || {
-        let name = owner.and_then(|owner| owner.user.clone());
+        let name = owners.user(process).filter(|_| process.tgid != 0).cloned();
         name.unwrap_or_else(|| row.uid.to_string().into())
     };
-    let place = owner.map(|owner| &owner.place);
+    let place = owners.place(process).filter(|_| process.tgid != 0);
     match by {
         By::Process if process.tgid == 0 => Key::unknown(),
         By::Process => Key { text: socket_words::process(process).into(), id: process.start_ns },

@@ -60,6 +60,8 @@ pub fn of_kernel() -> Result<Layout, BtfError> {
         drop_receiver: KernelVersion::current()
             .is_ok_and(|version| version >= KernelVersion::new(6, 11, 0))
             .into(),
+        signal: task("signal")?,
+        signal_live: all.offset("signal_struct", "live")?,
     })
 }
 

@@ -22,10 +22,11 @@ use firewall_common::abi::{
 use std::{io::Read as _, os::fd::OwnedFd, time::Duration};
 
 /// Tracepoints, and what the monitor can't tell without them.
-const TRACEPOINTS: [(&str, &str, &str); 7] = [
+const TRACEPOINTS: [(&str, &str, &str); 8] = [
     ("sluice_state", "inet_sock_set_state", "connections that begin and end"),
     ("sluice_sent", "sock_send_length", "who sends, and how much"),
     ("sluice_received", "sock_recv_length", "who receives, and how much"),
+    ("sluice_exited", "sched_process_exit", "owners that end while their sockets live"),
     ("sluice_dropped", "kfree_skb", "what the stack drops, and why"),
     ("sluice_resent", "tcp_retransmit_skb", "how many segments are sent again in all"),
     ("sluice_reset_sent", "tcp_send_reset", "resets that are sent"),

@@ -96,7 +96,7 @@ impl SocketTable {
         place: &Place,
     ) -> Option<(SocketView, &SocketRow, &[Attribute])> {
         if let Some(socket) = self.live.get(&cookie) {
-            return Some((socket.view(place), &socket.row, &socket.attributes));
+            return Some((self.view_of(socket, place), &socket.row, &socket.attributes));
         }
         let mut ended = self.ended.iter().rev();
         let ended = ended.find(|ended| ended.socket.row.usage.cookie == cookie)?;

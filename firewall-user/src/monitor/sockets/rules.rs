@@ -152,6 +152,8 @@ mod tests {
     use firewall_common::abi::socket::SocketClass;
 
     const SECOND: u64 = 1_000_000_000;
+    /// TCP_LAST_ACK.
+    const LAST_ACK: u8 = 9;
 
     /// A flow that a client at this port began, or a packet of its that was refused, or nothing.
     fn judged(port: u16, refused: bool, rule: &'static str) -> impl Fn(Visit<'_>) {
@@ -243,7 +245,7 @@ mod tests {
         table.event(&event(SocketClass::Established, SYN_SENT, open, SECOND), &keys);
         table.meet(1, false, judged(4000, false, "web"), &keys);
         table.event(
-            &event(SocketClass::Closed, ESTABLISHED, SocketRow { state: 7, ..open }, SECOND),
+            &event(SocketClass::Closed, LAST_ACK, SocketRow { state: 7, ..open }, SECOND),
             &keys,
         );
         table.meet(1, false, nothing, &keys);

@@ -89,7 +89,10 @@ fn the_error_says_why() {
         (libc::ECONNRESET, ESTABLISHED, "reset"),
         (libc::ECONNABORTED, ESTABLISHED, "killed"),
         (0, SYN_SENT, "abandoned"),
-        (0, ESTABLISHED, "closed"),
+        (0, 9, "closed"),
+        (0, 5, "closed"),
+        (0, ESTABLISHED, "aborted"),
+        (0, CLOSE_WAIT, "aborted"),
         (libc::EIO, ESTABLISHED, "failed"),
     ] {
         let last = SocketRow { error: error as u32, ..row(1, 7) };

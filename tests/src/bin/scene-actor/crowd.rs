@@ -132,6 +132,34 @@ pub fn swarm(count: usize, to: &str, bytes: usize) -> Result<()> {
     Ok(())
 }
 
+/// Children who all try to connect at the next line, once each; they live until the end.
+pub fn burst(count: usize, to: &str) -> Result<()> {
+    let (go, begins) = sys::pipe()?;
+    let (stop, ends) = sys::pipe()?;
+    let mut children = Vec::new();
+    for _ in 0..count {
+        let child = sys::fork()?;
+        if child == 0 {
+            drop((begins, ends));
+            std::fs::File::from(go).read_to_end(&mut Vec::new())?;
+            drop(TcpStream::connect(to));
+            std::fs::File::from(stop).read_to_end(&mut Vec::new())?;
+            // SAFETY: ends this process.
+            unsafe { libc::_exit(0) };
+        }
+        children.push(child);
+    }
+    tell(&serde_json::json!({"children": children}));
+    next();
+    drop(begins);
+    stay();
+    drop(ends);
+    for child in children {
+        sys::reap(child)?;
+    }
+    Ok(())
+}
+
 /// Children with the same number, one after the other: each runs this program or `other`, in turn, and sends 1,000
 /// bytes more than the one before it.
 pub fn again(rounds: usize, to: &str, other: &str) -> Result<()> {
@@ -173,7 +201,7 @@ pub fn again(rounds: usize, to: &str, other: &str) -> Result<()> {
 }
 
 /// `clone3` with a number of our choice.
-fn with_number(number: i32) -> Result<i32> {
+pub fn with_number(number: i32) -> Result<i32> {
     let numbers = [number];
     // SAFETY: all-zero bytes are valid arguments: a fork.
     let mut args: libc::clone_args = unsafe { std::mem::zeroed() };

@@ -5,6 +5,7 @@
 
 mod crowd;
 mod datagram;
+mod heirs;
 mod ring;
 mod sys;
 mod tcp;
@@ -48,6 +49,10 @@ fn play(verb: &str, args: &[&str]) -> Result<()> {
         ("proxy", [at, to]) => crowd::proxy(at, to),
         ("prefork", [children, at]) => crowd::prefork(number(children)?, at),
         ("swarm", [count, to, bytes]) => crowd::swarm(number(count)?, to, number(bytes)?),
+        ("give", [to]) => heirs::give(to),
+        ("heirs", [at]) => heirs::heirs(at),
+        ("threads", [at]) => heirs::threads(at),
+        ("burst", [count, to]) => crowd::burst(number(count)?, to),
         ("again", [rounds, to, other]) => crowd::again(number(rounds)?, to, other),
         _ => Err(Error::other(format!("{verb} {args:?}: no such part"))),
     }
