@@ -62,9 +62,9 @@ fn answer(asked: &[u8], v4: Ipv4Addr, v6: Ipv6Addr) -> Vec<u8> {
     said
 }
 
-/// A DNS server at `address` that answers every question with these two addresses, until the test's process ends.
-fn dns_server(ns: &NetNs, address: &str, v4: &str, v6: &str) {
-    let socket = ns.run(|| UdpSocket::bind((address, 53)).expect("a socket"));
+/// A DNS server at `at` that answers every question with these two addresses, until the test's process ends.
+fn dns_server(ns: &NetNs, at: (&str, u16), v4: &str, v6: &str) {
+    let socket = ns.run(|| UdpSocket::bind(at).expect("a socket"));
     let (v4, v6) = (v4.parse().expect("IPv4"), v6.parse().expect("IPv6"));
     thread::spawn(move || {
         let mut message = [0; 1500];
@@ -112,7 +112,7 @@ fn observed(stats: &Value, kind: &str, field: &str) -> u64 {
 fn what_a_client_resolved_is_the_name_of_its_connection() {
     let test = "e2e_names::what_a_client_resolved_is_the_name_of_its_connection";
     let Some((lab, daemon)) = setup(test, true) else { return };
-    dns_server(&lab.server, Lab::SERVER4, Lab::SERVER4, Lab::SERVER6);
+    dns_server(&lab.server, (Lab::SERVER4, 53), Lab::SERVER4, Lab::SERVER6);
     let _v4 = TcpEcho::start(&lab.server, &format!("{}:7", Lab::SERVER4)).unwrap();
     let _v6 = TcpEcho::start(&lab.server, &format!("[{}]:7", Lab::SERVER6)).unwrap();
     // Whether the echo is a page is not of interest.
@@ -240,6 +240,34 @@ fn what_nobody_asked_for_is_not_believed() {
 }
 
 #[test]
+fn a_resolver_behind_a_translation_is_understood() {
+    let test = "e2e_names::a_resolver_behind_a_translation_is_understood";
+    if let Some(reason) = missing_tools(&["nft"]) {
+        return sluice_tests::skip::skip(test, &reason);
+    }
+    let Some((lab, daemon)) = setup(test, true) else { return };
+    // As containers' resolvers and services of clusters have it: another address, and another port.
+    dns_server(&lab.server, (Lab::SERVER4, 5300), Lab::SERVER4, Lab::SERVER6);
+    let rules = "table ip away {
+        chain out {
+        type nat hook output priority dstnat
+        ip daddr 10.99.0.53 udp dport 53 dnat to 10.77.2.2:5300
+        }
+    }";
+    lab.client.feed("nft", &["-f", "-"], rules).unwrap();
+    let _echo = TcpEcho::start(&lab.server, &format!("{}:7", Lab::SERVER4)).unwrap();
+    curl(&lab.client, &daemon.dir, "10.99.0.53", "-4 http://shop.example:7/");
+    let row = ended(&lab, &daemon, "comm=curl and remote_port=7");
+    assert_eq!(
+        (&row["name"], &row["name_source"]),
+        (&"shop.example".into(), &"dns".into()),
+        "{row}"
+    );
+    let listed = daemon.rows(&["names", &format!("netns={}", inode(&lab.client))]);
+    assert_eq!(listed[0]["server"], "10.99.0.53", "{listed:?}");
+}
+
+#[test]
 fn every_message_is_delivered_or_counted() {
     let test = "e2e_names::every_message_is_delivered_or_counted";
     let Some((lab, daemon)) = setup(test, true) else { return };
@@ -278,7 +306,7 @@ fn names_are_read_only_where_that_is_wanted() {
     assert_eq!(refused.code, 1, "{refused:?}");
     assert!(refused.stderr.contains("names = true"), "{refused:?}");
     assert_eq!(daemon.json(&["sockets", "--stats"])["names"], Value::Null);
-    dns_server(&lab.server, Lab::SERVER4, Lab::SERVER4, Lab::SERVER6);
+    dns_server(&lab.server, (Lab::SERVER4, 53), Lab::SERVER4, Lab::SERVER6);
     let _echo = TcpEcho::start(&lab.server, &format!("{}:7", Lab::SERVER4)).unwrap();
     curl(&lab.gate, &daemon.dir, Lab::SERVER4, "-4 http://shop.example:7/");
     let row = ended(&lab, &daemon, "comm=curl and remote_port=7");

@@ -37,16 +37,17 @@ const DNS: [u8; 2] = 53u16.to_be_bytes();
 /// Segments with data that may belong to a ClientHello: with the least MSS of IPv4 (536) it has four.
 const SEGMENTS: u32 = 4;
 
-/// Where a DNS message begins in a datagram whose port at byte `port` of the header is DNS's.
+/// Where a DNS message begins in a datagram whose port at byte `port` of the header is DNS's; or of whatever port, where
+/// it is `known` to be one.
 #[inline(always)]
-unsafe fn message(skb: *mut __sk_buff, port: u32) -> Option<(Packet, u32)> {
+unsafe fn message(skb: *mut __sk_buff, port: u32, known: bool) -> Option<(Packet, u32)> {
     // SAFETY: the program's context.
     unsafe {
         let packet = Packet::read(skb, UDP)?;
         let mut ports = [0u8; 2];
         load(skb, packet.at + port, ports.as_mut_ptr(), 2)?;
         let at = packet.at + UDP_HEADER;
-        (ports == DNS).then_some((packet, at))
+        (known || ports == DNS).then_some((packet, at))
     }
 }
 
@@ -58,7 +59,7 @@ unsafe fn answer(skb: *mut __sk_buff) -> Option<()> {
         if word(&raw const (*sk).protocol) != u32::from(UDP) {
             return None;
         }
-        let (packet, at) = message(skb, 0)?;
+        let (packet, at) = message(skb, 0, false)?;
         tell::<ANSWER_MOST>(skb, sk, &packet, at, ObservedKind::Answer)
     }
 }
@@ -70,7 +71,9 @@ unsafe fn sent(skb: *mut __sk_buff) -> Option<()> {
         let sk = socket::of(skb)?;
         let protocol = word(&raw const (*sk).protocol);
         if protocol == u32::from(UDP) {
-            let (packet, at) = message(skb, 2)?;
+            // What netfilter makes of the port has been done by now.
+            let asked = (&raw const (*sk).dst_port).read_volatile() == u16::from_ne_bytes(DNS);
+            let (packet, at) = message(skb, 2, asked)?;
             return tell::<QUESTION_MOST>(skb, sk, &packet, at, ObservedKind::Question);
         }
         if protocol != u32::from(TCP) {
