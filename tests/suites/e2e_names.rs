@@ -250,7 +250,7 @@ fn a_resolver_behind_a_translation_is_understood() {
     dns_server(&lab.server, (Lab::SERVER4, 5300), Lab::SERVER4, Lab::SERVER6);
     let rules = "table ip away {
         chain out {
-        type nat hook output priority dstnat
+        type nat hook output priority -100
         ip daddr 10.99.0.53 udp dport 53 dnat to 10.77.2.2:5300
         }
     }";
