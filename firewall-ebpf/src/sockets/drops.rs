@@ -29,6 +29,18 @@ const IPV6: u16 = 0x86dd;
 /// BPF_SK_STORAGE_GET_F_CREATE.
 const CREATE: u64 = 1;
 
+/// The kernel's number for `queue-purge` (SKB_DROP_REASON_QUEUE_PURGE), 0 where it has none. Set by user space.
+#[unsafe(no_mangle)]
+static QUEUE_PURGE: u32 = 0;
+
+/// What was in a queue when its socket was closed, as a rule the other end's FIN: each connection has one, and it is no
+/// drop that a socket's row is to show.
+#[inline(always)]
+fn is_purged(reason: u32) -> bool {
+    // SAFETY: a static of this type; the compiler must not know the value.
+    reason == unsafe { (&raw const QUEUE_PURGE).read_volatile() }
+}
+
 /// IP packets dropped, by reason; a copy a CPU.
 #[map]
 static DROPS: PerCpuArray<DropCount> = PerCpuArray::with_max_entries(DROP_REASONS as u32, 0);
@@ -52,8 +64,9 @@ pub fn sluice_dropped(ctx: BtfTracePointContext) -> i32 {
             return 0;
         }
         // Who was to receive it, where the kernel says so; or who sent it.
-        layout().drop_receiver() != 0 && note(receiver(&ctx), reason)
-            || note(at(skb, layout().buffer_sock()), reason)
+        !is_purged(reason)
+            && (layout().drop_receiver() != 0 && note(receiver(&ctx), reason)
+                || note(at(skb, layout().buffer_sock()), reason))
     };
     let row = if reason < DROP_REASONS as u32 { reason } else { DROP_REASONS as u32 - 1 };
     if let Some(count) = DROPS.get_ptr_mut(opaque(row)) {

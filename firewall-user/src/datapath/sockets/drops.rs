@@ -74,6 +74,11 @@ fn map<V: Pod>(ebpf: &mut Ebpf, name: &str) -> Result<PerCpuArray<MapData, V>, D
     PerCpuArray::try_from(map).map_err(|error| DatapathError::Load(chain(&error)))
 }
 
+/// The kernel's number for what was still in a queue when its socket was closed; 0: it has none.
+pub(super) fn queue_purge() -> u32 {
+    names().iter().position(|name| name == "queue-purge").unwrap_or(0) as u32
+}
+
 /// Names of reasons by their numbers; none where the kernel doesn't tell.
 fn names() -> Vec<String> {
     let mut names = vec![String::new(); DROP_REASONS];

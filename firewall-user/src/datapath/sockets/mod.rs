@@ -77,6 +77,7 @@ impl SocketMonitor {
         let btf = Btf::from_sys_fs().map_err(|error| load(&error))?;
         let mut ebpf = EbpfLoader::new()
             .override_global("LAYOUT", &layout, true)
+            .override_global("QUEUE_PURGE", &drops::queue_purge(), true)
             .load(object)
             .map_err(|error| load(&error))?;
         let mut missing = Vec::new();
