@@ -328,8 +328,11 @@ fn ten_thousand_short_lived_processes_own_their_connections() {
     for i in 0..10_000 {
         children.push(short_life(to));
         drop(listener.accept().unwrap());
-        if i % 500 == 0 {
+        // Others on this machine fill the ring, too.
+        if i % 50 == 0 {
             bench.drain();
+        }
+        if i % 500 == 0 {
             met = bench.meet(&mut owners, port, met);
         }
     }
