@@ -170,6 +170,9 @@ export async function socketChecks({ page, check, assert, until, cli, text, open
     const learnt = await text("#socket-learnt");
     assert(/^rule \S+ allow out tcp to .*port .*$/m.test(learnt), learnt);
     assert(/^rule \S+-rest-out reject out log exe /m.test(learnt), learnt);
+    await page.locator("#learn-past").check();
+    await page.locator("[data-learn=exe]").click();
+    await until("the history, too", async () => /of the history since/.test(await text("#socket-learnt")));
     await picture("sockets-learn");
     await page.keyboard.press("Escape");
     await cli("rule", "add", `rule no-calls drop out tcp to port ${port} exe ${process.execPath}`);

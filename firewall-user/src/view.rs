@@ -16,7 +16,7 @@ mod table;
 
 pub use attributes::{SocketAttributeView, SocketDetailsView};
 pub use history::{DeedView, HISTORY_KINDS, HistorySumView, RuleMinuteView, VerdictMinuteView};
-pub use learn::{LearnView, LearntRuleView};
+pub use learn::{LearnHistoryView, LearnView, LearntRuleView};
 pub use names::{NAME_SOURCES, NameStatsView, NameView, ObservedStatsView};
 pub use nat::{
     MAPPING_KINDS, NatAccountView, NatBindingView, NatBlockView, NatHostView, NatMappingView,

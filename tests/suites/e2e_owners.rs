@@ -307,3 +307,48 @@ fn what_is_learnt_is_a_policy_that_lets_it_by_and_no_more() {
     let stats = daemon.json(&["stats"]);
     assert!(stats["owners"]["judged"].as_u64() >= Some(2), "{stats}");
 }
+
+#[test]
+fn what_ended_long_ago_is_learnt_from_the_history() {
+    let test = "e2e_owners::what_ended_long_ago_is_learnt_from_the_history";
+    let Some((lab, mut daemon)) = setup(test, "") else { return };
+    let _seven = TcpEcho::start(&lab.server, &format!("{}:7", Lab::SERVER4)).unwrap();
+    let seven = address(Lab::SERVER4, 7);
+    let name = format!("alum-{}", std::process::id());
+    let pupil = bash_as(&daemon.dir, &name);
+    for _ in 0..3 {
+        connects(&lab.gate, &pupil, seven, 0).expect("nothing is forbidden yet");
+    }
+    let filter = format!("comm={name}");
+    wait_for("them to be written", SOON * 3, || {
+        (daemon.rows(&["history", &filter]).len() == 3).then_some(())
+    })
+    .unwrap();
+    // What is kept and what is written are the same sockets.
+    let learn = ["learn", "process", &name, "--since", "1h"];
+    let view = daemon.json(&learn);
+    let told = |view: &Value| {
+        let history = view["history"]["sockets"].clone();
+        [view["sockets"].clone(), view["live"].clone(), view["kept"].clone(), history]
+    };
+    assert_eq!(told(&view), [3, 0, 3, 0].map(Value::from), "{view:#}");
+    // A daemon that has just begun has seen nothing of it.
+    assert_eq!(daemon.terminate(), 0);
+    daemon.start();
+    let said = daemon.cli(&["learn", "process", &name]);
+    assert!(said.code == 2 && said.stderr.contains("--since 24h"), "{said:?}");
+    let view = daemon.json(&learn);
+    assert_eq!(told(&view), [3, 0, 0, 3].map(Value::from), "{view:#}");
+    assert_eq!((&view["history"]["lost"], &view["rules"][0]["sockets"]), (&0.into(), &3.into()));
+    let rule = format!("rule {name}-out-1 allow out tcp to {} port 7 process {name}", Lab::SERVER4);
+    assert_eq!(view["rules"][0]["text"], rule, "{view:#}");
+    let text = daemon.cli(&learn).stdout;
+    assert!(text.contains("# 0 live, 0 that ended lately, 3 of the history since "), "{text}");
+    let policy = daemon.dir.join("learnt.sluice");
+    std::fs::write(&policy, &text).unwrap();
+    assert_eq!(daemon.cli(&["check", &policy.display().to_string()]).code, 0, "{text}");
+    let said = daemon.cli(&["learn", "process", &name, "--since", "soon"]);
+    assert!(said.code == 2 && said.stderr.contains("`since` is `soon`"), "{said:?}");
+    let said = daemon.cli(&["learn", "process", "nobody-at-all", "--since", "1h"]);
+    assert!(said.code == 2 && said.stderr.contains("nor has the history"), "{said:?}");
+}

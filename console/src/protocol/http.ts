@@ -93,7 +93,7 @@ export const history = <R>(query: Query, signal?: AbortSignal) => ask<HistoryAns
 export const paths = (signal?: AbortSignal) => ask<PathsView>("/paths", {}, signal);
 export const sockets = (query: { filter?: string; limit?: number; sort?: string; ended?: string }, signal?: AbortSignal) => ask<SocketPage>("/sockets", query, signal);
 export const summary = (query: { by: string; filter?: string; limit?: number }, signal?: AbortSignal) => ask<SummaryView>("/summary", query, signal);
-export const learn = (query: { by: string; owner: string }, signal?: AbortSignal) => ask<LearnView>("/learn", query, signal);
+export const learn = (query: { by: string; owner: string; since?: string }, signal?: AbortSignal) => ask<LearnView>("/learn", query, signal);
 export const socketDrops = (signal?: AbortSignal) => ask<SocketDropsView>("/sockets/drops", {}, signal);
 export const names = (query: Query, signal?: AbortSignal) => ask<Page<NameView>>("/names", query, signal);
 export const socketStats = (signal?: AbortSignal) => ask<SocketStatsView>("/sockets/stats", {}, signal);

@@ -250,6 +250,9 @@ export interface LearnView {
   sockets: number;
   since: string | null;
   elsewhere: number;
+  live: number;
+  kept: number;
+  history: { sockets: number; since: string; whole_since: string; cut: boolean; left_out: number; lost: number } | null;
   forgotten: number;
   rules: { name: string; text: string; sockets: number; note: string | null }[];
   /** The same as a part of a policy. */

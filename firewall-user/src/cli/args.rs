@@ -126,6 +126,9 @@ pub enum Command {
         /// Which, such as `nginx.service` or `/usr/sbin/sshd`
         #[arg(value_name = "NAME")]
         owner: String,
+        /// Look into the history as well: from then on, such as `24h` or `2026-11-22T10:00:00Z`
+        #[arg(long, value_name = "TIME")]
+        since: Option<String>,
     },
     /// Show one socket, note something on it, end sockets
     #[command(subcommand)]

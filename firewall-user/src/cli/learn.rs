@@ -12,8 +12,10 @@ pub async fn learn(
     client: &Client,
     by: &str,
     owner: &str,
+    since: Option<&str>,
 ) -> Result<ExitCode, CliError> {
-    let path = format!("/api/v1/learn?by={by}&owner={}", escape(owner));
+    let since = since.map(|since| format!("&since={}", escape(since))).unwrap_or_default();
+    let path = format!("/api/v1/learn?by={by}&owner={}{since}", escape(owner));
     let view: LearnView = client.get(&path).await?;
     if out.json {
         out.object(&view)?;

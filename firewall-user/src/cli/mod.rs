@@ -74,7 +74,9 @@ fn ask(out: &Out, client: &Client, command: Command) -> Result<ExitCode, CliErro
                 let asked = sockets::Asked { filter, limit, sort: sort.as_deref(), ended };
                 sockets::list(out, client, asked).await
             }
-            Command::Learn { by, owner } => learn::learn(out, client, &by, &owner).await,
+            Command::Learn { by, owner, since } => {
+                learn::learn(out, client, &by, &owner, since.as_deref()).await
+            }
             Command::Summary(command) => summary::run(out, client, command).await,
             Command::Socket(SocketCommand::Show { id }) => socket::show(out, client, &id).await,
             Command::Socket(SocketCommand::Watch { id, count }) => {

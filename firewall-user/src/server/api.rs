@@ -205,7 +205,7 @@ impl Api {
             "learn" => {
                 let query: LearnQuery = parse(args)?;
                 let flows = |each: &mut dyn FnMut(FlowView)| self.model().flows().for_each(each);
-                done(learn::learn(self.sockets()?, flows, &query).await?)
+                done(learn::learn(self.sockets()?, flows, self.history.clone(), &query).await?)
             }
             "sockets.drops" => {
                 let Nothing {} = parse(args)?;

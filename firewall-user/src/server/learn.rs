@@ -1,41 +1,51 @@
 //! Rules proposed from what somebody was seen doing.
 
-use super::error::ApiError;
+use super::{
+    error::ApiError,
+    history::owner::{self, Done},
+};
 use crate::{
     daemon::sockets::Sockets,
+    filter::Field,
     policy,
-    view::{FlowView, LearnView, LearntRuleView, SocketView},
+    store::History,
+    view::{FlowView, LearnHistoryView, LearnView, LearntRuleView, SocketView},
 };
 use serde::Deserialize;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 
 /// Remote addresses that are listed; of more than that any is meant.
 const ADDRESSES: usize = 8;
 /// Ports of one rule.
 const PORTS: usize = 32;
 
-/// `?by=&owner=`.
+/// `?by=&owner=&since=`.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct LearnQuery {
     by: String,
     owner: String,
+    /// Those of the history as well, from then on.
+    #[serde(default)]
+    since: Option<String>,
 }
 
 /// Rules from what an owner's sockets were seen doing, live and ended ones.
 ///
 /// # Errors
-/// Sockets aren't followed; there is no such kind of owner; none of its sockets was seen.
+/// Sockets aren't followed; there is no such kind of owner; none of its sockets was seen; the history is asked for, and
+/// isn't there.
 pub async fn learn(
     sockets: &Sockets,
     flows: impl FnOnce(&mut dyn FnMut(FlowView)),
+    history: Option<History>,
     asked: &LearnQuery,
 ) -> Result<LearnView, ApiError> {
-    let field = match asked.by.as_str() {
-        "unit" => |row: &SocketView| row.unit.clone(),
-        "exe" => |row: &SocketView| row.exe.clone(),
-        "process" => |row: &SocketView| row.comm.clone(),
-        "user" => |row: &SocketView| row.user.clone(),
+    let (field, of): (Field, fn(&SocketView) -> Option<&String>) = match asked.by.as_str() {
+        "unit" => (Field::Unit, |row| row.unit.as_ref()),
+        "exe" => (Field::Exe, |row| row.exe.as_ref()),
+        "process" => (Field::Comm, |row| row.comm.as_ref()),
+        "user" => (Field::User, |row| row.user.as_ref()),
         other => {
             return Err(ApiError::bad_request(format!(
                 "can't learn by `{other}`; there are: unit, exe, process, user"
@@ -51,13 +61,27 @@ pub async fn learn(
     if policy::owner_text(&owner).is_none() {
         return Err(ApiError::bad_request(format!("`{owner}` can't be named in a policy")));
     }
-    let mine = |row: &SocketView| field(row).as_deref() == Some(owner.as_str());
-    let mut rows = sockets.rows(false, mine);
-    rows.extend(sockets.rows(true, mine));
+    let mine = |row: &SocketView| of(row).is_some_and(|name| *name == owner);
+    let live = sockets.rows(false, mine);
+    let kept = sockets.rows(true, mine);
+    let seen = (live.len() as u64, kept.len() as u64);
+    let mut done = Done::default();
+    if let Some(since) = &asked.since {
+        let known: HashSet<_> = kept.iter().map(ends).collect();
+        let listens = listens(live.iter().chain(&kept));
+        let known = move |row: &SocketView| known.contains(&ends(row));
+        done = owner::done(history, field, owner.clone(), since, listens, known).await?;
+    }
+    let past = std::mem::take(&mut done.rows);
+    let rows: Vec<Row> = live.into_iter().chain(kept).map(|row| (row, 1)).chain(past).collect();
     if rows.is_empty() {
         let by = &asked.by;
+        let more = match &asked.since {
+            Some(since) => format!(", nor has the history one since {since}"),
+            None => "; `--since 24h` looks into the history, too".to_owned(),
+        };
         let message = format!(
-            "no socket of the {by} `{owner}` was seen; `sluice summary by {by}` says of whom some were"
+            "no socket of the {by} `{owner}` was seen{more}; `sluice summary by {by}` says of whom some were"
         );
         return Err(ApiError::bad_request(message));
     }
@@ -68,9 +92,34 @@ pub async fn learn(
         }
     });
     let mut view = propose(&asked.by, &owner, &rows, &udp);
+    (view.live, view.kept) = seen;
     view.forgotten = sockets.stats().ended_dropped;
+    if asked.since.is_some() {
+        view.history = Some(LearnHistoryView {
+            sockets: done.sockets,
+            since: done.since,
+            whole_since: done.whole_since,
+            cut: done.cut,
+            left_out: done.left_out,
+            lost: done.lost,
+        });
+    }
     view.text = text(&view);
     Ok(view)
+}
+
+/// A socket, and how many did the same.
+type Row = (SocketView, u64);
+
+/// What tells a socket from others, also of another life of the machine.
+fn ends(row: &SocketView) -> (String, u16, String, u16) {
+    (row.id.clone(), row.local_port, row.remote.clone(), row.remote_port)
+}
+
+/// Ports of the daemon's namespace that they listen on.
+fn listens<'a>(rows: impl Iterator<Item = &'a SocketView>) -> BTreeSet<u16> {
+    let listens = rows.filter(|row| row.own_netns && row.proto == "tcp" && row.state == "listen");
+    listens.map(|row| row.local_port).collect()
 }
 
 /// What was done: protocol and port, with whom, how often.
@@ -83,41 +132,42 @@ struct Seen {
 }
 
 impl Seen {
-    fn out(&mut self, proto: &str, remote: &str, port: u16) {
+    fn out(&mut self, proto: &str, remote: &str, port: u16, n: u64) {
         let (remotes, sockets) = self.out.entry((proto.to_owned(), port)).or_default();
         remotes.insert(remote.to_owned());
-        *sockets += 1;
+        *sockets += n;
     }
 
-    fn look(&mut self, row: &SocketView, listens: &BTreeSet<u16>, udp: &[FlowView]) {
+    fn look(&mut self, (row, n): &Row, listens: &BTreeSet<u16>, udp: &[FlowView]) {
+        let n = *n;
         let connected = row.remote_port != 0;
         match row.proto.as_str() {
             "tcp" if row.state == "listen" => {
-                *self.into.entry(("tcp".to_owned(), row.local_port)).or_default() += 1;
+                *self.into.entry(("tcp".to_owned(), row.local_port)).or_default() += n;
             }
             // Accepted: the listener says it.
             "tcp" if listens.contains(&row.local_port) => {}
             // Never connected: what failed isn't to be let by.
             "tcp" if connected && row.connect_us.is_some() => {
-                self.out("tcp", &row.remote, row.remote_port);
+                self.out("tcp", &row.remote, row.remote_port, n);
             }
-            "udp" if connected => self.out("udp", &row.remote, row.remote_port),
+            "udp" if connected => self.out("udp", &row.remote, row.remote_port, n),
             "udp" if row.local_port != 0 => {
                 let mut found = false;
                 for flow in udp {
                     if flow.direction == "out" && flow.sport == row.local_port {
-                        self.out("udp", &flow.dst, flow.dport);
+                        self.out("udp", &flow.dst, flow.dport, n);
                         found = true;
                     } else if flow.direction == "in" && flow.dport == row.local_port {
-                        *self.into.entry(("udp".to_owned(), row.local_port)).or_default() += 1;
+                        *self.into.entry(("udp".to_owned(), row.local_port)).or_default() += n;
                         found = true;
                     }
                 }
                 if !found && row.sends + row.receives > 0 {
-                    *self.blind.entry("udp".to_owned()).or_default() += 1;
+                    *self.blind.entry("udp".to_owned()).or_default() += n;
                 }
             }
-            "icmp" | "icmpv6" => *self.blind.entry(row.proto.clone()).or_default() += 1,
+            "icmp" | "icmpv6" => *self.blind.entry(row.proto.clone()).or_default() += n,
             _ => {}
         }
     }
@@ -132,13 +182,11 @@ struct Group {
     ends: usize,
 }
 
-fn propose(by: &str, owner: &str, rows: &[SocketView], udp: &[FlowView]) -> LearnView {
-    let own: Vec<&SocketView> = rows.iter().filter(|row| row.own_netns).collect();
-    let listens: BTreeSet<u16> = own
-        .iter()
-        .filter(|row| row.proto == "tcp" && row.state == "listen")
-        .map(|row| row.local_port)
-        .collect();
+fn propose(by: &str, owner: &str, rows: &[Row], udp: &[FlowView]) -> LearnView {
+    let own: Vec<&Row> = rows.iter().filter(|(row, _)| row.own_netns).collect();
+    let listens = listens(own.iter().map(|(row, _)| row));
+    let count = |rows: &mut dyn Iterator<Item = &Row>| rows.map(|(_, n)| n).sum::<u64>();
+    let all = count(&mut rows.iter());
     let mut seen = Seen::default();
     own.iter().for_each(|row| seen.look(row, &listens, udp));
     let base = base(owner);
@@ -188,16 +236,15 @@ fn propose(by: &str, owner: &str, rows: &[SocketView], udp: &[FlowView]) -> Lear
     }
     push(format!("{base}-rest-out"), "reject out log".to_owned(), 0, None);
     push(format!("{base}-rest-in"), "drop in log".to_owned(), 0, None);
-    let old = own.iter().any(|row| row.created.is_none());
+    let old = own.iter().any(|(row, _)| row.created.is_none());
     LearnView {
         by: by.to_owned(),
         owner: owner.to_owned(),
-        sockets: rows.len() as u64,
-        since: if old { None } else { own.iter().filter_map(|row| row.created.clone()).min() },
-        elsewhere: (rows.len() - own.len()) as u64,
-        forgotten: 0,
+        sockets: all,
+        since: if old { None } else { own.iter().filter_map(|(row, _)| row.created.clone()).min() },
+        elsewhere: all - count(&mut own.iter().copied()),
         rules,
-        text: String::new(),
+        ..LearnView::default()
     }
 }
 
@@ -242,9 +289,32 @@ fn text(view: &LearnView) -> String {
             view.elsewhere
         ));
     }
-    if view.forgotten > 0 {
+    if let Some(history) = &view.history {
         text.push_str(&format!(
-            "# {} ended sockets, of anybody, aren't kept any more: something may be missing.\n",
+            "# {} live, {} that ended lately, {} of the history since {}.\n",
+            view.live, view.kept, history.sockets, history.since
+        ));
+        if history.cut {
+            text.push_str(&format!(
+                "# The history is whole since {} only: something may be missing.\n",
+                history.whole_since
+            ));
+        }
+        if history.lost > 0 {
+            text.push_str(&format!(
+                "# The history lost {} records, of anybody and anything: something may be missing.\n",
+                history.lost
+            ));
+        }
+        if history.left_out > 0 {
+            text.push_str(&format!(
+                "# {} more of the history were of too many kinds, and weren't looked at.\n",
+                history.left_out
+            ));
+        }
+    } else if view.forgotten > 0 {
+        text.push_str(&format!(
+            "# {} ended sockets, of anybody, aren't kept any more: something may be missing (--since looks into the history).\n",
             view.forgotten
         ));
     }
@@ -305,6 +375,7 @@ mod tests {
             dport: 5353,
             ..FlowView::default()
         };
+        let rows: Vec<Row> = rows.into_iter().map(|row| (row, 2)).collect();
         let view = propose("unit", "nginx.service", &rows, &[flow]);
         let rules: Vec<&str> = view.rules.iter().map(|rule| rule.text.as_str()).collect();
         assert_eq!(
@@ -319,7 +390,7 @@ mod tests {
                 "rule nginx-rest-in drop in log unit nginx.service",
             ]
         );
-        assert_eq!((view.sockets, view.elsewhere), (29, 1));
+        assert_eq!((view.sockets, view.elsewhere), (58, 2));
         let blanks = propose("exe", "/opt/My App/app", &rows, &[]);
         let rule = &blanks.rules[0].text;
         assert!(rule.ends_with(r#" exe "/opt/My App/app""#), "{rule}");

@@ -15,12 +15,38 @@ pub struct LearnView {
     pub since: Option<String>,
     /// Of them, those in other network namespaces, which the rules aren't for.
     pub elsewhere: u64,
+    /// Of them, those that live.
+    #[serde(default)]
+    pub live: u64,
+    /// Of them, those that have ended and are kept.
+    #[serde(default)]
+    pub kept: u64,
+    /// The rest: those of the history, where it was asked for.
+    #[serde(default)]
+    pub history: Option<LearnHistoryView>,
     /// Ended sockets, of anybody, that made room for later ones: what they did isn't known any more.
     pub forgotten: u64,
     /// The rules, in order; the last two refuse the rest.
     pub rules: Vec<LearntRuleView>,
     /// The same as a part of a policy, with comments.
     pub text: String,
+}
+
+/// What of the history was looked at.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LearnHistoryView {
+    /// Sockets of the owner that aren't kept any more.
+    pub sockets: u64,
+    /// From when on was asked for.
+    pub since: String,
+    /// From when on nothing has been forgotten.
+    pub whole_since: String,
+    /// Whether that is after what was asked for.
+    pub cut: bool,
+    /// Sockets that weren't looked at: they are of more than 20,000 kinds.
+    pub left_out: u64,
+    /// Records, of anybody and anything, that were never written since the daemon began.
+    pub lost: u64,
 }
 
 /// A rule that is proposed.

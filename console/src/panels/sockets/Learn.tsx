@@ -11,6 +11,7 @@ export function Learn(props: { of: SocketView }) {
   const [done, setDone] = createSignal<LearnView | null>(null);
   const [error, setError] = createSignal<string | null>(null);
   const [copied, setCopied] = createSignal(false);
+  const [past, setPast] = createSignal(false);
   const choices = (): [By, string][] => {
     const { unit, exe, comm } = props.of;
     const all: [By, string | null | undefined][] = [["unit", unit], ["exe", exe], ["process", comm]];
@@ -22,7 +23,7 @@ export function Learn(props: { of: SocketView }) {
     setError(null);
     setCopied(false);
     try {
-      setDone(await http.learn({ by, owner }));
+      setDone(await http.learn({ by, owner, ...(past() ? { since: "24h" } : {}) }));
     } catch (e) {
       setError(e instanceof Error ? e.message : String(e));
     }
@@ -56,6 +57,8 @@ export function Learn(props: { of: SocketView }) {
             </>
           )}
         </For>
+        {" "}
+        <label><input id="learn-past" type="checkbox" checked={past()} onChange={(event) => setPast(event.currentTarget.checked)} /> from a day of history, too</label>
       </p>
     </Show>
   );

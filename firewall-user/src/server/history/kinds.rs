@@ -130,7 +130,7 @@ impl HistoryKind {
     }
 
     /// The column behind a field, where there is one that holds just that.
-    const fn column(self, field: Field) -> Option<Column> {
+    pub(super) const fn column(self, field: Field) -> Option<Column> {
         use Field::*;
         Some(match (self, field) {
             (Self::Sockets, Family) => Column::plain("family"),

@@ -1,6 +1,7 @@
 //! What has been: rows of the history, or sums of them.
 
 mod kinds;
+pub(super) mod owner;
 mod rows;
 
 use super::{error::ApiError, query};
