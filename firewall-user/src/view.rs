@@ -14,7 +14,7 @@ mod sockets;
 mod summary;
 mod table;
 
-pub use attributes::{SocketAttributeView, SocketDetailsView};
+pub use attributes::{SocketAttributeRowView, SocketAttributeView, SocketDetailsView};
 pub use history::{DeedView, HISTORY_KINDS, HistorySumView, RuleMinuteView, VerdictMinuteView};
 pub use learn::{LearnHistoryView, LearnView, LearntRuleView};
 pub use names::{NAME_SOURCES, NameStatsView, NameView, ObservedStatsView};
@@ -537,6 +537,7 @@ mod tests {
             ("OwnerStatsView", fields(&OwnerStatsView::default())),
             ("LearnView", fields(&LearnView::default())),
             ("LearntRuleView", fields(&LearntRuleView::default())),
+            ("SocketAttributeRowView", fields(&SocketAttributeRowView::default())),
             ("SocketDropsView", fields(&SocketDropsView::default())),
             ("SocketDropView", fields(&SocketDropView::default())),
             ("CallerView", fields(&CallerView::default())),

@@ -298,3 +298,58 @@ fn what_the_stack_drops_is_counted_with_its_reason_and_its_socket() {
     lab.gate.run(|| TcpStream::connect("127.0.0.1:9").unwrap_err());
     assert!(resets(&daemon) > before);
 }
+
+#[test]
+fn attributes_of_many_are_a_table_of_what_is_told_of_one() {
+    let test = "e2e_sockets::attributes_of_many_are_a_table_of_what_is_told_of_one";
+    let Some((lab, daemon)) = setup(test) else { return };
+    let listener = lab.gate.run(|| TcpListener::bind("0.0.0.0:80").unwrap());
+    let client = lab.client.run(|| TcpStream::connect(address(Lab::GATE4, 80)).unwrap());
+    let (server, _) = listener.accept().unwrap();
+    let (listening, accepted) = (
+        lab.mine("own_netns=true and local_port=80 and state=listen"),
+        lab.mine("own_netns=true and local_port=80 and remote_port!=0"),
+    );
+    let both = lab.mine("own_netns=true and local_port=80");
+    let id = |filter: &str| {
+        let rows = daemon.rows(&["sockets", filter]);
+        assert_eq!(rows.len(), 1, "{rows:?}");
+        rows[0]["id"].as_str().unwrap().to_owned()
+    };
+    let ids = [id(&listening), id(&accepted)];
+    assert_eq!(daemon.json(&["socket", "note", &ids[1], "ask", "Ada"])["ok"], true);
+    let all = daemon.rows(&["socket", "attributes", &both]);
+    let mut seen = 0;
+    for id in &ids {
+        let told = daemon.json(&["socket", "show", id])["attributes"].clone();
+        let told = told.as_array().unwrap();
+        let rows: Vec<&Value> = all.iter().filter(|row| row["socket"] == **id).collect();
+        assert_eq!(rows.len(), told.len(), "{rows:?} and {told:?}");
+        for (n, (row, one)) in rows.iter().zip(told).enumerate() {
+            let same = ["name", "value", "source"].iter().all(|field| row[field] == one[field]);
+            assert!(same && row["ordinal"] == n + 1, "{row} and {one}");
+            assert_eq!(row["pid"], std::process::id(), "{row}");
+        }
+        seen += rows.len();
+    }
+    assert_eq!(seen, all.len(), "of nobody else: {all:?}");
+    // Notes alone; a part, which says so.
+    let notes = daemon.rows(&["socket", "attributes", &both, "--name", "note"]);
+    assert_eq!(notes.len(), 1, "{notes:?}");
+    assert_eq!(
+        (&notes[0]["socket"], &notes[0]["value"]),
+        (&ids[1].clone().into(), &"ask Ada".into())
+    );
+    let few = daemon.cli(&["socket", "attributes", &both, "--limit", "2"]).stdout;
+    assert_eq!(few.lines().count(), 4, "a head, two, and what is left out: {few}");
+    assert!(few.contains(&format!("2 of {} attributes", all.len())), "{few}");
+    // After the end, as long as it is kept.
+    drop((client, server));
+    let ended = ["socket", "attributes", &accepted, "--name", "note", "--ended"];
+    let ended = wait_for("its end", SOON, || daemon.rows(&ended).pop()).unwrap();
+    assert_eq!((&ended["socket"], &ended["value"]), (&ids[1].clone().into(), &"ask Ada".into()));
+    let none = daemon.rows(&["socket", "attributes", &both, "--name", "note"]);
+    assert!(none.is_empty(), "it doesn't live: {none:?}");
+    let bad = daemon.cli(&["socket", "attributes", "colour=red"]);
+    assert!(bad.code == 3 && bad.stderr.contains("column 1"), "{bad:?}");
+}

@@ -485,6 +485,8 @@ pub enum SocketCommand {
         #[arg(long, value_name = "N")]
         count: Option<u64>,
     },
+    /// List what is known of sockets, live or ended, by name: a table of what `show` tells of one
+    Attributes(super::attributes::AttributeArgs),
     /// Note something on a socket, as long as it is known; nothing takes the note away
     Note {
         /// Its id

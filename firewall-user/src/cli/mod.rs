@@ -2,6 +2,7 @@
 //! need none.
 
 pub mod args;
+mod attributes;
 mod doctor;
 mod drops;
 mod flows;
@@ -81,6 +82,9 @@ fn ask(out: &Out, client: &Client, command: Command) -> Result<ExitCode, CliErro
             Command::Socket(SocketCommand::Show { id }) => socket::show(out, client, &id).await,
             Command::Socket(SocketCommand::Watch { id, count }) => {
                 samples::watch(out, client, &id, count).await
+            }
+            Command::Socket(SocketCommand::Attributes(args)) => {
+                attributes::list(out, client, args).await
             }
             Command::Socket(SocketCommand::Note { id, text }) => {
                 socket::note(out, client, &id, &text.join(" ")).await

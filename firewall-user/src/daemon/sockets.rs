@@ -21,6 +21,7 @@ use crate::{
     owners::Owners,
     view::{SocketDropView, SocketDropsView, SocketStatsView, SocketView, SummaryView},
 };
+pub use attributes::AttributeTable;
 use firewall_common::abi::{
     counter::EventCounter,
     socket::{Process, SOCKET_CLASSES, SocketClass, SocketRow},

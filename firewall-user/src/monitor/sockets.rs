@@ -455,7 +455,8 @@ pub fn remote(row: &SocketRow) -> String {
     if nobody { "*".to_owned() } else { text }
 }
 
-fn comm(process: &Process) -> String {
+/// What the kernel calls a process.
+pub fn comm(process: &Process) -> String {
     let end = process.comm.iter().position(|byte| *byte == 0).unwrap_or(process.comm.len());
     String::from_utf8_lossy(&process.comm[..end]).into_owned()
 }

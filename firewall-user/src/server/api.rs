@@ -35,7 +35,7 @@ use std::{
 };
 
 /// All verbs, as in `hello.capabilities`.
-pub const VERBS: [&str; 35] = [
+pub const VERBS: [&str; 36] = [
     "status",
     "stats",
     "rules",
@@ -63,6 +63,7 @@ pub const VERBS: [&str; 35] = [
     "sockets.drops",
     "sockets.show",
     "sockets.samples",
+    "sockets.attributes",
     "sockets.note",
     "sockets.kill",
     "summary",
@@ -148,6 +149,7 @@ impl Api {
                 | "nat.pools"
                 | "sockets"
                 | "sockets.show"
+                | "sockets.attributes"
                 | "sockets.kill"
                 | "summary"
                 | "summary.reset"
@@ -193,9 +195,8 @@ impl Api {
                 let (total, rows) = sockets::sockets(self.sockets()?, flows, calls, &query).await?;
                 Ok(json!({"total": total, "rows": rows, "limits": self.sockets()?.limits()}))
             }
-            "sockets.show" | "sockets.samples" | "sockets.note" | "summary" | "summary.reset" => {
-                self.about_sockets(verb, args).await
-            }
+            "sockets.show" | "sockets.samples" | "sockets.attributes" | "sockets.note"
+            | "summary" | "summary.reset" => self.about_sockets(verb, args).await,
             "sockets.kill" => {
                 let query: KillQuery = parse(args)?;
                 let flows = |each: &mut dyn FnMut(FlowView)| self.model().flows().for_each(each);

@@ -3,6 +3,7 @@
 
 pub mod api;
 mod arguments;
+mod attributes;
 mod audit;
 pub mod auth;
 pub mod client;

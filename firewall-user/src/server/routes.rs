@@ -132,6 +132,7 @@ pub fn router(server: Arc<Server>) -> Router {
         .route("/api/v1/history", get_verb("history"))
         .route("/api/v1/sockets", get_verb("sockets"))
         .route("/api/v1/sockets/drops", get_verb("sockets.drops"))
+        .route("/api/v1/sockets/attributes", get_verb("sockets.attributes"))
         .route("/api/v1/names", get_verb("names"))
         .route("/api/v1/learn", get_verb("learn"))
         .route("/api/v1/summary", get_verb("summary"))

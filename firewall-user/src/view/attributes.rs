@@ -25,3 +25,22 @@ pub struct SocketAttributeView {
     /// says so), `netns` (a name of the namespace), `operator`.
     pub source: String,
 }
+
+/// The same in a list of many sockets' attributes.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SocketAttributeRowView {
+    /// Id of the socket.
+    pub socket: String,
+    /// Process that owns it; `null`: unknown.
+    pub pid: Option<u32>,
+    /// What the kernel calls that.
+    pub comm: Option<String>,
+    /// Place among the attributes of the socket, from 1 on.
+    pub ordinal: u32,
+    /// As in `SocketAttributeView`.
+    pub name: String,
+    /// In words.
+    pub value: String,
+    /// As in `SocketAttributeView`.
+    pub source: String,
+}

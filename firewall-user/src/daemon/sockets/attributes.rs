@@ -1,41 +1,90 @@
-//! What is known of one socket, by name: of its owner, of its namespace, and what others say of it.
+//! What is known of sockets one by one, by name: of its owner, of its namespace, and what others say of it.
 
 use super::{Place, Sockets, State, lock, named, now};
 use crate::{
-    monitor::sockets::{Attribute, AttributeError},
-    view::{SocketAttributeView, SocketDetailsView, SocketSamplesView},
+    monitor::sockets::{Attribute, AttributeError, comm},
+    view::{SocketAttributeRowView, SocketAttributeView, SocketDetailsView, SocketSamplesView},
 };
-use firewall_common::abi::socket::Process;
-use std::os::unix::fs::MetadataExt as _;
-use std::path::PathBuf;
+use firewall_common::abi::socket::SocketRow;
+use std::{collections::HashMap, fmt::Display, os::unix::fs::MetadataExt as _};
 
 /// Where namespaces have names: `ip netns`, and Docker's.
 const NAMES: [&str; 2] = ["/run/netns", "/run/docker/netns"];
 
+/// Attributes of several sockets.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct AttributeTable {
+    /// Those that there was room for, socket by socket.
+    pub rows: Vec<SocketAttributeRowView>,
+    /// All.
+    pub total: usize,
+}
+
 impl Sockets {
     /// One socket, live or ended; `None`: there is none of this id, or it has made room for later ones.
     pub fn details(&self, cookie: u64) -> Option<SocketDetailsView> {
-        let mut view = {
-            let state = lock(&self.state);
-            let place = Place { netns: state.netns, clock: now() };
-            let (view, row, said) = state.table.one(cookie, &place)?;
-            let owner = &row.usage.owner;
-            let attributes = attributes(&state, owner, row.netns, said);
-            let socket = named(&state, (view, *owner));
-            SocketDetailsView { socket, attributes }
-        };
         // Not under the lock: it looks into folders.
-        let name = namespace(view.socket.netns).map(|path| (path, "netns"));
-        let of_container = || {
-            let container = view.socket.container.as_ref().filter(|_| !view.socket.own_netns)?;
-            Some((format!("container {container}"), "cgroup"))
+        let names = namespaces();
+        let state = lock(&self.state);
+        let place = Place { netns: state.netns, clock: now() };
+        let (view, row, said) = state.table.one(cookie, &place)?;
+        let mut attributes = Vec::new();
+        each(&state, &names, (row, said), &mut |name, value, source| {
+            attributes.push(SocketAttributeView {
+                name: name.to_owned(),
+                value: value.to_string(),
+                source: source.to_owned(),
+            });
+        });
+        let socket = named(&state, (view, row.usage.owner));
+        Some(SocketDetailsView { socket, attributes })
+    }
+
+    /// What is known of sockets, of which `of` has the ids: those of this `name`, or all; at most `most` rows. Of an
+    /// id that ended twice the latest.
+    pub fn attributes(
+        &self,
+        ended: bool,
+        of: &[u64],
+        name: Option<&str>,
+        most: usize,
+    ) -> AttributeTable {
+        let names = namespaces();
+        let state = lock(&self.state);
+        let past: HashMap<u64, _> = if ended {
+            state.table.ended_said().map(|one| (one.0.usage.cookie, one)).collect()
+        } else {
+            HashMap::new()
         };
-        if let Some((value, source)) = name.or_else(of_container) {
-            let at = view.attributes.iter().position(|one| one.name == "netns");
-            let at = at.map_or(view.attributes.len(), |at| at + 1);
-            view.attributes.insert(at, told("netns_name", value, source));
+        let mut all = AttributeTable::default();
+        for cookie in of {
+            let one =
+                if ended { past.get(cookie).copied() } else { state.table.live_said(*cookie) };
+            // It may have gone since it was asked for.
+            let Some((row, said)) = one else { continue };
+            let process = &row.usage.owner;
+            let known = process.tgid != 0;
+            let mut ordinal = 0;
+            each(&state, &names, (row, said), &mut |attribute, value, source| {
+                ordinal += 1;
+                if name.is_some_and(|name| name != attribute) {
+                    return;
+                }
+                all.total += 1;
+                if all.rows.len() < most {
+                    all.rows.push(SocketAttributeRowView {
+                        socket: format!("{cookie:x}"),
+                        pid: known.then_some(process.tgid),
+                        comm: known.then(|| comm(process)),
+                        ordinal,
+                        name: attribute.to_owned(),
+                        value: value.to_string(),
+                        source: source.to_owned(),
+                    });
+                }
+            });
         }
-        Some(view)
+        all
     }
 
     /// One socket over time, live or ended; `None` as for [`Self::details`]. It is sampled from now on.
@@ -53,22 +102,22 @@ impl Sockets {
     }
 }
 
-fn told(name: &str, value: String, source: &str) -> SocketAttributeView {
-    SocketAttributeView { name: name.to_owned(), value, source: source.to_owned() }
-}
+/// What takes an attribute: its name, its value, how it is known.
+type Give<'a> = &'a mut dyn FnMut(&str, &dyn Display, &str);
 
-fn attributes(
+/// Tells each attribute of a socket, in order; nothing is put into words that nobody wants.
+fn each(
     state: &State,
-    process: &Process,
-    netns: u32,
-    said: &[Attribute],
-) -> Vec<SocketAttributeView> {
+    names: &HashMap<u32, String>,
+    (row, said): (&SocketRow, &[Attribute]),
+    give: Give<'_>,
+) {
+    let process = &row.usage.owner;
     let owner = state.owners.get(process).unwrap_or_default();
     // Of a process that was gone, others of the same file and cgroup said the paths.
     let read = if owner.seen { "proc" } else { "others" };
     let place = state.owners.place(process).cloned().unwrap_or_default();
     let placed = if owner.place.path.is_some() { "proc" } else { "others" };
-    let mut all = Vec::new();
     let known = process.tgid != 0;
     for (name, value, source) in [
         ("exe", owner.exe.as_ref(), read),
@@ -80,39 +129,48 @@ fn attributes(
         ("pod", place.pod.as_ref(), "cgroup"),
     ] {
         if let Some(value) = value.filter(|_| known) {
-            all.push(told(name, value.to_string(), source));
+            give(name, value, source);
         }
     }
     if known {
-        all.push(told("process_start_ns", process.start_ns.to_string(), "kernel"));
+        give("process_start_ns", &process.start_ns, "kernel");
     }
     if process.exe_inode != 0 {
         let (major, minor) = (process.exe_device >> 20, process.exe_device & 0xf_ffff);
-        let value = format!("{major}:{minor} inode {}", process.exe_inode);
-        all.push(told("exe_file", value, "kernel"));
+        let inode = process.exe_inode;
+        give("exe_file", &format_args!("{major}:{minor} inode {inode}"), "kernel");
     }
     if process.cgroup != 0 {
-        all.push(told("cgroup_id", process.cgroup.to_string(), "kernel"));
+        give("cgroup_id", &process.cgroup, "kernel");
     }
-    all.push(told("netns", netns.to_string(), "kernel"));
-    let said = said.iter().map(|one| told(one.name, one.value.to_string(), one.source));
-    all.extend(said);
-    all
+    give("netns", &row.netns, "kernel");
+    let container = place.container.as_ref().filter(|_| known && row.netns != state.netns);
+    match (names.get(&row.netns), container) {
+        (Some(path), _) => give("netns_name", path, "netns"),
+        (None, Some(id)) => give("netns_name", &format_args!("container {id}"), "cgroup"),
+        (None, None) => {}
+    }
+    for one in said {
+        give(one.name, &one.value, one.source);
+    }
 }
 
-/// The path at which a network namespace has a name, by its inode.
-fn namespace(inode: u32) -> Option<String> {
-    let in_folder = |folder: &&str| {
-        let entries = std::fs::read_dir(folder).ok()?;
-        let is_it = |path: &PathBuf| {
+/// The paths at which network namespaces have names, by their inodes.
+fn namespaces() -> HashMap<u32, String> {
+    let mut all = HashMap::new();
+    let own = own_device();
+    for folder in NAMES {
+        let entries = std::fs::read_dir(folder).into_iter().flatten().filter_map(Result::ok);
+        for path in entries.map(|entry| entry.path()) {
+            let Ok(seen) = std::fs::metadata(&path) else { continue };
             // A name that nothing is mounted at is a plain file, on another file system.
-            std::fs::metadata(path).is_ok_and(|seen| {
-                seen.ino() == u64::from(inode) && seen.dev() == own_device().unwrap_or(seen.dev())
-            })
-        };
-        entries.filter_map(Result::ok).map(|entry| entry.path()).find(is_it)
-    };
-    NAMES.iter().find_map(in_folder).map(|path| path.display().to_string())
+            let inode = u32::try_from(seen.ino()).ok();
+            if let Some(inode) = inode.filter(|_| own.is_none_or(|own| own == seen.dev())) {
+                all.entry(inode).or_insert_with(|| path.display().to_string());
+            }
+        }
+    }
+    all
 }
 
 /// The file system of namespaces.

@@ -88,6 +88,17 @@ impl SocketTable {
         ended.map(|ended| &mut ended.socket).find(|socket| socket.row.usage.cookie == cookie)
     }
 
+    /// A live socket as the kernel had it last, and what others say of it.
+    pub fn live_said(&self, cookie: u64) -> Option<(&SocketRow, &[Attribute])> {
+        self.live.get(&cookie).map(|socket| (&socket.row, socket.attributes.as_slice()))
+    }
+
+    /// The same of all that have ended, the earliest first.
+    pub fn ended_said(&self) -> impl Iterator<Item = (&SocketRow, &[Attribute])> {
+        let all = self.ended.iter().map(|ended| &ended.socket);
+        all.map(|socket| (&socket.row, socket.attributes.as_slice()))
+    }
+
     /// A socket that lives, or the latest of that id that has ended: as people see it, as the kernel had it last, and
     /// what others say of it.
     pub fn one(

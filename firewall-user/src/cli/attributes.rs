@@ -1,0 +1,79 @@
+//! `sluice socket attributes`.
+
+use super::{
+    format,
+    out::{CliError, Head, Out, Tone},
+};
+use crate::{
+    server::client::{Client, escape},
+    view::SocketAttributeRowView,
+};
+use clap::Args;
+use serde::Deserialize;
+use std::process::ExitCode;
+
+/// `sluice socket attributes`.
+#[derive(Debug, Args)]
+pub struct AttributeArgs {
+    /// Only of sockets that match, such as `comm=nginx and state=listen`
+    #[arg(value_name = "FILTER")]
+    filter: Vec<String>,
+    /// Only attributes of this name, such as `note` or `unit`
+    #[arg(long, value_name = "NAME")]
+    name: Option<String>,
+    /// Of sockets that have ended, as long as they are kept
+    #[arg(long)]
+    ended: bool,
+    /// How many at most
+    #[arg(long, default_value_t = 1000, value_name = "N")]
+    limit: usize,
+}
+
+#[derive(Debug, Deserialize)]
+struct Answer {
+    rows: Vec<SocketAttributeRowView>,
+    total: u64,
+}
+
+pub async fn list(out: &Out, client: &Client, args: AttributeArgs) -> Result<ExitCode, CliError> {
+    let AttributeArgs { filter, name, ended, limit } = args;
+    let name = name.map(|name| format!("&name={}", escape(&name))).unwrap_or_default();
+    let filter = escape(&filter.join(" "));
+    let path =
+        format!("/api/v1/sockets/attributes?filter={filter}&ended={ended}&limit={limit}{name}");
+    let answer: Answer = client.get(&path).await?;
+    if answer.rows.is_empty() && !out.json {
+        out.line(out.paint("no attributes", Tone::Dim))?;
+        return Ok(ExitCode::SUCCESS);
+    }
+    const HEADS: [Head; 6] = [
+        Head::text("SOCKET"),
+        Head::text("OWNER"),
+        Head::number("#"),
+        Head::text("NAME"),
+        Head::text("VALUE"),
+        Head::text("SOURCE"),
+    ];
+    out.rows(&answer.rows, &HEADS, |row| {
+        let tone = if row.source == "operator" { Tone::Odd } else { Tone::Plain };
+        let owner = row.pid.map_or_else(
+            || "?".to_owned(),
+            |pid| format!("{}/{pid}", format::clean(row.comm.as_deref().unwrap_or("?"))),
+        );
+        let cells = [
+            row.socket.clone(),
+            owner,
+            row.ordinal.to_string(),
+            format::clean(&row.name),
+            format::clean(&row.value),
+            row.source.clone(),
+        ];
+        cells.map(|text| (text, tone)).into()
+    })?;
+    if !out.json && answer.total > answer.rows.len() as u64 {
+        let (shown, all) = (answer.rows.len(), format::count(answer.total));
+        let note = format!("{shown} of {all} attributes; --limit shows more");
+        out.line(out.paint(&note, Tone::Dim))?;
+    }
+    Ok(ExitCode::SUCCESS)
+}
