@@ -27,13 +27,25 @@ fn number(class: SocketClass) -> Option<(u64, *mut EventCounter)> {
     Some((unsafe { atomic::fetch_add(&raw mut (*counter).produced, 1) }, counter))
 }
 
-/// Tells of a socket, of which `kept` is kept (null: nothing).
+/// What a socket has become, and when.
+#[derive(Clone, Copy)]
+pub struct Change {
+    pub class: SocketClass,
+    /// States of TCP's; `after` 0: as the socket says.
+    pub before: u8,
+    pub after: u8,
+    /// CLOCK_MONOTONIC: asking for it costs, once is enough for a run.
+    pub now: u64,
+}
+
+/// Tells of a TCP socket, of which `kept` is kept, stamped (null: nothing).
 #[inline(always)]
-pub fn tell(class: SocketClass, before: u8, after: u8, sk: Sock, kept: *const Usage) {
+pub fn tell(change: Change, sk: Sock, kept: *const Usage) {
     // SAFETY: what is kept of the socket.
     if unsafe { kept.as_ref() }.is_some_and(usage::moved_any) {
-        return tell_whole(class, before, after, sk, kept);
+        return tell_whole(change, sk, kept, true);
     }
+    let Change { class, before, after, now } = change;
     let Some((seq, counter)) = number(class) else { return };
     let Some(mut record) = SOCKET_EVENTS.reserve_bytes(BRIEF, 0) else {
         // SAFETY: a live map value; the field is an aligned word.
@@ -43,16 +55,28 @@ pub fn tell(class: SocketClass, before: u8, after: u8, sk: Sock, kept: *const Us
     let e: *mut SocketEvent = record.as_mut_ptr().cast();
     // SAFETY: the record is ours until it is submitted, and is written up to where it ends.
     unsafe {
-        head(e, seq, class, before);
+        head(e, seq, class, before, now);
         fill(&raw mut (*e).row, after, sk);
-        usage::copy_to(sk.0.cast_mut(), kept, &raw mut (*e).row.usage, usage::KEPT);
+        usage::copy_to(kept, &raw mut (*e).row.usage, usage::KEPT);
+        name(sk, kept, e, true);
     }
     record.submit(NO_WAKEUP);
 }
 
+/// Gives the row the socket's cookie, where what is kept needn't have it: not `stamped`, or kept before there was one, or
+/// by another that it was cloned from.
+#[inline(always)]
+unsafe fn name(sk: Sock, kept: *const Usage, e: *mut SocketEvent, stamped: bool) {
+    if !stamped || kept.is_null() {
+        // SAFETY: the caller's record and socket.
+        unsafe { (*e).row.usage.cookie = usage::cookie(sk.0.cast_mut()) };
+    }
+}
+
 /// Tells of a socket on which a call has moved data.
 #[inline(always)]
-pub fn tell_whole(class: SocketClass, before: u8, after: u8, sk: Sock, kept: *const Usage) {
+pub fn tell_whole(change: Change, sk: Sock, kept: *const Usage, stamped: bool) {
+    let Change { class, before, after, now } = change;
     let Some((seq, counter)) = number(class) else { return };
     let Some(mut record) = SOCKET_EVENTS.reserve::<SocketEvent>(0) else {
         // SAFETY: a live map value; the field is an aligned word.
@@ -62,9 +86,10 @@ pub fn tell_whole(class: SocketClass, before: u8, after: u8, sk: Sock, kept: *co
     let e = record.as_mut_ptr();
     // SAFETY: the record is ours until it is submitted, and every field of it is written.
     unsafe {
-        head(e, seq, class, before);
+        head(e, seq, class, before, now);
         fill(&raw mut (*e).row, after, sk);
-        usage::copy_to(sk.0.cast_mut(), kept, &raw mut (*e).row.usage, size_of::<Usage>());
+        usage::copy_to(kept, &raw mut (*e).row.usage, size_of::<Usage>());
+        name(sk, kept, e, stamped);
     }
     record.submit(NO_WAKEUP);
 }
@@ -82,11 +107,11 @@ unsafe fn fill(row: *mut SocketRow, after: u8, sk: Sock) {
 }
 
 #[inline(always)]
-unsafe fn head(e: *mut SocketEvent, seq: u64, class: SocketClass, before: u8) {
+unsafe fn head(e: *mut SocketEvent, seq: u64, class: SocketClass, before: u8, now: u64) {
     // SAFETY: the caller's record.
     unsafe {
         (*e).seq = seq;
-        (*e).time_ns = bpf_ktime_get_ns();
+        (*e).time_ns = now;
         (*e).class = class as u8;
         (*e).before = before;
         (*e)._pad = [0; 6];
@@ -120,7 +145,7 @@ pub fn exited(task: *const c_void) {
             words.add(i).write_volatile(0);
             i += 1;
         }
-        head(e, seq, SocketClass::Exited, 0);
+        head(e, seq, SocketClass::Exited, 0, bpf_ktime_get_ns());
         process::read(task, &raw mut (*e).row.usage.owner);
     }
     record.submit(NO_WAKEUP);
@@ -142,14 +167,15 @@ pub fn released(sk: *mut c_void) {
             return;
         };
         let e = record.as_mut_ptr();
-        head(e, seq, SocketClass::Closed, 0);
+        head(e, seq, SocketClass::Closed, 0, bpf_ktime_get_ns());
         let row = (&raw mut (*e).row).cast::<u64>();
         let mut i = 0;
         while i < offset_of!(SocketRow, usage) / 8 {
             row.add(i).write_volatile(0);
             i += 1;
         }
-        usage::copy_to(sk, kept, &raw mut (*e).row.usage, size_of::<Usage>());
+        usage::copy_to(kept, &raw mut (*e).row.usage, size_of::<Usage>());
+        (*e).row.usage.cookie = usage::cookie(sk);
         record.submit(NO_WAKEUP);
     }
 }

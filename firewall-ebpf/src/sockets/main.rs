@@ -24,13 +24,16 @@ mod usage;
 
 use aya_ebpf::{
     EbpfContext as _,
-    helpers::generated::{bpf_get_current_task_btf, bpf_seq_write, bpf_sock_from_file},
+    helpers::generated::{
+        bpf_get_current_task_btf, bpf_ktime_get_ns, bpf_seq_write, bpf_sock_from_file,
+    },
     macros::{btf_tracepoint, cgroup_sock},
     programs::{BtfTracePointContext, SockContext},
 };
 use core::ffi::c_void;
 use firewall_common::abi::socket::{HeldSocket, SocketClass, Usage};
 
+use events::Change;
 use sock::{Sock, at};
 
 /// TCP_ESTABLISHED, TCP_SYN_SENT, TCP_SYN_RECV, TCP_CLOSE, TCP_LISTEN (include/net/tcp_states.h).
@@ -76,12 +79,14 @@ pub fn sluice_state(ctx: BtfTracePointContext) -> i32 {
         CLOSE => SocketClass::Closed,
         _ => {
             if after == SYN_RECV {
-                usage::stamp(sk, false, |usage, now| usage.asked_ns = now);
+                let now = clock();
+                usage::stamp(sk, false, now, |usage| usage.asked_ns = now);
             }
             return 0;
         }
     };
-    let kept = usage::stamp(sk, ours, |usage, now| match after {
+    let now = clock();
+    let kept = usage::stamp(sk, ours, now, |usage| match after {
         SYN_SENT => usage.asked_ns = now,
         ESTABLISHED => {
             usage.established_ns = now;
@@ -91,7 +96,8 @@ pub fn sluice_state(ctx: BtfTracePointContext) -> i32 {
         }
         _ => {}
     });
-    events::tell(class, before as u8, after as u8, sk, kept);
+    let change = Change { class, before: before as u8, after: after as u8, now };
+    events::tell(change, sk, kept);
     0
 }
 
@@ -143,7 +149,8 @@ pub extern "C" fn sluice_held(ctx: *mut c_void) -> i32 {
         drops::read(sk.0.cast_mut(), &raw mut (*held).row);
         let kept = usage::get(sk.0.cast_mut(), 0);
         let whole = size_of::<Usage>();
-        usage::copy_to(sk.0.cast_mut(), kept, &raw mut (*held).row.usage, whole);
+        usage::copy_to(kept, &raw mut (*held).row.usage, whole);
+        (*held).row.usage.cookie = usage::cookie(sk.0.cast_mut());
         let owner = &raw const (*held).row.usage.owner;
         if (*owner).tgid == (*held).holder.tgid {
             exits::watch(owner);
@@ -154,6 +161,13 @@ pub extern "C" fn sluice_held(ctx: *mut c_void) -> i32 {
         bpf_seq_write(seq.cast(), held.cast(), size_of::<HeldSocket>() as u32);
     }
     0
+}
+
+/// CLOCK_MONOTONIC, ns.
+#[inline(always)]
+fn clock() -> u64 {
+    // SAFETY: takes nothing.
+    unsafe { bpf_ktime_get_ns() }
 }
 
 /// The process that runs.

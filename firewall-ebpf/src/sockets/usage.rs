@@ -5,7 +5,9 @@ use core::{ffi::c_void, mem::offset_of, ptr};
 use firewall_common::abi::socket::{Process, SIZES, Sizes, SocketClass, Usage, size_class};
 
 use crate::{
-    current, events, exits,
+    current,
+    events::{self, Change},
+    exits,
     maps::USAGE,
     opaque::opaque,
     process,
@@ -81,7 +83,7 @@ fn clear(usage: &mut Usage) {
 /// Notes something of a TCP socket. `ours`: the program runs for the socket's caller, who owns it if nobody
 /// does. What is kept of it; null where nothing can be.
 #[inline(always)]
-pub fn stamp(sk: Sock, ours: bool, note: impl FnOnce(&mut Usage, u64)) -> *const Usage {
+pub fn stamp(sk: Sock, ours: bool, now: u64, note: impl FnOnce(&mut Usage)) -> *const Usage {
     let sk = sk.0.cast_mut();
     // SAFETY: a socket.
     unsafe {
@@ -89,7 +91,6 @@ pub fn stamp(sk: Sock, ours: bool, note: impl FnOnce(&mut Usage, u64)) -> *const
         if usage.is_null() {
             return ptr::null();
         }
-        let now = bpf_ktime_get_ns();
         let own = cookie(sk);
         let kept = &mut *usage;
         if kept.cookie != own {
@@ -107,7 +108,7 @@ pub fn stamp(sk: Sock, ours: bool, note: impl FnOnce(&mut Usage, u64)) -> *const
             process::read(current(), &raw mut kept.owner);
             exits::watch(&raw const kept.owner);
         }
-        note(kept, now);
+        note(kept);
         usage
     }
 }
@@ -195,16 +196,18 @@ pub fn moved(sk: Sock, length: i32, sent: bool) {
 fn first_use(sk: Sock, usage: &mut Usage) {
     if sk.protocol() != TCP && usage.established_ns == 0 {
         usage.established_ns = usage.used_ns;
-        events::tell_whole(SocketClass::Established, 0, 0, sk, usage);
+        let now = usage.used_ns;
+        let change = Change { class: SocketClass::Established, before: 0, after: 0, now };
+        events::tell_whole(change, sk, usage, false);
     }
 }
 
-/// Copies the first `bytes` of what is kept of a socket, by words; zeros, but for the cookie, where nothing is.
+/// Copies the first `bytes` of what is kept of a socket, by words; zeros where nothing is. The cookie may be another's.
 ///
 /// # Safety
-/// `sk` as in [`get`]; `from` what is kept of it, or null; `to` must be valid for writes of so many bytes.
+/// `from` what is kept of it, or null; `to` must be valid for writes of so many bytes.
 #[inline(always)]
-pub unsafe fn copy_to(sk: *mut c_void, from: *const Usage, to: *mut Usage, bytes: usize) {
+pub unsafe fn copy_to(from: *const Usage, to: *mut Usage, bytes: usize) {
     // SAFETY: the caller's promise; each word is within both.
     unsafe {
         let (from, words) = (from.cast::<u64>(), to.cast::<u64>());
@@ -214,7 +217,5 @@ pub unsafe fn copy_to(sk: *mut c_void, from: *const Usage, to: *mut Usage, bytes
             words.add(i).write_volatile(word);
             i += 1;
         }
-        // It may have been kept before there was one.
-        (*to).cookie = cookie(sk);
     }
 }
