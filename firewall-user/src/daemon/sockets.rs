@@ -54,6 +54,8 @@ const SOON: Duration = Duration::from_millis(500);
 /// From a look at all descriptors (or the start) to when what it took for a moment is given back: by then who asked
 /// has the answer, too.
 const TIDY: Duration = Duration::from_secs(10);
+/// The same where somebody asks all the time.
+const TIDY_AT_LAST: Duration = Duration::from_secs(60);
 /// Who asks waits so long at most.
 const PATIENCE: Duration = Duration::from_secs(5);
 /// New processes that are looked at from one drain to the next: a reading takes some 50 microseconds. The others wait
@@ -262,7 +264,8 @@ fn follow(
     let mut gap = false;
     let mut last: Option<(Instant, Duration)> = None;
     let mut waiting: Vec<oneshot::Sender<()>> = Vec::new();
-    let mut untidy = Some(Instant::now());
+    // Since when, and when last, there was something to give back.
+    let mut untidy = Some((Instant::now(), Instant::now()));
     let mut quiet = 0u32;
     loop {
         match asked.recv_timeout(if waiting.is_empty() { DRAIN } else { DRAIN / 4 }) {
@@ -294,7 +297,10 @@ fn follow(
         let lost_now: u64 = counters.iter().map(|counter| counter.lost).sum();
         gap |= lost_now != lost;
         lost = lost_now;
-        if untidy.is_some_and(|since| since.elapsed() >= TIDY) {
+        let is_over = |(since, last): (Instant, Instant)| {
+            last.elapsed() >= TIDY || since.elapsed() >= TIDY_AT_LAST
+        };
+        if untidy.is_some_and(is_over) {
             memory::give_back();
             untidy = None;
         }
@@ -326,7 +332,8 @@ fn follow(
             rules.look(&mut now_known, true);
             drop(now_known);
             last = Some((Instant::now(), took));
-            untidy.get_or_insert_with(Instant::now);
+            let now = Instant::now();
+            untidy = Some((untidy.map_or(now, |(since, _)| since), now));
             gap = false;
             for answer in waiting.drain(..) {
                 let _: Result<(), ()> = answer.send(());
