@@ -1,9 +1,10 @@
 /** How many events are missing, always in view, never rounded. */
 
-import { createSignal, For, Show } from "solid-js";
+import { createSignal, Show } from "solid-js";
 import { losses, stats } from "../state/stats";
 import { Dialog } from "./Dialog";
 import { count } from "./format";
+import { Ledger } from "./Ledger";
 
 export function LostBadge() {
   const [open, setOpen] = createSignal(false);
@@ -32,30 +33,11 @@ export function LostBadge() {
 export function Account() {
   return (
     <>
-      <table class="plain">
-        <thead>
-          <tr>
-            <th>class</th>
-            <th class="end">produced</th>
-            <th class="end">delivered</th>
-            <th class="end">lost</th>
-            <th class="end" title="Held back by sampling, so that a flood can't drown the rest. Not lost.">sampled out</th>
-          </tr>
-        </thead>
-        <tbody>
-          <For each={stats()?.events ?? []}>
-            {(e) => (
-              <tr>
-                <td>{e.class}</td>
-                <td class="end num">{count(e.produced)}</td>
-                <td class="end num">{count(e.delivered)}</td>
-                <td class="end num" classList={{ "warn-text": e.lost > 0 }}>{count(e.lost)}</td>
-                <td class="end num">{count(e.suppressed)}</td>
-              </tr>
-            )}
-          </For>
-        </tbody>
-      </table>
+      <Ledger
+        what="class"
+        rows={(stats()?.events ?? []).map((e) => ({ ...e, name: e.class }))}
+        more={{ head: <span title="Held back by sampling, so that a flood can't drown the rest. Not lost.">sampled out</span>, of: (e) => e.suppressed }}
+      />
       <p class="note">
         <b class="num">{count(losses().kernel)}</b> lost in the kernel, because its ring was full.{" "}
         <b class="num">{count(losses().page)}</b> not delivered to this page, because it was too slow. Rates, rules' hits and flows'

@@ -8,6 +8,8 @@
 #[path = "../atomic.rs"]
 #[allow(dead_code, reason = "the filter's programs need more of them")]
 mod atomic;
+#[path = "../buffer.rs"]
+mod buffer;
 mod maps;
 #[path = "../opaque.rs"]
 #[allow(dead_code, reason = "the filter's programs need more of it")]
@@ -22,7 +24,8 @@ use aya_ebpf::{
 };
 use firewall_common::abi::observed::{ANSWER_MOST, HELLO_MOST, ObservedKind, QUESTION_MOST};
 
-use packet::{Packet, load, word};
+use buffer::{load, socket_of, word};
+use packet::Packet;
 use tell::tell;
 
 /// The packet goes on, whatever was seen.
@@ -55,7 +58,10 @@ unsafe fn message(skb: *mut __sk_buff, port: u32, known: bool) -> Option<(Packet
 unsafe fn answer(skb: *mut __sk_buff) -> Option<()> {
     // SAFETY: the program's context.
     unsafe {
-        let sk = socket::of(skb)?;
+        let sk = socket_of(skb);
+        if sk.is_null() {
+            return None;
+        }
         if word(&raw const (*sk).protocol) != u32::from(UDP) {
             return None;
         }
@@ -68,7 +74,10 @@ unsafe fn answer(skb: *mut __sk_buff) -> Option<()> {
 unsafe fn sent(skb: *mut __sk_buff) -> Option<()> {
     // SAFETY: the program's context.
     unsafe {
-        let sk = socket::of(skb)?;
+        let sk = socket_of(skb);
+        if sk.is_null() {
+            return None;
+        }
         let protocol = word(&raw const (*sk).protocol);
         if protocol == u32::from(UDP) {
             // What netfilter makes of the port has been done by now.

@@ -1,7 +1,8 @@
 //! A packet from its IP header on, as far as names need it. Packets of IPv6 with extension headers aren't looked at.
 
-use aya_ebpf::{bindings::__sk_buff, helpers::generated::bpf_skb_load_bytes};
-use core::{ffi::c_void, ptr};
+use aya_ebpf::bindings::__sk_buff;
+
+use crate::buffer::load;
 
 /// Where things are in a packet.
 pub struct Packet {
@@ -43,25 +44,4 @@ impl Packet {
             }
         }
     }
-}
-
-/// Fills `length` bytes at `into` with the packet's from `at` on; packets of several segments and pages alike.
-///
-/// # Safety
-/// The context of a `cgroup_skb` program, and room for so many bytes.
-#[inline(always)]
-pub unsafe fn load(skb: *mut __sk_buff, at: u32, into: *mut u8, length: u32) -> Option<()> {
-    // SAFETY: the caller's promise.
-    let done = unsafe { bpf_skb_load_bytes(skb.cast::<c_void>(), at, into.cast(), length) };
-    (done == 0).then_some(())
-}
-
-/// A member of the context or of a socket, read whole as the verifier wants it.
-///
-/// # Safety
-/// `member` must be valid for reads.
-#[inline(always)]
-pub unsafe fn word(member: *const u32) -> u32 {
-    // SAFETY: the caller's promise.
-    unsafe { ptr::read_volatile(member) }
 }

@@ -1,9 +1,6 @@
-//! The socket that a packet belongs to.
+//! Where a socket belongs.
 
-use aya_ebpf::{
-    bindings::{__sk_buff, bpf_sock},
-    helpers::generated::{bpf_probe_read_kernel, bpf_sk_fullsock},
-};
+use aya_ebpf::{bindings::bpf_sock, helpers::generated::bpf_probe_read_kernel};
 use core::{ffi::c_void, mem::MaybeUninit};
 use firewall_common::abi::observed::NetLayout;
 
@@ -14,24 +11,7 @@ const WORDS: usize = 16;
 #[unsafe(no_mangle)]
 static NET: NetLayout = NetLayout { net: 0, inode: 0 };
 
-/// The full socket of a packet, if it has one.
-///
-/// # Safety
-/// The context of a `cgroup_skb` program.
-#[inline(always)]
-pub unsafe fn of(skb: *mut __sk_buff) -> Option<*mut bpf_sock> {
-    // SAFETY: the caller's promise; the socket is checked as the verifier wants.
-    unsafe {
-        let sk = (*skb).__bindgen_anon_2.sk;
-        if sk.is_null() {
-            return None;
-        }
-        let sk = bpf_sk_fullsock(sk);
-        (!sk.is_null()).then_some(sk)
-    }
-}
-
-/// Its network namespace: the inode; 0 where it can't be read.
+/// The network namespace of a socket: the inode; 0 where it can't be read.
 ///
 /// # Safety
 /// A socket that the verifier knows as one.

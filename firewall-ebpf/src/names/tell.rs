@@ -8,9 +8,10 @@ use firewall_common::abi::observed::{Observed, ObservedKind};
 
 use crate::{
     atomic,
+    buffer::{load, word},
     maps::{OBSERVED, OBSERVED_COUNTERS},
     opaque::opaque,
-    packet::{Packet, load, word},
+    packet::Packet,
     socket,
 };
 

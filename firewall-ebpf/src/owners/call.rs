@@ -1,11 +1,10 @@
 //! A call for the network, or a packet that asks a socket: what rules are told of it.
 
-use aya_ebpf::{
-    bindings::{__sk_buff, bpf_sock, bpf_sock_addr},
-    helpers::generated::bpf_skb_load_bytes,
-};
-use core::{ffi::c_void, mem::MaybeUninit, ptr};
+use aya_ebpf::bindings::{__sk_buff, bpf_sock, bpf_sock_addr};
+use core::{mem::MaybeUninit, ptr};
 use firewall_common::abi::table::Direction;
+
+use crate::buffer;
 
 /// IPPROTO_TCP, IPPROTO_UDP.
 pub const TCP: u8 = 6;
@@ -197,25 +196,7 @@ unsafe fn behind_extensions(skb: *mut __sk_buff, proto: &mut u8) -> Option<u32> 
 #[inline(always)]
 unsafe fn load<T>(skb: *mut __sk_buff, at: u32, into: &mut T) -> Option<()> {
     // SAFETY: the caller's promise; the helper writes as many bytes as the value has.
-    let done = unsafe {
-        bpf_skb_load_bytes(
-            skb.cast::<c_void>(),
-            at,
-            ptr::from_mut(into).cast(),
-            size_of::<T>() as u32,
-        )
-    };
-    (done == 0).then_some(())
-}
-
-/// A member of a socket, read whole as the verifier wants it.
-///
-/// # Safety
-/// `member` must point into a full socket.
-#[inline(always)]
-pub unsafe fn word(member: *const u32) -> u32 {
-    // SAFETY: the caller's promise.
-    unsafe { member.read_volatile() }
+    unsafe { buffer::load(skb, at, ptr::from_mut(into).cast(), size_of::<T>() as u32) }
 }
 
 /// Whether a socket is connected, as far as its port goes.

@@ -14,6 +14,8 @@ mod atomic;
 #[path = "../budget.rs"]
 #[allow(dead_code, reason = "the filter's programs need more of it")]
 mod budget;
+#[path = "../buffer.rs"]
+mod buffer;
 mod call;
 mod judge;
 #[path = "../lookup.rs"]
@@ -31,10 +33,10 @@ mod tell;
 
 use aya_ebpf::{
     EbpfContext as _,
-    bindings::{__sk_buff, bpf_sock, bpf_sock_addr},
+    bindings::{__sk_buff, bpf_sock_addr},
     helpers::generated::{
         bpf_get_current_task_btf, bpf_get_netns_cookie, bpf_get_socket_cookie, bpf_set_retval,
-        bpf_sk_fullsock, bpf_sk_storage_get, bpf_sock_from_file,
+        bpf_sk_storage_get, bpf_sock_from_file,
     },
     macros::{cgroup_skb, cgroup_sock, cgroup_sock_addr},
     programs::{SkBuffContext, SockAddrContext, SockContext},
@@ -46,6 +48,7 @@ use firewall_common::abi::{
     table::Verdict,
 };
 
+use buffer::{socket_of, word};
 use call::{Call, TCP, UDP};
 use judge::judge;
 use maps::{CONTROL, OWNED, OWNER_COUNTERS, OWNER_TABLES};
@@ -243,16 +246,6 @@ unsafe fn maker(sk: *mut c_void) -> *const Owned {
     owned.cast_const().cast()
 }
 
-/// A packet's socket; null where it has none, or one that is only half made.
-#[inline(always)]
-unsafe fn socket_of(skb: *mut __sk_buff) -> *mut bpf_sock {
-    // SAFETY: the caller's context; what it has of a socket is checked as the verifier wants.
-    unsafe {
-        let sk = (*skb).__bindgen_anon_2.sk;
-        if sk.is_null() { sk } else { bpf_sk_fullsock(sk) }
-    }
-}
-
 /// A packet is about to be given to a socket: a SYN to who listens, a datagram that nobody asked for.
 #[cgroup_skb]
 pub fn sluice_own_ingress(ctx: SkBuffContext) -> i32 {
@@ -267,9 +260,9 @@ pub fn sluice_own_ingress(ctx: SkBuffContext) -> i32 {
         if sk.is_null() {
             return ALLOW;
         }
-        let protocol = call::word(&raw const (*sk).protocol);
+        let protocol = word(&raw const (*sk).protocol);
         if protocol == u32::from(TCP) {
-            if call::word(&raw const (*sk).state) != LISTEN {
+            if word(&raw const (*sk).state) != LISTEN {
                 return ALLOW;
             }
         } else if call::is_connected(sk) {
@@ -290,7 +283,7 @@ pub fn sluice_own_egress(ctx: SkBuffContext) -> i32 {
         if sk.is_null() {
             return ALLOW;
         }
-        let protocol = call::word(&raw const (*sk).protocol);
+        let protocol = word(&raw const (*sk).protocol);
         if protocol == u32::from(TCP) || protocol == u32::from(UDP) {
             return ALLOW;
         }

@@ -4,6 +4,7 @@ import { createSignal, For, Show } from "solid-js";
 import type { SocketStatsView } from "../../protocol/types";
 import { Dialog } from "../../ui/Dialog";
 import { count, millis, plural } from "../../ui/format";
+import { Ledger } from "../../ui/Ledger";
 import { Drops } from "./Drops";
 import { NamesAccount } from "./NamesAccount";
 
@@ -18,23 +19,7 @@ export function AccountBadge(props: { of: SocketStatsView }) {
       </button>
       <Show when={open()}>
         <Dialog title="Sockets: the account" onClose={() => setOpen(false)}>
-          <table class="plain">
-            <thead>
-              <tr><th>event</th><th class="end">produced</th><th class="end">delivered</th><th class="end">lost</th></tr>
-            </thead>
-            <tbody>
-              <For each={props.of.events}>
-                {(e) => (
-                  <tr>
-                    <td>{e.class}</td>
-                    <td class="end num">{count(e.produced)}</td>
-                    <td class="end num">{count(e.delivered)}</td>
-                    <td class="end num" classList={{ "warn-text": e.lost > 0 }}>{count(e.lost)}</td>
-                  </tr>
-                )}
-              </For>
-            </tbody>
-          </table>
+          <Ledger what="event" rows={props.of.events.map((e) => ({ ...e, name: e.class }))} />
           <p class="note">
             <b class="num">{count(props.of.live)}</b> live, <b class="num">{count(props.of.ended)}</b> ended and kept
             <Show when={props.of.ended_dropped > 0}>, <b class="num">{count(props.of.ended_dropped)}</b> older ones made room</Show>.
