@@ -28,6 +28,7 @@ mod maps;
 mod medium;
 mod nat;
 mod nataccounts;
+mod object;
 mod opaque;
 mod packet;
 mod ports;
@@ -131,14 +132,3 @@ pub fn sluice_clock(_ctx: TcContext) -> i32 {
     }
     0
 }
-
-#[cfg(not(test))]
-#[panic_handler]
-fn panic(_info: &core::panic::PanicInfo) -> ! {
-    loop {}
-}
-
-/// Lets the kernel offer GPL-only helpers; the source is MIT OR Apache-2.0.
-#[unsafe(link_section = "license")]
-#[unsafe(no_mangle)]
-static LICENSE: [u8; 13] = *b"Dual MIT/GPL\0";

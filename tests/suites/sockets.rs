@@ -293,21 +293,34 @@ fn every_namespace_is_seen_and_told_apart() {
     assert!(bench.held(|socket| socket.row.netns == inode).is_empty());
 }
 
-/// One connection in a process of its own, which ends at once: nobody could ask /proc.
-fn short_life(to: libc::sockaddr_in) -> u32 {
-    // SAFETY: the child calls nothing but system calls, and ends.
+/// What a process of its own does, which ends at once: nobody could ask /proc. Its number.
+///
+/// # Safety
+/// The child calls nothing but system calls.
+unsafe fn short_life(does: impl FnOnce()) -> u32 {
+    // SAFETY: the caller's promise; the child ends.
     unsafe {
         let child = libc::fork();
         if child == 0 {
-            let socket = libc::socket(libc::AF_INET, libc::SOCK_STREAM, 0);
-            let length = size_of::<libc::sockaddr_in>() as u32;
-            libc::connect(socket, (&raw const to).cast(), length);
+            does();
             libc::_exit(0);
         }
         assert!(child > 0, "fork: {}", std::io::Error::last_os_error());
         let mut status = 0;
         libc::waitpid(child, &raw mut status, 0);
         child as u32
+    }
+}
+
+/// One connection.
+fn connects(to: libc::sockaddr_in) -> u32 {
+    // SAFETY: system calls, which are given what they ask for.
+    unsafe {
+        short_life(|| {
+            let socket = libc::socket(libc::AF_INET, libc::SOCK_STREAM, 0);
+            let length = size_of::<libc::sockaddr_in>() as u32;
+            libc::connect(socket, (&raw const to).cast(), length);
+        })
     }
 }
 
@@ -326,7 +339,7 @@ fn ten_thousand_short_lived_processes_own_their_connections() {
     let mut children = Vec::new();
     let (mut owners, mut met) = (Owners::default(), 0);
     for i in 0..10_000 {
-        children.push(short_life(to));
+        children.push(connects(to));
         drop(listener.accept().unwrap());
         // Others on this machine fill the ring, too.
         if i % 50 == 0 {
@@ -372,20 +385,14 @@ fn ten_thousand_short_lived_processes_own_their_connections() {
 }
 
 /// A process that only ends, maybe with a socket that it never used.
-fn bare_life(with_socket: bool) -> u32 {
-    // SAFETY: the child calls nothing but system calls, and ends.
+fn only_ends(with_socket: bool) -> u32 {
+    // SAFETY: a system call.
     unsafe {
-        let child = libc::fork();
-        if child == 0 {
+        short_life(|| {
             if with_socket {
                 libc::socket(libc::AF_INET, libc::SOCK_DGRAM, 0);
             }
-            libc::_exit(0);
-        }
-        assert!(child > 0, "fork: {}", std::io::Error::last_os_error());
-        let mut status = 0;
-        libc::waitpid(child, &raw mut status, 0);
-        child as u32
+        })
     }
 }
 
@@ -393,8 +400,8 @@ fn bare_life(with_socket: bool) -> u32 {
 fn the_end_of_who_has_a_socket_is_told_and_of_nobody_else() {
     let test = "sockets::the_end_of_who_has_a_socket_is_told_and_of_nobody_else";
     let Some(mut bench) = Bench::or_skip(test) else { return };
-    let owners: Vec<u32> = (0..100).map(|_| bare_life(true)).collect();
-    let others: Vec<u32> = (0..100).map(|_| bare_life(false)).collect();
+    let owners: Vec<u32> = (0..100).map(|_| only_ends(true)).collect();
+    let others: Vec<u32> = (0..100).map(|_| only_ends(false)).collect();
     // A thread's end isn't its process's.
     std::thread::spawn(|| UdpSocket::bind("127.0.0.1:0").unwrap()).join().unwrap();
     bench.drain();

@@ -11,6 +11,8 @@ mod atomic;
 #[path = "../buffer.rs"]
 mod buffer;
 mod maps;
+#[path = "../object.rs"]
+mod object;
 #[path = "../opaque.rs"]
 #[allow(dead_code, reason = "the filter's programs need more of it")]
 mod opaque;
@@ -126,14 +128,3 @@ pub fn sluice_name_out(ctx: SkBuffContext) -> i32 {
     unsafe { sent(ctx.skb.skb) };
     ALLOW
 }
-
-#[cfg(not(test))]
-#[panic_handler]
-fn panic(_info: &core::panic::PanicInfo) -> ! {
-    loop {}
-}
-
-/// Lets the kernel offer GPL-only helpers; the source is MIT OR Apache-2.0.
-#[unsafe(link_section = "license")]
-#[unsafe(no_mangle)]
-static LICENSE: [u8; 13] = *b"Dual MIT/GPL\0";

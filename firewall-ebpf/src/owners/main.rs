@@ -21,6 +21,8 @@ mod judge;
 #[path = "../lookup.rs"]
 mod lookup;
 mod maps;
+#[path = "../object.rs"]
+mod object;
 mod place;
 #[path = "../sockets/process.rs"]
 #[allow(dead_code, reason = "the socket monitor needs more of it")]
@@ -324,14 +326,3 @@ pub extern "C" fn sluice_own_held(ctx: *mut c_void) -> i32 {
     }
     0
 }
-
-#[cfg(not(test))]
-#[panic_handler]
-fn panic(_info: &core::panic::PanicInfo) -> ! {
-    loop {}
-}
-
-/// Lets the kernel offer GPL-only helpers; the source is MIT OR Apache-2.0.
-#[unsafe(link_section = "license")]
-#[unsafe(no_mangle)]
-static LICENSE: [u8; 13] = *b"Dual MIT/GPL\0";

@@ -15,6 +15,8 @@ mod drops;
 mod events;
 mod exits;
 mod maps;
+#[path = "../object.rs"]
+mod object;
 #[path = "../opaque.rs"]
 #[allow(dead_code, reason = "the filter's programs need more of it")]
 mod opaque;
@@ -176,14 +178,3 @@ fn current() -> *const c_void {
     // SAFETY: takes nothing; the task lives while its program runs.
     unsafe { bpf_get_current_task_btf() as *const c_void }
 }
-
-#[cfg(not(test))]
-#[panic_handler]
-fn panic(_info: &core::panic::PanicInfo) -> ! {
-    loop {}
-}
-
-/// Lets the kernel offer GPL-only helpers; the source is MIT OR Apache-2.0.
-#[unsafe(link_section = "license")]
-#[unsafe(no_mangle)]
-static LICENSE: [u8; 13] = *b"Dual MIT/GPL\0";

@@ -3,13 +3,13 @@
 use super::{
     format,
     out::{CliError, Head, Out, Tone},
+    page,
 };
 use crate::{
     server::client::{Client, escape},
     view::SocketAttributeRowView,
 };
 use clap::Args;
-use serde::Deserialize;
 use std::process::ExitCode;
 
 /// `sluice socket attributes`.
@@ -29,23 +29,12 @@ pub struct AttributeArgs {
     limit: usize,
 }
 
-#[derive(Debug, Deserialize)]
-struct Answer {
-    rows: Vec<SocketAttributeRowView>,
-    total: u64,
-}
-
 pub async fn list(out: &Out, client: &Client, args: AttributeArgs) -> Result<ExitCode, CliError> {
     let AttributeArgs { filter, name, ended, limit } = args;
     let name = name.map(|name| format!("&name={}", escape(&name))).unwrap_or_default();
     let filter = escape(&filter.join(" "));
     let path =
         format!("/api/v1/sockets/attributes?filter={filter}&ended={ended}&limit={limit}{name}");
-    let answer: Answer = client.get(&path).await?;
-    if answer.rows.is_empty() && !out.json {
-        out.line(out.paint("no attributes", Tone::Dim))?;
-        return Ok(ExitCode::SUCCESS);
-    }
     const HEADS: [Head; 6] = [
         Head::text("SOCKET"),
         Head::text("OWNER"),
@@ -54,7 +43,7 @@ pub async fn list(out: &Out, client: &Client, args: AttributeArgs) -> Result<Exi
         Head::text("VALUE"),
         Head::text("SOURCE"),
     ];
-    out.rows(&answer.rows, &HEADS, |row| {
+    let cells = |row: &SocketAttributeRowView| {
         let tone = if row.source == "operator" { Tone::Odd } else { Tone::Plain };
         let owner = row.pid.map_or_else(
             || "?".to_owned(),
@@ -69,11 +58,6 @@ pub async fn list(out: &Out, client: &Client, args: AttributeArgs) -> Result<Exi
             row.source.clone(),
         ];
         cells.map(|text| (text, tone)).into()
-    })?;
-    if !out.json && answer.total > answer.rows.len() as u64 {
-        let (shown, all) = (answer.rows.len(), format::count(answer.total));
-        let note = format!("{shown} of {all} attributes; --limit shows more");
-        out.line(out.paint(&note, Tone::Dim))?;
-    }
-    Ok(ExitCode::SUCCESS)
+    };
+    page::print(out, client, &path, "attributes", &HEADS, cells).await
 }

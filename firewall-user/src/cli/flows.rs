@@ -3,12 +3,12 @@
 use super::{
     format,
     out::{CliError, Head, Out, Tone},
+    page::{self, Page},
 };
 use crate::{
     server::client::{Client, escape},
     view::{FlowView, KilledView},
 };
-use serde::Deserialize;
 use serde_json::{Value, json};
 use std::{io::Write, process::ExitCode};
 
@@ -16,12 +16,6 @@ use std::{io::Write, process::ExitCode};
 const MANY: usize = 100_000;
 /// Rows that are shown of what was killed.
 const SHOWN: usize = 20;
-
-#[derive(Debug, Deserialize)]
-struct Answer {
-    rows: Vec<FlowView>,
-    total: u64,
-}
 
 pub async fn list(
     out: &Out,
@@ -37,18 +31,11 @@ pub async fn list(
         stdout.flush()?;
         return Ok(ExitCode::SUCCESS);
     }
-    let sort = sort.map(|sort| format!("&sort={}", escape(sort))).unwrap_or_default();
+    let sort = page::sorted(sort);
     let path = format!("/api/v1/flows?filter={}&limit={limit}{sort}", escape(filter));
-    let answer: Answer = client.get(&path).await?;
+    let answer: Page<FlowView> = client.get(&path).await?;
     table(out, &answer.rows)?;
-    if !out.json && answer.total > answer.rows.len() as u64 {
-        let note = format!(
-            "{} of {} flows; --limit shows more",
-            answer.rows.len(),
-            format::count(answer.total)
-        );
-        out.line(out.paint(&note, Tone::Dim))?;
-    }
+    page::more(out, &answer, "flows")?;
     Ok(ExitCode::SUCCESS)
 }
 

@@ -4,47 +4,13 @@ use super::{
     format,
     list::today,
     out::{CliError, Head, Out, Tone},
+    page::{print, sorted},
 };
 use crate::{
     server::client::{Client, escape},
     view::{NatAccountView, NatHostView, NatMappingView, NatPoolView, NatRuleView},
 };
-use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use std::process::ExitCode;
-
-/// A list; `total` where it may be longer than what is shown.
-#[derive(Debug, Deserialize)]
-struct Answer<T> {
-    rows: Vec<T>,
-    #[serde(default)]
-    total: u64,
-}
-
-async fn print<T: Serialize + DeserializeOwned>(
-    out: &Out,
-    client: &Client,
-    path: &str,
-    what: &str,
-    heads: &[Head],
-    cells: impl Fn(&T) -> Vec<(String, Tone)>,
-) -> Result<ExitCode, CliError> {
-    let answer: Answer<T> = client.get(path).await?;
-    if answer.rows.is_empty() && !out.json {
-        out.line(out.paint(&format!("no {what}"), Tone::Dim))?;
-        return Ok(ExitCode::SUCCESS);
-    }
-    out.rows(&answer.rows, heads, cells)?;
-    if !out.json && answer.total > answer.rows.len() as u64 {
-        let (shown, all) = (answer.rows.len(), format::count(answer.total));
-        let note = format!("{shown} of {all} {what}; --limit shows more");
-        out.line(out.paint(&note, Tone::Dim))?;
-    }
-    Ok(ExitCode::SUCCESS)
-}
-
-fn sorted(sort: Option<&str>) -> String {
-    sort.map(|sort| format!("&sort={}", escape(sort))).unwrap_or_default()
-}
 
 fn plain(text: String) -> (String, Tone) {
     (text, Tone::Plain)

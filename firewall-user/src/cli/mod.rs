@@ -16,6 +16,7 @@ mod names;
 mod nat;
 mod netfilter;
 mod out;
+mod page;
 mod paths;
 mod policy;
 mod samples;

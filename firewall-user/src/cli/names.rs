@@ -4,19 +4,13 @@ use super::{
     format,
     list::today,
     out::{CliError, Head, Out, Tone},
+    page,
 };
 use crate::{
     server::client::{Client, escape},
     view::{NameStatsView, NameView, SocketStatsView},
 };
-use serde::Deserialize;
 use std::process::ExitCode;
-
-#[derive(Debug, Deserialize)]
-struct Answer {
-    rows: Vec<NameView>,
-    total: u64,
-}
 
 pub async fn list(
     out: &Out,
@@ -25,13 +19,8 @@ pub async fn list(
     limit: usize,
     sort: Option<&str>,
 ) -> Result<ExitCode, CliError> {
-    let sort = sort.map(|sort| format!("&sort={}", escape(sort))).unwrap_or_default();
+    let sort = page::sorted(sort);
     let path = format!("/api/v1/names?filter={}&limit={limit}{sort}", escape(filter));
-    let answer: Answer = client.get(&path).await?;
-    if answer.rows.is_empty() && !out.json {
-        out.line(out.paint("no names", Tone::Dim))?;
-        return Ok(ExitCode::SUCCESS);
-    }
     const HEADS: [Head; 7] = [
         Head::text("NAME"),
         Head::text("ADDRESS"),
@@ -42,7 +31,7 @@ pub async fn list(
         Head::number("NETNS"),
     ];
     let today = today();
-    out.rows(&answer.rows, &HEADS, |row| {
+    let cells = |row: &NameView| {
         let tone = if row.expired { Tone::Dim } else { Tone::Plain };
         let cells = [
             format::clean(&row.name),
@@ -54,13 +43,8 @@ pub async fn list(
             row.netns.to_string(),
         ];
         cells.map(|text| (text, tone)).into()
-    })?;
-    if !out.json && answer.total > answer.rows.len() as u64 {
-        let (shown, all) = (answer.rows.len(), format::count(answer.total));
-        let note = format!("{shown} of {all} names; --limit shows more");
-        out.line(out.paint(&note, Tone::Dim))?;
-    }
-    Ok(ExitCode::SUCCESS)
+    };
+    page::print(out, client, &path, "names", &HEADS, cells).await
 }
 
 /// `--stats`: what was seen, and what came of it.

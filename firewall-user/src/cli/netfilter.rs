@@ -3,20 +3,13 @@
 use super::{
     format,
     out::{CliError, Head, Out, Tone},
+    page::{self, Page},
 };
 use crate::{
     server::client::{Client, escape},
     view::NetfilterFlowView,
 };
-use serde::Deserialize;
 use std::process::ExitCode;
-
-#[derive(Debug, Deserialize)]
-struct Answer {
-    rows: Vec<NetfilterFlowView>,
-    total: u64,
-    limits: Vec<String>,
-}
 
 const HEADS: [Head; 10] = [
     Head::text("PROTO"),
@@ -38,7 +31,7 @@ pub async fn flows(
     limit: usize,
 ) -> Result<ExitCode, CliError> {
     let path = format!("/api/v1/netfilter/flows?filter={}&limit={limit}", escape(filter));
-    let answer: Answer = client.get(&path).await?;
+    let answer: Page<NetfilterFlowView> = client.get(&path).await?;
     out.rows(&answer.rows, &HEADS, |flow| {
         let unreplied = !flow.status.iter().any(|word| word == "seen-reply");
         let tone = if unreplied { Tone::Dim } else { Tone::Plain };
@@ -61,14 +54,7 @@ pub async fn flows(
     if out.json {
         return Ok(ExitCode::SUCCESS);
     }
-    if answer.total > answer.rows.len() as u64 {
-        let note = format!(
-            "{} of {} flows; --limit shows more",
-            answer.rows.len(),
-            format::count(answer.total)
-        );
-        out.line(out.paint(&note, Tone::Dim))?;
-    }
+    page::more(out, &answer, "flows")?;
     for limit in &answer.limits {
         out.line(out.paint(&format!("note: {limit}"), Tone::Odd))?;
     }

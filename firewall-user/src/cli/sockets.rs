@@ -5,13 +5,13 @@ use super::{
     list::today,
     names,
     out::{CliError, Head, Out, Tone},
+    page::{self, Page},
     policy::ssh_connection,
 };
 use crate::{
     server::client::{Client, escape},
     view::{KilledSocketsView, SocketStatsView, SocketView},
 };
-use serde::Deserialize;
 use serde_json::{Value, json};
 use std::process::ExitCode;
 
@@ -25,13 +25,6 @@ pub struct Asked<'a> {
     pub limit: usize,
     pub sort: Option<&'a str>,
     pub ended: bool,
-}
-
-#[derive(Debug, Deserialize)]
-struct Answer {
-    rows: Vec<SocketView>,
-    total: u64,
-    limits: Vec<String>,
 }
 
 /// Columns that live and ended sockets have.
@@ -49,10 +42,10 @@ const COMMON: [Head; 9] = [
 
 pub async fn list(out: &Out, client: &Client, asked: Asked<'_>) -> Result<ExitCode, CliError> {
     let Asked { filter, limit, sort, ended } = asked;
-    let sort = sort.map(|sort| format!("&sort={}", escape(sort))).unwrap_or_default();
+    let sort = page::sorted(sort);
     let path =
         format!("/api/v1/sockets?filter={}&limit={limit}&ended={ended}{sort}", escape(filter));
-    let answer: Answer = client.get(&path).await?;
+    let answer: Page<SocketView> = client.get(&path).await?;
     if answer.rows.is_empty() && !out.json {
         out.line(out.paint("no sockets", Tone::Dim))?;
     } else {
@@ -72,11 +65,7 @@ pub async fn list(out: &Out, client: &Client, asked: Asked<'_>) -> Result<ExitCo
     if out.json {
         return Ok(ExitCode::SUCCESS);
     }
-    if answer.total > answer.rows.len() as u64 {
-        let (shown, all) = (answer.rows.len(), format::count(answer.total));
-        let note = format!("{shown} of {all} sockets; --limit shows more");
-        out.line(out.paint(&note, Tone::Dim))?;
-    }
+    page::more(out, &answer, "sockets")?;
     for limit in &answer.limits {
         out.line(out.paint(&format!("note: {limit}"), Tone::Odd))?;
     }

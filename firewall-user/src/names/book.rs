@@ -23,7 +23,7 @@ const PER_ADDRESS: usize = 8;
 const QUESTIONS: usize = 4_096;
 /// ClientHellos of sockets of which nothing else was heard yet.
 const HELLOS: usize = 4_096;
-/// A question is answered within so long, or not at all: resolvers ask for 5 seconds, and again.
+/// A question is answered, and a socket heard of, within so long, or not at all: resolvers ask for 5 seconds, and again.
 const PATIENCE_NS: u64 = 30_000_000_000;
 /// A name is an address's for its time to live, but for a minute at least, and a minute more: programs connect some
 /// time after they asked, and remember longer than they are told.
@@ -264,8 +264,13 @@ impl Names {
         self.hellos.remove(&cookie)
     }
 
-    /// Cookies of sockets whose ClientHello nobody has taken.
-    pub fn hellos(&self) -> Vec<u64> {
+    /// Cookies of sockets whose ClientHello nobody has taken. Those that wait since long are forgotten: nothing is heard of
+    /// their sockets any more.
+    pub fn hellos(&mut self) -> Vec<u64> {
+        let latest_ns = self.hellos.iter().map(|(_, named)| named.from_ns).max().unwrap_or(0);
+        let before = self.hellos.len();
+        self.hellos.retain(|_, named| named.from_ns + PATIENCE_NS >= latest_ns);
+        self.hellos_forgotten += (before - self.hellos.len()) as u64;
         self.hellos.iter().map(|(cookie, _)| *cookie).collect()
     }
 

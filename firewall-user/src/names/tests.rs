@@ -289,9 +289,14 @@ fn tables_have_room_for_so_many_and_count_the_rest() {
     }
     let stats = names.stats();
     assert_eq!((stats.questions_forgotten, stats.hellos_forgotten), (1, 1));
+    assert_eq!(names.hellos().len(), 4_096);
     assert_eq!(names.take_hello(0), None);
     assert_eq!(
         names.take_hello(1).map(|named| named.name.to_string()).as_deref(),
         Some("api.example")
     );
+    // Nothing was heard of the others' sockets for half a minute.
+    let hello = client_hello(&[sni("api.example")]);
+    names.learn(&seen(ObservedKind::Hello, 9_000, 34 * SECOND), &hello);
+    assert_eq!((names.hellos(), names.stats().hellos_forgotten), (vec![9_000], 4_096));
 }

@@ -96,6 +96,15 @@ pub fn router(server: Arc<Server>) -> Router {
             },
         )
     };
+    // About one thing, which the path names.
+    let one_verb = |verb: &'static str| {
+        move |State(server): State<Arc<Server>>,
+              Path(name): Path<String>,
+              identity: Known,
+              query: QueryArgs| async move {
+            answer(&server, verb, named(query.0, name), &identity.0).await
+        }
+    };
     Router::new()
         .route("/api/v1/status", get_verb("status"))
         .route("/api/v1/stats", get_verb("stats"))
@@ -109,17 +118,7 @@ pub fn router(server: Arc<Server>) -> Router {
         .route("/api/v1/policy", get_verb("policy"))
         .route("/api/v1/policy/check", post_verb("policy.check"))
         .route("/api/v1/policy/apply", post_verb("policy.apply"))
-        .route(
-            "/api/v1/rules/{name}",
-            delete(
-                |State(server): State<Arc<Server>>,
-                 Path(name): Path<String>,
-                 identity: Known,
-                 query: QueryArgs| async move {
-                    answer(&server, "rule.delete", named(query.0, name), &identity.0).await
-                },
-            ),
-        )
+        .route("/api/v1/rules/{name}", delete(one_verb("rule.delete")))
         .route("/api/v1/rules/{name}/move", rule_verb("rule.move"))
         .route("/api/v1/rules/{name}/enable", rule_verb("rule.enable"))
         .route("/api/v1/rules/{name}/disable", rule_verb("rule.disable"))
@@ -139,28 +138,8 @@ pub fn router(server: Arc<Server>) -> Router {
         .route("/api/v1/summary/reset", post_verb("summary.reset"))
         .route("/api/v1/sockets/kill", post_verb("sockets.kill"))
         .route("/api/v1/sockets/stats", get_verb("sockets.stats"))
-        .route(
-            "/api/v1/sockets/{id}",
-            get(
-                |State(server): State<Arc<Server>>,
-                 Path(id): Path<String>,
-                 identity: Known,
-                 query: QueryArgs| async move {
-                    answer(&server, "sockets.show", named(query.0, id), &identity.0).await
-                },
-            ),
-        )
-        .route(
-            "/api/v1/sockets/{id}/samples",
-            get(
-                |State(server): State<Arc<Server>>,
-                 Path(id): Path<String>,
-                 identity: Known,
-                 query: QueryArgs| async move {
-                    answer(&server, "sockets.samples", named(query.0, id), &identity.0).await
-                },
-            ),
-        )
+        .route("/api/v1/sockets/{id}", get(one_verb("sockets.show")))
+        .route("/api/v1/sockets/{id}/samples", get(one_verb("sockets.samples")))
         .route("/api/v1/sockets/{id}/note", rule_verb("sockets.note"))
         .route("/api/v1/login", post(login))
         .route("/api/v1/logout", post(logout))

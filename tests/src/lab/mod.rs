@@ -4,6 +4,7 @@
 //! test that is killed leaves none behind, and any number of labs stand side by side.
 
 mod daemon;
+mod descriptors;
 mod flood;
 mod http;
 mod nat;
@@ -18,6 +19,7 @@ mod wire;
 mod xsk;
 
 pub use daemon::{CliOutput, Daemon, DaemonOptions, sluice_bin};
+pub use descriptors::{pass, passed};
 pub use flood::Flood;
 pub use http::HttpServer;
 pub use nat::{Checksums, NatLab};

@@ -1,10 +1,10 @@
 //! More than one process at a socket, and processes that see another machine than we do.
 
 use crate::stage::{ACTOR, Actor, Stage, is_near, me, number, owned};
+use sluice_tests::lab::pass;
 use std::ffi::CString;
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::{Shutdown, TcpListener, TcpStream};
-use std::os::fd::AsRawFd as _;
 use std::os::unix::net::UnixStream;
 use std::os::unix::process::CommandExt as _;
 use std::path::PathBuf;
@@ -96,28 +96,6 @@ fn children_of_a_prefork_server_are_its_users() {
     server.ends();
 }
 
-/// Sends a descriptor in a message (SCM_RIGHTS).
-fn pass(through: &UnixStream, descriptor: i32) {
-    let mut part = libc::iovec { iov_base: c"x".as_ptr().cast_mut().cast(), iov_len: 1 };
-    let mut control = [0u64; 4];
-    // SAFETY: all-zero bytes are a valid message; what it leads to outlives the call, and there is room for a
-    // header and a descriptor.
-    unsafe {
-        let mut message: libc::msghdr = std::mem::zeroed();
-        message.msg_iov = &raw mut part;
-        message.msg_iovlen = 1;
-        message.msg_control = control.as_mut_ptr().cast();
-        message.msg_controllen = libc::CMSG_SPACE(4) as usize;
-        let head = libc::CMSG_FIRSTHDR(&raw const message);
-        (*head).cmsg_level = libc::SOL_SOCKET;
-        (*head).cmsg_type = libc::SCM_RIGHTS;
-        (*head).cmsg_len = libc::CMSG_LEN(4) as usize;
-        libc::CMSG_DATA(head).cast::<i32>().write_unaligned(descriptor);
-        let sent = libc::sendmsg(through.as_raw_fd(), &raw const message, 0);
-        assert_eq!(sent, 1, "{}", std::io::Error::last_os_error());
-    }
-}
-
 #[test]
 fn a_descriptor_that_is_passed_on_keeps_its_owner() {
     let test = "e2e_scenes::crowd::a_descriptor_that_is_passed_on_keeps_its_owner";
@@ -128,7 +106,7 @@ fn a_descriptor_that_is_passed_on_keeps_its_owner() {
     let port = client.local_addr().unwrap().port();
     let (ours, theirs) = UnixStream::pair().unwrap();
     // In the message, and nobody's descriptor: it is still there.
-    pass(&ours, client.as_raw_fd());
+    pass(&ours, &client).unwrap();
     drop(client);
     let filter = format!("local_port={port}");
     let (pid, exe) = me();

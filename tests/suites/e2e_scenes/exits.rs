@@ -2,33 +2,12 @@
 
 use crate::stage::{ACTOR, Actor, SOON, Stage, me, mine, number, owned};
 use serde_json::Value;
-use sluice_tests::lab::wait_for;
+use sluice_tests::lab::{passed, wait_for};
 use std::io::{Read as _, Write as _};
 use std::net::{TcpListener, TcpStream};
-use std::os::fd::{AsRawFd as _, FromRawFd as _, OwnedFd};
+use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
 use std::process::Stdio;
-
-/// The descriptor that a message brings (SCM_RIGHTS).
-fn passed(through: &UnixStream) -> OwnedFd {
-    let mut byte = [0u8];
-    let mut part = libc::iovec { iov_base: byte.as_mut_ptr().cast(), iov_len: 1 };
-    let mut control = [0u64; 8];
-    // SAFETY: all-zero bytes are a valid message; what it leads to outlives the calls, and the descriptor is nobody
-    // else's.
-    unsafe {
-        let mut message: libc::msghdr = std::mem::zeroed();
-        message.msg_iov = &raw mut part;
-        message.msg_iovlen = 1;
-        message.msg_control = control.as_mut_ptr().cast();
-        message.msg_controllen = size_of_val(&control);
-        let came = libc::recvmsg(through.as_raw_fd(), &raw mut message, libc::MSG_CMSG_CLOEXEC);
-        assert_eq!(came, 1, "{}", std::io::Error::last_os_error());
-        let head = libc::CMSG_FIRSTHDR(&raw const message);
-        assert!(!head.is_null() && (*head).cmsg_type == libc::SCM_RIGHTS);
-        OwnedFd::from_raw_fd(libc::CMSG_DATA(head).cast::<i32>().read_unaligned())
-    }
-}
 
 /// The one row of the filter whose owner has ended.
 fn left(stage: &Stage, filter: &str) -> Value {
@@ -64,7 +43,7 @@ fn who_passes_a_descriptor_on_and_ends_is_its_owner_still() {
     owned(&row, pid, ACTOR);
     assert_eq!(row["holders"], serde_json::json!([]), "in a message: {row:#}");
     assert!(row["owner_exited"].as_str() >= row["created"].as_str(), "{row:#}");
-    let mut client = TcpStream::from(passed(&ours));
+    let mut client = TcpStream::from(passed(&ours).unwrap());
     client.write_all(&[7; 1000]).unwrap();
     server.read_exact(&mut [0; 1000]).unwrap();
     let row = left(&stage, &filter);

@@ -42,9 +42,11 @@ struct Ring {
 }
 
 impl Ring {
-    fn push(&mut self, sample: Sample) {
+    /// Takes a sample, unless the one before was just taken; the last of all (`ends`) in any case.
+    fn push(&mut self, sample: Sample, ends: bool) {
         if let Some(last) = self.samples.back() {
-            if sample.at_ns < last.at_ns + LEAST_NS {
+            let least = if ends { 1 } else { LEAST_NS };
+            if sample.at_ns < last.at_ns + least {
                 return;
             }
             if (sample.sent, sample.received) != (last.sent, last.received) {
@@ -82,20 +84,22 @@ impl Samples {
         let mut new: Vec<(u64, &u64, &Socket)> = Vec::new();
         for (cookie, socket) in live {
             if let Some(ring) = self.rings.get_mut(cookie) {
-                ring.push(sample(socket, now_ns));
+                ring.push(sample(socket, now_ns), false);
             } else if socket.rate != (0, 0) {
                 new.push((socket.rate.0.saturating_add(socket.rate.1), cookie, socket));
             }
         }
         // The busiest first.
         new.sort_unstable_by_key(|(rate, cookie, _)| (std::cmp::Reverse(*rate), **cookie));
+        let all = new.len();
         self.without = 0;
-        for (_, cookie, socket) in new {
+        for (at, (_, cookie, socket)) in new.into_iter().enumerate() {
             if self.rings.len() >= SOCKETS && !self.make_room(now_ns) {
-                self.without += 1;
-                continue;
+                // Nor is there room for those behind it.
+                self.without = (all - at) as u64;
+                break;
             }
-            self.rings.entry(*cookie).or_default().push(sample(socket, now_ns));
+            self.rings.entry(*cookie).or_default().push(sample(socket, now_ns), false);
         }
     }
 
@@ -126,13 +130,13 @@ impl Samples {
         }
         let ring = self.rings.entry(cookie).or_default();
         ring.asked_ns = now_ns;
-        ring.push(sample(socket, now_ns));
+        ring.push(sample(socket, now_ns), false);
     }
 
     /// Its last sample; what it had is kept for a while.
     pub(super) fn end(&mut self, cookie: u64, socket: &Socket, now_ns: u64) {
         if let Some(ring) = self.rings.get_mut(&cookie) {
-            ring.push(sample(socket, now_ns));
+            ring.push(sample(socket, now_ns), true);
             ring.ended = true;
         }
     }
@@ -250,13 +254,14 @@ mod tests {
                 (Some(0), Some(2), Some(50_000), Some(10)),
             ]
         );
+        // Its end is told, however soon it comes.
         let mut closed = event(SocketClass::Closed, 1, carrying(1, 6_000, 3, 50_000), 1);
-        closed.time_ns = 6 * SECOND;
+        closed.time_ns = 4 * SECOND + SECOND / 2;
         table.event(&closed, &keys);
         let told = table.samples(1, &clock(9)).expect("it was there");
         let last = told.rows.last().expect("its end");
         assert!(told.ended);
-        assert_eq!((last.sent_rate, last.retransmits), (Some(1_000), Some(1)));
+        assert_eq!((last.sent_rate, last.retransmits), (Some(4_000), Some(1)));
     }
 
     #[test]

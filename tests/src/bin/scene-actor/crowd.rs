@@ -1,42 +1,20 @@
 //! More than one process at a socket, or after another.
 
 use super::{next, stay, sys, tell};
+use sluice_tests::lab::passed;
 use std::ffi::CString;
 use std::io::{Error, Read as _, Result, Write as _};
 use std::net::{TcpListener, TcpStream};
-use std::os::fd::{AsRawFd as _, FromRawFd as _, OwnedFd};
+use std::os::fd::AsRawFd as _;
 use std::os::unix::net::UnixListener;
 
 /// Takes a descriptor that is passed over standard input (SCM_RIGHTS) and sends so many bytes through it.
 pub fn take(bytes: usize) -> Result<()> {
-    let mut stream = TcpStream::from(passed()?);
+    let mut stream = TcpStream::from(passed(std::io::stdin())?);
     stream.write_all(&vec![7; bytes])?;
     tell(&serde_json::json!({"port": stream.local_addr()?.port(), "sent": bytes}));
     stay();
     Ok(())
-}
-
-/// The descriptor that a message on standard input brings.
-fn passed() -> Result<OwnedFd> {
-    let mut byte = [0u8];
-    let mut part = libc::iovec { iov_base: byte.as_mut_ptr().cast(), iov_len: 1 };
-    // Room for a header and a descriptor, and aligned like one.
-    let mut control = [0u64; 8];
-    // SAFETY: all-zero bytes are a valid message.
-    let mut message: libc::msghdr = unsafe { std::mem::zeroed() };
-    message.msg_iov = &raw mut part;
-    message.msg_iovlen = 1;
-    message.msg_control = control.as_mut_ptr().cast();
-    message.msg_controllen = size_of_val(&control);
-    // SAFETY: all that the message leads to outlives the calls; what the kernel wrote is as it says.
-    unsafe {
-        sys::done(libc::recvmsg(0, &raw mut message, libc::MSG_CMSG_CLOEXEC))?;
-        let head = libc::CMSG_FIRSTHDR(&raw const message);
-        if head.is_null() || (*head).cmsg_type != libc::SCM_RIGHTS {
-            return Err(Error::other("no descriptor came"));
-        }
-        Ok(OwnedFd::from_raw_fd(libc::CMSG_DATA(head).cast::<i32>().read_unaligned()))
-    }
 }
 
 /// Hands what one client of a Unix socket says to a TCP server.

@@ -1,33 +1,16 @@
 //! Processes and threads that end before their sockets do.
 
 use super::{crowd::with_number, next, stay, sys, tell};
+use sluice_tests::lab::pass;
 use std::io::{Error, Read as _, Result, Write as _};
 use std::net::{TcpListener, TcpStream};
-use std::os::fd::AsRawFd as _;
 
 /// Connects, passes the descriptor through standard input (SCM_RIGHTS) at the next byte there, and ends.
 pub fn give(to: &str) -> Result<()> {
     let stream = TcpStream::connect(to)?;
     tell(&serde_json::json!({"port": stream.local_addr()?.port()}));
-    let mut byte = [0u8];
-    let mut part = libc::iovec { iov_base: byte.as_mut_ptr().cast(), iov_len: 1 };
-    let mut control = [0u64; 4];
-    // SAFETY: all-zero bytes are a valid message; what it leads to outlives the calls, and there is room for a header
-    // and a descriptor.
-    unsafe {
-        sys::done(libc::read(0, byte.as_mut_ptr().cast(), 1))?;
-        let mut message: libc::msghdr = std::mem::zeroed();
-        message.msg_iov = &raw mut part;
-        message.msg_iovlen = 1;
-        message.msg_control = control.as_mut_ptr().cast();
-        message.msg_controllen = libc::CMSG_SPACE(4) as usize;
-        let head = libc::CMSG_FIRSTHDR(&raw const message);
-        (*head).cmsg_level = libc::SOL_SOCKET;
-        (*head).cmsg_type = libc::SCM_RIGHTS;
-        (*head).cmsg_len = libc::CMSG_LEN(4) as usize;
-        libc::CMSG_DATA(head).cast::<i32>().write_unaligned(stream.as_raw_fd());
-        sys::done(libc::sendmsg(0, &raw const message, 0)).map(drop)
-    }
+    std::io::stdin().read_exact(&mut [0])?;
+    pass(std::io::stdin(), &stream)
 }
 
 /// A child makes a listener, leaves it to a child of its own, and ends; at the next line another process with the
