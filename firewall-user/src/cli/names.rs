@@ -78,7 +78,7 @@ pub fn say(out: &Out, names: &NameStatsView) -> Result<(), CliError> {
         std::iter::once(row.kind.clone()).chain(counts).map(|text| (text, tone)).collect()
     })?;
     out.line(format!(
-        "{} addresses have names; {} answers to no question, {} hellos cut off, {} without a name",
+        "addresses with names: {}; answers to no question: {}; hellos cut off: {}, without a name: {}",
         format::count(names.addresses),
         format::count(names.unasked),
         format::count(names.incomplete),
