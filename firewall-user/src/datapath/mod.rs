@@ -5,7 +5,7 @@
 //! generation word, and waits a grace period before anybody may write again. Everything is synchronous
 //! and owned by one thread.
 
-mod cgroup;
+pub mod cgroup;
 mod clock;
 mod cookies;
 mod counters;

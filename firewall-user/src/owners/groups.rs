@@ -2,10 +2,11 @@
 //! knows its path.
 
 use super::place::{Place, place};
+use crate::datapath::cgroup;
 use std::{
     collections::HashSet,
     os::unix::fs::DirEntryExt as _,
-    path::{Path, PathBuf},
+    path::Path,
     time::{Duration, Instant},
 };
 
@@ -41,7 +42,7 @@ impl Wanted {
         if self.ids.is_empty() || self.next.is_some_and(|next| start < next) {
             return;
         }
-        if let Some(root) = root() {
+        if let Some(root) = cgroup::mounted() {
             walk(&root, &mut |id, path| {
                 if self.ids.remove(&id) {
                     let path = path.strip_prefix(&root).unwrap_or(path).to_string_lossy();
@@ -72,16 +73,6 @@ fn walk(root: &Path, each: &mut dyn FnMut(u64, &Path) -> bool) {
             }
         }
     }
-}
-
-/// Where cgroup v2 is mounted.
-fn root() -> Option<PathBuf> {
-    let mounts = std::fs::read_to_string("/proc/self/mounts").ok()?;
-    mounts.lines().find_map(|line| {
-        let mut words = line.split(' ');
-        let (place, kind) = (words.nth(1)?, words.next()?);
-        (kind == "cgroup2").then(|| PathBuf::from(place))
-    })
 }
 
 #[cfg(test)]

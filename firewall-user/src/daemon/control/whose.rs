@@ -2,7 +2,10 @@
 //! cgroups come and go.
 
 use crate::{
-    datapath::owners::{OwnerKeys, OwnerPolicy},
+    datapath::{
+        cgroup,
+        owners::{OwnerKeys, OwnerPolicy},
+    },
     policy::{CompileError, OwnerRules},
 };
 use firewall_common::abi::owner::{OWNER_PLACES, OwnerField};
@@ -10,7 +13,7 @@ use rustix::fs::{AtFlags, CWD, StatxFlags, major, minor, statx};
 use std::{
     collections::{BTreeMap, BTreeSet},
     os::unix::fs::MetadataExt as _,
-    path::{Path, PathBuf},
+    path::Path,
     time::{Duration, Instant},
 };
 
@@ -196,7 +199,7 @@ impl Whose {
 
     /// Cgroups that rules name; if `walks`, the rows of every cgroup that there is.
     fn cgroups(&mut self, keys: &mut OwnerKeys, walks: bool) {
-        let Some(root) = root() else {
+        let Some(root) = cgroup::mounted() else {
             self.unknown
                 .push("cgroup v2 isn't mounted: units and cgroups can't be told".to_owned());
             return;
@@ -252,16 +255,6 @@ fn walk(
     for entry in entries.filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir())) {
         walk(&entry.path(), unit, (nobody, cgroup), keys, depth - 1);
     }
-}
-
-/// Where cgroup v2 is mounted.
-fn root() -> Option<PathBuf> {
-    let mounts = std::fs::read_to_string("/proc/self/mounts").ok()?;
-    mounts.lines().find_map(|line| {
-        let mut words = line.split(' ');
-        let (place, kind) = (words.nth(1)?, words.next()?);
-        (kind == "cgroup2").then(|| PathBuf::from(place))
-    })
 }
 
 /// The file that a path stands for, as the kernel knows it. (`st_dev` won't do: btrfs gives its subvolumes numbers of
