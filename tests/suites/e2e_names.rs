@@ -10,6 +10,7 @@ use std::{
     net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, TcpStream, UdpSocket},
     os::unix::fs::MetadataExt as _,
     path::Path,
+    sync::{RwLock, RwLockReadGuard},
     thread,
     time::Duration,
 };
@@ -17,6 +18,14 @@ use std::{
 const SOON: Duration = Duration::from_secs(5);
 const LONG: Duration = Duration::from_secs(20);
 const POLICY: &str = "default in allow\ndefault out allow\n";
+
+/// Every daemon sees the questions of all namespaces: while the flood's test writes, no other one runs, or its own question
+/// would be forgotten among theirs.
+static FLOOD: RwLock<()> = RwLock::new(());
+
+fn no_flood() -> RwLockReadGuard<'static, ()> {
+    FLOOD.read().unwrap_or_else(std::sync::PoisonError::into_inner)
+}
 
 fn setup(test: &str, names: bool) -> Option<(Lab, Daemon)> {
     if let Some(reason) = missing_tools(&["curl", "unshare"]) {
@@ -110,6 +119,7 @@ fn observed(stats: &Value, kind: &str, field: &str) -> u64 {
 
 #[test]
 fn what_a_client_resolved_is_the_name_of_its_connection() {
+    let _no_flood = no_flood();
     let test = "e2e_names::what_a_client_resolved_is_the_name_of_its_connection";
     let Some((lab, daemon)) = setup(test, true) else { return };
     dns_server(&lab.server, (Lab::SERVER4, 53), Lab::SERVER4, Lab::SERVER6);
@@ -174,6 +184,7 @@ fn what_a_client_resolved_is_the_name_of_its_connection() {
 
 #[test]
 fn what_a_hello_asks_for_is_the_name_of_its_connection() {
+    let _no_flood = no_flood();
     let test = "e2e_names::what_a_hello_asks_for_is_the_name_of_its_connection";
     let Some((lab, daemon)) = setup(test, true) else { return };
     let listener = lab.server.run(|| TcpListener::bind((Lab::SERVER4, 443)).expect("a listener"));
@@ -214,6 +225,7 @@ fn what_a_hello_asks_for_is_the_name_of_its_connection() {
 
 #[test]
 fn what_nobody_asked_for_is_not_believed() {
+    let _no_flood = no_flood();
     let test = "e2e_names::what_nobody_asked_for_is_not_believed";
     let Some((lab, daemon)) = setup(test, true) else { return };
     let liar = lab.server.run(|| UdpSocket::bind((Lab::SERVER4, 53)).expect("a socket"));
@@ -241,6 +253,7 @@ fn what_nobody_asked_for_is_not_believed() {
 
 #[test]
 fn a_resolver_behind_a_translation_is_understood() {
+    let _no_flood = no_flood();
     let test = "e2e_names::a_resolver_behind_a_translation_is_understood";
     if let Some(reason) = missing_tools(&["nft"]) {
         return sluice_tests::skip::skip(test, &reason);
@@ -269,6 +282,7 @@ fn a_resolver_behind_a_translation_is_understood() {
 
 #[test]
 fn every_message_is_delivered_or_counted() {
+    let _alone = FLOOD.write().unwrap_or_else(std::sync::PoisonError::into_inner);
     let test = "e2e_names::every_message_is_delivered_or_counted";
     let Some((lab, daemon)) = setup(test, true) else { return };
     let client = lab.client.run(|| {
@@ -300,6 +314,7 @@ fn every_message_is_delivered_or_counted() {
 
 #[test]
 fn names_are_read_only_where_that_is_wanted() {
+    let _no_flood = no_flood();
     let test = "e2e_names::names_are_read_only_where_that_is_wanted";
     let Some((lab, daemon)) = setup(test, false) else { return };
     let refused = daemon.cli(&["names"]);

@@ -10,6 +10,9 @@ use crate::{
 /// Messages that are taken without a pause.
 const BATCH: usize = 4_096;
 
+/// Batches of one look, at most: others wait for the lock.
+const BATCHES: usize = 8;
+
 /// What reads them; nothing, where names aren't wanted or can't be had.
 #[derive(Default)]
 pub(super) struct NameReader {
@@ -39,7 +42,15 @@ impl NameReader {
     /// Takes what was seen, and names the sockets that events told of.
     pub fn drain(&mut self, table: &mut SocketTable) -> Result<(), DatapathError> {
         let Some(observer) = &mut self.observer else { return Ok(()) };
-        let drained = observer.drain(BATCH, |seen, message| table.observe(seen, message));
+        let mut drained = 0;
+        // A socket is named once, so what was said before it began has to be read first, floods included.
+        for _ in 0..BATCHES {
+            let taken = observer.drain(BATCH, |seen, message| table.observe(seen, message));
+            drained += taken;
+            if taken < BATCH {
+                break;
+            }
+        }
         self.quiet = if drained > 0 { 0 } else { self.quiet + 1 };
         if self.quiet.is_multiple_of(COUNTERS) {
             let counters = observer.counters()?;
