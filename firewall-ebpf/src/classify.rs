@@ -1,28 +1,26 @@
-//! The seam of the classifier: facts in, the first rule that decides out.
-//!
-//! Each field is looked up to a row (a set of rules as bits, in rule order); the AND of the rows is
-//! the set that matches. No helper is called and no map but the table is touched: a packet costs
-//! about eight loads for the rows and eight a word of 64 rules.
+//! The seam of the classifier: facts in, the first rule that decides out. How rules are found is
+//! `firewall_common::classify`'s; no helper is called and no map but the policy's is touched.
 
-use aya_ebpf::{cty::c_void, helpers::generated::bpf_loop};
 use firewall_common::{
     abi::{
         event::Class,
         iface::IFACE_SLOTS,
         reason::Reason,
         table::{
-            ACTION_LOG, Direction, MAX_CONTINUES, MAX_RULES, RuleAction, RuleTable,
-            SLOT_DEFAULT_IN, SLOT_DEFAULT_OUT, STATES, State, Verdict, WORDS,
+            ACTION_LOG, Direction, MAX_ALWAYS, RuleAction, RuleTable, SLOT_DEFAULT_IN,
+            SLOT_DEFAULT_OUT, STATES, State, Verdict,
         },
     },
+    classify::{Fields, HAS_DPORT, HAS_SPORT, HAS_V4},
     wire::{icmp, transport},
 };
 
 use crate::{
     counters,
     events::{self, Told},
-    lookup::{at, row, v4, v6},
     maps::{TABLES, WORK},
+    opaque::put,
+    rules::{self, NOTHING},
     work::Work,
 };
 
@@ -51,8 +49,9 @@ impl Query {
             | (self.tcp_flags as u64) << 24
             | (self.other as u64) << 32
     }
+    /// See [`Query::pack`].
     #[inline(always)]
-    fn unpack(raw: u64) -> Self {
+    pub fn unpack(raw: u64) -> Self {
         Self {
             direction: if raw & 1 == 0 { Direction::In } else { Direction::Out },
             iface: (raw >> 8) as u8,
@@ -115,92 +114,63 @@ fn decided(action: RuleAction) -> Verdict {
 
 /// Counts the packet on the rule, and logs it if the rule says so.
 #[inline(always)]
-fn meet(table: &RuleTable, index: usize, work: &Work) -> RuleAction {
-    let action: RuleAction = at!(table.actions, index, MAX_RULES);
+pub fn meet(action: RuleAction, table: &RuleTable, work: &Work) {
     counters::rule_hit(action.slot, work.packets, work.bytes, work.now);
     if action.flags & ACTION_LOG != 0 {
         let verdict = decided(action);
         let told = Told { class: Class::Log, verdict, reason: Reason::Rule, reply: false };
         events::emit_sampled(told, action.slot, &table.settings);
     }
-    action
 }
 
-/// Rows of the eight fields.
-pub type Rows = [u16; 8];
-
-/// The rules that a packet meets at word `w` of the rows: all conditions hold.
+/// The two halves of an IPv6 address.
 #[inline(always)]
-fn word(table: &RuleTable, rows: &Rows, w: usize) -> u64 {
-    row(table, rows[0])[w]
-        & row(table, rows[1])[w]
-        & row(table, rows[2])[w]
-        & row(table, rows[3])[w]
-        & row(table, rows[4])[w]
-        & row(table, rows[5])[w]
-        & row(table, rows[6])[w]
-        & row(table, rows[7])[w]
+pub fn v6_halves(a: &[u8; 16]) -> [u64; 2] {
+    [
+        u64::from_be_bytes([a[0], a[1], a[2], a[3], a[4], a[5], a[6], a[7]]),
+        u64::from_be_bytes([a[8], a[9], a[10], a[11], a[12], a[13], a[14], a[15]]),
+    ]
 }
 
-/// What [`pass_by`] needs.
-struct Walk<'a> {
-    table: &'a RuleTable,
-    work: &'a Work,
-    first: usize,
+#[inline(always)]
+fn v4_word(a: &[u8; 16]) -> [u64; 2] {
+    [u64::from(u32::from_be_bytes([a[0], a[1], a[2], a[3]])), 0]
 }
 
-/// One rule that only counts or logs, number `i` of them; 1 ends the walk.
-extern "C" fn pass_by(i: u64, ctx: *mut c_void) -> i64 {
-    // SAFETY: `classify` hands over a live `Walk`.
-    let walk = unsafe { &*ctx.cast::<Walk>() };
-    let index = usize::from(at!(walk.table.continues, i, MAX_CONTINUES)) & (MAX_RULES - 1);
-    if index > walk.first {
-        return 1;
-    }
-    if word(walk.table, &walk.work.rows, index / 64) >> (index % 64) & 1 != 0 {
-        meet(walk.table, index, walk.work);
-    }
-    0
-}
-
-/// Looks every field up: `work.rows`. Out of line, so that its frame is gone before a rule is met.
-#[inline(never)]
-fn look_up(table: &RuleTable, query: Query, work: &mut Work) {
+/// Puts what the rules are looked up by into `work.fields`.
+#[inline(always)]
+fn look_at(query: Query, work: &mut Work) {
     let facts = if query.other { &work.other } else { &work.facts };
-    let (src, dst) = if facts.family == 4 {
-        (v4(&table.src4, &facts.src), v4(&table.dst4, &facts.dst))
+    let is_v4 = facts.family == 4;
+    let (src, dst) = if is_v4 {
+        (v4_word(&facts.src), v4_word(&facts.dst))
     } else {
-        (v6(&table.src6, &facts.src), v6(&table.dst6, &facts.dst))
+        (v6_halves(&facts.src), v6_halves(&facts.dst))
     };
-    let is_icmp = (facts.proto == icmp::PROTO_ICMP && facts.family == 4)
+    let is_icmp = (facts.proto == icmp::PROTO_ICMP && is_v4)
         || (facts.proto == icmp::PROTO_ICMPV6 && facts.family == 6);
-    let sport = if facts.has_ports() {
-        at!(table.sport, u16::from_be_bytes(facts.sport), 65_536)
+    let has_ports = facts.has_ports();
+    let kind = if facts.proto == transport::TCP {
+        256 + u32::from(query.tcp_flags)
     } else {
-        table.no_port[0]
+        u32::from(facts.proto)
     };
-    let dport = if facts.has_ports() || is_icmp {
-        at!(table.dport, u16::from_be_bytes(facts.dport), 65_536)
-    } else {
-        table.no_port[1]
-    };
-    let flags = if facts.proto == transport::TCP {
-        at!(table.tcp_flags, query.tcp_flags, 256)
-    } else {
-        table.no_port[2]
-    };
-    let meta = query.direction as usize * IFACE_SLOTS + (query.iface as usize & (IFACE_SLOTS - 1));
-    let proto = at!(table.proto, facts.proto, 256);
-    work.rows = [
+    let at = query.direction as usize * IFACE_SLOTS + (query.iface as usize & (IFACE_SLOTS - 1));
+    let of = |is: bool, bit: u32| if is { bit } else { 0 };
+    let has = of(is_v4, HAS_V4)
+        | of(has_ports, HAS_SPORT)
+        | of(has_ports || is_icmp, HAS_DPORT);
+    let fields = Fields {
         src,
         dst,
-        sport,
-        dport,
-        flags,
-        proto,
-        at!(table.meta, meta, 2 * IFACE_SLOTS),
-        at!(table.state, query.state as u8, STATES),
-    ];
+        sport: u32::from(u16::from_be_bytes(facts.sport)),
+        dport: u32::from(u16::from_be_bytes(facts.dport)),
+        kind,
+        place: (at * STATES) as u32 | query.state as u32,
+        has,
+        _pad: 0,
+    };
+    put(&mut work.fields, fields);
 }
 
 /// Judges the packet at hand by the policy of `generation`; counts and logs every rule it meets on the
@@ -217,32 +187,34 @@ pub extern "C" fn sluice_classify(generation: u32, query: u64) -> u64 {
     // SAFETY: live map values; the table isn't written while its generation is live, the work is this
     // CPU's own.
     let (table, work) = unsafe { (&*table, &mut *work) };
-    let query = Query::unpack(query);
-    look_up(table, query, work);
-    let words = table.settings.words as usize;
-    let mut first = MAX_RULES;
-    let mut w = 0;
-    while w < WORDS && w < words {
-        let set = word(table, &work.rows, w) & table.terminal[w];
-        if set != 0 {
-            first = w * 64 + set.trailing_zeros() as usize;
-            break;
+    look_at(Query::unpack(query), work);
+    let size = table.size;
+    // What stands first among all rules is the smaller number.
+    let mut met = rules::first(size, generation, 0);
+    let mut index = 1;
+    while index < MAX_ALWAYS as u32 && index < table.always {
+        met = met.min(rules::first(size, generation, index));
+        index += 1;
+    }
+    if table.cut != 0 {
+        let parts = rules::parts_of(size, generation);
+        if parts as u32 != 0 {
+            met = met.min(rules::first(size, generation, parts as u32));
         }
-        w += 1;
+        if parts >> 32 != 0 {
+            met = met.min(rules::first(size, generation, (parts >> 32) as u32));
+        }
     }
     if table.continues_len != 0 {
-        let mut walk = Walk { table, work, first };
-        let ctx = (&raw mut walk).cast();
-        // A plain loop of this length would cost the verifier its million instructions.
-        // SAFETY: the callback takes a `Walk`, which outlives the call.
-        unsafe { bpf_loop(table.continues_len, pass_by as *mut c_void, ctx, 0) };
+        rules::pass(size, generation, (met >> 32) as u32);
     }
-    if first < MAX_RULES {
-        let action = meet(table, first, work);
+    if met != NOTHING {
+        let action = rules::action(met);
+        meet(action, table, work);
         let (verdict, slot, flags) = (decided(action), action.slot, action.flags);
         return Match { verdict, reason: Reason::Rule, slot, flags }.pack();
     }
-    let (raw, slot) = match query.direction {
+    let (raw, slot) = match Query::unpack(query).direction {
         Direction::In => (table.settings.defaults[0], SLOT_DEFAULT_IN),
         Direction::Out => (table.settings.defaults[1], SLOT_DEFAULT_OUT),
     };
@@ -250,8 +222,9 @@ pub extern "C" fn sluice_classify(generation: u32, query: u64) -> u64 {
     Match { verdict: refusal(raw), reason: Reason::Default, slot, flags: 0 }.pack()
 }
 
-/// The first of the translation rules in `mask` that the packet at hand meets, plus 1; 0: none. As
-/// [`sluice_classify`], a global function.
+/// The first of the translation rules in `mask` that the packet at hand meets, plus 1; 0: none. The query is packed.
+///
+/// A global function, as [`sluice_classify`].
 #[unsafe(no_mangle)]
 #[inline(never)]
 pub extern "C" fn sluice_nat_rule(generation: u32, query: u64, mask: u64) -> u64 {
@@ -260,34 +233,18 @@ pub extern "C" fn sluice_nat_rule(generation: u32, query: u64, mask: u64) -> u64
     };
     // SAFETY: as in `sluice_classify`.
     let (table, work) = unsafe { (&*table, &mut *work) };
-    look_up(table, Query::unpack(query), work);
-    let w = table.settings.nat_word as usize & (WORDS - 1);
-    let set = word(table, &work.rows, w) & mask;
-    if set == 0 { 0 } else { u64::from(set.trailing_zeros()) + 1 }
-}
-
-/// The translation rules that are met by an IPv6 address and an interface, whatever else they ask: those for
-/// prefixes ask nothing else.
-#[inline(always)]
-pub fn address_and_interface(
-    table: &RuleTable,
-    address: &[u8; 16],
-    direction: Direction,
-    iface: u8,
-) -> u64 {
-    let map = match direction {
-        Direction::In => &table.dst6,
-        Direction::Out => &table.src6,
-    };
-    let meta = direction as usize * IFACE_SLOTS + (iface as usize & (IFACE_SLOTS - 1));
-    let w = table.settings.nat_word as usize & (WORDS - 1);
-    row(table, v6(map, address))[w] & row(table, at!(table.meta, meta, 2 * IFACE_SLOTS))[w]
+    look_at(Query::unpack(query), work);
+    u64::from(number(rules::nat(table.size, generation, rules::AGAIN) & mask))
 }
 
 /// As [`sluice_nat_rule`], of the rows that the last look-up left.
 #[inline(always)]
 pub fn nat_match(table: &RuleTable, work: &Work, mask: u64) -> u32 {
-    let set = word(table, &work.rows, table.settings.nat_word as usize & (WORDS - 1)) & mask;
+    number(rules::nat(table.size, work.generation, 0) & mask)
+}
+
+#[inline(always)]
+fn number(set: u64) -> u32 {
     if set == 0 { 0 } else { set.trailing_zeros() + 1 }
 }
 

@@ -40,8 +40,8 @@ pub static COOKIES: Array<CookieClock> = Array::pinned(1, 0);
 #[map]
 pub static CONTROL: Array<Control> = Array::pinned(1, 0);
 
-/// The two policies. The daemon writes the one that isn't live, and waits a grace period after each
-/// flip, so no program ever reads an entry that is being written.
+/// The two policies but for their rows ([`crate::rules`]). The daemon writes the one that isn't live, and waits a grace
+/// period after each flip, so no program ever reads an entry that is being written.
 #[map]
 pub static TABLES: Array<RuleTable> = Array::pinned(2, 0);
 
@@ -50,7 +50,7 @@ pub static TABLES: Array<RuleTable> = Array::pinned(2, 0);
 pub static IFACES: Array<Iface> = Array::pinned(IFINDEX_LIMIT as u32, 0);
 
 /// BPF_F_MMAPABLE: user space reads the array in place.
-const MMAPABLE: u32 = 1 << 10;
+pub const MMAPABLE: u32 = 1 << 10;
 
 /// Buckets of a table of 131,072 keys; the daemon sets what the configuration says.
 const BUCKETS: u32 = 131_072u32.div_ceil(PLANNED) * 2;

@@ -12,10 +12,10 @@ use firewall_common::{
 };
 
 use crate::{
-    classify,
     mapping::Side,
     maps::{TABLES, WORK},
-    opaque::{opaque, put, volatile},
+    opaque::{opaque, put},
+    rules::{self, Which},
     work::Work,
 };
 
@@ -99,15 +99,6 @@ fn outwards(table: &RuleTable, work: &mut Work, quotes: bool) -> u32 {
     DONE
 }
 
-/// Which address is asked for.
-#[derive(Clone, Copy)]
-enum Which {
-    Destination,
-    Source,
-    QuotedSource,
-    QuotedDestination,
-}
-
 /// The first of the rules in `mask` that an address meets, or null.
 #[inline(always)]
 fn met(
@@ -117,14 +108,7 @@ fn met(
     direction: Direction,
     which: Which,
 ) -> *const NatRule {
-    let address = match which {
-        Which::Destination => &work.facts.dst,
-        Which::Source => &work.facts.src,
-        Which::QuotedSource => &work.other.src,
-        Which::QuotedDestination => &work.other.dst,
-    };
-    let set =
-        classify::address_and_interface(table, address, direction, volatile(&work.iface)) & mask;
+    let set = rules::prefix_rules(table.size, work.generation, direction, which) & mask;
     if set == 0 {
         return core::ptr::null();
     }

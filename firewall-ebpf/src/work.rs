@@ -7,11 +7,11 @@ use firewall_common::{
         frag::{FragFirst, FragKey},
         table::{Direction, State},
     },
+    classify::{Fields, Rows},
     wire::{Facts, options::Options},
 };
 
 use crate::{
-    classify::Rows,
     conntrack::Key,
     cookies::Cookie,
     forward::Route,
@@ -59,8 +59,10 @@ pub struct Work {
     pub mapping: Mapping,
     /// A search for a public port.
     pub search: Search,
-    /// The classifier's rows.
-    pub rows: Rows,
+    /// What the rules are looked up by.
+    pub fields: Fields,
+    /// The rows that were found: in part 0, and in any other part.
+    pub rows: [Rows; 2],
     /// An answer on its way into the packet.
     pub answer: [u8; 96],
     /// Id of the flow whose way is asked for.

@@ -52,7 +52,7 @@ fn compare(rules: &[Rule], packets: &[(Probe, u8)]) -> Result<(), TestCaseError>
         let (verdict, rule, counted) = judge(rules, probe, *iface, default);
         let probe =
             Probe { iface: slots.iface(&format!("if{iface}")).unwrap_or(0), ..probe.clone() };
-        let got = classify(&compiled.table, &probe);
+        let got = classify(&compiled, &probe);
         let name = |slot: u16| slots.rule_name(slot).map(str::to_owned);
         prop_assert_eq!(got.verdict, verdict, "{}\n{:?}", text, probe);
         prop_assert_eq!(
@@ -147,11 +147,11 @@ fn compare_nats(
         let judged = judge(rules, probe, *iface, Verdict::Drop).1;
         let probe =
             Probe { iface: slots.iface(&format!("if{iface}")).unwrap_or(0), ..probe.clone() };
-        let found = translation(&compiled.table, &probe).map(|i| compiled.table.nat[i].slot);
+        let found = translation(&compiled, &probe).map(|i| compiled.table.nat[i].slot);
         let found = found.and_then(|slot| slots.rule_name(slot)).map(str::to_owned);
         prop_assert_eq!(found, expected, "{}\n{:?}", text, probe);
         // Translations beside them change nothing about the rules.
-        let rule = classify(&compiled.table, &probe).rule;
+        let rule = classify(&compiled, &probe).rule;
         prop_assert_eq!(rule.is_some(), judged.is_some(), "{}\n{:?}", text, probe);
     }
     Ok(())

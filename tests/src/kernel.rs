@@ -23,7 +23,7 @@ use firewall_common::abi::table::{
 };
 use firewall_common::flow::tcp::TcpState;
 use firewall_user::datapath::kfunc;
-use firewall_user::datapath::table::Tables;
+use firewall_user::datapath::{rules::Arenas, table::Tables};
 use firewall_user::monitor::FlowRecord;
 use firewall_user::policy::{self, Slots};
 use std::collections::BTreeMap;
@@ -89,6 +89,7 @@ pub struct Kernel {
     tc_out: Program,
     cookies_in: Program,
     ifindexes: Vec<u32>,
+    arenas: Arenas,
     slots: Slots,
     generation: u32,
 }
@@ -166,6 +167,7 @@ impl Kernel {
         }
         let _ = std::fs::remove_dir(&pins);
         let [buckets4, buckets6, alias_buckets] = Tables::buckets(&ebpf).expect("tables");
+        let arenas = Arenas::of(&ebpf).expect("arrays of rows");
         let control = Control {
             abi_version: ABI_VERSION,
             seed: 0x5eed,
@@ -187,6 +189,7 @@ impl Kernel {
             tc_out,
             cookies_in,
             ifindexes,
+            arenas,
             slots: Slots::new(),
             generation: 0,
         };
@@ -317,7 +320,7 @@ impl Kernel {
         let mut table: Box<RuleTable> = compiled.table;
         // Milliseconds are taken as ticks: at least as long as meant.
         limits(&mut table.settings);
-        table.index_actions().unwrap_or_else(|n| panic!("{n} rules that only count"));
+        self.arenas.put(next & 1, table.size, &compiled.arena).expect("writing the rows");
         self.array::<RuleTable>("TABLES").set(next & 1, table.as_ref(), 0).expect("writing TABLES");
         // As the daemon does: once something was translated, tuples may stand for other flows.
         if table.settings.nat_in | table.settings.nat_out != 0 {

@@ -309,7 +309,7 @@ fn compiler_and_oracle_agree() {
         for _ in 0..60 {
             let question = generate::question(&mut rng, &INTERFACES);
             let (verdict, name, counted) = ask(&policy, &question);
-            let seen = classify::classify(&compiled.table, &probe(&question, &slots));
+            let seen = classify::classify(&compiled, &probe(&question, &slots));
             let seen_name = slots
                 .rule_name(seen.slot)
                 .map_or_else(|| format!("default {}", question.way), str::to_owned);

@@ -97,7 +97,7 @@ fn the_rules_by_owners_stay_below_theirs() {
             others: true,
         };
         datapath
-            .install(&compiled.table, 1, &SlotNames::default(), Some(&owners))
+            .install(&compiled.table, &compiled.arena, 1, &SlotNames::default(), Some(&owners))
             .expect("installed");
         let seen = datapath.owners_verified();
         datapath.unload().expect("unloaded");

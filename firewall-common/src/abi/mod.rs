@@ -22,13 +22,14 @@ pub mod nat;
 pub mod observed;
 pub mod owner;
 pub mod reason;
+pub mod small;
 pub mod socket;
 pub mod source;
 pub mod table;
 
 /// Raised whenever a pinned map's layout or meaning changes. Compared with [`control::Control`] at
 /// every adoption: a mismatch is an error that names both numbers.
-pub const ABI_VERSION: u32 = 4;
+pub const ABI_VERSION: u32 = 5;
 
 /// Marks a plain-bytes ABI type: `bytemuck` everywhere, `aya::Pod` in user space.
 macro_rules! plain_bytes {

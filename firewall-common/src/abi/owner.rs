@@ -1,11 +1,11 @@
 //! Rules by owner: what a policy says of processes, judged where they call for the network.
 //!
-//! The packet's part of such a rule is compiled into a [`RuleTable`] like that of any other; who calls is looked up
+//! The packet's part of such a rule is compiled into a [`SmallTable`]; who calls is looked up
 //! to one row more for each of five fields. (Keys stand at multiples of eight: programs make them on their stack, where
 //! the verifier wants every access aligned, and the compiler joins what stands side by side.) Live is what `CONTROL.generation` says, as with the filter's tables: both
 //! change in one word.
 
-use super::{plain_bytes, socket::Process, table::RuleTable};
+use super::{plain_bytes, small::SmallTable, socket::Process};
 use bytemuck::{Pod, Zeroable};
 
 /// Longest name of a unit, with the zero behind it.
@@ -35,13 +35,13 @@ pub enum OwnerField {
 /// Number of [`OwnerField`]s.
 pub const OWNER_FIELDS: usize = 5;
 
-/// One whole policy's rules by owner: an entry of map `OWNER_TABLES`, as [`RuleTable`] is one of `TABLES`.
+/// One whole policy's rules by owner: an entry of map `OWNER_TABLES`, as `RuleTable` is one of `TABLES`.
 #[derive(Clone, Copy, Pod, Zeroable)]
 #[repr(C)]
 pub struct OwnerTable {
     /// Rows of the call (direction, protocol, addresses, ports), actions, settings. No rule of it is among the
     /// filter's.
-    pub rules: RuleTable,
+    pub rules: SmallTable,
     /// Row of whoever isn't in the field's map, by [`OwnerField`].
     pub unlisted: [u16; OWNER_FIELDS],
     /// Zero.
@@ -157,7 +157,7 @@ pub struct OwnerCounter {
 }
 
 plain_bytes!(
-    OwnerTable => size_of::<RuleTable>() + 16,
+    OwnerTable => size_of::<SmallTable>() + 16,
     UserKey => 8,
     ExeKey => 16,
     NameKey => 24,

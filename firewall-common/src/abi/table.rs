@@ -1,33 +1,31 @@
-//! A compiled policy: the classifier's tables and everything else that a swap must change at once.
+//! A compiled policy: what a swap must change at once.
 //!
-//! Each field of a packet is looked up to a *row*: the set of rules, as a bit vector in rule order,
-//! whose condition on that field the packet meets. The AND of all rows is the set of rules that
-//! match; its first bit is the verdict. Rows are shared (equal sets are stored once), so that
-//! thousands of prefixes need few.
+//! The rules stand in *parts* of up to 16,384 each. In a part each field of a packet is looked up to a *row*: the set of
+//! its rules, as a bit vector in rule order, whose condition on that field the packet meets. The AND of all rows is the set
+//! of rules that match; its first bit decides. Rows are shared (equal sets are stored once), so that thousands of prefixes
+//! need few. Rows and what leads to them stand in an *arena*, a map of its own for each policy
+//! ([`RuleTable::size`]); this table says where. The look-ups are [`crate::classify`]'s.
 
 use super::{
-    iface::IFACE_SLOTS,
     nat::{MAX_NAT_RULES, NatRule},
     numbers, plain_bytes,
 };
 use bytemuck::{Pod, Zeroable};
 
-/// Most rules a policy may have.
-pub const MAX_RULES: usize = 1024;
-/// 64-bit words of a row.
-pub const WORDS: usize = MAX_RULES / 64;
-/// Rows in the pool.
-pub const MAX_ROWS: usize = 8192;
-/// Row 0: no rule. Row 1: every rule.
-pub const ROW_NONE: u16 = 0;
-/// See [`ROW_NONE`].
-pub const ROW_ALL: u16 = 1;
-/// Second-level IPv4 entries a direction (source, destination).
-pub const V4_LEAVES: usize = 32_768;
-/// IPv6 interval starts a direction.
-pub const V6_BOUNDS: usize = 8192;
 /// Rule slots: indices of `RULE_COUNTERS` and `RULE_NAMES`.
-pub const RULE_SLOTS: usize = 4096;
+pub const RULE_SLOTS: usize = 65_536;
+/// Most rules a policy may have: each has a slot.
+pub const MAX_RULES: usize = RULE_SLOTS - SLOT_FIRST as usize;
+/// Most parts.
+pub const MAX_PARTS: usize = 256;
+/// Most parts that every packet is asked for.
+pub const MAX_ALWAYS: usize = 8;
+/// Most rules of a part.
+pub const PART_RULES: usize = 16_384;
+/// 64-bit words of rules in a part's rows, at most.
+pub const PART_WORDS: usize = PART_RULES / 64;
+/// 64-bit words of the arenas, by [`RuleTable::size`]: maps `RULES_S`, `RULES_M`, `RULES_L`.
+pub const ARENAS: [usize; 3] = [1 << 17, 1 << 22, 1 << 25];
 /// Slot of "no rule".
 pub const SLOT_NONE: u16 = 0;
 /// Slot that counts the default for incoming packets.
@@ -207,111 +205,96 @@ pub struct Settings {
     pub prefix_out: u64,
 }
 
-/// IPv4 address to row. `top[high 16 bits]` is a row (bit 31 clear), or `1<<31 | k<<24 | base`: then
-/// 2^k leaves from `base` on hold `start<<16 | row`, sorted by `start`, the first with start 0,
-/// padded with copies of the last; the row is that of the last leaf whose start <= low 16 bits.
-#[derive(Clone, Copy, Pod, Zeroable)]
+/// IPv6 intervals: starts, sorted, the first 0, as pairs of words (upper and lower half, host-endian) in the arena from
+/// word `starts` on; what each leads to from half-word `values` on. Their number is a power of two: the last address and the
+/// last value stand there again and again.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Pod, Zeroable)]
 #[repr(C)]
-pub struct V4Map {
-    /// First level.
-    pub top: [u32; 65_536],
-    /// Second level.
-    pub leaves: [u32; V4_LEAVES],
+pub struct Intervals {
+    /// First word of the starts.
+    pub starts: u32,
+    /// First half-word of the values.
+    pub values: u32,
+    /// Half their number; 0: there is one.
+    pub step: u32,
 }
 
-/// [`V4Map::top`]: the entry points to leaves.
-pub const V4_POINTER: u32 = 1 << 31;
-
-/// IPv6 address to row: 2^`log2_len` intervals, sorted by start (two host-endian halves), the first
-/// with start 0, padded with (u64::MAX, u64::MAX) and the last real row. The row is that of the last
-/// start <= address.
-#[derive(Clone, Copy, Pod, Zeroable)]
+/// Some of the rules, in order. A row is the offset of its first word in the arena: `summaries` words whose bits say
+/// which of the `words` words behind them aren't zero, then those; in part 0 one more, of translation rules. Tries are
+/// as [`crate::classify::trie`] reads them, their leaves rows.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Pod, Zeroable)]
 #[repr(C)]
-pub struct V6Map {
-    /// Upper halves of the starts.
-    pub hi: [u64; V6_BOUNDS],
-    /// Lower halves.
-    pub lo: [u64; V6_BOUNDS],
-    /// Rows.
-    pub row: [u16; V6_BOUNDS],
-    /// See the type.
-    pub log2_len: u32,
+pub struct Part {
+    /// Trie of IPv4 sources.
+    pub src4: u32,
+    /// Trie of IPv4 destinations.
+    pub dst4: u32,
+    /// Rows of IPv6 sources.
+    pub src6: Intervals,
+    /// Rows of IPv6 destinations.
+    pub dst6: Intervals,
+    /// Trie of source ports (in the upper 16 bits of the key).
+    pub sport: u32,
+    /// Trie of destination ports; ICMP and ICMPv6: `type << 8 | code`.
+    pub dport: u32,
+    /// Row for packets without a source port.
+    pub no_sport: u32,
+    /// Row for packets without a destination port, type or code.
+    pub no_dport: u32,
+    /// First half-word of `KINDS` rows: by protocol number; TCP: 256 + flags.
+    pub kind: u32,
+    /// First half-word of `PLACES` rows by `(direction * IFACE_SLOTS + slot) * STATES + state`.
+    pub place: u32,
+    /// Words of rules in a row.
+    pub words: u32,
+    /// Words before those that sum them up.
+    pub summaries: u32,
+    /// First word of the rules that decide, as bits.
+    pub terminal: u32,
+    /// First half-word of the [`RuleAction`]s.
+    pub actions: u32,
+    /// First half-word of the rules' places among all rules.
+    pub order: u32,
     /// Explicit padding.
     pub _pad: u32,
 }
 
-/// One whole policy: an entry of map `TABLES` (two entries; `generation & 1` is live). The daemon
+/// One whole policy but for its arena: an entry of map `TABLES` (two entries; `generation & 1` is live). The daemon
 /// writes the idle one, flips the generation, and waits a grace period before it writes again.
-#[derive(Clone, Copy, Pod, Zeroable)]
+#[derive(Clone, Copy, Debug, Pod, Zeroable)]
 #[repr(C)]
 pub struct RuleTable {
     /// Settings.
     pub settings: Settings,
-    /// What each rule does, in order.
-    pub actions: [RuleAction; MAX_RULES],
-    /// Bits of the rules that decide; set by [`RuleTable::index_actions`].
-    pub terminal: [u64; WORDS],
-    /// Indices of the rules that only count or log, ascending; as `terminal`.
+    /// Rules of part 0 that only count or log, ascending.
     pub continues: [u16; MAX_CONTINUES],
     /// How many of `continues` are in use.
     pub continues_len: u32,
+    /// Which of [`ARENAS`] the rows stand in.
+    pub size: u32,
+    /// Every packet is asked for in that many parts, from part 0 on.
+    pub always: u32,
+    /// Trie: part that is asked for an IPv4 destination; 0: none.
+    pub by_dst4: u32,
+    /// The same for an IPv4 source.
+    pub by_src4: u32,
+    /// The same for an IPv6 destination.
+    pub by_dst6: Intervals,
+    /// The same for an IPv6 source.
+    pub by_src6: Intervals,
+    /// 1: some packets have parts of their own.
+    pub cut: u32,
+    /// `ACTION_*` that any rule has.
+    pub any_flags: u32,
     /// Explicit padding.
-    pub _pad: u32,
-    /// Row by [`Direction`] and interface slot: `direction * IFACE_SLOTS + slot`.
-    pub meta: [u16; 2 * IFACE_SLOTS],
-    /// Row by IP protocol number.
-    pub proto: [u16; 256],
-    /// Row by TCP flags byte; other protocols skip it.
-    pub tcp_flags: [u16; 256],
-    /// Row by [`State`].
-    pub state: [u16; STATES],
-    /// Translation rules, in order: rule `i` is bit `i` of word `nat_word`.
+    pub _pad: [u32; 3],
+    /// The parts.
+    pub parts: [Part; MAX_PARTS],
+    /// Translation rules, in order: rule `i` is bit `i` of a row's word `nat_word`.
     pub nat: [NatRule; MAX_NAT_RULES],
-    /// Row by source port (host-endian); protocols without ports use entry 0 of `no_port`.
-    pub sport: [u16; 65_536],
-    /// Row by destination port (host-endian); ICMP and ICMPv6: `type << 8 | code`.
-    pub dport: [u16; 65_536],
-    /// Rows for packets without ports: source, destination, TCP flags (not TCP), unused.
-    pub no_port: [u16; 4],
-    /// IPv4 source.
-    pub src4: V4Map,
-    /// IPv4 destination.
-    pub dst4: V4Map,
-    /// IPv6 source.
-    pub src6: V6Map,
-    /// IPv6 destination.
-    pub dst6: V6Map,
-    /// The pool of rows.
-    pub rows: [[u64; WORDS]; MAX_ROWS],
-}
-
-impl RuleTable {
-    /// Derives `terminal` and `continues` from the actions in use (those with a slot).
-    ///
-    /// # Errors
-    /// The number of rules that only count or log, where that is more than [`MAX_CONTINUES`].
-    pub fn index_actions(&mut self) -> Result<(), usize> {
-        self.terminal = [0; WORDS];
-        let mut n = 0;
-        for (i, action) in self.actions.iter().enumerate() {
-            if action.slot == SLOT_NONE {
-                continue;
-            }
-            if action.verdict != Verdict::Continue as u8 {
-                self.terminal[i / 64] |= 1 << (i % 64);
-            } else {
-                if let Some(slot) = self.continues.get_mut(n) {
-                    *slot = i as u16;
-                }
-                n += 1;
-            }
-        }
-        self.continues_len = n.min(MAX_CONTINUES) as u32;
-        if n > MAX_CONTINUES { Err(n) } else { Ok(()) }
-    }
 }
 
 const _: () = assert!(core::mem::size_of::<RuleAction>() == 4);
 const _: () = assert!(core::mem::size_of::<Settings>() == 128);
-plain_bytes!(RuleTable => 128 + 4096 + 128 + 128 + 8 + 256 + 512 + 512 + 16 + 64 * 44 + 131_072 * 2 + 8
-    + 2 * (262_144 + 131_072) + 2 * (8192 * 18 + 8) + 1_048_576);
+const _: () = assert!(core::mem::size_of::<Part>() == 80);
+plain_bytes!(RuleTable => 128 + 128 + 64 + 80 * MAX_PARTS + 64 * 44);

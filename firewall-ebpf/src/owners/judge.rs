@@ -9,7 +9,8 @@ use firewall_common::abi::{
     iface::IFACE_SLOTS,
     owner::{ExeKey, NameKey, OwnerTable, UserKey},
     socket::Process,
-    table::{ACTION_LOG, MAX_CONTINUES, MAX_RULES, RuleAction, SLOT_NONE, Verdict, WORDS},
+    small::{SMALL_RULES, WORDS},
+    table::{ACTION_LOG, MAX_CONTINUES, RuleAction, SLOT_NONE, Verdict},
 };
 
 use crate::{
@@ -117,7 +118,7 @@ fn look_up(asked: &mut Asked<'_>) {
 /// Counts the call on a rule; tells of it if the rule says so, or refuses.
 #[inline(always)]
 fn meet(asked: &Asked<'_>, index: usize) -> u64 {
-    let action: RuleAction = at!(asked.table.rules.actions, index, MAX_RULES);
+    let action: RuleAction = at!(asked.table.rules.actions, index, SMALL_RULES);
     if action.slot == SLOT_NONE {
         return Verdict::Allow as u64;
     }
@@ -143,7 +144,7 @@ extern "C" fn pass_by(i: u64, ctx: *mut c_void) -> i64 {
     // SAFETY: `judge` hands over a live question.
     let asked = unsafe { &*ctx.cast::<Asked<'_>>() };
     let table = &asked.table.rules;
-    let index = usize::from(at!(table.continues, i, MAX_CONTINUES)) & (MAX_RULES - 1);
+    let index = usize::from(at!(table.continues, i, MAX_CONTINUES)) & (SMALL_RULES - 1);
     if index > asked.first {
         return 1;
     }
@@ -166,7 +167,7 @@ pub fn judge(table: &OwnerTable, call: &Call, who: &Process, place: u64, socket:
         place: place as u32,
         generation,
         rows: MaybeUninit::uninit(),
-        first: MAX_RULES,
+        first: SMALL_RULES,
     };
     if let Some(counter) = OWNER_COUNTERS.get_ptr_mut(0) {
         // SAFETY: a live map value; the field is an aligned word.
@@ -189,5 +190,5 @@ pub fn judge(table: &OwnerTable, call: &Call, who: &Process, place: u64, socket:
         // SAFETY: the callback takes the question, which outlives the call.
         unsafe { bpf_loop(table.continues_len, pass_by as *mut c_void, ctx, 0) };
     }
-    if asked.first < MAX_RULES { meet(asked, asked.first) } else { Verdict::Allow as u64 }
+    if asked.first < SMALL_RULES { meet(asked, asked.first) } else { Verdict::Allow as u64 }
 }

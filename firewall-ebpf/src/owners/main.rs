@@ -18,7 +18,6 @@ mod budget;
 mod buffer;
 mod call;
 mod judge;
-#[path = "../lookup.rs"]
 mod lookup;
 mod maps;
 #[path = "../object.rs"]

@@ -30,7 +30,7 @@ fn flags(able: bool, sysctl: impl Fn(&str) -> Option<u32>) -> u32 {
 
 /// Whether a policy asks for cookies.
 pub(super) fn asked(table: &RuleTable) -> bool {
-    table.settings.cookie_rate != 0 || table.actions.iter().any(|a| a.flags & ACTION_COOKIES != 0)
+    table.settings.cookie_rate != 0 || table.any_flags & u32::from(ACTION_COOKIES) != 0
 }
 
 /// What keeps cookies from being sent here, or from keeping what a handshake agrees on; and what to do about

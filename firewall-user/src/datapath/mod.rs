@@ -24,6 +24,7 @@ pub mod observed;
 pub mod owners;
 pub mod programs;
 mod raw;
+pub mod rules;
 mod shortcut;
 pub mod sockets;
 pub mod table;
@@ -52,7 +53,7 @@ use firewall_common::abi::{
     event::Event,
     iface::{IFACE_SLOTS, IFACE_XDP, IFACE_XDP_GENERIC, IFINDEX_LIMIT, Iface},
     names::Name,
-    table::{MAX_CONTINUES, RuleTable, SLOT_FIRST, TIMEOUTS},
+    table::{RuleTable, SLOT_FIRST, TIMEOUTS},
 };
 use notify::LinkNotices;
 use std::{
@@ -103,6 +104,8 @@ pub struct Datapath {
     events: RingBuf<MapData>,
     control: Array<MapData, Control>,
     tables: Array<MapData, RuleTable>,
+    /// Rows of the policies.
+    arenas: rules::Arenas,
     /// The same map by its descriptor, for reads that go straight to the heap.
     tables_fd: OwnedFd,
     ifaces: Array<MapData, Iface>,
@@ -221,6 +224,9 @@ impl Datapath {
             .map_max_entries("ALIAS_BUCKETS", buckets)
             .map_max_entries("ALIASES", buckets * SLOTS as u32)
             .map_max_entries("EVENTS", options.ring_bytes)
+            .map_pin_path(rules::NAMES[0], options.pin_dir.join(rules::NAMES[0]))
+            .map_pin_path(rules::NAMES[1], options.pin_dir.join(rules::NAMES[1]))
+            .map_pin_path(rules::NAMES[2], options.pin_dir.join(rules::NAMES[2]))
             .load(&linked.object)
             .map_err(|e| load_error(&e))?;
         load_programs(&mut ebpf)?;
@@ -250,6 +256,8 @@ impl Datapath {
             control: take(&mut ebpf, "CONTROL")?,
             tables_fd: descriptor(&ebpf, "TABLES")?,
             tables: take(&mut ebpf, "TABLES")?,
+            arenas: rules::Arenas::of(&ebpf)
+                .map_err(DatapathError::io("opening the arrays of rows"))?,
             ifaces: take(&mut ebpf, "IFACES")?,
             rule_counters: take(&mut ebpf, "RULE_COUNTERS")?,
             reason_counters: take(&mut ebpf, "REASON_COUNTERS")?,
@@ -331,6 +339,7 @@ impl Datapath {
     pub fn install(
         &mut self,
         table: &RuleTable,
+        arena: &[u64],
         generation: u32,
         names: &SlotNames,
         owners: Option<&owners::OwnerPolicy>,
@@ -339,18 +348,18 @@ impl Datapath {
         if generation != next {
             return Err(DatapathError::Generation { compiled: generation, next });
         }
-        let mut ours: Box<RuleTable> = bytemuck::allocation::zeroed_box();
-        bytemuck::bytes_of_mut(&mut *ours).copy_from_slice(bytemuck::bytes_of(table));
+        let mut ours = Box::new(*table);
         units::to_kernel(&mut ours.settings, self.rate);
-        ours.index_actions()
-            .map_err(|seen| DatapathError::TooManyContinues { seen, limit: MAX_CONTINUES })?;
         let idle = next & 1;
+        self.arenas
+            .put(idle, ours.size, arena)
+            .map_err(DatapathError::io("making room for the policy's rows"))?;
         // By reference: the table is larger than a stack should carry.
         self.tables.set(idle, ours.as_ref(), 0).map_err(DatapathError::map("TABLES"))?;
         self.prepare_owners(idle, owners)?;
         let known = self.slot_names()?;
         let owners_rules = owners.iter().flat_map(|owners| &owners.table.rules.actions);
-        let actions = ours.actions.iter().chain(owners_rules).map(|action| action.slot);
+        let actions = owners_rules.map(|action| action.slot);
         self.counted.extend(actions.chain(ours.nat.iter().map(|nat| nat.slot)).map(u32::from));
         self.counted.extend(names.rules.iter().map(|(slot, ..)| u32::from(*slot)));
         for (slot, name, at) in &names.rules {
@@ -376,6 +385,8 @@ impl Datapath {
         self.wanted = shortcut::Wanted::of(&ours);
         // From here on nobody begins with the old table; wait for those who have.
         raw::grace_period().map_err(DatapathError::io("waiting for a grace period"))?;
+        self.arenas.clear(idle ^ 1, None);
+        self.arenas.clear(idle, Some(ours.size));
         self.settle_owners(owners);
         Ok(next)
     }

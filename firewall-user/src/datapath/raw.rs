@@ -42,6 +42,77 @@ pub fn get<K: Pod, V: Pod>(map: BorrowedFd, key: &K, value: &mut V) -> io::Resul
     bpf(BPF_MAP_LOOKUP_ELEM, &mut attr).map(drop)
 }
 
+const BPF_MAP_UPDATE_ELEM: libc::c_long = 2;
+const BPF_MAP_DELETE_ELEM: libc::c_long = 3;
+
+/// Sets an entry.
+///
+/// # Errors
+/// What the kernel says.
+pub fn set<K: Pod, V: Pod>(map: BorrowedFd, key: &K, value: &V) -> io::Result<()> {
+    let mut attr = ElemAttr {
+        map_fd: map.as_raw_fd() as u32,
+        _pad: 0,
+        key: std::ptr::from_ref(key) as u64,
+        value: std::ptr::from_ref(value) as u64,
+        flags: 0,
+    };
+    bpf(BPF_MAP_UPDATE_ELEM, &mut attr).map(drop)
+}
+
+/// Takes an entry out.
+///
+/// # Errors
+/// What the kernel says; ENOENT where there is none.
+pub fn remove<K: Pod>(map: BorrowedFd, key: &K) -> io::Result<()> {
+    let mut attr = ElemAttr {
+        map_fd: map.as_raw_fd() as u32,
+        _pad: 0,
+        key: std::ptr::from_ref(key) as u64,
+        value: 0,
+        flags: 0,
+    };
+    bpf(BPF_MAP_DELETE_ELEM, &mut attr).map(drop)
+}
+
+/// `union bpf_attr`, the member of BPF_MAP_CREATE up to the name.
+#[repr(C)]
+#[derive(Default)]
+struct CreateAttr {
+    map_type: u32,
+    key_size: u32,
+    value_size: u32,
+    max_entries: u32,
+    map_flags: u32,
+    inner_map_fd: u32,
+    numa_node: u32,
+    map_name: [u8; 16],
+}
+
+const BPF_MAP_CREATE: libc::c_long = 0;
+const BPF_MAP_TYPE_ARRAY: u32 = 2;
+/// `BPF_F_MMAPABLE`.
+const MMAPABLE: u32 = 1 << 10;
+
+/// Makes an array of one entry of `bytes` bytes, which can be mapped. `name`: 15 bytes at most.
+///
+/// # Errors
+/// What the kernel says.
+pub fn mapped_array(name: &str, bytes: usize) -> io::Result<OwnedFd> {
+    let mut attr = CreateAttr {
+        map_type: BPF_MAP_TYPE_ARRAY,
+        key_size: 4,
+        value_size: u32::try_from(bytes).map_err(io::Error::other)?,
+        max_entries: 1,
+        map_flags: MMAPABLE,
+        ..CreateAttr::default()
+    };
+    attr.map_name.iter_mut().take(15).zip(name.bytes()).for_each(|(to, from)| *to = from);
+    let fd = bpf(BPF_MAP_CREATE, &mut attr)?;
+    // SAFETY: the kernel has just made this descriptor, and nobody else knows of it.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+}
+
 /// Waits until every program that was running has ended: a program runs within an RCU read-side
 /// section, and MEMBARRIER_CMD_GLOBAL is `synchronize_rcu` (kernel/sched/membarrier.c).
 ///

@@ -25,7 +25,7 @@ impl Wanted {
     pub(super) fn of(table: &RuleTable) -> Self {
         Self {
             fast: table.settings.flags & SETTING_FAST_PATH != 0,
-            bypass: table.actions.iter().any(|action| action.flags & ACTION_BYPASS != 0),
+            bypass: table.any_flags & u32::from(ACTION_BYPASS) != 0,
         }
     }
 

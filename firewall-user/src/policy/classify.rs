@@ -2,10 +2,13 @@
 //! compiler, for "what would happen to this packet", and for the check that the operator's own
 //! session survives a policy.
 
+use super::compile::Compiled;
 use firewall_common::abi::iface::IFACE_SLOTS;
 use firewall_common::abi::table::{
-    Direction, RuleTable, SLOT_DEFAULT_IN, SLOT_DEFAULT_OUT, State, V4_POINTER, V4Map, V6Map,
-    Verdict, WORDS,
+    Direction, Part, RuleAction, RuleTable, SLOT_DEFAULT_IN, SLOT_DEFAULT_OUT, STATES, State, Verdict,
+};
+use firewall_common::classify::{
+    Arena as _, Fields, HAS_DPORT, HAS_SPORT, HAS_V4, NO_RULE, Rows, first, intervals, meets, nat_word, rows, trie,
 };
 use std::net::IpAddr;
 
@@ -47,77 +50,102 @@ pub struct Outcome {
     pub counted: Vec<u16>,
 }
 
-/// A row of the table.
-type Row = [u64; WORDS];
-
-/// The rows of a packet: what is set in all of them matches.
-fn rows<'t>(table: &'t RuleTable, probe: &Probe) -> [&'t Row; 8] {
-    let row = |number: u16| &table.rows[usize::from(number)];
-    let meta = table.meta
-        [probe.direction.raw() as usize * IFACE_SLOTS + usize::from(probe.iface) % IFACE_SLOTS];
-    let (src, dst) = match (probe.src, probe.dst) {
-        (IpAddr::V4(src), IpAddr::V4(dst)) => {
-            (v4_row(&table.src4, src.into()), v4_row(&table.dst4, dst.into()))
-        }
-        (src, dst) => (v6_row(&table.src6, bits6(src)), v6_row(&table.dst6, bits6(dst))),
+/// What a probe is looked up by.
+fn fields(probe: &Probe) -> Fields {
+    let halves = |address: IpAddr| match address {
+        IpAddr::V4(a) => [u64::from(u32::from(a)), 0],
+        IpAddr::V6(a) => [(u128::from(a) >> 64) as u64, u128::from(a) as u64],
     };
-    let (sport, dport) = match probe.proto {
-        6 | 17 | 132 | 136 => {
-            (table.sport[usize::from(probe.sport)], table.dport[usize::from(probe.dport)])
-        }
-        1 | 58 => {
-            let index = u16::from(probe.icmp.0) << 8 | u16::from(probe.icmp.1);
-            (table.no_port[0], table.dport[usize::from(index)])
-        }
-        _ => (table.no_port[0], table.no_port[1]),
+    let is_v4 = probe.src.is_ipv4() && probe.dst.is_ipv4();
+    let wide = |address: IpAddr| match address {
+        IpAddr::V4(a) if !is_v4 => a.to_ipv6_mapped().into(),
+        other => other,
     };
-    let flags = if probe.proto == 6 {
-        table.tcp_flags[usize::from(probe.tcp_flags)]
-    } else {
-        table.no_port[2]
-    };
-    [
-        row(meta),
-        row(table.proto[usize::from(probe.proto)]),
-        row(table.state[probe.state.raw() as usize]),
-        row(src),
-        row(dst),
-        row(sport),
-        row(dport),
-        row(flags),
-    ]
+    let has_ports = matches!(probe.proto, 6 | 17 | 132 | 136);
+    let is_icmp = matches!((probe.proto, is_v4), (1, true) | (58, false));
+    let of = |is: bool, bit: u32| if is { bit } else { 0 };
+    let icmp = u16::from(probe.icmp.0) << 8 | u16::from(probe.icmp.1);
+    let at = usize::from(probe.direction.raw()) * IFACE_SLOTS + usize::from(probe.iface) % IFACE_SLOTS;
+    Fields {
+        src: halves(wide(probe.src)),
+        dst: halves(wide(probe.dst)),
+        sport: probe.sport.into(),
+        dport: if is_icmp { icmp.into() } else { probe.dport.into() },
+        kind: if probe.proto == 6 { 256 + u32::from(probe.tcp_flags) } else { probe.proto.into() },
+        place: (at * STATES) as u32 + u32::from(probe.state.raw()),
+        has: of(is_v4, HAS_V4) | of(has_ports, HAS_SPORT) | of(has_ports || is_icmp, HAS_DPORT),
+        _pad: 0,
+    }
 }
 
 /// Index in `RuleTable::nat` of the translation that a new flow's packet meets at this hook.
-pub fn translation(table: &RuleTable, probe: &Probe) -> Option<usize> {
+pub fn translation(policy: &Compiled, probe: &Probe) -> Option<usize> {
+    let (table, arena) = (&*policy.table, policy.arena.as_slice());
     let of_hook = match probe.direction {
         Direction::In => table.settings.nat_in | table.settings.prefix_in,
         Direction::Out => table.settings.nat_out | table.settings.prefix_out,
     };
-    let word = table.settings.nat_word as usize;
-    let bits = rows(table, probe)
-        .iter()
-        .fold(of_hook, |bits, row| bits & row.get(word).copied().unwrap_or(0));
+    if of_hook == 0 {
+        return None;
+    }
+    let rows = rows_of(arena, &table.parts[0], &fields(probe));
+    let bits = of_hook & nat_word(arena, &rows, table.settings.nat_word);
     (bits != 0).then(|| bits.trailing_zeros() as usize)
 }
 
+fn rows_of(arena: &[u64], part: &Part, f: &Fields) -> Rows {
+    let mut out = Rows::default();
+    rows(arena, part, f, &mut out);
+    out
+}
+
+/// The parts that a packet is asked for.
+fn parts<'t>(table: &'t RuleTable, arena: &[u64], f: &Fields) -> Vec<&'t Part> {
+    let mut all: Vec<usize> = (0..table.always as usize).collect();
+    if table.cut != 0 {
+        let ends = if f.has & HAS_V4 != 0 {
+            [
+                trie(arena, table.by_dst4, f.dst[0] as u32),
+                trie(arena, table.by_src4, f.src[0] as u32),
+            ]
+        } else {
+            [
+                intervals(arena, &table.by_dst6, f.dst[0], f.dst[1]),
+                intervals(arena, &table.by_src6, f.src[0], f.src[1]),
+            ]
+        };
+        all.extend(ends.into_iter().filter(|part| *part != 0).map(|part| part as usize));
+    }
+    all.into_iter().filter_map(|part| table.parts.get(part)).collect()
+}
+
+/// What rule `rule` of a part does.
+pub(super) fn action(arena: &[u64], part: &Part, rule: u32) -> RuleAction {
+    let raw = arena.half(part.actions + rule);
+    RuleAction { verdict: raw as u8, flags: (raw >> 8) as u8, slot: (raw >> 16) as u16 }
+}
+
 /// Judges a packet that belongs to no flow yet.
-pub fn classify(table: &RuleTable, probe: &Probe) -> Outcome {
-    let rows = rows(table, probe);
-    let mut counted = Vec::new();
-    for word in 0..(table.settings.words as usize).min(WORDS) {
-        let mut bits = rows.iter().fold(u64::MAX, |bits, row| bits & row[word]);
-        while bits != 0 {
-            let rule = word * 64 + bits.trailing_zeros() as usize;
-            let action = table.actions[rule];
-            match Verdict::try_from(action.verdict) {
-                Ok(Verdict::Continue) | Err(_) => counted.push(action.slot),
-                Ok(verdict) => {
-                    return Outcome { verdict, rule: Some(rule), slot: action.slot, counted };
-                }
-            }
-            bits &= bits - 1;
-        }
+pub fn classify(policy: &Compiled, probe: &Probe) -> Outcome {
+    let (table, arena) = (&*policy.table, policy.arena.as_slice());
+    let f = fields(probe);
+    let met = parts(table, arena, &f).into_iter().filter_map(|part| {
+        let rule = first(arena, part, &rows_of(arena, part, &f));
+        (rule != NO_RULE).then(|| (arena.half(part.order + rule), action(arena, part, rule)))
+    });
+    let met = met.min_by_key(|(place, _)| *place);
+    let part = &table.parts[0];
+    let walked = rows_of(arena, part, &f);
+    let counted = table.continues[..table.continues_len as usize]
+        .iter()
+        .map(|rule| u32::from(*rule))
+        .filter(|rule| met.is_none_or(|(place, _)| arena.half(part.order + rule) < place))
+        .filter(|rule| meets(arena, part, &walked, *rule))
+        .map(|rule| action(arena, part, rule).slot)
+        .collect();
+    if let Some((place, action)) = met {
+        let verdict = Verdict::try_from(action.verdict).unwrap_or(Verdict::Drop);
+        return Outcome { verdict, rule: Some(place as usize), slot: action.slot, counted };
     }
     let default = table.settings.defaults[probe.direction.raw() as usize];
     let slot = match probe.direction {
@@ -129,41 +157,5 @@ pub fn classify(table: &RuleTable, probe: &Probe) -> Outcome {
         rule: None,
         slot,
         counted,
-    }
-}
-
-/// The row of an IPv4 address.
-pub fn v4_row(map: &V4Map, addr: u32) -> u16 {
-    let entry = map.top[(addr >> 16) as usize];
-    if entry & V4_POINTER == 0 {
-        return entry as u16;
-    }
-    let (k, base, low) =
-        ((entry & !V4_POINTER) >> 24, (entry & 0x00ff_ffff) as usize, addr & 0xffff);
-    let mut at = 0;
-    for step in (0..k).rev().map(|k| 1usize << k) {
-        if map.leaves[base + at + step] >> 16 <= low {
-            at += step;
-        }
-    }
-    map.leaves[base + at] as u16
-}
-
-/// The row of an IPv6 address.
-pub fn v6_row(map: &V6Map, addr: u128) -> u16 {
-    let start = |i: usize| u128::from(map.hi[i]) << 64 | u128::from(map.lo[i]);
-    let mut at = 0;
-    for step in (0..map.log2_len).rev().map(|k| 1usize << k) {
-        if start(at + step) <= addr {
-            at += step;
-        }
-    }
-    map.row[at]
-}
-
-fn bits6(addr: IpAddr) -> u128 {
-    match addr {
-        IpAddr::V4(a) => a.to_ipv6_mapped().into(),
-        IpAddr::V6(a) => a.into(),
     }
 }

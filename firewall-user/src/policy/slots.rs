@@ -19,14 +19,15 @@ pub struct Owner {
 #[derive(Clone, Debug)]
 struct Space {
     first: u16,
-    end: u16,
+    /// The last one.
+    last: u16,
     owners: BTreeMap<u16, Owner>,
     by_name: HashMap<String, u16>,
 }
 
 impl Space {
     fn new(first: u16, end: usize) -> Self {
-        Self { first, end: end as u16, owners: BTreeMap::new(), by_name: HashMap::new() }
+        Self { first, last: (end - 1) as u16, owners: BTreeMap::new(), by_name: HashMap::new() }
     }
 
     fn set(&mut self, slot: u16, owner: Owner) {
@@ -57,7 +58,7 @@ impl Space {
             }
         }
         let unused: Vec<u16> =
-            (self.first..self.end).filter(|s| !self.owners.contains_key(s)).collect();
+            (self.first..=self.last).filter(|s| !self.owners.contains_key(s)).collect();
         let mut stale: Vec<(u32, u16)> = self
             .owners
             .iter()
@@ -176,7 +177,7 @@ impl Slots {
 }
 
 fn restore(space: &mut Space, slot: u16, name: &str, generation: u32) {
-    if (space.first..space.end).contains(&slot)
+    if (space.first..=space.last).contains(&slot)
         && !name.is_empty()
         && !space.by_name.contains_key(name)
     {

@@ -78,7 +78,7 @@ fn one(figures: &mut Figures, case: &str, rules: usize) -> Result<(), String> {
     let table = owners.table().map_err(|error| failed(&error))?;
     let owners = OwnerPolicy { table, keys, others: false };
     datapath
-        .install(&compiled.table, 1, &SlotNames::default(), Some(&owners))
+        .install(&compiled.table, &compiled.arena, 1, &SlotNames::default(), Some(&owners))
         .map_err(|error| failed(&error))?;
     let with = calls()?;
     {

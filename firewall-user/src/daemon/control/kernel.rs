@@ -60,7 +60,7 @@ impl Gate for Datapath {
                 .map(|(slot, owner)| (slot, owner.name.clone(), owner.generation))
                 .collect(),
         };
-        Ok(Datapath::install(self, &compiled.table, generation, &names, owners)?)
+        Ok(Datapath::install(self, &compiled.table, &compiled.arena, generation, &names, owners)?)
     }
 
     fn refresh_owners(

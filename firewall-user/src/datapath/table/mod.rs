@@ -8,6 +8,7 @@ mod accounts;
 mod entry;
 mod maps;
 mod mmap;
+pub(super) use mmap::Mapping;
 mod ports;
 mod reading;
 mod scan;

@@ -25,7 +25,7 @@ pub fn check(context: &CheckContext, report: &mut Report<'_>) {
     };
     let judge = |state: State| -> Option<Outcome> {
         let outcomes =
-            ifaces.iter().map(|iface| classify(&compiled.table, &probe(ssh, *iface, state)));
+            ifaces.iter().map(|iface| classify(&compiled, &probe(ssh, *iface, state)));
         let mut refused = None;
         for outcome in outcomes {
             if outcome.verdict == Verdict::Allow {
@@ -92,7 +92,7 @@ fn sent_elsewhere<'p>(
     };
     let mut found = None;
     for iface in ifaces {
-        let rule = translation(&compiled.table, &probe(ssh, *iface, State::New))?;
+        let rule = translation(&compiled, &probe(ssh, *iface, State::New))?;
         let slot = compiled.table.nat[rule].slot;
         let name = &compiled.nats.iter().find(|nat| nat.slot == slot)?.name;
         found = policy.nat(name).map(|(_, nat)| nat);

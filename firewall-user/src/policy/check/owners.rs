@@ -70,7 +70,7 @@ fn is_about(policy: &Policy, rule: &Rule, probe: &Probe) -> bool {
     };
     // What can't be compiled is somebody else's error.
     compile(&alone, &mut Slots::new(), 1)
-        .is_ok_and(|compiled| classify(&compiled.table, probe).verdict == Verdict::Drop)
+        .is_ok_and(|compiled| classify(&compiled, probe).verdict == Verdict::Drop)
 }
 
 /// Whether the ssh server is meant, going by the names that it has.

@@ -1,31 +1,33 @@
 //! Policy to the kernel's tables: one row of rule bits for each value of each field.
 
-mod address;
-mod bits;
-mod collect;
+mod arena;
+mod axis;
+mod cut;
 mod nat;
 mod owner;
-mod sweep;
+mod part;
+mod plan;
+mod rows;
+mod small;
+mod trie;
 
 use super::Slots;
 use super::ast::{
-    Action, Conditions, Family, FlowFull, HalfOpenFull, IcmpMatch, Policy, Rule, SynCookies,
+    Action, Conditions, FlowFull, HalfOpenFull, IcmpMatch, Policy, Rule, SynCookies,
     TcpWindow,
 };
-use super::ranges::{AddrSet, Ranges};
+use super::ranges::Ranges;
 use super::resolved::Resolved;
-use bits::{Bits, Pool};
-use collect::Collector;
 use firewall_common::abi::iface::IFACE_SLOTS;
 use firewall_common::abi::nat::NatKind;
 use firewall_common::abi::table::{
-    ACTION_BYPASS, ACTION_COOKIES, ACTION_LOG, ACTION_NO_TRACK, Direction, MAX_CONTINUES, MAX_ROWS,
-    MAX_RULES, RuleAction, RuleTable, SETTING_EVICT_HALF_OPEN, SETTING_FAST_PATH,
-    SETTING_HAS_CONTINUE, SETTING_TCP_PICKUP, SETTING_WINDOW_OFF, SETTING_WINDOW_STRICT, State,
-    V4_LEAVES, V6_BOUNDS, Verdict, WORDS,
+    ACTION_BYPASS, ACTION_COOKIES, ACTION_LOG, ACTION_NO_TRACK, ARENAS, MAX_CONTINUES, MAX_RULES,
+    RuleAction, RuleTable, SETTING_EVICT_HALF_OPEN, SETTING_FAST_PATH, SETTING_HAS_CONTINUE,
+    SETTING_TCP_PICKUP, SETTING_WINDOW_OFF, SETTING_WINDOW_STRICT, Settings, Verdict,
 };
 pub use nat::CompiledNat;
 pub use owner::OwnerRules;
+pub use plan::{PartPlan, Why};
 use std::collections::BTreeSet;
 
 /// A policy that can be installed.
@@ -34,6 +36,10 @@ pub struct Compiled {
     /// budgets and rates are a second, of the whole machine: `datapath` turns them into what the
     /// kernel wants.
     pub table: Box<RuleTable>,
+    /// The words that the table points into.
+    pub arena: Vec<u64>,
+    /// The parts that the rules were cut into.
+    pub plan: Vec<PartPlan>,
     /// Rules by owner, if there are any enabled.
     pub owners: Option<OwnerRules>,
     /// Every rule, in order, disabled ones too.
@@ -84,12 +90,10 @@ pub struct Usage {
     pub nats: usize,
     /// Public addresses of pools, of `POOL_ADDRESSES - IFACE_SLOTS`.
     pub pool_addresses: usize,
-    /// Distinct rows, of `MAX_ROWS`.
+    /// Distinct rows of all parts.
     pub rows: usize,
-    /// IPv4 leaves of the source and destination maps, of `V4_LEAVES` each.
-    pub leaves: [usize; 2],
-    /// IPv6 interval starts of the source and destination maps, of `V6_BOUNDS` each.
-    pub bounds: [usize; 2],
+    /// Bytes of the arena, of the largest of `ARENAS`.
+    pub bytes: usize,
 }
 
 /// A part of the tables that has a limit.
@@ -107,7 +111,9 @@ pub enum Part {
     PoolAddresses,
     /// Interfaces named, and those attached.
     Interfaces,
-    /// Distinct combinations of rules over all fields.
+    /// Bytes of rows and of what leads to them.
+    Bytes,
+    /// Distinct combinations of rules over all fields (rules by owner).
     Rows,
     /// IPv4 source entries.
     Ipv4Sources,
@@ -128,6 +134,7 @@ impl Part {
             Self::Nats => "translations (`static` and `prefix` counted twice)",
             Self::PoolAddresses => "public addresses of pools",
             Self::Interfaces => "interfaces (attached ones counted)",
+            Self::Bytes => "bytes of tables",
             Self::Rows => "distinct combinations of rules",
             Self::Ipv4Sources => "entries for IPv4 sources",
             Self::Ipv4Destinations => "entries for IPv4 destinations",
@@ -137,9 +144,8 @@ impl Part {
     }
     const fn advice(self) -> &'static str {
         match self {
-            Self::Rules => {
-                "join rules that differ in one list only, or disable some (translations take the room of 64)"
-            }
+            Self::Rules => "join rules that differ in one list only, or disable some",
+            Self::Bytes => "let rules share sets instead of overlapping in part, or disable some",
             Self::CountRules => "every packet is tested against each of them: disable some",
             Self::RuleSlots => "delete disabled ones",
             Self::Nats => "join those that differ in one list only, or disable some",
@@ -189,20 +195,13 @@ pub fn compile(
     let enabled: Vec<&Rule> = policy.packet_rules().collect();
     let halves = nat::enabled(policy)?;
     let mut pools = nat::pools(&halves)?;
-    // Translations have a word of their own behind the rules'.
-    let room = if halves.is_empty() { MAX_RULES } else { MAX_RULES - 64 };
-    CompileError::check(Part::Rules, enabled.len(), room)?;
+    CompileError::check(Part::Rules, enabled.len(), MAX_RULES)?;
     let counting = enabled.iter().filter(|r| !r.action.is_terminal()).count();
     CompileError::check(Part::CountRules, counting, MAX_CONTINUES)?;
     let (taken, interfaces) = take_slots(policy, &resolved, slots, generation)?;
 
     let mut table: Box<RuleTable> = bytemuck::zeroed_box();
-    settings(policy, &enabled, &mut table);
-    for (action, rule) in table.actions.iter_mut().zip(&enabled) {
-        let slot = taken.rule(&rule.name.value).unwrap_or_default();
-        *action = RuleAction { verdict: rule.action.verdict().raw(), flags: flags(rule), slot };
-    }
-    let first = table.settings.nat_word as usize * 64;
+    settings(policy, &enabled, &mut table.settings);
     for (i, (nat, half)) in halves.iter().enumerate() {
         let slot = taken.rule(&nat.name.value).unwrap_or_default();
         table.nat[i] = nat::rule(nat, half, slot, &mut pools);
@@ -215,23 +214,20 @@ pub fn compile(
         };
         *way |= 1 << i;
     }
-    let rules = enabled.iter().map(|rule| &rule.when).enumerate();
-    let nats = halves.iter().enumerate().map(|(i, (_, half))| (first + i, &half.when));
-    let asks: Vec<Ask<'_>> =
-        rules.chain(nats).map(|(bit, when)| Ask::new(bit, when, &resolved, &taken)).collect();
-    let mut pool = Pool::new(asks.iter().map(|ask| ask.bit));
-    small_fields(&asks, &mut table, &mut pool);
-    ports(&asks, &resolved, &mut table, &mut pool);
-    let mut usage = Usage {
+    let actions: Vec<RuleAction> = enabled.iter().map(|rule| action(rule, &taken)).collect();
+    table.any_flags = actions.iter().fold(0, |all, action| all | u32::from(action.flags));
+    let ask = |(i, when)| Ask::new(i, when, &resolved, &taken);
+    let rules: Vec<Ask<'_>> = enabled.iter().map(|rule| &rule.when).enumerate().map(ask).collect();
+    let nats: Vec<Ask<'_>> = halves.iter().map(|(_, half)| &half.when).enumerate().map(ask).collect();
+    let whole = plan::Whole { actions: &actions, rules: &rules, nats: &nats, resolved: &resolved };
+    let (arena, plan) = plan::write(&whole, &mut table)?;
+    let usage = Usage {
         rules: enabled.len(),
         nats: halves.len(),
         pool_addresses: pools.len(),
-        ..Usage::default()
+        rows: plan.iter().map(|part| part.rows).sum(),
+        bytes: arena.len() * 8,
     };
-    addresses(&asks, &resolved, &mut table, &mut pool, &mut usage)?;
-    usage.rows = pool.len();
-    CompileError::check(Part::Rows, pool.len(), MAX_ROWS)?;
-    pool.write(&mut table.rows);
     let owners = owner::compile(policy, &resolved, &taken)?;
 
     *slots = taken;
@@ -251,7 +247,7 @@ pub fn compile(
         .collect();
     let nats = policy.nats.iter();
     let nats = nats.map(|n| nat::view(n, slot(&n.name.value), &mut pools, &resolved)).collect();
-    Ok(Compiled { table, owners, rules, nats, interfaces, usage })
+    Ok(Compiled { table, arena, plan, owners, rules, nats, interfaces, usage })
 }
 
 /// Slots for all that the policy names, and the interfaces among it.
@@ -283,6 +279,12 @@ fn take_slots(
     Ok((taken, interfaces))
 }
 
+/// What a rule does, and where it counts.
+fn action(rule: &Rule, slots: &Slots) -> RuleAction {
+    let slot = slots.rule(&rule.name.value).unwrap_or_default();
+    RuleAction { verdict: rule.action.verdict().raw(), flags: flags(rule), slot }
+}
+
 fn flags(rule: &Rule) -> u8 {
     let of = |on: bool, flag: u8| if on { flag } else { 0 };
     of(rule.log, ACTION_LOG)
@@ -291,9 +293,8 @@ fn flags(rule: &Rule) -> u8 {
         | of(rule.action == Action::Bypass, ACTION_BYPASS)
 }
 
-fn settings(policy: &Policy, enabled: &[&Rule], table: &mut RuleTable) {
+fn settings(policy: &Policy, enabled: &[&Rule], settings: &mut Settings) {
     let options = &policy.options;
-    let settings = &mut table.settings;
     settings.timeouts = options.timeouts;
     let counting = enabled.iter().any(|r| !r.action.is_terminal());
     for (on, flag) in [
@@ -309,8 +310,6 @@ fn settings(policy: &Policy, enabled: &[&Rule], table: &mut RuleTable) {
         }
     }
     settings.words = enabled.len().div_ceil(64) as u32;
-    // A word that is there even where rules fill all of them: then no translation asks for it.
-    settings.nat_word = settings.words.min(WORDS as u32 - 1);
     settings.defaults = policy.defaults.map(Verdict::raw);
     settings.malformed = options.malformed.raw();
     settings.ethertypes = options.ethertypes.raw();
@@ -358,36 +357,6 @@ impl<'p> Ask<'p> {
     }
 }
 
-/// Fields with few values: each value is asked of each rule.
-fn small_fields(asks: &[Ask<'_>], table: &mut RuleTable, pool: &mut Pool) {
-    let mut row = |test: &dyn Fn(&Ask<'_>) -> bool| {
-        let mut bits = Bits::default();
-        asks.iter().filter(|ask| test(ask)).for_each(|ask| bits.set(ask.bit));
-        pool.intern(&bits)
-    };
-    for direction in Direction::ALL {
-        for slot in 0..IFACE_SLOTS {
-            table.meta[direction.raw() as usize * IFACE_SLOTS + slot] = row(&|ask| {
-                ask.when.direction.is_none_or(|d| d == *direction)
-                    && ask.on.as_ref().is_none_or(|on| on.slots[slot] != on.negated)
-            });
-        }
-    }
-    for proto in 0..=u8::MAX {
-        table.proto[usize::from(proto)] =
-            row(&|ask| ask.when.protos.as_ref().is_none_or(|protos| protos.contains(&proto)));
-    }
-    for flags in 0..=u8::MAX {
-        table.tcp_flags[usize::from(flags)] =
-            row(&|ask| ask.when.flags.is_none_or(|f| flags & f.mask == f.value));
-    }
-    for state in State::ALL {
-        table.state[state.raw() as usize] =
-            row(&|ask| ask.when.states.as_ref().is_none_or(|states| states.contains(state)));
-    }
-    table.no_port[2] = row(&|ask| ask.when.flags.is_none());
-}
-
 /// `type << 8 | code` of an ICMP condition.
 pub(super) fn icmp_ranges(icmp: &IcmpMatch) -> Ranges<u16> {
     let mut ranges = Vec::new();
@@ -401,77 +370,6 @@ pub(super) fn icmp_ranges(icmp: &IcmpMatch) -> Ranges<u16> {
         }
     }
     Ranges::new(ranges)
-}
-
-/// Ports, and ICMP's type and code, which live in the destination ports' table. The two don't mix:
-/// a rule that asks for ports names protocols with ports only, one that asks for types names ICMP.
-fn ports(asks: &[Ask<'_>], resolved: &Resolved, table: &mut RuleTable, pool: &mut Pool) {
-    let (mut source, mut destination) = (Collector::default(), Collector::default());
-    for Ask { bit, when, .. } in asks {
-        match &when.src.ports {
-            None => source.any.set(*bit),
-            Some(list) => source.add(*bit, list.negated, resolved.port_ranges(list)),
-        }
-        match (&when.dst.ports, &when.icmp) {
-            (Some(list), _) => destination.add(*bit, list.negated, resolved.port_ranges(list)),
-            (None, Some(icmp)) => destination.add(*bit, false, icmp_ranges(icmp)),
-            (None, None) => destination.any.set(*bit),
-        }
-    }
-    table.no_port[0] = pool.intern(&source.any);
-    table.no_port[1] = pool.intern(&destination.any);
-    for (collector, rows) in [(source, &mut table.sport), (destination, &mut table.dport)] {
-        let steps = sweep::sweep(&collector.field(|ranges| ranges), pool);
-        for (i, (start, row)) in steps.iter().enumerate() {
-            let end = steps.get(i + 1).map_or(rows.len(), |(next, _)| usize::from(*next));
-            rows[usize::from(*start)..end].fill(*row);
-        }
-    }
-}
-
-fn addresses(
-    asks: &[Ask<'_>],
-    resolved: &Resolved,
-    table: &mut RuleTable,
-    pool: &mut Pool,
-    usage: &mut Usage,
-) -> Result<(), CompileError> {
-    let (mut v4, mut v6) = (Bits::default(), Bits::default());
-    for Ask { bit, when, .. } in asks {
-        if when.family != Some(Family::V6) {
-            v4.set(*bit);
-        }
-        if when.family != Some(Family::V4) {
-            v6.set(*bit);
-        }
-    }
-    let parts =
-        [(Part::Ipv4Sources, Part::Ipv6Sources), (Part::Ipv4Destinations, Part::Ipv6Destinations)];
-    for (end, (leaves, bounds)) in parts.into_iter().enumerate() {
-        let mut collector: Collector<AddrSet> = Collector::default();
-        for Ask { bit, when, .. } in asks {
-            match if end == 0 { &when.src.addrs } else { &when.dst.addrs } {
-                None => collector.any.set(*bit),
-                Some(list) => collector.addresses(*bit, list, resolved),
-            }
-        }
-        let mut field = collector.field(|set| &set.v4);
-        field.mask = Some(v4);
-        let steps4 = sweep::sweep(&field, pool);
-        let mut field = collector.field(|set| &set.v6);
-        field.mask = Some(v6);
-        let steps6 = sweep::sweep(&field, pool);
-        let (map4, map6) = if end == 0 {
-            (&mut table.src4, &mut table.src6)
-        } else {
-            (&mut table.dst4, &mut table.dst6)
-        };
-        usage.leaves[end] = address::fill_v4(map4, &steps4);
-        CompileError::check(leaves, usage.leaves[end], V4_LEAVES)?;
-        usage.bounds[end] = address::fill_v6(map6, &steps6);
-        CompileError::check(bounds, usage.bounds[end], V6_BOUNDS)?;
-    }
-    Ok(())
 }
 
 #[cfg(test)]

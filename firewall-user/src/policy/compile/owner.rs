@@ -6,11 +6,12 @@
 use super::super::ast::{Match, OwnerMatch, Policy, Rule};
 use super::super::resolved::Resolved;
 use super::super::slots::Slots;
-use super::bits::{Bits, Pool};
-use super::{Ask, CompileError, Part, Usage, addresses, flags, ports, settings, small_fields};
+use super::small::{Bits, Pool, addresses, ports, small_fields};
+use super::{Ask, CompileError, Part, action, settings};
 use firewall_common::abi::{
     owner::{OWNER_FIELDS, OWNER_INCOMING, OWNER_PLACES, OwnerField, OwnerTable},
-    table::{Direction, MAX_CONTINUES, MAX_ROWS, MAX_RULES, RuleAction},
+    small::{MAX_ROWS, SMALL_RULES},
+    table::{Direction, MAX_CONTINUES},
 };
 use std::collections::BTreeSet;
 
@@ -94,15 +95,14 @@ pub(super) fn compile(
     if enabled.is_empty() {
         return Ok(None);
     }
-    CompileError::check(Part::Rules, enabled.len(), MAX_RULES)?;
+    CompileError::check(Part::Rules, enabled.len(), SMALL_RULES)?;
     let counting = enabled.iter().filter(|r| !r.action.is_terminal()).count();
     CompileError::check(Part::CountRules, counting, MAX_CONTINUES)?;
     let mut table: Box<OwnerTable> = bytemuck::zeroed_box();
     let rules = &mut table.rules;
-    settings(policy, &enabled, rules);
-    for (action, rule) in rules.actions.iter_mut().zip(&enabled) {
-        let slot = slots.rule(&rule.name.value).unwrap_or_default();
-        *action = RuleAction { verdict: rule.action.verdict().raw(), flags: flags(rule), slot };
+    settings(policy, &enabled, &mut rules.settings);
+    for (to, rule) in rules.actions.iter_mut().zip(&enabled) {
+        *to = action(rule, slots);
     }
     let asks: Vec<Ask<'_>> = enabled
         .iter()
@@ -112,7 +112,7 @@ pub(super) fn compile(
     let mut pool = Pool::new(0..enabled.len());
     small_fields(&asks, rules, &mut pool);
     ports(&asks, resolved, rules, &mut pool);
-    addresses(&asks, resolved, rules, &mut pool, &mut Usage::default())?;
+    addresses(&asks, resolved, rules, &mut pool)?;
     let out = |rule: &&Rule| rule.when.direction != Some(Direction::In);
     let any_other = |rule: &&Rule| {
         let protos = rule.when.protos.as_ref();

@@ -1,4 +1,5 @@
 use super::*;
+use firewall_common::abi::table::{Direction, State};
 use crate::policy::classify::{Probe, classify};
 use crate::policy::parse;
 
@@ -46,7 +47,7 @@ fn the_sketch_means_what_it_says() {
          disabled rule old allow in tcp to port 8080",
     );
     let wan = slots.iface("eth0").unwrap();
-    let judge = |text: &str| classify(&c.table, &probe(text));
+    let judge = |text: &str| classify(&c, &probe(text));
     let name = |slot: u16| slots.rule_name(slot).unwrap_or("default");
     let ssh = judge(&format!("in {wan} tcp 10.0.0.77 999 192.0.2.1 22"));
     assert_eq!((ssh.verdict, name(ssh.slot)), (Verdict::Allow, "ssh"));
@@ -85,7 +86,7 @@ fn the_sketch_means_what_it_says() {
 #[test]
 fn an_empty_policy_lets_everything_pass() {
     let (c, _) = compiled("# nothing\n");
-    let out = classify(&c.table, &probe("in 0 tcp 10.0.0.77 1 192.0.2.1 8080"));
+    let out = classify(&c, &probe("in 0 tcp 10.0.0.77 1 192.0.2.1 8080"));
     assert_eq!((out.verdict, out.rule, c.table.settings.words), (Verdict::Allow, None, 0));
 }
 
@@ -93,41 +94,75 @@ fn an_empty_policy_lets_everything_pass() {
 fn what_is_too_large_is_named_and_slots_stay() {
     use std::fmt::Write as _;
     let mut slots = Slots::new();
-    let mut refused = |text: &str| {
-        let policy = parse(text, "test").unwrap_or_else(|e| panic!("{e}"));
-        let error = compile(&policy, &mut slots, 1).unwrap_err();
-        assert_eq!(slots.rules().count(), 0);
-        error
-    };
     let mut text = String::new();
-    for i in 0..1025 {
-        writeln!(text, "rule r{i} allow in").unwrap();
+    for i in 0..=MAX_CONTINUES {
+        writeln!(text, "rule r{i} count in").unwrap();
     }
-    assert_eq!(refused(&text), CompileError { part: Part::Rules, seen: 1025, limit: 1024 });
-    let mut text = String::from("rule a drop from {");
-    for i in 0..20_000u32 {
-        write!(text, "{}, ", std::net::Ipv4Addr::from(i << 16 | 0x8000)).unwrap();
+    let policy = parse(&text, "test").unwrap_or_else(|e| panic!("{e}"));
+    let error = compile(&policy, &mut slots, 1).unwrap_err();
+    assert_eq!(slots.rules().count(), 0);
+    assert_eq!(error, CompileError { part: Part::CountRules, seen: 65, limit: MAX_CONTINUES });
+    assert!(error.to_string().contains("needs 65 rules that only count or log"), "{error}");
+}
+
+/// Rules that can't be told apart by few addresses, with ports of their own, most of both families' hosts.
+fn many(rules: u32) -> String {
+    use std::fmt::Write as _;
+    let mut text = String::from("default in allow\nrule seen count in udp\n");
+    for i in 0..rules {
+        let (a, b) = (i.wrapping_mul(2_654_435_761), i.wrapping_mul(40_503) ^ 0x5bd1_e995);
+        let port = 1024 + i % 40_000;
+        match i % 8 {
+            0 => writeln!(text, "rule r{i} drop in tcp from {} to any port {port}", v4(a, 24)),
+            1 => writeln!(text, "rule r{i} drop in udp from any to {} port {port}", v4(b, 28)),
+            2 => writeln!(text, "rule r{i} drop in tcp to 2001:db8:{:x}::/48 port {port}", i & 0xffff),
+            3 => writeln!(text, "rule r{i} drop in tcp port {port} from 2001:db8:{:x}::1", i & 0xffff),
+            _ => writeln!(text, "rule r{i} drop in tcp from {} to {} port {port}", v4(a, 16), v4(b, 32)),
+        }
+        .unwrap();
     }
-    // One block serves all: the same pattern below each /16.
-    let policy = parse(&format!("{text} }}"), "test").unwrap();
-    assert_eq!(compile(&policy, &mut Slots::new(), 1).unwrap().usage.leaves, [4, 0]);
-    let mut text = String::from("rule a drop to {");
-    for i in 0..20_000u32 {
-        write!(text, "{}, ", std::net::Ipv4Addr::from(i << 16 | (i + 1))).unwrap();
+    // Asked by every packet, first and last.
+    text + "rule last reject in icmp\n"
+}
+
+fn v4(address: u32, length: u32) -> String {
+    let network = u64::from(address) >> (32 - length) << (32 - length);
+    format!("{}/{length}", std::net::Ipv4Addr::from(network as u32))
+}
+
+#[test]
+fn many_rules_are_cut_and_mean_the_same() {
+    let text = many(6_000);
+    let (c, slots) = compiled(&text);
+    assert!(c.plan.len() > 2, "{:?}", c.plan);
+    assert!(c.usage.bytes < 64 << 20, "{}", c.usage.bytes);
+    let rules: usize = c.plan.iter().map(|part| part.rules).sum();
+    assert_eq!(rules, c.usage.rules);
+    let (mut met, mut seed) = (0, 1u32);
+    for i in (0..6_000u32).step_by(7) {
+        seed = seed.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+        let (a, b) = (i.wrapping_mul(2_654_435_761), i.wrapping_mul(40_503) ^ 0x5bd1_e995);
+        let port = 1024 + i % 40_000;
+        let (from, to) = (std::net::Ipv4Addr::from(a), std::net::Ipv4Addr::from(b));
+        let proto = if i % 8 == 1 { "udp" } else { "tcp" };
+        if matches!(i % 8, 2 | 3) {
+            let out = classify(
+                &c,
+                &probe(&format!("in 1 tcp 2001:db8:{:x}::1 {port} 2001:db8:{:x}::9 {port}", i & 0xffff, i & 0xffff)),
+            );
+            assert_eq!(slots.rule_name(out.slot), Some(format!("r{i}").as_str()));
+            continue;
+        }
+        let out = classify(&c, &probe(&format!("in 1 {proto} {from} 9 {to} {port}")));
+        // An earlier one may want it, too.
+        let name = slots.rule_name(out.slot).unwrap_or_default().to_owned();
+        assert!(out.rule.is_some_and(|place| place <= i as usize + 1), "r{i}: {name}");
+        met += u32::from(name == format!("r{i}"));
+        assert_eq!(out.counted.len(), usize::from(proto == "udp"));
     }
-    let error = refused(&format!("{text} }}"));
-    assert_eq!((error.part, error.limit), (Part::Ipv4Destinations, V4_LEAVES));
-    assert!(error.seen > 70_000, "{error}");
-    let mut text = String::from("rule a drop from {");
-    for i in 0..5_000u32 {
-        write!(text, "2001:db8:{i:x}::/48, ").unwrap();
-    }
-    // Neighbours are joined: one interval.
-    let policy = parse(&format!("{text} }}"), "test").unwrap();
-    assert_eq!(compile(&policy, &mut Slots::new(), 1).unwrap().usage.bounds, [3, 1]);
-    let error = refused(&format!("{text} }}").replace("::/48", "::/49"));
-    assert_eq!(error, CompileError { part: Part::Ipv6Sources, seen: 10_001, limit: V6_BOUNDS });
-    assert!(error.to_string().contains("needs 10001 intervals of IPv6 sources"), "{error}");
+    assert!(met > 500, "{met}");
+    let ping = classify(&c, &probe("in 1 icmp 10.0.0.1 0 10.0.0.2 0 8"));
+    assert_eq!((ping.verdict, slots.rule_name(ping.slot)), (Verdict::Reject, Some("last")));
 }
 
 #[test]
@@ -166,14 +201,18 @@ fn what_a_rule_does_beside_its_verdict() {
          rule c bypass in udp to port 4789 => xsk
          rule d allow state untracked",
     );
-    let actions = &c.table.actions;
-    assert_eq!(actions[0].flags, ACTION_NO_TRACK | ACTION_LOG);
-    assert_eq!(actions[1].flags, ACTION_COOKIES);
-    assert_eq!((actions[2].verdict, actions[2].flags), (Verdict::Allow.raw(), ACTION_BYPASS));
+    let action = |rule| super::super::classify::action(&c.arena, &c.table.parts[0], rule);
+    assert_eq!(action(0).flags, ACTION_NO_TRACK | ACTION_LOG);
+    assert_eq!(action(1).flags, ACTION_COOKIES);
+    assert_eq!((action(2).verdict, action(2).flags), (Verdict::Allow.raw(), ACTION_BYPASS));
+    assert_eq!(
+        c.table.any_flags,
+        u32::from(ACTION_NO_TRACK | ACTION_LOG | ACTION_COOKIES | ACTION_BYPASS)
+    );
     assert_eq!((c.rules[2].action, c.rules[2].verdict), ("bypass", Verdict::Allow));
     // `syn-cookies` made it a rule about TCP.
-    assert_eq!(classify(&c.table, &probe("in 0 tcp 10.0.0.1 9 10.0.0.2 80")).rule, Some(1));
-    assert_eq!(classify(&c.table, &probe("in 0 udp 10.0.0.1 9 10.0.0.2 80")).rule, None);
+    assert_eq!(classify(&c, &probe("in 0 tcp 10.0.0.1 9 10.0.0.2 80")).rule, Some(1));
+    assert_eq!(classify(&c, &probe("in 0 udp 10.0.0.1 9 10.0.0.2 80")).rule, None);
     let untracked = Probe { state: State::Untracked, ..probe("out 0 tcp 10.0.0.1 9 10.0.0.2 81") };
-    assert_eq!(classify(&c.table, &untracked).rule, Some(3));
+    assert_eq!(classify(&c, &untracked).rule, Some(3));
 }

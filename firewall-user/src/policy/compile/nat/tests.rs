@@ -48,7 +48,7 @@ fn each_kind_is_what_the_kernel_reads() {
     let text = ROUTER.replace("rule web", "rule weba");
     let (c, slots) = compiled(&text);
     let t = &c.table;
-    assert_eq!((t.settings.words, t.settings.nat_word), (1, 1));
+    assert_eq!((t.settings.words, t.settings.nat_word), (1, 2));
     let kinds: Vec<u8> = t.nat.iter().map(|n| n.kind).take_while(|k| *k != 0).collect();
     let at = |kind: NatKind| kinds.iter().position(|k| *k == kind.raw()).unwrap();
     let kind = NatKind::raw;
@@ -138,7 +138,7 @@ fn the_first_that_matches_translates_and_each_only_at_its_hook() {
     let (c, slots) = compiled(&ROUTER.replace("rule web", "rule weba"));
     let [wan, lan] = ["eth0", "eth1"].map(|name| slots.iface(name).unwrap());
     let of = |p: Probe| {
-        translation(&c.table, &p).map(|i| slots.rule_name(c.table.nat[i].slot).unwrap().to_owned())
+        translation(&c, &p).map(|i| slots.rule_name(c.table.nat[i].slot).unwrap().to_owned())
     };
     use Direction::{In, Out};
     for (p, name) in [
@@ -165,7 +165,7 @@ fn the_first_that_matches_translates_and_each_only_at_its_hook() {
     }
     // Translations take no part in what rules say.
     let p = probe(In, wan, 6, "192.0.2.1", "203.0.113.5", 80);
-    assert_eq!(classify(&c.table, &p).rule, None);
+    assert_eq!(classify(&c, &p).rule, None);
 }
 
 #[test]
@@ -213,10 +213,10 @@ fn the_last_word_is_theirs() {
     let wan = slots.iface("wan").unwrap();
     for port in [0, 63] {
         let p = probe(Direction::Out, wan, 17, "10.0.0.1", "192.0.2.1", port);
-        assert_eq!(translation(&c.table, &p), Some(usize::from(port)));
-        assert_eq!(classify(&c.table, &p).rule, None);
+        assert_eq!(translation(&c, &p), Some(usize::from(port)));
+        assert_eq!(classify(&c, &p).rule, None);
     }
     let (c, _) = compiled(&(0..1024).map(|i| format!("rule r{i} allow in\n")).collect::<String>());
     assert_eq!((c.table.settings.words, c.table.settings.nat_word), (16, 15));
-    assert_eq!(translation(&c.table, &probe(Direction::In, 1, 6, "10.0.0.1", "10.0.0.2", 1)), None);
+    assert_eq!(translation(&c, &probe(Direction::In, 1, 6, "10.0.0.1", "10.0.0.2", 1)), None);
 }

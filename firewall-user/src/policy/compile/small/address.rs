@@ -1,6 +1,6 @@
 //! Intervals of addresses into the kernel's two shapes of lookup table.
 
-use firewall_common::abi::table::{V4_LEAVES, V4_POINTER, V4Map, V6_BOUNDS, V6Map};
+use firewall_common::abi::small::{V4_LEAVES, V4_POINTER, V4Map, V6_BOUNDS, V6Map};
 use std::collections::HashMap;
 
 /// Writes IPv4 intervals (start, row), the first from 0. Returns how many leaves they need; past

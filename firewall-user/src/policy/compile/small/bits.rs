@@ -1,6 +1,6 @@
 //! Rows: sets of rules as bit vectors, each distinct one stored once.
 
-use firewall_common::abi::table::{MAX_ROWS, ROW_ALL, ROW_NONE, WORDS};
+use firewall_common::abi::small::{MAX_ROWS, ROW_ALL, ROW_NONE, WORDS};
 use std::collections::HashMap;
 
 /// Rules, by their place among the enabled ones.

@@ -1,7 +1,7 @@
 //! From "which rule asks for which values" to "which rules want this value": one walk along the
 //! number line.
 
-use super::super::ranges::{Number, Ranges};
+use super::super::super::ranges::{Number, Ranges};
 use super::bits::{Bits, Pool};
 use std::collections::{BTreeSet, HashMap};
 

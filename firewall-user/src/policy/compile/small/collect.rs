@@ -1,8 +1,8 @@
 //! Which rules ask for which set of values, for one field.
 
-use super::super::ast::{AddrItem, Match};
-use super::super::ranges::{AddrSet, Ranges};
-use super::super::resolved::Resolved;
+use super::super::super::ast::{AddrItem, Match};
+use super::super::super::ranges::{AddrSet, Ranges};
+use super::super::super::resolved::Resolved;
 use super::bits::Bits;
 use super::sweep::{Atom, Field};
 use std::collections::HashMap;

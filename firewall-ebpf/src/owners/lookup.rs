@@ -1,8 +1,7 @@
-//! Looking a value up in a compiled policy: address to row, row to bits. The filter's classifier and the rules by
-//! owner share it.
+//! Looking a value up in a compiled policy: address to row, row to bits.
 
-use firewall_common::abi::table::{
-    MAX_ROWS, RuleTable, V4_LEAVES, V4_POINTER, V4Map, V6_BOUNDS, V6Map, WORDS,
+use firewall_common::abi::small::{
+    MAX_ROWS, SmallTable, V4_LEAVES, V4_POINTER, V4Map, V6_BOUNDS, V6Map, WORDS,
 };
 
 /// Reads `array[index & mask]`, where `mask + 1` is the array's length: a bound that the verifier sees.
@@ -63,7 +62,7 @@ pub fn v6(map: &V6Map, a: &[u8; 16]) -> u16 {
 
 /// The rules of a row, as bits.
 #[inline(always)]
-pub fn row(table: &RuleTable, index: u16) -> &[u64; WORDS] {
+pub fn row(table: &SmallTable, index: u16) -> &[u64; WORDS] {
     // SAFETY: the masked index is below the array's length.
     unsafe { table.rows.get_unchecked(index as usize & (MAX_ROWS - 1)) }
 }

@@ -1,0 +1,312 @@
+//! The rows of a policy: a map of its own for each policy, of one of three sizes, so that ten rules don't take the memory of
+//! ten thousand. What looks into it is compiled once for each size, as the verifier wants every offset below a bound that
+//! it knows. All of it are global functions, verified by themselves; what they look up are `work.fields`.
+
+use aya_ebpf::{
+    btf_maps::{Array, ArrayOfMaps},
+    cty::c_void,
+    helpers::generated::bpf_loop,
+    macros::btf_map,
+};
+use firewall_common::{
+    abi::{
+        iface::IFACE_SLOTS,
+        table::{ARENAS, Direction, MAX_CONTINUES, MAX_PARTS, Part, RuleAction, RuleTable, State},
+    },
+    classify::{self, Arena, HAS_V4, NO_RULE},
+};
+
+use crate::{
+    classify::{meet, v6_halves},
+    maps::{MMAPABLE, TABLES, WORK},
+    opaque::opaque,
+    work::Work,
+};
+
+type Rules<const WORDS: usize> =
+    ArrayOfMaps<Array<[u64; WORDS], 1, { MMAPABLE as usize }>, 2>;
+
+/// Arenas of small policies. As `TABLES`, the entry that isn't live is written; the daemon makes the map that it holds.
+#[btf_map]
+pub static RULES_S: Rules<{ ARENAS[0] }> = Rules::new();
+
+/// The same of larger ones.
+#[btf_map]
+pub static RULES_M: Rules<{ ARENAS[1] }> = Rules::new();
+
+/// The same of the largest.
+#[btf_map]
+pub static RULES_L: Rules<{ ARENAS[2] }> = Rules::new();
+
+/// An arena: a live map value.
+struct Mem<const WORDS: usize>(*const u64);
+
+impl<const WORDS: usize> Arena for Mem<WORDS> {
+    #[inline(always)]
+    fn word(&self, at: u32) -> u64 {
+        // SAFETY: the masked offset is below the arena's length.
+        unsafe { *self.0.add(at as usize & (WORDS - 1)) }
+    }
+    #[inline(always)]
+    fn half(&self, at: u32) -> u32 {
+        // SAFETY: as above, in halves.
+        unsafe { *self.0.cast::<u32>().add(at as usize & (2 * WORDS - 1)) }
+    }
+    #[inline(always)]
+    fn opaque(&self, value: u64) -> u64 {
+        opaque(value)
+    }
+}
+
+/// What [`in_part`] says where no rule is met; else the rule's place among all (upper half) and its action.
+pub const NOTHING: u64 = u64::MAX;
+
+/// The action in what [`in_part`] says.
+#[inline(always)]
+pub fn action(said: u64) -> RuleAction {
+    RuleAction { verdict: said as u8, flags: (said >> 8) as u8, slot: (said >> 16) as u16 }
+}
+
+#[inline(always)]
+fn part(table: &RuleTable, index: u32) -> &Part {
+    // SAFETY: the masked index is below the array's length.
+    unsafe { table.parts.get_unchecked(index as usize & (MAX_PARTS - 1)) }
+}
+
+/// The first rule of a part that decides.
+#[inline(always)]
+fn in_part(arena: &impl Arena, table: &RuleTable, work: &mut Work, index: u32) -> u64 {
+    let part = part(table, index);
+    // Those of part 0 stay, for translations and rules that only count.
+    let other = (index | index.wrapping_neg()) >> 31;
+    // SAFETY: 0 or 1.
+    let rows = unsafe { work.rows.get_unchecked_mut(other as usize & 1) };
+    classify::rows(arena, part, &work.fields, rows);
+    let rule = classify::first(arena, part, rows);
+    if rule == NO_RULE {
+        return NOTHING;
+    }
+    let place = arena.half(part.order + rule);
+    u64::from(place) << 32 | u64::from(arena.half(part.actions + rule))
+}
+
+/// Parts that are asked for the packet's addresses: source's in the upper half, destination's in the lower; 0: none.
+#[inline(always)]
+fn of_addresses(arena: &impl Arena, table: &RuleTable, work: &Work) -> u64 {
+    let f = &work.fields;
+    let (src, dst) = if f.has & HAS_V4 != 0 {
+        (
+            classify::trie(arena, table.by_src4, f.src[0] as u32),
+            classify::trie(arena, table.by_dst4, f.dst[0] as u32),
+        )
+    } else {
+        (
+            classify::intervals(arena, &table.by_src6, f.src[0], f.src[1]),
+            classify::intervals(arena, &table.by_dst6, f.dst[0], f.dst[1]),
+        )
+    };
+    u64::from(src) << 32 | u64::from(dst)
+}
+
+/// What [`pass_by`] needs.
+struct Walk<'a> {
+    arena: *const u64,
+    table: &'a RuleTable,
+    work: &'a Work,
+    end: u32,
+}
+
+/// One rule that only counts or logs, number `i` of them; 1 ends the walk.
+extern "C" fn pass_by<const WORDS: usize>(i: u64, ctx: *mut c_void) -> i64 {
+    // SAFETY: `count` hands over a live `Walk`.
+    let walk = unsafe { &*ctx.cast::<Walk>() };
+    let arena = Mem::<WORDS>(walk.arena);
+    let part = part(walk.table, 0);
+    // SAFETY: the masked index is below the array's length.
+    let rule =
+        u32::from(unsafe { *walk.table.continues.get_unchecked(i as usize & (MAX_CONTINUES - 1)) });
+    if arena.half(part.order + rule) > walk.end {
+        return 1;
+    }
+    if classify::meets(&arena, part, &walk.work.rows[0], rule) {
+        meet(action(u64::from(arena.half(part.actions + rule))), walk.table, walk.work);
+    }
+    0
+}
+
+/// Counts the packet on the rules before place `end` that only count or log.
+#[inline(always)]
+fn count<const WORDS: usize>(arena: *const u64, table: &RuleTable, work: &Work, end: u32) {
+    let mut walk = Walk { arena, table, work, end };
+    let ctx = (&raw mut walk).cast();
+    // A plain loop of this length would cost the verifier its million instructions.
+    // SAFETY: the callback takes a `Walk`, which outlives the call.
+    unsafe { bpf_loop(table.continues_len, pass_by::<WORDS> as *mut c_void, ctx, 0) };
+}
+
+/// Rows of part 0 that are looked up anew, or those that the last look-up left.
+pub const AGAIN: u32 = 1;
+
+/// The translation rules that a packet meets.
+#[inline(always)]
+fn translations(
+    arena: &impl Arena,
+    table: &RuleTable,
+    work: &mut Work,
+    again: u32,
+) -> u64 {
+    if again != 0 {
+        classify::rows(arena, part(table, 0), &work.fields, &mut work.rows[0]);
+    }
+    classify::nat_word(arena, &work.rows[0], table.settings.nat_word)
+}
+
+/// Which address [`prefix_rules`] looks up.
+#[derive(Clone, Copy)]
+pub enum Which {
+    /// The packet's source.
+    Source = 0,
+    /// Its destination.
+    Destination = 1,
+    /// Source of the packet that it quotes.
+    QuotedSource = 2,
+    /// Destination of that.
+    QuotedDestination = 3,
+}
+
+/// The translation rules that are met by an IPv6 address and an interface, whatever else they ask: those for prefixes ask
+/// nothing else. Those at ingress change destinations.
+#[inline(always)]
+fn of_prefix(
+    arena: &impl Arena,
+    table: &RuleTable,
+    work: &Work,
+    direction: u32,
+    which: u32,
+) -> u64 {
+    let address = match which {
+        0 => &work.facts.src,
+        1 => &work.facts.dst,
+        2 => &work.other.src,
+        _ => &work.other.dst,
+    };
+    let part = part(table, 0);
+    let map = if direction == Direction::In as u32 { &part.dst6 } else { &part.src6 };
+    let [hi, lo] = v6_halves(address);
+    let row = classify::intervals(arena, map, hi, lo);
+    let place = direction as usize * IFACE_SLOTS + (work.iface as usize & (IFACE_SLOTS - 1));
+    let place = arena.half(part.place + (place * STATES_OF_PLACE) as u32 + State::New as u32);
+    let word = table.settings.nat_word;
+    arena.word(row + word) & arena.word(place + word)
+}
+
+const STATES_OF_PLACE: usize = firewall_common::abi::table::STATES;
+
+/// The functions of one size.
+macro_rules! sized {
+    ($map:ident, $words:expr, $part:ident, $cut:ident, $count:ident, $nat:ident, $prefix:ident) => {
+        /// See [`in_part`].
+        #[unsafe(no_mangle)]
+        #[inline(never)]
+        pub extern "C" fn $part(generation: u32, index: u32) -> u64 {
+            let Some((table, work)) = at_hand(generation) else { return NOTHING };
+            let Some(arena) = $map.get_value(generation & 1, &0) else { return NOTHING };
+            in_part(&Mem::<{ $words }>(arena.as_ptr()), table, work, index)
+        }
+        /// See [`of_addresses`].
+        #[unsafe(no_mangle)]
+        #[inline(never)]
+        pub extern "C" fn $cut(generation: u32) -> u64 {
+            let Some((table, work)) = at_hand(generation) else { return 0 };
+            let Some(arena) = $map.get_value(generation & 1, &0) else { return 0 };
+            of_addresses(&Mem::<{ $words }>(arena.as_ptr()), table, work)
+        }
+        /// See [`count`].
+        #[unsafe(no_mangle)]
+        #[inline(never)]
+        pub extern "C" fn $count(generation: u32, end: u32) -> u32 {
+            let Some((table, work)) = at_hand(generation) else { return 0 };
+            let Some(arena) = $map.get_value(generation & 1, &0) else { return 0 };
+            count::<{ $words }>(arena.as_ptr(), table, work, end);
+            0
+        }
+        /// See [`translations`].
+        #[unsafe(no_mangle)]
+        #[inline(never)]
+        pub extern "C" fn $nat(generation: u32, again: u32) -> u64 {
+            let Some((table, work)) = at_hand(generation) else { return 0 };
+            let Some(arena) = $map.get_value(generation & 1, &0) else { return 0 };
+            translations(&Mem::<{ $words }>(arena.as_ptr()), table, work, again)
+        }
+        /// See [`of_prefix`].
+        #[unsafe(no_mangle)]
+        #[inline(never)]
+        pub extern "C" fn $prefix(generation: u32, direction: u32, which: u32) -> u64 {
+            let Some((table, work)) = at_hand(generation) else { return 0 };
+            let Some(arena) = $map.get_value(generation & 1, &0) else { return 0 };
+            of_prefix(&Mem::<{ $words }>(arena.as_ptr()), table, work, direction, which)
+        }
+    };
+}
+
+sized!(RULES_S, ARENAS[0], sluice_part_s, sluice_cut_s, sluice_count_s, sluice_nat_s, sluice_npt_s);
+sized!(RULES_M, ARENAS[1], sluice_part_m, sluice_cut_m, sluice_count_m, sluice_nat_m, sluice_npt_m);
+sized!(RULES_L, ARENAS[2], sluice_part_l, sluice_cut_l, sluice_count_l, sluice_nat_l, sluice_npt_l);
+
+#[inline(always)]
+fn at_hand(generation: u32) -> Option<(&'static RuleTable, &'static mut Work)> {
+    let (table, work) = (TABLES.get_ptr(generation & 1)?, WORK.get_ptr_mut(0)?);
+    // SAFETY: live map values; the table isn't written while its generation is live, the work is this CPU's own.
+    Some(unsafe { (&*table, &mut *work) })
+}
+
+/// [`in_part`] of an arena of `size`.
+#[inline(always)]
+pub fn first(size: u32, generation: u32, index: u32) -> u64 {
+    match size {
+        0 => sluice_part_s(generation, index),
+        1 => sluice_part_m(generation, index),
+        _ => sluice_part_l(generation, index),
+    }
+}
+
+/// [`of_addresses`] in an arena of `size`.
+#[inline(always)]
+pub fn parts_of(size: u32, generation: u32) -> u64 {
+    match size {
+        0 => sluice_cut_s(generation),
+        1 => sluice_cut_m(generation),
+        _ => sluice_cut_l(generation),
+    }
+}
+
+/// [`count`] in an arena of `size`.
+#[inline(always)]
+pub fn pass(size: u32, generation: u32, end: u32) {
+    match size {
+        0 => sluice_count_s(generation, end),
+        1 => sluice_count_m(generation, end),
+        _ => sluice_count_l(generation, end),
+    };
+}
+
+/// [`translations`] in an arena of `size`.
+#[inline(always)]
+pub fn nat(size: u32, generation: u32, again: u32) -> u64 {
+    match size {
+        0 => sluice_nat_s(generation, again),
+        1 => sluice_nat_m(generation, again),
+        _ => sluice_nat_l(generation, again),
+    }
+}
+
+/// [`of_prefix`] in an arena of `size`.
+#[inline(always)]
+pub fn prefix_rules(size: u32, generation: u32, direction: Direction, which: Which) -> u64 {
+    let (direction, which) = (direction as u32, which as u32);
+    match size {
+        0 => sluice_npt_s(generation, direction, which),
+        1 => sluice_npt_m(generation, direction, which),
+        _ => sluice_npt_l(generation, direction, which),
+    }
+}
