@@ -157,9 +157,7 @@ fn look_at(query: Query, work: &mut Work) {
     };
     let at = query.direction as usize * IFACE_SLOTS + (query.iface as usize & (IFACE_SLOTS - 1));
     let of = |is: bool, bit: u32| if is { bit } else { 0 };
-    let has = of(is_v4, HAS_V4)
-        | of(has_ports, HAS_SPORT)
-        | of(has_ports || is_icmp, HAS_DPORT);
+    let has = of(is_v4, HAS_V4) | of(has_ports, HAS_SPORT) | of(has_ports || is_icmp, HAS_DPORT);
     let fields = Fields {
         src,
         dst,

@@ -23,8 +23,7 @@ use crate::{
     work::Work,
 };
 
-type Rules<const WORDS: usize> =
-    ArrayOfMaps<Array<[u64; WORDS], 1, { MMAPABLE as usize }>, 2>;
+type Rules<const WORDS: usize> = ArrayOfMaps<Array<[u64; WORDS], 1, { MMAPABLE as usize }>, 2>;
 
 /// Arenas of small policies. As `TABLES`, the entry that isn't live is written; the daemon makes the map that it holds.
 #[btf_map]
@@ -149,12 +148,7 @@ pub const AGAIN: u32 = 1;
 
 /// The translation rules that a packet meets.
 #[inline(always)]
-fn translations(
-    arena: &impl Arena,
-    table: &RuleTable,
-    work: &mut Work,
-    again: u32,
-) -> u64 {
+fn translations(arena: &impl Arena, table: &RuleTable, work: &mut Work, again: u32) -> u64 {
     if again != 0 {
         classify::rows(arena, part(table, 0), &work.fields, &mut work.rows[0]);
     }

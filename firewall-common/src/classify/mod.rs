@@ -8,7 +8,10 @@
 mod part;
 mod search;
 
-pub use part::{Fields, HAS_DPORT, HAS_SPORT, HAS_V4, KINDS, NO_RULE, PLACES, Rows, first, meets, nat_word, rows};
+pub use part::{
+    Fields, HAS_DPORT, HAS_SPORT, HAS_V4, KINDS, NO_RULE, PLACES, Rows, first, meets, nat_word,
+    rows,
+};
 pub use search::{DEPTH, LIST, LIST_BITS, MOST, NODE, cell, intervals, link, trie};
 
 /// The words of a policy: rows, tries, intervals. An offset that is out of range reads whatever the implementation

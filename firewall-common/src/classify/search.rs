@@ -59,7 +59,8 @@ pub fn trie<A: Arena + ?Sized>(arena: &A, root: u32, key: u32) -> u32 {
     while left != 0 && step != 0 {
         // All ones if the start isn't behind the key; no branch: see `intervals`.
         let start = u64::from(arena.half(base + ((at + step) & (LIST_MOST - 1))));
-        let taken = arena.opaque((start.wrapping_sub(u64::from(key) + 1) >> 63).wrapping_neg()) as u32;
+        let taken =
+            arena.opaque((start.wrapping_sub(u64::from(key) + 1) >> 63).wrapping_neg()) as u32;
         at = (at + (step & taken)) & (LIST_MOST - 1);
         step >>= 1;
         left -= 1;

@@ -8,8 +8,8 @@ use core::mem::MaybeUninit;
 use firewall_common::abi::{
     iface::IFACE_SLOTS,
     owner::{ExeKey, NameKey, OwnerTable, UserKey},
-    socket::Process,
     small::{SMALL_RULES, WORDS},
+    socket::Process,
     table::{ACTION_LOG, MAX_CONTINUES, RuleAction, SLOT_NONE, Verdict},
 };
 

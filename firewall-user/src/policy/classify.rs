@@ -5,10 +5,12 @@
 use super::compile::Compiled;
 use firewall_common::abi::iface::IFACE_SLOTS;
 use firewall_common::abi::table::{
-    Direction, Part, RuleAction, RuleTable, SLOT_DEFAULT_IN, SLOT_DEFAULT_OUT, STATES, State, Verdict,
+    Direction, Part, RuleAction, RuleTable, SLOT_DEFAULT_IN, SLOT_DEFAULT_OUT, STATES, State,
+    Verdict,
 };
 use firewall_common::classify::{
-    Arena as _, Fields, HAS_DPORT, HAS_SPORT, HAS_V4, NO_RULE, Rows, first, intervals, meets, nat_word, rows, trie,
+    Arena as _, Fields, HAS_DPORT, HAS_SPORT, HAS_V4, NO_RULE, Rows, first, intervals, meets,
+    nat_word, rows, trie,
 };
 use std::net::IpAddr;
 
@@ -62,10 +64,11 @@ fn fields(probe: &Probe) -> Fields {
         other => other,
     };
     let has_ports = matches!(probe.proto, 6 | 17 | 132 | 136);
-    let is_icmp = matches!((probe.proto, is_v4), (1, true) | (58, false));
+    let is_icmp = matches!(probe.proto, 1 | 58);
     let of = |is: bool, bit: u32| if is { bit } else { 0 };
     let icmp = u16::from(probe.icmp.0) << 8 | u16::from(probe.icmp.1);
-    let at = usize::from(probe.direction.raw()) * IFACE_SLOTS + usize::from(probe.iface) % IFACE_SLOTS;
+    let at =
+        usize::from(probe.direction.raw()) * IFACE_SLOTS + usize::from(probe.iface) % IFACE_SLOTS;
     Fields {
         src: halves(wide(probe.src)),
         dst: halves(wide(probe.dst)),

@@ -56,7 +56,7 @@ impl Memory {
             tags: [(); 3].map(|()| words(slots)),
             records: [128, 152, 32].map(|size| words(slots * size / 8)),
             ports: words(6 * size_of::<Ports>() / 8),
-            rules: words(RULE_SLOTS * ROW),
+            rules: words(4096 * ROW),
             hosts: words((NAT_HOSTS + 1) * ROW),
             sources: words(SOURCES),
         }

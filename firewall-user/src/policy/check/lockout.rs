@@ -24,8 +24,7 @@ pub fn check(context: &CheckContext, report: &mut Report<'_>) {
         None => (0..=slots.ifaces().count() as u8).collect(),
     };
     let judge = |state: State| -> Option<Outcome> {
-        let outcomes =
-            ifaces.iter().map(|iface| classify(&compiled, &probe(ssh, *iface, state)));
+        let outcomes = ifaces.iter().map(|iface| classify(&compiled, &probe(ssh, *iface, state)));
         let mut refused = None;
         for outcome in outcomes {
             if outcome.verdict == Verdict::Allow {

@@ -13,8 +13,7 @@ mod trie;
 
 use super::Slots;
 use super::ast::{
-    Action, Conditions, FlowFull, HalfOpenFull, IcmpMatch, Policy, Rule, SynCookies,
-    TcpWindow,
+    Action, Conditions, FlowFull, HalfOpenFull, IcmpMatch, Policy, Rule, SynCookies, TcpWindow,
 };
 use super::ranges::Ranges;
 use super::resolved::Resolved;
@@ -218,7 +217,8 @@ pub fn compile(
     table.any_flags = actions.iter().fold(0, |all, action| all | u32::from(action.flags));
     let ask = |(i, when)| Ask::new(i, when, &resolved, &taken);
     let rules: Vec<Ask<'_>> = enabled.iter().map(|rule| &rule.when).enumerate().map(ask).collect();
-    let nats: Vec<Ask<'_>> = halves.iter().map(|(_, half)| &half.when).enumerate().map(ask).collect();
+    let nats: Vec<Ask<'_>> =
+        halves.iter().map(|(_, half)| &half.when).enumerate().map(ask).collect();
     let whole = plan::Whole { actions: &actions, rules: &rules, nats: &nats, resolved: &resolved };
     let (arena, plan) = plan::write(&whole, &mut table)?;
     let usage = Usage {

@@ -36,11 +36,8 @@ pub fn write<'p>(
         nat.map_or(i, |nat| shape.words * 64 + nat) as u32
     };
     let mut rows = Rows::new(shape);
-    let mut part = Part {
-        words: shape.words as u32,
-        summaries: shape.summaries as u32,
-        ..Part::default()
-    };
+    let mut part =
+        Part { words: shape.words as u32, summaries: shape.summaries as u32, ..Part::default() };
     let terminal: Vec<u64> = members
         .chunks(64)
         .map(|chunk| {
@@ -162,10 +159,7 @@ impl<'p> Field<'_, 'p> {
     }
 
     /// The trie of a field of ports, and the row of packets without.
-    fn ports(
-        &mut self,
-        gather: impl Fn(&'p Conditions, &mut Axis<'p, u16>, u32),
-    ) -> (u32, u32) {
+    fn ports(&mut self, gather: impl Fn(&'p Conditions, &mut Axis<'p, u16>, u32)) -> (u32, u32) {
         let mut axis = Axis::new(self.shape.bits());
         for (i, ask) in self.asks.iter().enumerate() {
             gather(ask.when, &mut axis, (self.bit)(i));

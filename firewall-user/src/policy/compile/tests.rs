@@ -1,7 +1,7 @@
 use super::*;
-use firewall_common::abi::table::{Direction, State};
 use crate::policy::classify::{Probe, classify};
 use crate::policy::parse;
+use firewall_common::abi::table::{Direction, State};
 
 fn compiled(text: &str) -> (Compiled, Slots) {
     let mut slots = Slots::new();
@@ -113,11 +113,24 @@ fn many(rules: u32) -> String {
         let (a, b) = (i.wrapping_mul(2_654_435_761), i.wrapping_mul(40_503) ^ 0x5bd1_e995);
         let port = 1024 + i % 40_000;
         match i % 8 {
-            0 => writeln!(text, "rule r{i} drop in tcp from {} to any port {port}", v4(a, 24)),
-            1 => writeln!(text, "rule r{i} drop in udp from any to {} port {port}", v4(b, 28)),
-            2 => writeln!(text, "rule r{i} drop in tcp to 2001:db8:{:x}::/48 port {port}", i & 0xffff),
-            3 => writeln!(text, "rule r{i} drop in tcp port {port} from 2001:db8:{:x}::1", i & 0xffff),
-            _ => writeln!(text, "rule r{i} drop in tcp from {} to {} port {port}", v4(a, 16), v4(b, 32)),
+            0 => writeln!(text, "rule r{i} drop in tcp from {} to port {port}", v4(a, 24)),
+            1 => writeln!(text, "rule r{i} drop in udp to {} port {port}", v4(b, 28)),
+            2 => writeln!(
+                text,
+                "rule r{i} drop in tcp to 2001:db8:{:x}::/48 port {port}",
+                i & 0xffff
+            ),
+            3 => writeln!(
+                text,
+                "rule r{i} drop in tcp from 2001:db8:{:x}::1 to port {port}",
+                i & 0xffff
+            ),
+            _ => writeln!(
+                text,
+                "rule r{i} drop in tcp from {} to {} port {port}",
+                v4(a, 16),
+                v4(b, 32)
+            ),
         }
         .unwrap();
     }
@@ -132,14 +145,14 @@ fn v4(address: u32, length: u32) -> String {
 
 #[test]
 fn many_rules_are_cut_and_mean_the_same() {
-    let text = many(6_000);
+    let text = many(12_000);
     let (c, slots) = compiled(&text);
     assert!(c.plan.len() > 2, "{:?}", c.plan);
     assert!(c.usage.bytes < 64 << 20, "{}", c.usage.bytes);
     let rules: usize = c.plan.iter().map(|part| part.rules).sum();
     assert_eq!(rules, c.usage.rules);
     let (mut met, mut seed) = (0, 1u32);
-    for i in (0..6_000u32).step_by(7) {
+    for i in (0..12_000u32).step_by(13) {
         seed = seed.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
         let (a, b) = (i.wrapping_mul(2_654_435_761), i.wrapping_mul(40_503) ^ 0x5bd1_e995);
         let port = 1024 + i % 40_000;
@@ -148,7 +161,11 @@ fn many_rules_are_cut_and_mean_the_same() {
         if matches!(i % 8, 2 | 3) {
             let out = classify(
                 &c,
-                &probe(&format!("in 1 tcp 2001:db8:{:x}::1 {port} 2001:db8:{:x}::9 {port}", i & 0xffff, i & 0xffff)),
+                &probe(&format!(
+                    "in 1 tcp 2001:db8:{:x}::1 {port} 2001:db8:{:x}::9 {port}",
+                    i & 0xffff,
+                    i & 0xffff
+                )),
             );
             assert_eq!(slots.rule_name(out.slot), Some(format!("r{i}").as_str()));
             continue;

