@@ -11,8 +11,9 @@ use std::time::Duration;
 /// How long the end of a batch may take.
 const SOON: Duration = Duration::from_secs(10);
 
-/// Packets and bytes by rule.
-pub type Counts = BTreeMap<String, [u64; 2]>;
+/// By rule: packets that asked it and met it, all its packets, their bytes. The last two are 0 where rules enter flows:
+/// there Sluice counts a flow's packets for the rule that let it in.
+pub type Counts = BTreeMap<String, [u64; 3]>;
 
 /// What one gate made of a batch.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -104,7 +105,7 @@ impl Gates {
         let mut counts = self.sluice_counts(rules);
         for (name, now) in &mut counts {
             let then = before.get(name).copied().unwrap_or_default();
-            *now = [now[0] - then[0], now[1] - then[1]];
+            *now = [0, 1, 2].map(|i| now[i] - then[i]);
         }
         [
             Outcome { arrived: through_sluice, counts },
@@ -112,7 +113,6 @@ impl Gates {
         ]
     }
 
-    /// Where rules enter flows, their packets are those that the rules themselves were asked about, without bytes.
     fn sluice_counts(&self, rules: &Rules) -> Counts {
         let tracks = rules.place.tracks();
         let rest = if tracks { "default in" } else { "rest" };
@@ -126,11 +126,11 @@ impl Gates {
             .filter(|(name, _)| name == rest || !name.starts_with("default "))
             .map(|(name, row)| {
                 let name = if name == rest { "rest".to_owned() } else { name };
+                let hits = number(row, "hits");
                 let counts = if tracks {
-                    [number(row, "hits"), 0]
+                    [hits, 0, 0]
                 } else {
-                    assert_eq!(number(row, "hits"), number(row, "packets"), "{row}");
-                    [number(row, "packets"), number(row, "bytes")]
+                    [hits, number(row, "packets"), number(row, "bytes")]
                 };
                 (name, counts)
             })
@@ -147,8 +147,11 @@ impl Gates {
             .map(|row| {
                 let number = |field: &str| row[field].as_u64().expect("a number");
                 let name = row["name"].as_str().expect("a name").to_owned();
-                let bytes = if rules.place.tracks() { 0 } else { number("bytes") };
-                (name, [number("packets"), bytes])
+                let (packets, bytes) = (number("packets"), number("bytes"));
+                (
+                    name,
+                    if rules.place.tracks() { [packets, 0, 0] } else { [packets, packets, bytes] },
+                )
             })
             .collect()
     }

@@ -18,7 +18,7 @@ impl Rules {
         let family = if self.place == Place::Ingress { "netdev" } else { "inet" };
         let mut head = format!("flush ruleset\ntable {family} {TABLE} {{\n");
         let mut chain = String::new();
-        for name in ["mark", "rest"].into_iter().chain(self.rules.iter().map(|r| &r.name[..])) {
+        for name in ["fence", "rest"].into_iter().chain(self.rules.iter().map(|r| &r.name[..])) {
             let _ = writeln!(head, " counter {name} {{ }}");
         }
         let hook = match self.place {
@@ -34,7 +34,7 @@ impl Rules {
         if self.place.tracks() {
             let _ = writeln!(
                 head,
-                " chain zone {{ type filter hook prerouting priority raw; ct zone set {zone} }}"
+                " chain zone {{ type filter hook prerouting priority raw;\n  ct zone set {zone}\n }}"
             );
         }
         let _ = writeln!(chain, " chain gate {{\n  type filter {hook};");
@@ -48,7 +48,7 @@ impl Rules {
         }
         let _ = writeln!(
             chain,
-            "  ip daddr {MARK_TO} udp dport {MARK_PORT} counter name \"mark\" {enter}"
+            "  ip daddr {MARK_TO} udp dport {MARK_PORT} counter name \"fence\" {enter}"
         );
         for rule in self.rules.iter().filter(|rule| rule.enabled) {
             for text in self.lines(rule, &mut head) {

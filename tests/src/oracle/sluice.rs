@@ -25,7 +25,7 @@ impl Rules {
             };
             let _ = writeln!(out, "set s{i} = {{ {} }}", members.join(", "));
         }
-        let _ = writeln!(out, "rule mark allow in udp to {MARK_TO} port {MARK_PORT}{untracked}");
+        let _ = writeln!(out, "rule fence allow in udp to {MARK_TO} port {MARK_PORT}{untracked}");
         for rule in &self.rules {
             out.push_str(&line(rule));
             if rule.action == Action::Allow {
