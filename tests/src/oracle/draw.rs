@@ -49,7 +49,7 @@ pub fn rules(seed: u64) -> Rules {
     }
     let count = if rng.one_in(10) { rng.between(40, 90) } else { rng.between(1, 14) };
     for i in 0..count {
-        let rule = rule(&mut rng, &drawn, format!("r{i}"));
+        let rule = rule(&mut rng, &drawn, format!("r{i}of{seed}"));
         drawn.rules.push(rule);
     }
     drawn

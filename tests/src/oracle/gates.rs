@@ -47,6 +47,10 @@ pub struct Gates {
     /// Of Sluice, of nftables.
     lanes: [Lane; 2],
     zone: u16,
+    /// Whether flows of earlier rules may be in Sluice's table.
+    flows: bool,
+    /// What Sluice's default counted so far. Every other name is that of one policy alone.
+    before: [u64; 3],
 }
 
 impl Gates {
@@ -73,7 +77,7 @@ impl Gates {
         let [at_tc, at_xdp] = INTERFACES;
         let options = DaemonOptions::on("default in drop\n", &[(at_tc, "tc"), (at_xdp, "xdp")]);
         let daemon = Daemon::or_skip(test, &sluice, options)?;
-        Some(Self { nft, daemon, lanes, zone: 0 })
+        Some(Self { nft, daemon, lanes, zone: 0, flows: false, before: [0; 3] })
     }
 
     /// Makes these rules the live ones in both gates.
@@ -81,9 +85,11 @@ impl Gates {
     /// # Panics
     /// Where one of the two refuses them.
     pub fn install(&mut self, rules: &Rules) {
-        // Flows of earlier rules would be judged again, as `established`; there they are in another zone.
-        let killed = self.daemon.cli(&["flow", "kill", "age>=0s"]);
-        assert_eq!(killed.code, 0, "{killed:?}");
+        if std::mem::replace(&mut self.flows, rules.place.tracks()) {
+            // They would be judged again, as `established`; those of nftables are in another zone.
+            let killed = self.daemon.cli(&["flow", "kill", "age>=0s"]);
+            assert_eq!(killed.code, 0, "{killed:?}");
+        }
         self.daemon.apply(&rules.to_sluice());
         self.zone += 1;
         let text = rules.to_nft(self.zone);
@@ -98,43 +104,38 @@ impl Gates {
     ///
     /// # Panics
     /// Where the end of the batch doesn't arrive.
-    pub fn send(&self, rules: &Rules, probes: &[Probe]) -> [Outcome; 2] {
-        let before = self.sluice_counts(rules);
-        let arrived = [0, 1].map(|i| self.lanes[i].send(rules.seed, probes));
-        let [through_sluice, through_nft] = arrived;
-        let mut counts = self.sluice_counts(rules);
-        for (name, now) in &mut counts {
-            let then = before.get(name).copied().unwrap_or_default();
-            *now = [0, 1, 2].map(|i| now[i] - then[i]);
-        }
+    pub fn send(&mut self, rules: &Rules, probes: &[Probe]) -> [Outcome; 2] {
+        let [through_sluice, through_nft] = [0, 1].map(|i| self.lanes[i].send(rules.seed, probes));
+        let counts = self.sluice_counts(rules);
         [
             Outcome { arrived: through_sluice, counts },
             Outcome { arrived: through_nft, counts: self.nft_counts(rules) },
         ]
     }
 
-    fn sluice_counts(&self, rules: &Rules) -> Counts {
+    fn sluice_counts(&mut self, rules: &Rules) -> Counts {
         let tracks = rules.place.tracks();
-        let rest = if tracks { "default in" } else { "rest" };
         let rows = self.daemon.rows(&["rules"]);
         let name = |row: &serde_json::Value| row["name"].as_str().unwrap_or_default().to_owned();
         let number = |row: &serde_json::Value, field: &str| {
             row[field].as_u64().unwrap_or_else(|| panic!("no {field} in {row}"))
         };
-        rows.iter()
-            .map(|row| (name(row), row))
-            .filter(|(name, _)| name == rest || !name.starts_with("default "))
-            .map(|(name, row)| {
-                let name = if name == rest { "rest".to_owned() } else { name };
-                let hits = number(row, "hits");
-                let counts = if tracks {
-                    [hits, 0, 0]
-                } else {
-                    [hits, number(row, "packets"), number(row, "bytes")]
-                };
-                (name, counts)
-            })
-            .collect()
+        let mut counts = Counts::new();
+        for row in &rows {
+            let hits = number(row, "hits");
+            let all = [hits, number(row, "packets"), number(row, "bytes")];
+            match name(row) {
+                name if name == "default in" => {
+                    let then = std::mem::replace(&mut self.before, all);
+                    if tracks {
+                        counts.insert(rules.rest(), [hits - then[0], 0, 0]);
+                    }
+                }
+                name if name == "default out" => {}
+                name => drop(counts.insert(name, if tracks { [hits, 0, 0] } else { all })),
+            }
+        }
+        counts
     }
 
     fn nft_counts(&self, rules: &Rules) -> Counts {

@@ -18,7 +18,8 @@ impl Rules {
         let family = if self.place == Place::Ingress { "netdev" } else { "inet" };
         let mut head = format!("flush ruleset\ntable {family} {TABLE} {{\n");
         let mut chain = String::new();
-        for name in ["fence", "rest"].into_iter().chain(self.rules.iter().map(|r| &r.name[..])) {
+        let (fence, rest) = (self.fence(), self.rest());
+        for name in [&fence, &rest].into_iter().chain(self.rules.iter().map(|rule| &rule.name)) {
             let _ = writeln!(head, " counter {name} {{ }}");
         }
         let hook = match self.place {
@@ -48,7 +49,7 @@ impl Rules {
         }
         let _ = writeln!(
             chain,
-            "  ip daddr {MARK_TO} udp dport {MARK_PORT} counter name \"fence\" {enter}"
+            "  ip daddr {MARK_TO} udp dport {MARK_PORT} counter name \"{fence}\" {enter}"
         );
         for rule in self.rules.iter().filter(|rule| rule.enabled) {
             for text in self.lines(rule, &mut head) {
@@ -61,8 +62,8 @@ impl Rules {
                 let _ = writeln!(chain, "  {text} counter name \"{}\" {verdict}", rule.name);
             }
         }
-        let rest = if self.default_allow { enter } else { "drop" };
-        let _ = writeln!(chain, "  counter name \"rest\" {rest}\n }}\n}}");
+        let default = if self.default_allow { enter } else { "drop" };
+        let _ = writeln!(chain, "  counter name \"{rest}\" {default}\n }}\n}}");
         head + &chain
     }
 

@@ -183,6 +183,16 @@ pub struct Rules {
 }
 
 impl Rules {
+    /// Name of what no rule decides. Names are of one policy alone, so that their counters begin at nought.
+    pub fn rest(&self) -> String {
+        format!("rest{}", self.seed)
+    }
+
+    /// Name of the rule that lets the last frames of a batch by.
+    pub fn fence(&self) -> String {
+        format!("fence{}", self.seed)
+    }
+
     /// The values of a list of addresses, sets opened.
     pub fn addresses(&self, members: &[Member<Addresses>]) -> Vec<Addresses> {
         let mut all = Vec::new();

@@ -25,7 +25,11 @@ impl Rules {
             };
             let _ = writeln!(out, "set s{i} = {{ {} }}", members.join(", "));
         }
-        let _ = writeln!(out, "rule fence allow in udp to {MARK_TO} port {MARK_PORT}{untracked}");
+        let _ = writeln!(
+            out,
+            "rule {} allow in udp to {MARK_TO} port {MARK_PORT}{untracked}",
+            self.fence()
+        );
         for rule in &self.rules {
             out.push_str(&line(rule));
             if rule.action == Action::Allow {
@@ -35,7 +39,7 @@ impl Rules {
         }
         if !self.place.tracks() {
             let no_track = if self.default_allow { untracked } else { "" };
-            let _ = writeln!(out, "rule rest {} in{no_track}", word(self.default_allow));
+            let _ = writeln!(out, "rule {} {} in{no_track}", self.rest(), word(self.default_allow));
         }
         out
     }
