@@ -155,7 +155,7 @@ impl Rules {
         }
         let (ip, kind) = if family == 4 { ("ip", "ipv4_addr") } else { ("ip6", "ipv6_addr") };
         let name = format!("{}-{word}-{family}", rule.name);
-        let value = one_or_set(&name, kind, &values, head);
+        let value = one_or_set(&name, kind, list.not, &values, head);
         Some(vec![format!("{ip} {word} {}{value}", unequal(list.not))])
     }
 
@@ -173,14 +173,16 @@ impl Rules {
             return list.not.then(|| vec![format!("th {word} 0-65535")]);
         }
         let name = format!("{}-{word}", rule.name);
-        let value = one_or_set(&name, "inet_service", &values, head);
+        let value = one_or_set(&name, "inet_service", list.not, &values, head);
         Some(vec![format!("th {word} {}{value}", unequal(list.not))])
     }
 }
 
 /// One value as it is, several as a named set: only those may overlap.
-fn one_or_set(name: &str, kind: &str, values: &[String], head: &mut String) -> String {
-    if let [one] = values {
+fn one_or_set(name: &str, kind: &str, not: bool, values: &[String], head: &mut String) -> String {
+    // Not behind `!=`: nft 1.0.6 makes one comparison of `th sport != 1 th dport != 2`, which then holds unless both
+    // ports are the ones named.
+    if let ([one], false) = (values, not) {
         return one.clone();
     }
     // Both families of a rule may come here for the same ports.
