@@ -177,7 +177,7 @@ fn kernel_and_oracle_agree() {
 fn kernel_and_oracle_agree_on_many_rules() {
     let test = "differential::kernel_and_oracle_agree_on_many_rules";
     let Some(mut kernel) = Kernel::or_skip(test) else { return };
-    let count = from_env("SLUICE_CASES", 5000);
+    let count = from_env("SLUICE_CASES", 3000);
     agree(&mut kernel, count, |seed| classbench::case(seed, &INTERFACES, MAX_RULES));
 }
 

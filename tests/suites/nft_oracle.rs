@@ -5,9 +5,11 @@
 //! `SLUICE_SEED=N` starts at another seed, `SLUICE_CASES=N` runs more or fewer.
 
 use sluice_tests::oracle::gates::{Gates, Outcome};
-use sluice_tests::oracle::rules::{INTERFACES, Rules};
+use sluice_tests::oracle::rules::{
+    Action, Addresses, End, INTERFACES, List, Member, Place, Rule, Rules, State,
+};
 use sluice_tests::oracle::{Probe, draw};
-use sluice_tests::packet::hex;
+use sluice_tests::packet::{Packet, hex, tcp};
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
 
@@ -87,4 +89,86 @@ fn report(rules: &Rules, words: &str) -> String {
         rules.to_nft(1),
         seed = rules.seed
     )
+}
+
+/// Packets that belong to no flow, and their states where TCP segments without SYN may begin one: in Sluice, in nftables.
+fn strays() -> Vec<(&'static str, Packet, [State; 2])> {
+    use State::{Invalid, New, Untracked};
+    let v4 = || Packet::new().ipv4("10.20.30.40", "10.20.31.1");
+    let v6 = || Packet::new().ipv6("2001:db8:0:1::7", "2001:db8:0:2::7");
+    let segment = |port, flags| v4().tcp(port, 80).flags(flags).seq(1, 7000);
+    let rest = [0, 7, 0, 1];
+    vec![
+        ("SYN", v4().tcp(2000, 80), [New, New]),
+        ("ACK", segment(2001, tcp::ACK), [New, New]),
+        ("SYN-ACK", segment(2002, tcp::SYN | tcp::ACK), [New, Invalid]),
+        ("FIN-ACK", segment(2003, tcp::FIN | tcp::ACK), [New, Invalid]),
+        ("RST", segment(2004, tcp::RST), [Invalid, Invalid]),
+        ("SYN-FIN", segment(2005, tcp::SYN | tcp::FIN), [Invalid, Invalid]),
+        ("no flags", segment(2006, 0), [Invalid, Invalid]),
+        ("echo request", v4().ping(1), [New, New]),
+        ("echo reply", v4().pong(2), [Invalid, Invalid]),
+        ("router advertisement", v4().icmp(9, 0, rest), [Untracked, Invalid]),
+        ("extended echo", v4().icmp(42, 0, rest), [New, Invalid]),
+        ("extended echo of IPv6", v6().icmp(160, 0, rest), [New, Invalid]),
+        ("node information", v6().icmp(139, 0, rest), [Untracked, New]),
+        ("listener done", v6().icmp(132, 0, rest), [Untracked, Untracked]),
+        ("unknown of IPv6", v6().icmp(155, 0, rest), [Untracked, Invalid]),
+        ("wrong checksum", v4().udp(2007, 53).lie_checksum(1), [New, Invalid]),
+        // Ports, tag, no checksum, a data chunk.
+        (
+            "SCTP data",
+            v4().proto(132).payload(&[8, 8, 0, 80, 0, 0, 0, 1, 0, 0, 0, 0, 0, 3, 0, 20]),
+            [New, Invalid],
+        ),
+    ]
+}
+
+/// docs/policy.md says in which state either has what belongs to no flow. Each packet has a destination of its own, and
+/// for it a rule for each state.
+#[test]
+fn states_differ_as_documented() {
+    let Some(mut gates) = Gates::or_skip("nft_oracle::states_differ_as_documented") else { return };
+    stay_here();
+    let strays = strays();
+    for (name, packet, [ours, theirs]) in strays {
+        let seed = 1 << 40 | name.bytes().fold(7, |sum, byte| sum * 31 % 9973 + u64::from(byte));
+        let rule = |state: State| Rule {
+            name: format!("{state:?}of{seed}"),
+            enabled: true,
+            action: Action::Count,
+            on: None,
+            family: None,
+            protos: Vec::new(),
+            from: End::default(),
+            to: End {
+                // Not the fence's.
+                addresses: Some(List {
+                    not: true,
+                    members: vec![Member::Value(Addresses::Prefix([198, 18, 0, 0].into(), 16))],
+                }),
+                ports: None,
+            },
+            flags: None,
+            icmp: None,
+            state: Some(state),
+        };
+        let rules = Rules {
+            seed,
+            place: Place::Tracked(true),
+            default_allow: false,
+            sets: Vec::new(),
+            rules: [State::New, State::Invalid, State::Untracked].map(rule).to_vec(),
+        };
+        gates.install(&rules);
+        let seen = gates.send(&rules, &[Probe { interface: 0, bytes: packet.build() }]);
+        for (who, outcome, expected) in [("Sluice", &seen[0], ours), ("nftables", &seen[1], theirs)]
+        {
+            for rule in &rules.rules {
+                let hits = outcome.counts.get(&rule.name).map_or(0, |counts| counts[0]);
+                let due = u64::from(rule.state == Some(expected));
+                assert_eq!(hits, due, "{name}, {:?} in {who}: {:?}", rule.state, outcome.counts);
+            }
+        }
+    }
 }

@@ -129,6 +129,8 @@ impl Rules {
         out.extend(rule.state.map(|state| {
             let words = match state {
                 State::New => "new",
+                State::Invalid => "invalid",
+                State::Untracked => "untracked",
                 State::Stray => "invalid,untracked",
             };
             format!("ct state {words}")

@@ -131,13 +131,17 @@ pub enum Flags {
     Only(u8),
 }
 
-/// States that mean the same in both. What `untracked` means differs, so that it stands beside `invalid` only.
+/// States. Drawn are `New` and `Stray` alone: which of the two that `Stray` joins it is isn't the same in both.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum State {
     /// Begins a flow.
     New,
     /// Belongs to none: `invalid` and `untracked`.
     Stray,
+    /// `invalid` alone.
+    Invalid,
+    /// `untracked` alone.
+    Untracked,
 }
 
 /// One rule, for packets that come in.

@@ -83,6 +83,8 @@ fn line(rule: &Rule) -> String {
     match rule.state {
         None => {}
         Some(State::New) => out.push_str(" state new"),
+        Some(State::Invalid) => out.push_str(" state invalid"),
+        Some(State::Untracked) => out.push_str(" state untracked"),
         Some(State::Stray) => out.push_str(" state invalid,untracked"),
     }
     out
