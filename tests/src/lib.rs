@@ -7,6 +7,7 @@
 //! - [`kernel`]: the kernel half alone, through test runs.
 //! - [`lab`]: client, gate and server in namespaces of their own, real traffic between them, and a
 //!   real daemon at the gate.
+//! - [`oracle`]: a second oracle, nftables: the same rules in both languages, in two gates.
 //! - [`model`]: the oracle. Shares no code with the product: it reads bytes itself, walks its own
 //!   rules one by one and keeps flows in a `BTreeMap`.
 //!
@@ -19,6 +20,7 @@ pub mod capture;
 pub mod kernel;
 pub mod lab;
 pub mod model;
+pub mod oracle;
 pub mod packet;
 pub mod rng;
 pub mod skip;

@@ -4,9 +4,10 @@
 //! `SLUICE_SEED=N` starts at another seed, `SLUICE_CASES=N` runs more or fewer. A case that fails is
 //! shrunk (steps and rules are taken away while it still fails) and printed whole.
 
-use firewall_common::abi::table::{Direction, State as AbiState};
+use firewall_common::abi::table::{Direction, MAX_RULES, State as AbiState};
 use firewall_user::policy::{self as product, Slots, classify};
 use sluice_tests::kernel::{Fate, Hook, INTERFACES, Kernel};
+use sluice_tests::model::classbench;
 use sluice_tests::model::gate::{self, Gate};
 use sluice_tests::model::generate::{self, Case, Step};
 use sluice_tests::model::policy::{Action, Policy, Question, State, Way};
@@ -168,6 +169,16 @@ fn kernel_and_oracle_agree() {
     let Some(mut kernel) = Kernel::or_skip("differential::kernel_and_oracle_agree") else { return };
     let count = from_env("SLUICE_CASES", 2100);
     agree(&mut kernel, count, |seed| generate::case(seed, &INTERFACES));
+}
+
+/// Many rules over addresses that nest, as ClassBench has them, and packets drawn from the rules. Nightly there are
+/// 200,000 cases (`SLUICE_CASES=200000`).
+#[test]
+fn kernel_and_oracle_agree_on_many_rules() {
+    let test = "differential::kernel_and_oracle_agree_on_many_rules";
+    let Some(mut kernel) = Kernel::or_skip(test) else { return };
+    let count = from_env("SLUICE_CASES", 3000);
+    agree(&mut kernel, count, |seed| classbench::case(seed, &INTERFACES, MAX_RULES));
 }
 
 /// The same with time passing. The kernel's clock can't be moved, so that these are few.

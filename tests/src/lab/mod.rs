@@ -27,6 +27,7 @@ pub use netns::NetNs;
 pub use raw::RawSocket;
 pub use tools::{Run, missing_tools, run};
 pub use topology::Lab;
+pub(crate) use topology::link;
 pub use traffic::{TcpEcho, Transfer, UdpEcho, udp_exchange};
 pub use websocket::{WsClient, python_with_websockets};
 pub use wire::{Capture, Sums};

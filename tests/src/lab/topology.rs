@@ -101,7 +101,7 @@ impl Lab {
 }
 
 /// A veth pair between two namespaces, both ends up.
-pub(super) fn link(a: &NetNs, a_name: &str, b: &NetNs, b_name: &str) -> Result<(), LabError> {
+pub(crate) fn link(a: &NetNs, a_name: &str, b: &NetNs, b_name: &str) -> Result<(), LabError> {
     let b_path = b.path();
     let b_path = b_path.to_str().expect("a path this file made");
     a.ip(&["link", "add", a_name, "type", "veth", "peer", "name", b_name, "netns", b_path])?;
