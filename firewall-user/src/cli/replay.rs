@@ -150,10 +150,11 @@ pub async fn replay(out: &Out, client: &Client, args: ReplayArgs) -> Result<Exit
     }
     let read = reader.await.map_err(|error| CliError::Failed(error.to_string()))?;
     replay.end().await?;
-    replay.show()?;
+    if replay.totals.packets > 0 || read.is_ok() {
+        replay.show()?;
+    }
     // What could be read has been shown; the file was broken all the same.
-    read?;
-    Ok(ExitCode::SUCCESS)
+    read.map(|()| ExitCode::SUCCESS)
 }
 
 impl Replay<'_> {

@@ -11,7 +11,7 @@ use crate::{
     monitor::{FlowRecord, names},
     policy::{
         Policy,
-        meet::{Meeting, Seen},
+        meet::{Meeting, Seen, flag_names},
         words,
     },
     view::{ExplainView, ExplainedRuleView, MissView, MovedCounterView},
@@ -278,8 +278,12 @@ fn seen_line(seen: &Seen) -> String {
         (IpAddr::V4(addr), _) => format!("{addr}:{port}"),
         (IpAddr::V6(addr), _) => format!("[{addr}]:{port}"),
     };
+    let flags = match seen.proto {
+        words::TCP => format!(" {}", flag_names(seen.flags)),
+        _ => String::new(),
+    };
     format!(
-        "{} on {} {} {} > {}",
+        "{} on {} {} {} > {}{flags}",
         seen.direction.name(),
         seen.iface,
         words::protocol_name(seen.proto),
