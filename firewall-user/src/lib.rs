@@ -3,6 +3,7 @@
 pub mod cli;
 pub mod daemon;
 pub mod datapath;
+pub mod explain;
 pub mod filter;
 pub mod monitor;
 pub mod names;

@@ -5,6 +5,7 @@
 //! field; the console's `types.ts` mirrors this file.
 
 mod attributes;
+mod explain;
 mod history;
 mod learn;
 mod names;
@@ -15,6 +16,9 @@ mod summary;
 mod table;
 
 pub use attributes::{SocketAttributeRowView, SocketAttributeView, SocketDetailsView};
+pub use explain::{
+    ExplainView, ExplainedRuleView, FateView, MissView, MovedCounterView, ReplayRowView, ReplayView,
+};
 pub use history::{DeedView, HISTORY_KINDS, HistorySumView, RuleMinuteView, VerdictMinuteView};
 pub use learn::{LearnHistoryView, LearnView, LearntRuleView};
 pub use names::{NAME_SOURCES, NameStatsView, NameView, ObservedStatsView};

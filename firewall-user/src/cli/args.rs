@@ -16,7 +16,7 @@ const EXIT_CODES: &str = "Exit codes:
   0  done
   1  failed
   2  wrong usage
-  3  the policy or the filter expression is invalid
+  3  the policy, the filter expression or the packet is invalid
   4  the daemon can't be reached
   5  refused: the policy has changed meanwhile, or the operator would be locked out
 
@@ -118,6 +118,10 @@ pub enum Command {
     /// Sum up sockets, live and ended, since the last reset
     #[command(subcommand)]
     Summary(SummaryCommand),
+    /// Say what would become of a packet, and why: parser, flow, each rule that comes close, verdict, counters
+    Explain(super::explain::ExplainArgs),
+    /// Say what would become of the packets of a capture, by the live policy or by another one
+    Replay(super::replay::ReplayArgs),
     /// Propose rules that let a unit, program, process or user do what was seen of it, and no more
     Learn {
         /// What it is

@@ -5,6 +5,7 @@ pub mod args;
 mod attributes;
 mod doctor;
 mod drops;
+mod explain;
 mod flows;
 mod format;
 mod generate;
@@ -19,6 +20,7 @@ mod out;
 mod page;
 mod paths;
 mod policy;
+mod replay;
 mod samples;
 mod socket;
 mod sockets;
@@ -76,6 +78,8 @@ fn ask(out: &Out, client: &Client, command: Command) -> Result<ExitCode, CliErro
                 let asked = sockets::Asked { filter, limit, sort: sort.as_deref(), ended };
                 sockets::list(out, client, asked).await
             }
+            Command::Explain(args) => explain::explain(out, client, args).await,
+            Command::Replay(args) => replay::replay(out, client, args).await,
             Command::Learn { by, owner, since } => {
                 learn::learn(out, client, &by, &owner, since.as_deref()).await
             }

@@ -1,7 +1,7 @@
 //! Where answers go: standard output as tables or JSON, and how the process ends.
 
 use super::args::Colour;
-use crate::server::client::ClientError;
+use crate::{explain::capture::CaptureError, server::client::ClientError};
 use comfy_table::{Attribute, Cell, CellAlignment, Color, ContentArrangement, Table, presets};
 use serde::Serialize;
 use std::{
@@ -19,6 +19,9 @@ pub enum CliError {
     /// The operator said no.
     #[error("nothing was changed")]
     Declined,
+    /// A capture file can't be used.
+    #[error("{0}")]
+    Capture(CaptureError),
     /// Anything else.
     #[error("{0}")]
     Failed(String),
@@ -34,12 +37,13 @@ impl CliError {
             Self::Client(ClientError::Unreachable { .. }) => 4,
             Self::Client(ClientError::Refused(body)) => match body.code.as_str() {
                 "bad-request" => 2,
-                "policy-invalid" | "bad-filter" => 3,
+                "policy-invalid" | "bad-filter" | "bad-packet" => 3,
                 "generation-conflict" | "lock-out" => 5,
                 _ => 1,
             },
             Self::Declined
             | Self::Client(ClientError::Broken(_))
+            | Self::Capture(_)
             | Self::Failed(_)
             | Self::Output(_) => 1,
         })

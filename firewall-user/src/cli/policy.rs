@@ -225,7 +225,7 @@ fn show_findings(out: &Out, findings: &[Diagnostic]) -> Result<(), CliError> {
 /// What the daemon found wrong, the way `check` shows it.
 pub fn explain(out: &Out, body: &ErrorBody) {
     let findings = match body.code.as_str() {
-        "policy-invalid" => &body.details,
+        "policy-invalid" | "bad-packet" => &body.details,
         "lock-out" => &body.details["findings"],
         _ => return,
     };

@@ -29,6 +29,7 @@ mod shortcut;
 pub mod sockets;
 pub mod table;
 pub mod testing;
+pub mod twin;
 mod units;
 
 pub use cookies::outlook as cookies_outlook;

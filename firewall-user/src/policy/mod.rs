@@ -15,6 +15,7 @@ pub mod diff;
 pub mod edit;
 mod grammar;
 mod lex;
+pub mod meet;
 mod ranges;
 mod resolve;
 mod resolved;
@@ -22,7 +23,7 @@ mod slots;
 pub mod span;
 pub(crate) mod suggest;
 pub mod units;
-pub(crate) mod words;
+pub mod words;
 
 pub use ast::Policy;
 pub use check::{CheckContext, SSH_LOCKOUT, SshPeer, check};

@@ -8,6 +8,7 @@ use super::{
     auth::Identity,
     dump,
     error::ApiError,
+    explain,
     history::{self, HistoryQuery},
     learn::{self, LearnQuery},
     mappings, names, nat, query,
@@ -17,7 +18,9 @@ use super::{
 };
 use crate::{
     daemon::{
-        control::{Change, ChangeOptions, Control, ControlError, Kill, Killed, Place},
+        control::{
+            Change, ChangeOptions, Control, ControlError, Kill, Killed, Place, explain::Explainer,
+        },
         sockets::Sockets,
     },
     monitor::Monitor,
@@ -35,7 +38,7 @@ use std::{
 };
 
 /// All verbs, as in `hello.capabilities`.
-pub const VERBS: [&str; 36] = [
+pub const VERBS: [&str; 38] = [
     "status",
     "stats",
     "rules",
@@ -72,6 +75,8 @@ pub const VERBS: [&str; 36] = [
     "paths",
     "history",
     "learn",
+    "explain",
+    "replay",
 ];
 
 /// Everything the server knows.
@@ -84,12 +89,14 @@ pub struct Api {
     netfilter: Option<Netfilter>,
     sockets: Option<Sockets>,
     paths: Paths,
+    explainer: Explainer,
 }
 
 impl Api {
     /// An API over the daemon's core, its model, and its switchboard.
     pub fn new(control: Control, monitor: Arc<Mutex<Monitor>>, hub: Arc<Hub>) -> Self {
         Self {
+            explainer: Explainer::new(control.clone()),
             control,
             monitor,
             hub,
@@ -203,6 +210,8 @@ impl Api {
                 let block = async |block| self.block(block, who).await;
                 done(sockets::kill(self.sockets()?, flows, block, query).await?)
             }
+            "explain" => done(self.explainer.explain(explain::ask(parse(args)?)?).await?),
+            "replay" => done(self.explainer.replay(explain::replay(parse(args)?)?).await?),
             "learn" => {
                 let query: LearnQuery = parse(args)?;
                 let flows = |each: &mut dyn FnMut(FlowView)| self.model().flows().for_each(each);
@@ -523,6 +532,12 @@ impl From<ControlError> for ApiError {
                     .details(details(serde_json::to_value(found.items)))
             }
             ControlError::Unusable(_) => Self::new(StatusCode::UNPROCESSABLE_ENTITY, "policy-invalid", message).details(json!([])),
+            ControlError::Packet(found) => {
+                Self::new(StatusCode::UNPROCESSABLE_ENTITY, "bad-packet", message)
+                    .details(details(serde_json::to_value([found])))
+            }
+            ControlError::NoSession(_) => Self::not_found("no-such-session", message),
+            ControlError::Busy(_) => Self::new(StatusCode::SERVICE_UNAVAILABLE, "busy", message),
             ControlError::NoSuchRule(_) => Self::not_found("no-such-rule", message),
             ControlError::Conflict { generation, base } => Self::new(StatusCode::CONFLICT, "generation-conflict", message)
                 .details(json!({"generation": generation, "base_generation": base})),

@@ -11,6 +11,7 @@ mod console;
 mod denied;
 mod dump;
 pub mod error;
+mod explain;
 pub mod history;
 mod learn;
 pub mod listen;

@@ -134,6 +134,8 @@ pub fn router(server: Arc<Server>) -> Router {
         .route("/api/v1/sockets/attributes", get_verb("sockets.attributes"))
         .route("/api/v1/names", get_verb("names"))
         .route("/api/v1/learn", get_verb("learn"))
+        .route("/api/v1/explain", get_verb("explain").merge(post_verb("explain")))
+        .route("/api/v1/replay", post_verb("replay"))
         .route("/api/v1/summary", get_verb("summary"))
         .route("/api/v1/summary/reset", post_verb("summary.reset"))
         .route("/api/v1/sockets/kill", post_verb("sockets.kill"))
@@ -340,7 +342,7 @@ impl<S: Send + Sync> axum::extract::FromRequestParts<S> for QueryArgs {
             .map_err(|error| ApiError::bad_request(error.body_text()))?;
         let args = pairs.into_iter().map(|(name, value)| {
             let numeric = matches!(name.as_str(), "limit" | "top" | "after" | "base_generation");
-            let yes_or_no = matches!(name.as_str(), "force" | "dry_run" | "ended");
+            let yes_or_no = matches!(name.as_str(), "force" | "dry_run" | "ended" | "all");
             let value = match value.as_str() {
                 "true" | "1" | "" if yes_or_no => Value::Bool(true),
                 "false" | "0" if yes_or_no => Value::Bool(false),

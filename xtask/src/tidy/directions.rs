@@ -12,9 +12,11 @@ const MEMBERS: [(&str, &[&str]); 5] = [
 ];
 
 /// A room of firewall-user, and the rooms (modules of the crate) that it may name.
-const ROOMS: [(&str, &[&str]); 7] = [
+const ROOMS: [(&str, &[&str]); 8] = [
     ("names", &["names", "view"]),
     ("policy", &["policy"]),
+    // Packets are described in the words of the policy, and mistakes told as its are.
+    ("explain", &["explain", "policy"]),
     // The policy's spans and "did you mean" serve the filter language too.
     ("filter", &["filter", "policy", "view"]),
     // The monitor owns the records that it is fed with; the datapath makes them.
@@ -31,6 +33,7 @@ const ROOMS: [(&str, &[&str]); 7] = [
             "store",
             "daemon",
             "datapath",
+            "explain",
             "filter",
             "policy",
             "view",

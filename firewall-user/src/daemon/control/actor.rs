@@ -13,15 +13,19 @@ use crate::{
         minutes::Books,
         past,
     },
-    datapath::programs::Ways,
+    datapath::{programs::Ways, table::Kept},
     filter::Filter,
     monitor::{AlarmChange, FlowRecord, Monitor, NatInfo, NatReading, RuleInfo, Tick},
     policy::{Compiled, Slots},
     store::{self, BlockAssignment, History, Minutes},
     view::{FlowView, IfaceView},
 };
-use firewall_common::abi::{event::Event, reason::Reason, table::TIMEOUTS};
+use firewall_common::{
+    abi::{event::Event, flow::Flow, reason::Reason, table::TIMEOUTS},
+    wire::Facts,
+};
 use std::{
+    path::PathBuf,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicU64, Ordering},
@@ -117,6 +121,18 @@ pub struct GateFacts {
     pub ways: Ways,
     /// What can't be seen or done.
     pub limits: Vec<String>,
+    /// Where the filter is pinned, if twins of it can be loaded.
+    pub pinned: Option<PathBuf>,
+}
+
+/// A live flow: its row, and what a twin needs of it.
+pub struct Found {
+    /// As people see it.
+    pub row: FlowView,
+    /// As the kernel has it.
+    pub flow: Flow,
+    /// To be entered into a twin.
+    pub kept: Kept,
 }
 
 /// A request with the place for its answer.
@@ -133,6 +149,8 @@ pub enum Job {
     Kill(Kill, oneshot::Sender<Result<Killed, GateError>>),
     /// Read a part of the flow table.
     Part(Part, oneshot::Sender<Vec<FlowRecord>>),
+    /// Look for the flow that a packet belongs to.
+    Find(Box<Facts>, oneshot::Sender<Option<Box<Found>>>),
     /// Read the accounts of translations.
     NatReading(oneshot::Sender<NatReading>),
     /// Set counters to zero.
@@ -392,6 +410,15 @@ impl Actor {
             Job::Part(Part { part, parts, translated }, answer) => {
                 let _ = answer.send(self.gate.part(part, parts, translated));
             }
+            Job::Find(facts, answer) => {
+                let found = self.gate.find(&facts).map(|(record, kept)| {
+                    let mut monitor = lock(&self.monitor);
+                    monitor.calibrate(self.gate.clock());
+                    let row = monitor.lens().row(&record, None);
+                    Box::new(Found { row, flow: record.flow, kept })
+                });
+                let _ = answer.send(found);
+            }
             Job::NatReading(answer) => {
                 let _ = answer.send(self.gate.nat_reading());
             }
@@ -437,6 +464,7 @@ impl Actor {
                             .into_iter()
                             .chain(self.whose.iter().flat_map(Whose::unknown))
                             .collect(),
+                        pinned: self.gate.pinned(),
                     }
                 }));
             }

@@ -4,12 +4,14 @@ use crate::{
     datapath::{
         owners::{OwnerKeys, OwnerPolicy},
         programs::Ways,
+        table::Kept,
     },
     monitor::{Clock, CounterInput, FlowRecord, NatReading},
     policy::{Compiled, Slots},
     view::IfaceView,
 };
-use firewall_common::abi::event::Event;
+use firewall_common::{abi::event::Event, wire::Facts};
+use std::path::PathBuf;
 use thiserror::Error;
 
 /// What the kernel's side said when it couldn't do something; it also says what to do.
@@ -105,4 +107,12 @@ pub trait Gate: Send {
     fn ways(&self) -> Ways;
     /// What can't be seen or done here, in plain words.
     fn limits(&self) -> Vec<String>;
+    /// Where the filter is pinned, if twins of it can be loaded beside it.
+    fn pinned(&self) -> Option<PathBuf> {
+        None
+    }
+    /// The live flow that a packet belongs to, with its record.
+    fn find(&self, _: &Facts) -> Option<(FlowRecord, Kept)> {
+        None
+    }
 }

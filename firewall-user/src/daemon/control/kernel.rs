@@ -6,12 +6,14 @@ use crate::{
         Datapath, DatapathError, HookMode, SlotNames,
         owners::{OwnerKeys, OwnerPolicy},
         programs::Ways,
+        table::Kept,
     },
     monitor::{Clock, CounterInput, FlowRecord, NatReading},
     policy::{Compiled, Slots},
     view::IfaceView,
 };
-use firewall_common::abi::event::Event;
+use firewall_common::{abi::event::Event, wire::Facts};
+use std::path::PathBuf;
 
 impl From<DatapathError> for GateError {
     fn from(error: DatapathError) -> Self {
@@ -144,5 +146,12 @@ impl Gate for Datapath {
 
     fn limits(&self) -> Vec<String> {
         Datapath::limits(self)
+    }
+    fn pinned(&self) -> Option<PathBuf> {
+        Some(self.pin_dir().to_owned())
+    }
+
+    fn find(&self, facts: &Facts) -> Option<(FlowRecord, Kept)> {
+        self.tables().find(facts)
     }
 }

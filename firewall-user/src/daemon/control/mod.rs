@@ -5,6 +5,7 @@
 //! made on top of the one before, or refused if it was based on an older one.
 
 mod actor;
+pub mod explain;
 mod gate;
 mod kernel;
 mod persist;

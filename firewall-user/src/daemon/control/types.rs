@@ -125,6 +125,15 @@ pub enum ControlError {
         /// The findings that say so.
         findings: Vec<Diagnostic>,
     },
+    /// A packet's description has a mistake.
+    #[error("packet, column {}: {}{}", .0.column, .0.message, expected(.0))]
+    Packet(Box<Diagnostic>),
+    /// There is no session of that name, or no more.
+    #[error("{0}")]
+    NoSession(String),
+    /// Too many at once.
+    #[error("{0}")]
+    Busy(String),
     /// The kernel's side refused.
     #[error("{0}")]
     Gate(#[from] GateError),
@@ -145,6 +154,14 @@ pub struct PolicyText {
     pub file: String,
     /// Its generation.
     pub generation: u32,
+}
+
+fn expected(found: &Diagnostic) -> String {
+    let (expected, hint) = (&found.expected, &found.hint);
+    let part = |sign: &str, text: &Option<String>| {
+        text.as_ref().map(|text| format!("{sign}{text}")).unwrap_or_default()
+    };
+    format!("{}{}", part("; expected ", expected), part("; ", hint))
 }
 
 fn errors(found: &Diagnostics) -> String {

@@ -5,6 +5,7 @@
 //! tables of their own.
 
 mod accounts;
+mod copy;
 mod entry;
 mod maps;
 mod mmap;
@@ -16,6 +17,7 @@ mod sweep;
 mod totals;
 mod view;
 
+pub use copy::Kept;
 pub use maps::{Tables, secret};
 
 use entry::{Entry, FlowEntry};

@@ -67,10 +67,15 @@ impl<'a, R: Entry> Table<'a, R> {
         })
     }
 
+    /// The words of a slot's record.
+    pub(super) fn words_of(&self, slot: usize) -> &[AtomicU64] {
+        &self.records[slot * Self::WORDS..][..Self::WORDS]
+    }
+
     /// A record's words as they are now, whatever the tag says.
     pub fn record(&self, slot: usize) -> R {
         let mut record = R::zeroed();
-        let words = &self.records[slot * Self::WORDS..][..Self::WORDS];
+        let words = self.words_of(slot);
         for (to, from) in bytemuck::bytes_of_mut(&mut record).chunks_exact_mut(8).zip(words) {
             to.copy_from_slice(&from.load(Ordering::Relaxed).to_ne_bytes());
         }

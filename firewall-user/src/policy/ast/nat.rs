@@ -198,6 +198,10 @@ impl Nat {
 }
 
 impl PortTarget {
+    /// The port that a packet to `port` goes to.
+    pub fn of(&self, port: u16) -> u16 {
+        self.from.map_or(self.ports.0, |from| self.ports.0.wrapping_add(port.wrapping_sub(from)))
+    }
     fn put(&self, end: &mut Endpoint) {
         end.ports = Some(alone(PortItem::Range(self.ports.0, self.ports.1)));
     }
