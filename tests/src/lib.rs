@@ -9,6 +9,7 @@
 //!   real daemon at the gate.
 //! - [`model`]: the oracle. Shares no code with the product: it reads bytes itself, walks its own
 //!   rules one by one and keeps flows in a `BTreeMap`.
+//! - [`ruleset`]: sets of many rules, for every filter, and packets drawn from them.
 //!
 //! A test that can't run here prints `SKIP name: reason` (see [`skip`]) and returns; the reasons
 //! that are expected stand in `expected-skips.txt`.
@@ -21,4 +22,5 @@ pub mod lab;
 pub mod model;
 pub mod packet;
 pub mod rng;
+pub mod ruleset;
 pub mod skip;
