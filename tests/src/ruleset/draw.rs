@@ -85,7 +85,7 @@ pub fn key_of(rule: &Rule, rng: &mut Rng) -> Key {
 /// An address in a prefix: where it may be anything, one that hosts have.
 fn address(prefix: Prefix, rng: &mut Rng) -> IpAddr {
     let mut any = || prefix.with_host(u128::from(rng.bits()) << 64 | u128::from(rng.bits()));
-    if prefix.len() > 8 {
+    if prefix.length() > 8 {
         return any();
     }
     // A prefix may hold none of them.

@@ -41,7 +41,7 @@ impl Prefix {
     }
 
     /// Number of bits that are the same.
-    pub fn len(&self) -> u8 {
+    pub fn length(&self) -> u8 {
         self.len
     }
 

@@ -120,7 +120,7 @@ fn end(any: usize, host: usize, places: &[Prefix], rng: &mut Rng) -> Prefix {
         return Prefix::any(false);
     }
     let place = *rng.pick(places);
-    let len = if percent(rng, host) { 32 } else { rng.between(place.len().into(), 31) as u8 };
+    let len = if percent(rng, host) { 32 } else { rng.between(place.length().into(), 31) as u8 };
     Prefix::new(place.with_host(rng.bits().into()), len)
 }
 

@@ -18,7 +18,7 @@ pub fn prefix(old: Prefix) -> Prefix {
         return Prefix::any(true);
     }
     let (mut bits, mut len) = (TOP, TOP_LEN);
-    for i in 0..u32::from(old.len()) {
+    for i in 0..u32::from(old.length()) {
         let so_far = address.to_bits() >> (31 - i);
         let width = if i < 16 { 2 } else { 5 };
         // Any mixing will do: it only has to be a function of the bits so far.
@@ -64,7 +64,7 @@ mod tests {
     fn lengths_grow() {
         let of = |text: &str, len| prefix(Prefix::new(text.parse().unwrap(), len));
         assert_eq!(
-            [0, 8, 16, 24, 32].map(|len| of("10.20.30.40", len).len()),
+            [0, 8, 16, 24, 32].map(|len| of("10.20.30.40", len).length()),
             [0, 32, 48, 88, 128]
         );
         assert!(of("10.20.30.40", 8).to_string().starts_with("2001:"));

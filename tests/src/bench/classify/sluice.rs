@@ -65,9 +65,13 @@ impl Sluice {
     pub fn round_for(&self, reason: &str) -> Result<Round, String> {
         let before = self.ours.gate.daemon.reason(reason);
         let hot = self.station.hot_over_empty(&self.hot, REPEAT)?;
-        let many = self.station.over_empty(&self.many)?;
+        // The least of some tries, as of the hot ones.
+        let mut many = f64::INFINITY;
+        for _ in 0..HOT_TRIES {
+            many = many.min(self.station.over_empty(&self.many)?);
+        }
         let seen = self.ours.gate.daemon.reason(reason) - before;
-        match (self.hot.len() * HOT_TRIES * REPEAT + self.many.len()) as u64 {
+        match (HOT_TRIES * (self.hot.len() * REPEAT + self.many.len())) as u64 {
             wanted if wanted == seen => Ok(Round { hot, many }),
             wanted => Err(format!("{seen} of {wanted} packets were counted under `{reason}`")),
         }
