@@ -291,29 +291,53 @@ fn sets(figures: &mut Figures, rounds: usize) -> Result<(), String> {
     const ONE: &str = "one address";
     eprintln!("bench: {LOAD}, {ONE}");
     let scene = Scene::new()?;
+    let text = addresses();
+    let list = text.lines().collect::<Vec<_>>().join(",\n");
+    let table = "table ip bench {\n set listed {\n  type ipv4_addr\n ";
+    let empty = scene.file("empty.nft", &format!("flush ruleset\n{table} }}\n}}\n"))?;
+    let full = scene.file("full.nft", &format!("{table} elements = {{\n{list}\n}}\n }}\n}}\n"))?;
+    let theirs = scene.peer("nft", &["-f", text_of(&empty)]);
+    let mut theirs = theirs.map_err(|why| figures.missing(NFT, LOAD, why)).is_ok();
     // Whether there is such a command at all.
-    if let Err(why) = scene.sluice(&["set", "list"]) {
-        figures.missing(SLUICE, LOAD, why.as_str());
-        figures.missing(SLUICE, ONE, why);
-        return Ok(());
-    }
-    scene.gate.apply("set listed = { }\nrule listed drop in from @listed\n")?;
-    let file = scene.file("addresses", &addresses())?;
+    let ours = scene
+        .sluice(&["set", "list"])
+        .and_then(|_| scene.gate.apply("set listed = { }\nrule listed drop in from @listed\n"));
+    let mut ours = ours
+        .map_err(|why| [LOAD, ONE].map(|case| figures.missing(SLUICE, case, why.as_str())))
+        .is_ok();
+    let file = scene.file("addresses", &text)?;
     for _ in 0..rounds {
-        if figures.wants(&[LOAD]) {
-            let spent = scene.sluice(&["set", "flush", "listed"]);
-            let spent =
-                spent.and_then(|_| scene.sluice(&["set", "load", "listed", text_of(&file)]));
-            if !note(figures, SLUICE, LOAD, "ms", spent) {
-                break;
+        if ours {
+            if figures.wants(&[LOAD]) {
+                let spent = scene
+                    .sluice(&["set", "flush", "listed"])
+                    .and_then(|_| scene.sluice(&["set", "load", "listed", text_of(&file)]));
+                ours = note(figures, SLUICE, LOAD, "ms", spent);
             }
+            let one = |verb| scene.sluice(&["set", verb, "listed", "192.0.2.1"]);
+            let both = one("add").and_then(|add| Ok([add, one("delete")?]));
+            twice(figures, SLUICE, ONE, ONE_UNITS, both);
         }
-        let one = |verb| scene.sluice(&["set", verb, "listed", "192.0.2.1"]);
-        let both = one("add").and_then(|add| Ok([add, one("delete")?]));
-        twice(figures, SLUICE, ONE, ["ms to add, command", "ms to delete, command"], both);
+        if theirs {
+            if figures.wants(&[LOAD]) {
+                let spent = scene
+                    .peer("nft", &["-f", text_of(&empty)])
+                    .and_then(|_| scene.peer("nft", &["-f", text_of(&full)]))
+                    .map(|(spent, _)| spent);
+                theirs = note(figures, NFT, LOAD, "ms", spent);
+            }
+            let one = |verb: &str| {
+                let text = format!("{verb} element ip bench listed {{ 192.0.2.1 }}");
+                scene.peer("nft", &[&text]).map(|(spent, _)| spent)
+            };
+            let both = one("add").and_then(|add| Ok([add, one("delete")?]));
+            twice(figures, NFT, ONE, ONE_UNITS, both);
+        }
     }
     Ok(())
 }
+
+const ONE_UNITS: [&str; 2] = ["ms to add, command", "ms to delete, command"];
 
 /// A million different addresses that hosts may have, a line each.
 fn addresses() -> String {
