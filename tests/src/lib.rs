@@ -10,6 +10,7 @@
 //! - [`oracle`]: a second oracle, nftables: the same rules in both languages, in two gates.
 //! - [`model`]: the oracle. Shares no code with the product: it reads bytes itself, walks its own
 //!   rules one by one and keeps flows in a `BTreeMap`.
+//! - [`ruleset`]: sets of many rules, for every filter, and packets drawn from them.
 //!
 //! A test that can't run here prints `SKIP name: reason` (see [`skip`]) and returns; the reasons
 //! that are expected stand in `expected-skips.txt`.
@@ -23,4 +24,5 @@ pub mod model;
 pub mod oracle;
 pub mod packet;
 pub mod rng;
+pub mod ruleset;
 pub mod skip;

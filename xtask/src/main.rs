@@ -74,7 +74,7 @@ enum Verb {
     },
     /// What has to pass before a change lands: test, clippy, fmt, tidy
     Ci,
-    /// Measure: `cargo xtask bench packet|track|forward|nat|sockets [--json] [--rounds N]`
+    /// Measure: `cargo xtask bench packet|classify|apply|track|forward|nat|sockets [--json] [--rounds N]`
     Bench {
         /// Handed to the benchmark
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]

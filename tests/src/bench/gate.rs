@@ -55,14 +55,29 @@ impl Gate {
 
     /// Sum of what the kernel accounts for these maps, bytes; maps that aren't there count nothing.
     pub fn memory(&self, names: &[&str]) -> u64 {
-        let named = |path: &&PathBuf| {
-            path.file_name().is_some_and(|name| names.iter().any(|wanted| name == *wanted))
-        };
+        self.memory_of(|name| names.contains(&name))
+    }
+
+    /// The same of all maps whose pins have such a name.
+    pub fn memory_of(&self, wanted: impl Fn(&str) -> bool) -> u64 {
+        let named =
+            |path: &&PathBuf| path.file_name().and_then(|name| name.to_str()).is_some_and(&wanted);
         self.pins()
             .iter()
             .filter(named)
             .filter_map(|path| Map::pinned(path).ok()?.info("memlock").ok())
             .sum()
+    }
+
+    /// Applies a policy, as `sluice apply FILE` does.
+    ///
+    /// # Errors
+    /// The daemon's, in words.
+    pub fn apply(&self, policy: &str) -> Result<(), String> {
+        let file = self.daemon.dir.join("next.sluice");
+        std::fs::write(&file, policy).map_err(|error| format!("{}: {error}", file.display()))?;
+        let output = self.daemon.cli(&["apply", "--yes", "--force", &file.display().to_string()]);
+        if output.code == 0 { Ok(()) } else { Err(refusal(&output.stderr)) }
     }
 
     /// Packets that it dropped so far, for whatever reason.
@@ -133,6 +148,13 @@ fn shortened(why: &str) -> String {
     let errors: Vec<&str> =
         lines.filter(|line| line.contains("error: ") || line.contains("ERROR")).take(3).collect();
     format!("{first} {}", errors.join("; "))
+}
+
+/// The error of a command that failed, in one line: its warnings aren't why.
+pub(super) fn refusal(stderr: &str) -> String {
+    let lines = || stderr.lines().map(str::trim).filter(|line| !line.is_empty());
+    let error = lines().find(|line| line.contains("error")).or(lines().next_back());
+    error.unwrap_or("it says nothing").chars().take(300).collect()
 }
 
 fn tasks(pid: u32) -> Vec<PathBuf> {

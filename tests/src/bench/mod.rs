@@ -1,6 +1,8 @@
 //! What Sluice costs and what its peers do, on the same packets in the same run.
 //!
 //! - `packet`: a packet against rules.
+//! - `classify`: packets of every rule against few rules and very many, and addresses against long lists.
+//! - `apply`: how long a change of the rules takes.
 //! - `track`: flows known and new, floods, memory, sweeps, dumps.
 //! - `nat`: translated packets, and mappings where ports run short.
 //! - `forward`: packets through three namespaces, bulk TCP, connections.
@@ -17,6 +19,8 @@
 //! Everything runs on one core, every subject once a round; a figure is the median over the rounds.
 //! Ratios hold, absolute times don't: the machine may be shared.
 
+mod apply;
+mod classify;
 mod forward;
 mod gate;
 mod history;
@@ -27,12 +31,14 @@ mod ours;
 mod output;
 mod owners;
 mod packet;
+mod pair;
 mod sockets;
 mod sockets_daemon;
 mod street;
 mod track;
 mod train;
 mod tuples;
+mod xdp_filter;
 
 pub use output::Figures;
 
@@ -40,7 +46,8 @@ pub use output::Figures;
 pub const ROUNDS: usize = 9;
 
 /// The benchmarks by name.
-pub const BENCHES: [&str; 5] = ["packet", "track", "forward", "nat", "sockets"];
+pub const BENCHES: [&str; 7] =
+    ["packet", "classify", "apply", "track", "forward", "nat", "sockets"];
 
 /// Runs a benchmark of [`BENCHES`]. `rounds` below [`ROUNDS`] makes it quicker and noisier; `only`: cases whose
 /// names begin so, where the others can be left out. What can't be measured here is named with its reason.
@@ -60,6 +67,8 @@ pub fn run(bench: &str, rounds: usize, only: Option<String>) -> Result<Figures, 
     }
     match bench {
         "packet" => packet::measure(rounds),
+        "classify" => classify::measure(rounds, only),
+        "apply" => apply::measure(rounds, only),
         "track" => track::measure(rounds, only),
         "forward" => forward::measure(rounds, only),
         "nat" => nat::measure(rounds),

@@ -1,6 +1,6 @@
 //! The peer: nftables and the kernel's connection tracking.
 
-use super::train::{Engine, FRAME, frame};
+use super::train::Engine;
 use crate::bpf::{self, Asm, Hook, Kind, Link, Program};
 use crate::lab::{LabError, NetNs};
 use std::io::Write as _;
@@ -118,6 +118,9 @@ impl Router {
 
     fn build() -> Result<(NetNs, NetNs), LabError> {
         let (ns, far) = (NetNs::new("router")?, NetNs::new("far")?);
+        // Nobody speaks but the benchmark.
+        far.sysctl("ipv6/conf/all/disable_ipv6", "1")?;
+        far.sysctl("ipv6/conf/default/disable_ipv6", "1")?;
         let path = far.path();
         let path = path.to_str().unwrap_or_default();
         for (near, peer) in [("b0", "b1"), ("d0", "d1")] {
@@ -145,7 +148,7 @@ impl Router {
     pub fn time(&self, engine: &Engine, repeat: usize) -> Result<f64, String> {
         self.ns.run(|| {
             bpf::pin_to_cpu(0);
-            let frame: [u8; FRAME] = frame();
+            let frame = vec![0; engine.frame_len];
             engine
                 .program
                 .time_live(&frame, self.index, repeat as u32)

@@ -15,7 +15,13 @@ pub(super) struct Station {
     train: Train,
     full: Engine,
     empty: Engine,
+    /// The programs themselves, without a train.
+    alone: Program,
+    nothing: Program,
 }
+
+/// How often each packet of [`Station::hot_over_empty`] is measured.
+pub(super) const HOT_TRIES: usize = 3;
 
 /// MAC addresses of test runs' frames: nobody looks at them.
 pub(super) const MACS: Macs = (crate::packet::SRC_MAC, crate::packet::DST_MAC);
@@ -65,8 +71,20 @@ impl Ours {
     /// # Errors
     /// In words.
     pub fn station(&self, hook: &str, interface: &str, room: usize) -> Result<Station, String> {
+        self.station_behind(hook, interface, Train::new(room)?)
+    }
+
+    /// The same behind a train that is there.
+    ///
+    /// # Errors
+    /// In words.
+    pub fn station_behind(
+        &self,
+        hook: &str,
+        interface: &str,
+        train: Train,
+    ) -> Result<Station, String> {
         let program = self.gate.program(hook)?;
-        let train = Train::new(room)?;
         let tc = hook.ends_with("tcx");
         let (full, kind) = if tc {
             (train.engine(Kind::Tc, Then::Call(&program))?, Kind::Tc)
@@ -81,7 +99,8 @@ impl Ours {
         let nothing = nothing.map_err(|error| error.to_string())?;
         let empty = train.engine(kind, Then::Call(&nothing))?;
         let index = self.ns.ifindex(interface).map_err(|error| error.to_string())?;
-        Ok(Station { ns: self.ns.clone(), index, tc, train, full, empty })
+        let ns = self.ns.clone();
+        Ok(Station { ns, index, tc, train, full, empty, alone: program, nothing })
     }
 }
 
@@ -90,7 +109,7 @@ impl Station {
     ///
     /// # Errors
     /// The kernel's, in words.
-    pub fn fill(&self, headers: &[Header]) -> Result<(), String> {
+    pub fn fill<H: AsRef<[u8]>>(&self, headers: &[H]) -> Result<(), String> {
         self.train.fill(headers)
     }
 
@@ -115,7 +134,7 @@ impl Station {
     ///
     /// # Errors
     /// The kernel's, in words.
-    pub fn over_empty(&self, headers: &[Header]) -> Result<f64, String> {
+    pub fn over_empty<H: AsRef<[u8]>>(&self, headers: &[H]) -> Result<f64, String> {
         self.fill(headers)?;
         let empty = self.run_empty(headers.len())?;
         Ok(self.run(headers.len())? - empty)
@@ -152,12 +171,42 @@ impl Station {
 
     /// Runs the engine on the next `count` packets, on the core and in the namespace of the caller.
     fn pull(&self, engine: &Engine, count: usize) -> Result<f64, String> {
+        self.repeat(&engine.program, &vec![0; engine.frame_len], count)
+    }
+
+    fn repeat(&self, program: &Program, frame: &[u8], count: usize) -> Result<f64, String> {
         let time = if self.tc {
-            engine.program.time_tc(&frame(), self.index, count as u32).map(|(ns, _)| ns)
+            program.time_tc(frame, self.index, count as u32).map(|(ns, _)| ns)
         } else {
-            engine.program.time_xdp(&frame(), self.index, count as u32).map(|(ns, _)| ns)
+            program.time_xdp(frame, self.index, count as u32).map(|(ns, _)| ns)
         };
         time.map_err(|error| format!("a test run: {error}"))
+    }
+
+    /// What the program costs over the empty one for each of these frames, over and over without a train: the least of
+    /// three times `repeat` runs, because what else the machine does only ever adds.
+    ///
+    /// # Errors
+    /// The kernel's, in words.
+    pub fn hot_over_empty<F: AsRef<[u8]> + Sync>(
+        &self,
+        frames: &[F],
+        repeat: usize,
+    ) -> Result<Vec<f64>, String> {
+        self.ns.run(|| {
+            bpf::pin_to_cpu(0);
+            let least = |program: &Program, frame: &F| -> Result<f64, String> {
+                let mut least = f64::INFINITY;
+                for _ in 0..HOT_TRIES {
+                    least = least.min(self.repeat(program, frame.as_ref(), repeat)?);
+                }
+                Ok(least)
+            };
+            frames
+                .iter()
+                .map(|frame| Ok(least(&self.alone, frame)? - least(&self.nothing, frame)?))
+                .collect()
+        })
     }
 
     /// What both stations cost over empty ones for the first `count` packets, nanoseconds a packet. A packet meets the

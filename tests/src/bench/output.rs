@@ -111,6 +111,28 @@ impl Figures {
         self.rows.extend(ratios);
     }
 
+    /// Adds `ours` over whichever of the peers is best (least), in every case that somebody else has in the same unit.
+    pub(super) fn ratio_to_best(&mut self, ours: &str, peers: &[&str]) {
+        let mut ratios: Vec<Row> = Vec::new();
+        for row in self.rows.iter().filter(|row| row.subject == ours) {
+            let theirs = self.rows.iter().filter(|r| {
+                peers.contains(&r.subject.as_str()) && (&r.case, &r.unit) == (&row.case, &row.unit)
+            });
+            let best = theirs.map(|r| r.spread().1).min_by(f64::total_cmp);
+            // As in `ratio_to`.
+            let Some(best) = best.filter(|best| *best >= 0.1) else { continue };
+            if ratios.iter().all(|r| r.case != row.case) {
+                ratios.push(Row {
+                    subject: "ratio".into(),
+                    case: row.case.clone(),
+                    unit: "of the best peer".into(),
+                    runs: vec![row.spread().1 / best],
+                });
+            }
+        }
+        self.rows.extend(ratios);
+    }
+
     /// Subjects that were measured, in the order in which they came; the ratios come last.
     fn columns(&self) -> Vec<String> {
         let mut columns: Vec<String> = Vec::new();
@@ -226,5 +248,12 @@ mod tests {
         all.ratio_to("sluice", "free");
         assert_eq!(all.median("ratio", "case"), Some(0.5));
         assert_eq!(all.rows.iter().filter(|row| row.subject == "ratio").count(), 1);
+    }
+
+    #[test]
+    fn the_best_peer_is_the_quickest() {
+        let mut all = figures(&[("sluice", &[3.0]), ("slow", &[12.0]), ("quick", &[6.0])]);
+        all.ratio_to_best("sluice", &["slow", "quick", "absent"]);
+        assert_eq!(all.median("ratio", "case"), Some(0.5));
     }
 }

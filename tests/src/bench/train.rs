@@ -9,6 +9,8 @@ use crate::bpf::{Asm, Kind, Map, Program, Reg};
 
 /// What is written: Ethernet, IPv4 and TCP or UDP headers (54 bytes), rounded up to words.
 pub(super) const HEADER: usize = 56;
+/// The same with IPv6 (74 bytes).
+pub(super) const WIDE_HEADER: usize = 80;
 /// Length of the frames: the least of Ethernet.
 pub(super) const FRAME: usize = 60;
 
@@ -36,6 +38,8 @@ pub(super) struct Train {
     memory: Map,
     next: Map,
     room: usize,
+    /// Bytes of a header.
+    width: usize,
 }
 
 /// The program that pulls a train.
@@ -43,6 +47,8 @@ pub(super) struct Train {
 pub(super) struct Engine {
     /// Run this.
     pub program: Program,
+    /// On a blank frame of this length.
+    pub frame_len: usize,
     /// Keeps what is called alive.
     _calls: Option<Map>,
 }
@@ -52,20 +58,34 @@ fn words(error: std::io::Error) -> String {
 }
 
 impl Train {
-    /// Room for `room` headers (a power of two).
+    /// Room for `room` headers (a power of two) of [`HEADER`] bytes.
     pub fn new(room: usize) -> Result<Self, String> {
+        Self::of_width(HEADER, room)
+    }
+
+    /// Room for `room` headers (a power of two) of so many bytes (whole words).
+    pub fn of_width(width: usize, room: usize) -> Result<Self, String> {
         assert!(room.is_power_of_two(), "the program wraps with a mask");
+        assert!(width.is_multiple_of(8), "the program copies words");
         Ok(Self {
-            memory: Map::memory(room * HEADER).map_err(words)?,
+            memory: Map::memory(room * width).map_err(words)?,
             next: Map::memory(8).map_err(words)?,
             room,
+            width,
         })
     }
 
     /// Fills it, over and over where `headers` are fewer than there is room; the first is the next.
-    pub fn fill(&self, headers: &[Header]) -> Result<(), String> {
+    pub fn fill<H: AsRef<[u8]>>(&self, headers: &[H]) -> Result<(), String> {
         assert!(headers.len() <= self.room, "{} headers in {}", headers.len(), self.room);
-        let bytes: Vec<u8> = headers.iter().cycle().take(self.room).flatten().copied().collect();
+        let width = |header: &H| header.as_ref().len();
+        assert!(
+            headers.iter().all(|header| width(header) == self.width),
+            "headers of {}",
+            self.width
+        );
+        let headers = headers.iter().cycle().take(self.room);
+        let bytes: Vec<u8> = headers.flat_map(AsRef::as_ref).copied().collect();
         self.memory.update(&0u32.to_ne_bytes(), &bytes).map_err(words)?;
         self.rewind()
     }
@@ -85,7 +105,7 @@ impl Train {
         if let (Some(calls), Then::Call(target)) = (&calls, then) {
             calls.call(target).map_err(words)?;
         }
-        Ok(Engine { program, _calls: calls })
+        Ok(Engine { program, frame_len: self.width.max(FRAME), _calls: calls })
     }
 
     /// An engine that calls `target`, whichever of the kinds the kernel takes it for.
@@ -110,7 +130,7 @@ impl Train {
             .load32(R2, R1, data)
             .load32(R3, R1, data_end)
             .copy(R4, R2)
-            .add(R4, HEADER as i32)
+            .add(R4, self.width as i32)
             .end_if_greater(R4, R3)
             .memory(R7, &self.next)
             .load64(R8, R7, 0)
@@ -118,10 +138,10 @@ impl Train {
             .add(R9, 1)
             .store64(R7, 0, R9)
             .and(R8, (self.room - 1) as i32)
-            .multiply(R8, HEADER as i32)
+            .multiply(R8, self.width as i32)
             .memory(R1, &self.memory)
             .add_reg(R1, R8);
-        for at in (0..HEADER as i16).step_by(8) {
+        for at in (0..self.width as i16).step_by(8) {
             asm = asm.load64(R5, R1, at).store64(R2, at, R5);
         }
         asm = match (then, calls) {
@@ -141,6 +161,13 @@ impl Train {
 /// A blank frame for the headers.
 pub(super) fn frame() -> [u8; FRAME] {
     [0; FRAME]
+}
+
+/// The first bytes of a frame, as a train of this width has them.
+pub(super) fn header_of(frame: &[u8], width: usize) -> Vec<u8> {
+    let mut header = frame.to_vec();
+    header.resize(width, 0);
+    header
 }
 
 /// The first bytes of a frame that the packet builder made.

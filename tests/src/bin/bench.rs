@@ -1,9 +1,9 @@
-//! `cargo xtask bench packet|track|forward|nat|sockets [--json] [--rounds N] [--only CASE]`: what a packet costs.
+//! `cargo xtask bench packet|classify|apply|track|forward|nat|sockets [--json] [--rounds N] [--only CASE]`: what a packet costs.
 
 use sluice_tests::bench;
 use std::process::ExitCode;
 
-const USAGE: &str = "usage: bench packet|track|forward|nat|sockets [--json] [--rounds N] [--only CASE]\n  \
+const USAGE: &str = "usage: bench packet|classify|apply|track|forward|nat|sockets [--json] [--rounds N] [--only CASE]\n  \
     --only: cases whose names begin so, where a benchmark can leave the others out";
 
 fn main() -> ExitCode {

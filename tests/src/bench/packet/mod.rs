@@ -12,6 +12,8 @@ mod peers;
 mod sluice;
 
 use super::output::Figures;
+use super::pair::{DST, SRC};
+use super::xdp_filter::XdpFilter;
 
 /// The cases by name, in the order they are printed.
 const CASES: [&str; 6] = ["1 rule", "10 rules", "100 rules", "1000 rules", "established", "drop"];
@@ -21,11 +23,7 @@ fn rules_of(case: &str) -> Option<usize> {
     case.strip_suffix(" rules").or(case.strip_suffix(" rule"))?.parse().ok()
 }
 
-/// Source of the measured packets.
-const SRC: &str = "192.0.2.10";
-/// Their destination.
-const DST: &str = "198.51.100.20";
-/// Their ports.
+/// Ports of the measured packets.
 const PORTS: (u16, u16) = (4000, 5353);
 
 /// The packet that everybody gets: UDP, 64 bytes on the wire.
@@ -62,7 +60,7 @@ trait Subject {
 pub(super) fn measure(rounds: usize) -> Result<Figures, String> {
     let mut subjects: Vec<Box<dyn Subject>> = vec![Box::new(sluice::Sluice::new()?)];
     let mut figures = Figures::new("packet");
-    match peers::XdpFilter::new() {
+    match XdpFilter::new() {
         Ok(peer) => subjects.push(Box::new(peer)),
         Err(why) => figures.missing("xdp-filter", "*", why),
     }

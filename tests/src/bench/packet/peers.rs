@@ -1,113 +1,16 @@
 //! The peers: `xdp-filter` (Debian's xdp-tools) and nftables.
 
-use super::{DST, PORTS, SRC, Subject, packet, rule, rules_of};
-use crate::bpf::{self, Map, Program};
-use crate::lab::NetNs;
+use super::{PORTS, Subject, packet, rule, rules_of};
+use crate::bench::pair::{DST, Pair, SRC};
+use crate::bench::xdp_filter::XdpFilter;
+use crate::bpf::{self, Program};
 use std::fmt::Write as _;
 use std::io::Write as _;
 use std::net::{Ipv4Addr, UdpSocket};
-use std::path::Path;
 use std::process::Stdio;
 use std::time::Duration;
 
 const REPEAT: u32 = 200_000;
-
-/// Two ends of a veth in namespaces of their own; the measured end is the first.
-struct Pair {
-    near: NetNs,
-    far: NetNs,
-    index: u32,
-    frame: Vec<u8>,
-}
-
-impl Pair {
-    fn new() -> Result<Self, String> {
-        let build = || -> Result<Self, crate::lab::LabError> {
-            let (near, far) = (NetNs::new("bench")?, NetNs::new("peer")?);
-            let path = far.path();
-            let path = path.to_str().unwrap_or_default();
-            near.ip(&["link", "add", "b0", "type", "veth", "peer", "name", "p0", "netns", path])?;
-            near.ip(&["address", "add", &format!("{DST}/24"), "dev", "b0"])?;
-            far.ip(&["address", "add", "198.51.100.1/24", "dev", "p0"])?;
-            far.ip(&["address", "add", &format!("{SRC}/32"), "dev", "p0"])?;
-            for ns in [&near, &far] {
-                ns.sysctl("ipv4/conf/all/rp_filter", "0")?;
-                ns.sysctl("ipv4/conf/default/rp_filter", "0")?;
-            }
-            near.sysctl("ipv4/conf/b0/rp_filter", "0")?;
-            near.ip(&["link", "set", "b0", "up"])?;
-            far.ip(&["link", "set", "p0", "up"])?;
-            near.ip(&["route", "add", &format!("{SRC}/32"), "dev", "b0"])?;
-            let index = near.ifindex("b0")?;
-            let frame = packet(far.mac("p0")?, near.mac("b0")?);
-            Ok(Self { near, far, index, frame })
-        };
-        build().map_err(|error| error.to_string())
-    }
-}
-
-/// `xdp-filter`, matching exact destination addresses: it knows neither prefixes nor ranges.
-pub(super) struct XdpFilter {
-    pair: Pair,
-    empty: Program,
-    program: Program,
-    addresses: Map,
-    /// A value that xdp-filter itself wrote: one for each CPU.
-    flags: Vec<u8>,
-}
-
-const PINS: &str = "/sys/fs/bpf/xdp-filter";
-
-impl XdpFilter {
-    pub fn new() -> Result<Self, String> {
-        if Path::new(PINS).exists() {
-            return Err(format!("{PINS} exists: an xdp-filter runs on this machine"));
-        }
-        let pair = Pair::new()?;
-        let words = |error: std::io::Error| error.to_string();
-        let run =
-            |args: &[&str]| pair.near.exec("xdp-filter", args).map_err(|error| error.to_string());
-        // All its features, as it loads by default: the program that can match what ours can (addresses
-        // and ports of both families).
-        run(&["load", "b0", "-m", "skb", "-p", "allow"])?;
-        run(&["ip", DST, "-m", "dst"])?;
-        let links = pair
-            .near
-            .exec("ip", &["-j", "-d", "link", "show", "dev", "b0"])
-            .map_err(|error| error.to_string())?;
-        let links: serde_json::Value =
-            serde_json::from_str(&links).map_err(|error| error.to_string())?;
-        let id = links[0]["xdp"]["prog"]["id"]
-            .as_u64()
-            .ok_or_else(|| format!("no program on b0: {links}"))?;
-        let addresses = Map::pinned(&Path::new(PINS).join("filter_ipv4")).map_err(words)?;
-        let key: Ipv4Addr = DST.parse().map_err(|_| "an address")?;
-        let cpus = aya::util::nr_cpus().map_err(|(_, error)| error.to_string())?;
-        let flags = addresses.lookup(&key.octets(), 8 * cpus).map_err(words)?;
-        Ok(Self {
-            program: Program::by_id(id as u32).map_err(words)?,
-            empty: Program::returning(2).map_err(words)?,
-            addresses,
-            flags,
-            pair,
-        })
-    }
-
-    /// As many addresses as the case has rules, the packet's own among them.
-    fn fill(&self, count: usize) {
-        for i in 0..1000u32 {
-            let key = (u32::from(Ipv4Addr::new(203, 0, 0, 0)) + i).to_be_bytes();
-            if (i as usize) + 1 < count {
-                self.addresses
-                    .update(&key, &self.flags)
-                    .expect("xdp-filter's map takes an address");
-            } else {
-                // Absent already, where it was never written.
-                let _ = self.addresses.delete(&key);
-            }
-        }
-    }
-}
 
 impl Subject for XdpFilter {
     fn name(&self) -> &'static str {
@@ -121,28 +24,19 @@ impl Subject for XdpFilter {
             "established" => return None,
             _ => rules_of(case)?,
         };
-        self.fill(count);
-        self.pair.near.run(|| {
-            bpf::pin_to_cpu(0);
-            let time = |program: &Program| {
-                program.time_xdp(&self.pair.frame, self.pair.index, REPEAT).expect("a test run")
-            };
-            let ((empty, _), (theirs, code)) = (time(&self.empty), time(&self.program));
-            assert_eq!(code, 1, "xdp-filter drops the packet");
-            Some(theirs - empty)
-        })
-    }
-}
-
-impl Drop for XdpFilter {
-    fn drop(&mut self) {
-        let _ = self.pair.near.exec("xdp-filter", &["unload", "--all"]);
+        // As many addresses as the case has rules, the packet's own among them.
+        let others = (1..count as u32).map(|i| Ipv4Addr::from_bits(0xcb00_0000 + i));
+        let own: Ipv4Addr = DST.parse().expect("an address");
+        self.drop_what_goes_to(others.chain([own]).collect()).expect("a map of addresses");
+        let (src, dst) = self.macs();
+        Some(self.over_empty(&packet(src, dst), REPEAT).expect("a dropped packet"))
     }
 }
 
 /// nftables at prerouting, rule by rule.
 pub(super) struct Nftables {
     pair: Pair,
+    frame: Vec<u8>,
     pass: Program,
     drop: Program,
     /// Cost of frames that nothing sees, measured once a round before anything else.
@@ -157,6 +51,7 @@ impl Nftables {
         pair.near.exec("ethtool", &["-K", "b0", "gro", "on"]).map_err(|error| error.to_string())?;
         pair.near.exec("nft", &["list", "ruleset"]).map_err(|error| error.to_string())?;
         Ok(Self {
+            frame: packet(pair.macs.0, pair.macs.1),
             pair,
             pass: Program::returning(2).map_err(words)?,
             drop: Program::returning(1).map_err(words)?,
@@ -254,7 +149,7 @@ impl Subject for Nftables {
         let cost = self.pair.near.run(|| {
             bpf::pin_to_cpu(0);
             let time = |program: &Program| {
-                program.time_live(&self.pair.frame, self.pair.index, repeat).expect("a live run")
+                program.time_live(&self.frame, self.pair.index, repeat).expect("a live run")
             };
             let (dropped, passed) = (time(&self.drop), time(&self.pass));
             passed - dropped
