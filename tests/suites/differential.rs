@@ -4,7 +4,7 @@
 //! `SLUICE_SEED=N` starts at another seed, `SLUICE_CASES=N` runs more or fewer. A case that fails is
 //! shrunk (steps and rules are taken away while it still fails) and printed whole.
 
-use firewall_common::abi::table::{Direction, MAX_RULES, State as AbiState};
+use firewall_common::abi::table::{Direction, PART_RULES, State as AbiState};
 use firewall_user::policy::{self as product, Slots, classify};
 use sluice_tests::kernel::{Fate, Hook, INTERFACES, Kernel};
 use sluice_tests::model::classbench;
@@ -171,6 +171,9 @@ fn kernel_and_oracle_agree() {
     agree(&mut kernel, count, |seed| generate::case(seed, &INTERFACES));
 }
 
+/// Rules of the largest policies among many.
+const MANY: usize = 1_024;
+
 /// Many rules over addresses that nest, as ClassBench has them, and packets drawn from the rules. Nightly there are
 /// 200,000 cases (`SLUICE_CASES=200000`).
 #[test]
@@ -178,7 +181,16 @@ fn kernel_and_oracle_agree_on_many_rules() {
     let test = "differential::kernel_and_oracle_agree_on_many_rules";
     let Some(mut kernel) = Kernel::or_skip(test) else { return };
     let count = from_env("SLUICE_CASES", 3000);
-    agree(&mut kernel, count, |seed| classbench::case(seed, &INTERFACES, MAX_RULES));
+    agree(&mut kernel, count, |seed| classbench::case(seed, &INTERFACES, MANY));
+}
+
+/// More rules than one part holds: the policy is cut, and packets are asked for in several parts.
+#[test]
+fn kernel_and_oracle_agree_on_rules_in_parts() {
+    let test = "differential::kernel_and_oracle_agree_on_rules_in_parts";
+    let Some(mut kernel) = Kernel::or_skip(test) else { return };
+    let count = from_env("SLUICE_CASES", 2100).min(2);
+    agree(&mut kernel, count, |seed| classbench::full(seed, &INTERFACES, PART_RULES + 2_000));
 }
 
 /// The same with time passing. The kernel's clock can't be moved, so that these are few.

@@ -55,7 +55,7 @@ impl Gate {
         let next = self.datapath().generation() + 1;
         let compiled = policy::compile(&parsed, &mut self.slots, next).expect("a small policy");
         self.datapath()
-            .install(&compiled.table, next, &SlotNames::default(), None)
+            .install(&compiled.table, &compiled.arena, next, &SlotNames::default(), None)
             .expect("installed");
     }
 

@@ -36,7 +36,7 @@ impl Arena for [u64] {
     #[inline(always)]
     fn half(&self, at: u32) -> u32 {
         let word = self.word(at / 2);
-        let first = cfg!(target_endian = "little") == (at % 2 == 0);
+        let first = cfg!(target_endian = "little") == at.is_multiple_of(2);
         if first { word as u32 } else { (word >> 32) as u32 }
     }
 }

@@ -28,7 +28,8 @@ pub mod words;
 pub use ast::Policy;
 pub use check::{CheckContext, SSH_LOCKOUT, SshPeer, check};
 pub use compile::{
-    CompileError, Compiled, CompiledNat, CompiledRule, OwnerRules, Part, Usage, compile,
+    CompileError, Compiled, CompiledNat, CompiledRule, OwnerRules, Part, PartPlan, Usage, Why,
+    compile,
 };
 pub use diagnostic::{Diagnostic, Diagnostics, Severity};
 pub use diff::{Change, diff};

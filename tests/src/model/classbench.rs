@@ -102,17 +102,26 @@ pub fn case(seed: u64, interfaces: &[&str], most: usize) -> Case {
         4..=15 => rng.between(most.min(100), most.min(300)),
         _ => rng.between(1, most.min(60)),
     };
-    let policy = policy(&mut rng, interfaces, count);
+    drawn(&mut rng, interfaces, count)
+}
+
+/// The case of a seed with exactly `count` rules.
+pub fn full(seed: u64, interfaces: &[&str], count: usize) -> Case {
+    drawn(&mut Rng::new(seed ^ 0xf011), interfaces, count)
+}
+
+fn drawn(rng: &mut Rng, interfaces: &[&str], count: usize) -> Case {
+    let policy = policy(rng, interfaces, count);
     let mut steps = Vec::new();
     let mut live = policy.clone();
     for _ in 0..rng.between(24, 48) {
         if rng.one_in(40) {
-            edit(&mut rng, &mut live);
+            edit(rng, &mut live);
             steps.push(Step::Swap(live.clone()));
         }
         let way = if rng.one_in(6) { Way::Out } else { Way::In };
         let interface = rng.below(interfaces.len());
-        steps.push(Step::Frame { way, interface, bytes: frame(&mut rng, &live) });
+        steps.push(Step::Frame { way, interface, bytes: frame(rng, &live) });
     }
     Case { policy, steps }
 }

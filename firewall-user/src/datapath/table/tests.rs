@@ -17,7 +17,7 @@ use firewall_common::{
             ALIAS_ENDPOINT, ALIAS_INNER, ALIAS_ORIG_IS_A, NAT_HOSTS, NatTotals, Ports, endpoint_key,
         },
         source::SOURCES,
-        table::{RULE_SLOTS, TIMEOUTS, Timeout},
+        table::{TIMEOUTS, Timeout},
     },
     flow::hash::source4,
 };

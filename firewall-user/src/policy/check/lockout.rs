@@ -91,7 +91,7 @@ fn sent_elsewhere<'p>(
     };
     let mut found = None;
     for iface in ifaces {
-        let rule = translation(&compiled, &probe(ssh, *iface, State::New))?;
+        let rule = translation(compiled, &probe(ssh, *iface, State::New))?;
         let slot = compiled.table.nat[rule].slot;
         let name = &compiled.nats.iter().find(|nat| nat.slot == slot)?.name;
         found = policy.nat(name).map(|(_, nat)| nat);
