@@ -11,6 +11,7 @@ mod learn;
 mod names;
 mod nat;
 mod paths;
+mod plan;
 mod sockets;
 mod summary;
 mod table;
@@ -30,6 +31,7 @@ pub use paths::{
     PathCountsView, PathOwnerView, PathProgramView, PathUnreadView, PathView, PathsSummaryView,
     PathsView,
 };
+pub use plan::{PlanPartView, PlanView};
 pub use sockets::{
     FailedKillView, KilledSocketsView, SOCKET_ENDS, SOCKET_STATES, SOCKET_TCP_STATES,
     SocketDropView, SocketDropsView, SocketEventStatsView, SocketHolderView, SocketSampleView,

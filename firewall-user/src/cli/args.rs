@@ -69,6 +69,9 @@ pub enum Command {
     Apply(ApplyArgs),
     /// List the rules with their counters
     Rules {
+        /// How the rules are laid out instead: the parts they were cut into, and what memory they take
+        #[arg(long, conflicts_with = "filter")]
+        plan: bool,
         /// Only rules that match, such as `hits=0`
         #[arg(value_name = "FILTER")]
         filter: Vec<String>,

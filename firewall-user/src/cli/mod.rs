@@ -19,6 +19,7 @@ mod netfilter;
 mod out;
 mod page;
 mod paths;
+mod plan;
 mod policy;
 mod replay;
 mod samples;
@@ -63,7 +64,10 @@ fn ask(out: &Out, client: &Client, command: Command) -> Result<ExitCode, CliErro
     runtime.block_on(async {
         match command {
             Command::Apply(args) => policy::apply(out, client, args).await,
-            Command::Rules { filter } => list::rules(out, client, &filter.join(" ")).await,
+            Command::Rules { plan: true, .. } => plan::print(out, client).await,
+            Command::Rules { filter, plan: false } => {
+                list::rules(out, client, &filter.join(" ")).await
+            }
             Command::Rule(command) => policy::rule(out, client, command).await,
             Command::Flows { filter, limit, netfilter: true, .. } => {
                 netfilter::flows(out, client, &filter.join(" "), limit).await

@@ -22,6 +22,7 @@ mod notify;
 mod object;
 pub mod observed;
 pub mod owners;
+mod pins;
 pub mod programs;
 mod raw;
 pub mod rules;
@@ -60,8 +61,8 @@ use notify::LinkNotices;
 use std::{
     collections::BTreeSet,
     fs::File,
-    os::fd::{AsFd as _, AsRawFd as _, OwnedFd},
-    path::{Path, PathBuf},
+    os::fd::{AsFd as _, OwnedFd},
+    path::PathBuf,
 };
 use table::Tables;
 
@@ -159,37 +160,6 @@ fn descriptor(ebpf: &Ebpf, name: &'static str) -> Result<OwnedFd, DatapathError>
     data.fd().as_fd().try_clone_to_owned().map_err(DatapathError::io(what))
 }
 
-/// Makes the pin directory and locks it.
-fn lock(dir: &Path) -> Result<File, DatapathError> {
-    let failed = |source| DatapathError::PinDir { path: dir.to_owned(), source };
-    std::fs::create_dir_all(dir).map_err(failed)?;
-    let file = File::open(dir).map_err(failed)?;
-    // SAFETY: all-zero bytes are a valid statfs, and the call fills it.
-    let fs_type = unsafe {
-        let mut st: libc::statfs = std::mem::zeroed();
-        if libc::fstatfs(file.as_raw_fd(), &mut st) != 0 {
-            return Err(failed(std::io::Error::last_os_error()));
-        }
-        st.f_type
-    };
-    if fs_type as u64 != 0xcafe_4a11 {
-        return Err(failed(std::io::Error::other("another kind of file system")));
-    }
-    // SAFETY: a live descriptor.
-    if unsafe { libc::flock(file.as_raw_fd(), libc::LOCK_EX | libc::LOCK_NB) } != 0 {
-        return Err(DatapathError::Busy { path: dir.to_owned() });
-    }
-    Ok(file)
-}
-
-/// Generation and ABI version that are pinned, if any.
-fn pinned_control(dir: &Path) -> Result<Option<Control>, DatapathError> {
-    let Ok(data) = MapData::from_pin(dir.join("CONTROL")) else { return Ok(None) };
-    let map = Map::from_map_data(data).map_err(DatapathError::map("CONTROL"))?;
-    let map: Array<MapData, Control> = map.try_into().map_err(DatapathError::map("CONTROL"))?;
-    map.get(&0, 0).map(Some).map_err(DatapathError::map("CONTROL"))
-}
-
 impl Datapath {
     /// Loads the filter, or takes over the one that is pinned in `options.pin_dir`; attaches to every
     /// interface of `options.ifaces`.
@@ -201,8 +171,8 @@ impl Datapath {
         if object.is_empty() {
             return Err(DatapathError::NoObject);
         }
-        let lock = lock(&options.pin_dir)?;
-        let pinned = pinned_control(&options.pin_dir)?;
+        let lock = pins::lock(&options.pin_dir)?;
+        let pinned = pins::control(&options.pin_dir)?;
         if let Some(found) = pinned
             && found.abi_version != ABI_VERSION
             && found.abi_version != 0

@@ -2,7 +2,7 @@
 //! it to see what would become of them; nothing of the running filter changes.
 
 pub use super::netdev::{address, mac};
-use super::{Datapath, DatapathError, Options, lock, netdev, table::Kept, testing::Hook};
+use super::{Datapath, DatapathError, Options, netdev, pins, table::Kept, testing::Hook};
 use crate::monitor::{CounterInput, FlowRecord};
 use firewall_common::{
     abi::{
@@ -94,7 +94,7 @@ fn sweep(dir: &Path) {
     for entry in std::fs::read_dir(parent).into_iter().flatten().flatten() {
         let ours = entry.file_name().to_str().is_some_and(|name| name.starts_with(&prefix));
         // Whoever loads one holds its lock.
-        if ours && let Ok(_lock) = lock(&entry.path()) {
+        if ours && let Ok(_lock) = pins::lock(&entry.path()) {
             remove(&entry.path());
         }
     }

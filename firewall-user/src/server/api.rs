@@ -38,10 +38,11 @@ use std::{
 };
 
 /// All verbs, as in `hello.capabilities`.
-pub const VERBS: [&str; 38] = [
+pub const VERBS: [&str; 39] = [
     "status",
     "stats",
     "rules",
+    "plan",
     "flows",
     "flows.kill",
     "events",
@@ -181,6 +182,10 @@ impl Api {
                 done(stats)
             }
             "rules" => self.rules(&parse(args)?),
+            "plan" => {
+                let Nothing {} = parse(args)?;
+                done(self.control.plan().await?)
+            }
             "flows" => self.flows(&parse(args)?),
             "flows.kill" => self.kill(parse(args)?).await,
             "events" => self.events(&parse(args)?),

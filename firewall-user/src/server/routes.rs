@@ -22,8 +22,8 @@ use serde_json::{Map, Value, json};
 use std::{collections::HashMap, net::SocketAddr, sync::Arc, time::Instant};
 use tokio::sync::{Semaphore, watch};
 
-/// Largest request body, bytes.
-const MAX_BODY: usize = 4 << 20;
+/// Largest request body, bytes: a policy of as many rules as there may be takes a quarter of it.
+const MAX_BODY: usize = 32 << 20;
 /// WebSocket sessions at once.
 const MAX_SESSIONS: usize = 1024;
 
@@ -109,6 +109,7 @@ pub fn router(server: Arc<Server>) -> Router {
         .route("/api/v1/status", get_verb("status"))
         .route("/api/v1/stats", get_verb("stats"))
         .route("/api/v1/rules", get_verb("rules").merge(post_verb("rule.add")))
+        .route("/api/v1/plan", get_verb("plan"))
         .route("/api/v1/flows", get(flows))
         .route("/api/v1/flows/kill", post_verb("flows.kill"))
         .route("/api/v1/events", get_verb("events"))

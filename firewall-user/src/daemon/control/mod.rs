@@ -9,6 +9,7 @@ pub mod explain;
 mod gate;
 mod kernel;
 mod persist;
+mod plan;
 mod scene;
 mod types;
 mod ways;
