@@ -158,7 +158,7 @@ pub static CLOCK: Array<ClockReading> = Array::pinned(1, 0);
 
 /// Owner of each rule slot. The daemon's own memory, kept here so that it outlives the daemon.
 #[map]
-pub static RULE_NAMES: Array<Name> = Array::pinned(RULE_SLOTS as u32, 0);
+pub static RULE_NAMES: Array<Name> = Array::pinned(RULE_SLOTS as u32, MMAPABLE);
 
 /// Owner of each interface slot; as `RULE_NAMES`.
 #[map]

@@ -10,16 +10,18 @@ use std::process::ExitCode;
 /// Prints how the live policy is laid out.
 pub async fn print(out: &Out, client: &Client) -> Result<ExitCode, CliError> {
     let plan: PlanView = client.get("/api/v1/plan").await?;
-    if !out.json {
-        println!(
-            "generation {}: {} rules in {} parts, {} of tables in a map of {}",
-            plan.generation,
-            plan.rules,
-            plan.parts.len(),
-            format::bytes(plan.bytes as u64),
-            format::bytes(plan.room as u64)
-        );
+    if out.json {
+        out.object(&plan)?;
+        return Ok(ExitCode::SUCCESS);
     }
+    out.line(format!(
+        "generation {}: {} rules in {} parts, {} of tables in a map of {}",
+        plan.generation,
+        plan.rules,
+        plan.parts.len(),
+        format::bytes(plan.bytes as u64),
+        format::bytes(plan.room as u64)
+    ))?;
     const HEADS: [Head; 7] = [
         Head::number("PART"),
         Head::text("ASKED"),

@@ -59,7 +59,7 @@ use firewall_common::abi::{
 };
 use notify::LinkNotices;
 use std::{
-    collections::BTreeSet,
+    collections::{BTreeSet, HashMap},
     fs::File,
     os::fd::{AsFd as _, OwnedFd},
     path::PathBuf,
@@ -116,7 +116,7 @@ pub struct Datapath {
     event_counters: Array<MapData, EventCounter>,
     table_counters: Array<MapData, TableCounter>,
     clock: Array<MapData, ClockReading>,
-    rule_names: Array<MapData, Name>,
+    rule_names: names::RuleNames,
     iface_names: Array<MapData, Name>,
     cookie_clock: Array<MapData, CookieClock>,
     /// The kernel can give connections that cookies made to their listeners.
@@ -235,7 +235,8 @@ impl Datapath {
             event_counters: take(&mut ebpf, "EVENT_COUNTERS")?,
             table_counters: take(&mut ebpf, "TABLE_COUNTERS")?,
             clock: take(&mut ebpf, "CLOCK")?,
-            rule_names: take(&mut ebpf, "RULE_NAMES")?,
+            rule_names: names::RuleNames::of(descriptor(&ebpf, "RULE_NAMES")?.as_fd())
+                .map_err(DatapathError::io("mapping the names of rules"))?,
             iface_names: take(&mut ebpf, "IFACE_NAMES")?,
             cookie_clock: take(&mut ebpf, "COOKIES")?,
             cookies_able,
@@ -333,13 +334,14 @@ impl Datapath {
         let actions = owners_rules.map(|action| action.slot);
         self.counted.extend(actions.chain(ours.nat.iter().map(|nat| nat.slot)).map(u32::from));
         self.counted.extend(names.rules.iter().map(|(slot, ..)| u32::from(*slot)));
+        let holders: HashMap<u16, &str> =
+            known.rules.iter().map(|(slot, name, _)| (*slot, name.as_str())).collect();
         for (slot, name, at) in &names.rules {
-            if known.rules.iter().any(|(s, n, _)| s == slot && n != name) {
+            if holders.get(slot).is_some_and(|owner| owner != name) {
                 // The slot has a new owner: its counters begin at zero.
                 self.zero_rule(*slot)?;
             }
-            let what = "RULE_NAMES";
-            names::store(&mut self.rule_names, what, u32::from(*slot), name, *at)?;
+            self.rule_names.store(*slot, name, *at);
         }
         for (slot, name, at) in &names.ifaces {
             let what = "IFACE_NAMES";

@@ -1,8 +1,9 @@
 //! Who owns which slot, as pinned beside the counters.
 
-use super::error::DatapathError;
+use super::{error::DatapathError, table::Mapping};
 use aya::maps::{Array, MapData};
-use firewall_common::abi::names::Name;
+use firewall_common::abi::{names::Name, table::RULE_SLOTS};
+use std::{os::fd::BorrowedFd, sync::atomic::Ordering};
 
 /// Owners of slots: (slot, name, generation at which the name last stood in the live policy).
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -22,13 +23,42 @@ fn read(map: &NameMap, what: &'static str) -> Result<Vec<(u32, Name)>, DatapathE
         .collect()
 }
 
+/// The owners of rule slots: tens of thousands, so that they are read and written where the map has them.
+pub(super) struct RuleNames(Mapping);
+
+/// Words of an entry.
+const WORDS: usize = size_of::<Name>() / 8;
+
+impl RuleNames {
+    /// Of map `RULE_NAMES`.
+    pub(super) fn of(map: BorrowedFd<'_>) -> std::io::Result<Self> {
+        Mapping::of(map, RULE_SLOTS * size_of::<Name>()).map(Self)
+    }
+
+    fn read(&self) -> Vec<(u16, String, u32)> {
+        let named =
+            self.0.words().chunks_exact(WORDS).zip(0..=u16::MAX).filter_map(|(raw, slot)| {
+                let words: [u64; WORDS] = std::array::from_fn(|i| raw[i].load(Ordering::Relaxed));
+                let name: Name = bytemuck::cast(words);
+                (name.len != 0).then(|| (slot, name.as_str().to_owned(), name.generation))
+            });
+        named.collect()
+    }
+
+    /// Writes one owner.
+    pub(super) fn store(&self, slot: u16, name: &str, generation: u32) {
+        let words: [u64; WORDS] = bytemuck::cast(Name::new(name, generation).unwrap_or_default());
+        let entry = &self.0.words()[usize::from(slot) * WORDS..][..WORDS];
+        for (to, from) in entry.iter().zip(words) {
+            to.store(from, Ordering::Relaxed);
+        }
+    }
+}
+
 /// Reads both maps.
-pub(super) fn load(rules: &NameMap, ifaces: &NameMap) -> Result<SlotNames, DatapathError> {
+pub(super) fn load(rules: &RuleNames, ifaces: &NameMap) -> Result<SlotNames, DatapathError> {
     Ok(SlotNames {
-        rules: read(rules, "RULE_NAMES")?
-            .into_iter()
-            .map(|(i, n)| (i as u16, n.as_str().to_owned(), n.generation))
-            .collect(),
+        rules: rules.read(),
         ifaces: read(ifaces, "IFACE_NAMES")?
             .into_iter()
             .map(|(i, n)| (i as u8, n.as_str().to_owned(), n.generation))
@@ -36,7 +66,7 @@ pub(super) fn load(rules: &NameMap, ifaces: &NameMap) -> Result<SlotNames, Datap
     })
 }
 
-/// Writes one owner.
+/// Writes the owner of an interface slot.
 pub(super) fn store(
     map: &mut NameMap,
     what: &'static str,

@@ -2,7 +2,7 @@
 
 use firewall_common::abi::iface::IFACE_SLOTS;
 use firewall_common::abi::table::{RULE_SLOTS, SLOT_FIRST};
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 
 /// A slot that has an owner.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -48,15 +48,9 @@ impl Space {
                 None => missing.push(*name),
             }
         }
-        missing.sort_unstable();
-        missing.dedup();
         // In the order of the policy, not of the alphabet, so that slots read as rules do.
-        let mut asked: Vec<&str> = Vec::with_capacity(missing.len());
-        for name in names {
-            if missing.binary_search(name).is_ok() && !asked.contains(name) {
-                asked.push(name);
-            }
-        }
+        let mut missing: HashSet<&str> = missing.into_iter().collect();
+        let asked: Vec<&str> = names.iter().copied().filter(|name| missing.remove(name)).collect();
         let unused: Vec<u16> =
             (self.first..=self.last).filter(|s| !self.owners.contains_key(s)).collect();
         let mut stale: Vec<(u32, u16)> = self

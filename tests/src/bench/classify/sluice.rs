@@ -10,11 +10,6 @@ const REPEAT: usize = 5_000;
 /// Flows that the tables have room for: none is ever made.
 const MAX_FLOWS: u32 = 1 << 16;
 
-/// The maps that hold a policy: names of pins that begin so.
-const POLICY_MAPS: [&str; 5] = ["TABLE", "RULES", "CLASSES", "ROWS", "SETS"];
-/// And those that only sound like them.
-const OTHER_MAPS: [&str; 1] = ["TABLE_COUNTERS"];
-
 /// Daemon and packets.
 pub(super) struct Sluice {
     ours: Ours,
@@ -51,11 +46,10 @@ impl Sluice {
         })
     }
 
-    /// Bytes that the kernel accounts for the policy's maps; 0 where none of them is there.
+    /// Bytes that the kernel accounts for the policies' tables, and those of the map that holds the live one's rows.
     pub fn memory(&self) -> u64 {
-        self.ours.gate.memory_of(|name| {
-            POLICY_MAPS.iter().any(|start| name.starts_with(start)) && !OTHER_MAPS.contains(&name)
-        })
+        let plan = self.ours.gate.daemon.json(&["rules", "--plan"]);
+        self.ours.gate.memory_of(|name| name == "TABLES") + plan["room"].as_u64().unwrap_or(0)
     }
 
     /// One round; every packet has to be dropped for this reason.
