@@ -168,7 +168,7 @@ async fn bad_requests_say_what_is_wrong() {
         let message = answer.body["error"]["message"].as_str().expect("a message");
         assert!(message.contains(word), "{path}: {message}");
     }
-    let large = json!({"text": "#".repeat(5 << 20)});
+    let large = json!({"text": "#".repeat(33 << 20)});
     let answer = call(&daemon, Method::POST, "/api/v1/policy/check", Some(large)).await;
     assert_eq!(answer.status, StatusCode::PAYLOAD_TOO_LARGE);
 }
