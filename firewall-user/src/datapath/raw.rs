@@ -27,37 +27,30 @@ fn bpf<T>(cmd: libc::c_long, attr: &mut T) -> io::Result<libc::c_int> {
 
 const BPF_MAP_LOOKUP_ELEM: libc::c_long = 1;
 
+const BPF_MAP_UPDATE_ELEM: libc::c_long = 2;
+const BPF_MAP_DELETE_ELEM: libc::c_long = 3;
+
+/// A command about the entry at `key`; `value` is where the kernel reads or writes it, 0 where it does neither.
+fn element<K: Pod>(cmd: libc::c_long, map: BorrowedFd, key: &K, value: u64) -> io::Result<()> {
+    let key = std::ptr::from_ref(key) as u64;
+    let mut attr = ElemAttr { map_fd: map.as_raw_fd() as u32, _pad: 0, key, value, flags: 0 };
+    bpf(cmd, &mut attr).map(drop)
+}
+
 /// Reads an entry straight into `value`: for values that don't fit a stack.
 ///
 /// # Errors
 /// What the kernel says; ENOENT where there is no such entry.
 pub fn get<K: Pod, V: Pod>(map: BorrowedFd, key: &K, value: &mut V) -> io::Result<()> {
-    let mut attr = ElemAttr {
-        map_fd: map.as_raw_fd() as u32,
-        _pad: 0,
-        key: std::ptr::from_ref(key) as u64,
-        value: std::ptr::from_mut(value) as u64,
-        flags: 0,
-    };
-    bpf(BPF_MAP_LOOKUP_ELEM, &mut attr).map(drop)
+    element(BPF_MAP_LOOKUP_ELEM, map, key, std::ptr::from_mut(value) as u64)
 }
-
-const BPF_MAP_UPDATE_ELEM: libc::c_long = 2;
-const BPF_MAP_DELETE_ELEM: libc::c_long = 3;
 
 /// Sets an entry.
 ///
 /// # Errors
 /// What the kernel says.
 pub fn set<K: Pod, V: Pod>(map: BorrowedFd, key: &K, value: &V) -> io::Result<()> {
-    let mut attr = ElemAttr {
-        map_fd: map.as_raw_fd() as u32,
-        _pad: 0,
-        key: std::ptr::from_ref(key) as u64,
-        value: std::ptr::from_ref(value) as u64,
-        flags: 0,
-    };
-    bpf(BPF_MAP_UPDATE_ELEM, &mut attr).map(drop)
+    element(BPF_MAP_UPDATE_ELEM, map, key, std::ptr::from_ref(value) as u64)
 }
 
 /// Takes an entry out.
@@ -65,14 +58,7 @@ pub fn set<K: Pod, V: Pod>(map: BorrowedFd, key: &K, value: &V) -> io::Result<()
 /// # Errors
 /// What the kernel says; ENOENT where there is none.
 pub fn remove<K: Pod>(map: BorrowedFd, key: &K) -> io::Result<()> {
-    let mut attr = ElemAttr {
-        map_fd: map.as_raw_fd() as u32,
-        _pad: 0,
-        key: std::ptr::from_ref(key) as u64,
-        value: 0,
-        flags: 0,
-    };
-    bpf(BPF_MAP_DELETE_ELEM, &mut attr).map(drop)
+    element(BPF_MAP_DELETE_ELEM, map, key, 0)
 }
 
 /// `union bpf_attr`, the member of BPF_MAP_CREATE up to the name.

@@ -110,6 +110,8 @@ pub enum Part {
     PoolAddresses,
     /// Interfaces named, and those attached.
     Interfaces,
+    /// Parts that the rules are cut into.
+    Parts,
     /// Bytes of rows and of what leads to them.
     Bytes,
     /// Distinct combinations of rules over all fields (rules by owner).
@@ -133,6 +135,7 @@ impl Part {
             Self::Nats => "translations (`static` and `prefix` counted twice)",
             Self::PoolAddresses => "public addresses of pools",
             Self::Interfaces => "interfaces (attached ones counted)",
+            Self::Parts => "parts of rules",
             Self::Bytes => "bytes of tables",
             Self::Rows => "distinct combinations of rules",
             Self::Ipv4Sources => "entries for IPv4 sources",
@@ -144,7 +147,9 @@ impl Part {
     const fn advice(self) -> &'static str {
         match self {
             Self::Rules => "join rules that differ in one list only, or disable some",
-            Self::Bytes => "let rules share sets instead of overlapping in part, or disable some",
+            Self::Parts | Self::Bytes => {
+                "let rules share sets instead of overlapping in part, or disable some"
+            }
             Self::CountRules => "every packet is tested against each of them: disable some",
             Self::RuleSlots => "delete disabled ones",
             Self::Nats => "join those that differ in one list only, or disable some",

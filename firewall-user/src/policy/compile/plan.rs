@@ -8,6 +8,7 @@ use super::{ARENAS, Ask, CompileError, Part as Limit, trie};
 use firewall_common::abi::table::{
     Intervals, MAX_CONTINUES, MAX_PARTS, Part, RuleAction, RuleTable, Verdict,
 };
+use firewall_common::classify::MOST;
 
 /// Bytes that rules in parts for every packet may take before they are cut: a third of what a core's share of the last
 /// cache can hold, and of what 10,000 rules may take at all.
@@ -64,6 +65,14 @@ pub fn write(
         layout = Layout::default();
         layout.write(whole, &cut, table, usize::MAX);
     }
+    CompileError::check(Limit::Parts, layout.plan.len(), MAX_PARTS)?;
+    // The kernel's search takes so many steps and no more.
+    for part in &table.parts[..layout.plan.len()] {
+        for (limit, map) in [(Limit::Ipv6Sources, part.src6), (Limit::Ipv6Destinations, part.dst6)]
+        {
+            CompileError::check(limit, map.step as usize * 2, MOST as usize)?;
+        }
+    }
     let words = layout.words.into_inner();
     let limit = ARENAS[ARENAS.len() - 1];
     CompileError::check(Limit::Bytes, words.len() * 8, limit * 8)?;
@@ -104,8 +113,11 @@ impl Layout {
             } else {
                 Why::Source(stretch.to_string())
             };
-            table.parts[(first + i).min(MAX_PARTS - 1)] =
-                self.part(whole, &stretch.rules, false, why);
+            let part = self.part(whole, &stretch.rules, false, why);
+            // Past the limit it no longer matters: the policy will be refused.
+            if let Some(place) = table.parts.get_mut(first + i) {
+                *place = part;
+            }
         }
         (table.by_dst4, table.by_dst6) = self.lead(&cut.by_dst, first);
         (table.by_src4, table.by_src6) = self.lead(&cut.by_src, first + cut.by_dst.len());
@@ -149,7 +161,7 @@ impl Layout {
         let (mut v4, mut v6) = (vec![(0, 0)], vec![(0, 0)]);
         for (i, stretch) in stretches.iter().enumerate() {
             let (from, to) = stretch.hull;
-            let part = (first + i).min(MAX_PARTS - 1) as u32;
+            let part = (first + i) as u32;
             if stretch.is_v4 {
                 put(&mut v4, from as u32, (to as u32).checked_add(1), part);
             } else {

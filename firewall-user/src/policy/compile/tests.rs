@@ -105,6 +105,20 @@ fn what_is_too_large_is_named_and_slots_stay() {
     assert!(error.to_string().contains("needs 65 rules that only count or log"), "{error}");
 }
 
+#[test]
+fn more_intervals_than_the_kernel_searches_are_refused() {
+    use std::fmt::Write as _;
+    let mut text = String::from("rule a drop from {");
+    // Neighbours but one: each begins and ends an interval.
+    for i in 0..600_000u32 {
+        write!(text, "2001:db8::{:x}:{:x}, ", i >> 15, (i & 0x7fff) << 1).unwrap();
+    }
+    let policy = parse(&format!("{text} }}"), "test").unwrap_or_else(|e| panic!("{e}"));
+    let error = compile(&policy, &mut Slots::new(), 1).unwrap_err();
+    assert_eq!((error.part, error.limit), (Part::Ipv6Sources, 1 << 20));
+    assert!(error.seen > error.limit, "{error}");
+}
+
 /// Rules that can't be told apart by few addresses, with ports of their own, most of both families' hosts.
 fn many(rules: u32) -> String {
     use std::fmt::Write as _;
