@@ -15,7 +15,7 @@ pub async fn print(out: &Out, client: &Client) -> Result<ExitCode, CliError> {
         return Ok(ExitCode::SUCCESS);
     }
     out.line(format!(
-        "generation {}: {} rules in {} parts, {} of tables in a map of {}",
+        "generation {}: {} rules, {} parts, {} of tables in a map of {}",
         plan.generation,
         plan.rules,
         plan.parts.len(),
