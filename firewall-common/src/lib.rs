@@ -4,6 +4,7 @@
 //! - [`wire`]: bytes to facts; a parser generic over a cursor, so that the same code runs in the
 //!   kernel, in unit tests and under a fuzzer.
 //! - [`classify`]: facts to the first rule that decides; generic over where the policy's words stand.
+//! - [`sets`]: looking into live sets, in the same way.
 //! - [`flow`]: pure transitions (key, TCP state, time-out), `now` always an argument.
 //!
 //! The crate is a `no_std` leaf and depends on nothing of the workspace.
@@ -12,4 +13,5 @@
 pub mod abi;
 pub mod classify;
 pub mod flow;
+pub mod sets;
 pub mod wire;

@@ -22,6 +22,7 @@ pub mod nat;
 pub mod observed;
 pub mod owner;
 pub mod reason;
+pub mod set;
 pub mod small;
 pub mod socket;
 pub mod source;
@@ -29,7 +30,7 @@ pub mod table;
 
 /// Raised whenever a pinned map's layout or meaning changes. Compared with [`control::Control`] at
 /// every adoption: a mismatch is an error that names both numbers.
-pub const ABI_VERSION: u32 = 5;
+pub const ABI_VERSION: u32 = 6;
 
 /// Marks a plain-bytes ABI type: `bytemuck` everywhere, `aya::Pod` in user space.
 macro_rules! plain_bytes {

@@ -91,6 +91,12 @@ pub const ACTION_NO_TRACK: u8 = 2;
 pub const ACTION_COOKIES: u8 = 4;
 /// [`RuleAction::flags`]: packets of the flow go to the AF_XDP socket of the queue they came in at.
 pub const ACTION_BYPASS: u8 = 8;
+/// [`RuleAction::flags`]: the rule has conditions that rows don't know ([`super::set::ASK_WORDS`]).
+pub const ACTION_ASKS: u8 = 16;
+/// [`RuleAction::flags`]: it adds to sets.
+pub const ACTION_ADDS: u8 = 32;
+/// [`RuleAction::flags`]: what it lets by has a limit.
+pub const ACTION_LIMITS: u8 = 64;
 
 /// What rule number *i* does.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Pod, Zeroable)]
@@ -286,8 +292,11 @@ pub struct RuleTable {
     pub cut: u32,
     /// `ACTION_*` that any rule has.
     pub any_flags: u32,
+    /// First half-word of an array by a rule's place among all: the first word of what rows don't know of it
+    /// ([`super::set::ASK_WORDS`]); 0: nothing. Read where `ACTION_ASKS` or `ACTION_ADDS` says so.
+    pub asks: u32,
     /// Explicit padding.
-    pub _pad: [u32; 3],
+    pub _pad: [u32; 2],
     /// The parts.
     pub parts: [Part; MAX_PARTS],
     /// Translation rules, in order: rule `i` is bit `i` of a row's word `nat_word`.

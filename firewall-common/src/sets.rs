@@ -1,0 +1,209 @@
+//! Looking into a live set ([`crate::abi::set`]): generic over where its words stand, as [`crate::classify`], so that the
+//! kernel and whoever asks "is it in there" walk the same way.
+
+use crate::{
+    abi::{
+        bucket::{finish, mix},
+        set::{PROBES, SLOT4, SLOT6, shape, tag},
+    },
+    classify::Arena,
+};
+
+/// Lengths of IPv4 prefixes.
+const LENS4: u32 = 33;
+
+/// The two numbers of a word.
+#[inline(always)]
+const fn halves(word: u64) -> (u32, u32) {
+    (word as u32, (word >> 32) as u32)
+}
+
+/// An IPv4 entry as its slot holds it: address in the lower half, tag in the upper.
+#[inline(always)]
+#[must_use]
+pub const fn entry4(address: u32, tag: u32) -> u64 {
+    (tag as u64) << 32 | address as u64
+}
+
+/// Hash of an IPv4 entry.
+#[inline(always)]
+#[must_use]
+pub const fn hash4(entry: u64, seed: u64) -> u64 {
+    finish(mix(seed, entry))
+}
+
+/// Hash of an IPv6 entry, a prefix whose bits below `tag`'s length are zero.
+#[inline(always)]
+#[must_use]
+pub const fn hash6(address: [u64; 2], tag: u32, seed: u64) -> u64 {
+    finish(mix(mix(mix(seed, address[0]), address[1]), tag as u64))
+}
+
+/// The address' first `len` bits.
+#[inline(always)]
+#[must_use]
+pub const fn masked4(address: u32, len: u32) -> u32 {
+    // A shift by the whole width would be none.
+    (address as u64 & (!0u64 << (32 - len))) as u32
+}
+
+/// As [`masked4`].
+#[inline(always)]
+#[must_use]
+pub const fn masked6(address: [u64; 2], len: u32) -> [u64; 2] {
+    if len == 0 {
+        [0, 0]
+    } else if len <= 64 {
+        [address[0] & (!0u64 << (64 - len)), 0]
+    } else {
+        [address[0], address[1] & (!0u64 << (128 - len))]
+    }
+}
+
+/// Word of the bit of an IPv4 address' /24, behind the gate's first, and the bit.
+#[inline(always)]
+#[must_use]
+pub const fn gate4(address: u32) -> (u32, u64) {
+    (address >> 14, 1 << (address >> 8 & 63))
+}
+
+/// Word of a hash's bit in the filter, behind its first, and the bit.
+#[inline(always)]
+#[must_use]
+pub const fn filtered(hash: u64, mask: u32) -> (u32, u64) {
+    let bit = hash as u32 & mask;
+    (bit >> 6, 1 << (bit & 63))
+}
+
+/// First slot of a hash, of `slots`.
+#[inline(always)]
+#[must_use]
+pub const fn home(hash: u64, slots: u32) -> u32 {
+    (((hash >> 32) * slots as u64) >> 32) as u32
+}
+
+#[inline(always)]
+fn may_be<A: Arena + ?Sized>(arena: &A, hash: u64) -> bool {
+    let (first, mask) = halves(arena.word(shape::FILTER));
+    let (word, bit) = filtered(hash, mask);
+    arena.word(first + word) & bit != 0
+}
+
+/// Whether an address is listed: under `pair` (a tag) alone where it isn't 0, else under any of its prefixes.
+/// `probe` looks an entry up by its hash: [`probe4`].
+#[inline(always)]
+pub fn holds4<A: Arena + ?Sized>(
+    arena: &A,
+    address: u32,
+    pair: u32,
+    mut probe: impl FnMut(u64, u64) -> bool,
+) -> bool {
+    let gate = arena.word(shape::GATE4) as u32;
+    if gate != 0 {
+        let (word, bit) = gate4(address);
+        if arena.word(gate + word) & bit == 0 {
+            return false;
+        }
+    }
+    let seed = arena.word(shape::SEED);
+    let mut lens = arena.word(shape::LENS4);
+    let mut left = LENS4;
+    while left != 0 && lens != 0 {
+        let len = lens.trailing_zeros() & 63;
+        lens &= lens - 1;
+        left -= 1;
+        let tag = if pair == 0 { tag::prefix(len) } else { pair };
+        let entry = entry4(masked4(address, if len > 32 { 32 } else { len }), tag);
+        let hash = hash4(entry, seed);
+        if may_be(arena, hash) && probe(entry, hash) {
+            return true;
+        }
+    }
+    false
+}
+
+/// As [`holds4`]. `probe` gets prefix, tag and hash: [`probe6`].
+#[inline(always)]
+pub fn holds6<A: Arena + ?Sized>(
+    arena: &A,
+    address: [u64; 2],
+    pair: u32,
+    mut probe: impl FnMut([u64; 2], u32, u64) -> bool,
+) -> bool {
+    let seed = arena.word(shape::SEED);
+    let mut at = 0;
+    while at < 3 {
+        let mut lens = arena.word(shape::LENS6 + at);
+        let mut left = 64;
+        while left != 0 && lens != 0 {
+            let len = at * 64 + (lens.trailing_zeros() & 63);
+            lens &= lens - 1;
+            left -= 1;
+            let tag = if pair == 0 { tag::prefix(len) } else { pair };
+            let prefix = masked6(address, if len > 128 { 128 } else { len });
+            let hash = hash6(prefix, tag, seed);
+            if may_be(arena, hash) && probe(prefix, tag, hash) {
+                return true;
+            }
+        }
+        at += 1;
+    }
+    false
+}
+
+/// First word of the slot of an IPv4 entry that hasn't ended by `now`; 0: there is none.
+#[inline(always)]
+pub fn probe4<A: Arena + ?Sized>(arena: &A, entry: u64, hash: u64, now: u64) -> u32 {
+    let (first, slots) = halves(arena.word(shape::SLOTS4));
+    let mut slot = home(hash, slots);
+    let mut left = PROBES;
+    while left != 0 {
+        let at = first + slot * SLOT4;
+        let there = arena.word(at);
+        if there == entry {
+            let ends = arena.word(at + 1);
+            return if ends == 0 || ends > now { at } else { 0 };
+        }
+        if there == 0 {
+            return 0;
+        }
+        slot = if slot + 1 < slots { slot + 1 } else { 0 };
+        left -= 1;
+    }
+    0
+}
+
+/// The same of an IPv6 entry.
+#[inline(always)]
+pub fn probe6<A: Arena + ?Sized>(
+    arena: &A,
+    prefix: [u64; 2],
+    tag: u32,
+    hash: u64,
+    now: u64,
+) -> u32 {
+    let (first, slots) = halves(arena.word(shape::SLOTS6));
+    let mut slot = home(hash, slots);
+    let mut left = PROBES;
+    while left != 0 {
+        let at = first + slot * SLOT6;
+        let there = arena.word(at + 2) as u32;
+        if there == tag && arena.word(at) == prefix[0] && arena.word(at + 1) == prefix[1] {
+            let ends = arena.word(at + 3);
+            return if ends == 0 || ends > now { at } else { 0 };
+        }
+        if there == 0 {
+            return 0;
+        }
+        slot = if slot + 1 < slots { slot + 1 } else { 0 };
+        left -= 1;
+    }
+    0
+}
+
+/// Whether a port is listed.
+#[inline(always)]
+pub fn holds_port<A: Arena + ?Sized>(arena: &A, port: u32) -> bool {
+    let first = arena.word(shape::PORTS) as u32;
+    first != 0 && arena.word(first + (port >> 6 & 1023)) >> (port & 63) & 1 != 0
+}
