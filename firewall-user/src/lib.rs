@@ -12,5 +12,6 @@ pub mod owners;
 pub mod paths;
 pub mod policy;
 pub mod server;
+pub mod sets;
 pub mod store;
 pub mod view;

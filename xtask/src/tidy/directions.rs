@@ -12,15 +12,17 @@ const MEMBERS: [(&str, &[&str]); 5] = [
 ];
 
 /// A room of firewall-user, and the rooms (modules of the crate) that it may name.
-const ROOMS: [(&str, &[&str]); 8] = [
+const ROOMS: [(&str, &[&str]); 9] = [
     ("names", &["names", "view"]),
-    ("policy", &["policy"]),
+    ("sets", &["sets"]),
+    // A policy declares live sets.
+    ("policy", &["policy", "sets"]),
     // Packets are described in the words of the policy, and mistakes told as its are.
     ("explain", &["explain", "policy"]),
     // The policy's spans and "did you mean" serve the filter language too.
     ("filter", &["filter", "policy", "view"]),
     // The monitor owns the records that it is fed with; the datapath makes them.
-    ("datapath", &["datapath", "monitor", "view"]),
+    ("datapath", &["datapath", "monitor", "sets", "view"]),
     ("monitor", &["monitor", "names", "filter", "policy", "view"]),
     // Times and protocols read like the monitor's.
     ("netfilter", &["netfilter", "monitor", "filter", "view"]),
@@ -36,6 +38,7 @@ const ROOMS: [(&str, &[&str]); 8] = [
             "explain",
             "filter",
             "policy",
+            "sets",
             "view",
         ],
     ),

@@ -1,0 +1,28 @@
+//! Live sets: what they hold, how it is written, and how it stands in the kernel's memory ([`firewall_common::abi::set`]).
+
+mod entry;
+
+pub use entry::Entry;
+pub use firewall_common::abi::set::SetKind;
+
+/// A live set as a policy declares it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Declared {
+    /// Its name, without `@`.
+    pub name: String,
+    /// What it holds.
+    pub kind: SetKind,
+    /// Most entries, if the policy says so. Rules that add to it add none beyond them, or beyond [`SIZE`].
+    pub size: Option<u32>,
+    /// How long an entry stays that comes without a time of its own, milliseconds; `None`: until it is deleted.
+    pub timeout: Option<u64>,
+    /// File of the entries that it begins with, below the daemon's folder for sets.
+    pub file: Option<String>,
+    /// What else it begins with; milliseconds, as above.
+    pub entries: Vec<(Entry, Option<u64>)>,
+    /// Whether a rule adds to it.
+    pub grows: bool,
+}
+
+/// Most entries of a set that rules add to, where the policy doesn't say how many.
+pub const SIZE: u32 = 65_536;
