@@ -9,9 +9,6 @@ use crate::{
     classify::Arena,
 };
 
-/// Lengths of IPv4 prefixes.
-const LENS4: u32 = 33;
-
 /// The two numbers of a word.
 #[inline(always)]
 const fn halves(word: u64) -> (u32, u32) {
@@ -89,6 +86,13 @@ fn may_be<A: Arena + ?Sized>(arena: &A, hash: u64) -> bool {
     arena.word(first + word) & bit != 0
 }
 
+/// All ones where `pair` is a tag, none where it is 0. Arithmetic, as all here that whoever checks the program would else
+/// follow both ways of, turn by turn.
+#[inline(always)]
+fn if_pair<A: Arena + ?Sized>(arena: &A, pair: u32) -> u32 {
+    (arena.opaque(u64::from(pair).wrapping_neg()) >> 63).wrapping_neg() as u32
+}
+
 /// Whether an address is listed: under `pair` (a tag) alone where it isn't 0, else under any of its prefixes.
 /// `probe` looks an entry up by its hash: [`probe4`].
 #[inline(always)]
@@ -105,15 +109,17 @@ pub fn holds4<A: Arena + ?Sized>(
             return false;
         }
     }
+    let paired = if_pair(arena, pair);
     let seed = arena.word(shape::SEED);
     let mut lens = arena.word(shape::LENS4);
-    let mut left = LENS4;
+    let mut left = 33;
     while left != 0 && lens != 0 {
         let len = lens.trailing_zeros() & 63;
         lens &= lens - 1;
         left -= 1;
-        let tag = if pair == 0 { tag::prefix(len) } else { pair };
-        let entry = entry4(masked4(address, if len > 32 { 32 } else { len }), tag);
+        let tag = tag::prefix(len) & !paired | pair;
+        let entry =
+            entry4((u64::from(address) & !0u64 << (32u32.wrapping_sub(len) & 63)) as u32, tag);
         let hash = hash4(entry, seed);
         if may_be(arena, hash) && probe(entry, hash) {
             return true;
@@ -130,31 +136,58 @@ pub fn holds6<A: Arena + ?Sized>(
     pair: u32,
     mut probe: impl FnMut([u64; 2], u32, u64) -> bool,
 ) -> bool {
+    holds6_in::<0, A>(arena, address, pair, &mut probe)
+        || holds6_in::<1, A>(arena, address, pair, &mut probe)
+        || holds6_in::<2, A>(arena, address, pair, &mut probe)
+}
+
+/// [`holds6`] under prefixes of 64 times `AT` bits and up to 63 more.
+#[inline(always)]
+fn holds6_in<const AT: u32, A: Arena + ?Sized>(
+    arena: &A,
+    address: [u64; 2],
+    pair: u32,
+    probe: &mut impl FnMut([u64; 2], u32, u64) -> bool,
+) -> bool {
+    let paired = if_pair(arena, pair);
     let seed = arena.word(shape::SEED);
-    let mut at = 0;
-    while at < 3 {
-        let mut lens = arena.word(shape::LENS6 + at);
-        let mut left = 64;
-        while left != 0 && lens != 0 {
-            let len = at * 64 + (lens.trailing_zeros() & 63);
-            lens &= lens - 1;
-            left -= 1;
-            let tag = if pair == 0 { tag::prefix(len) } else { pair };
-            let prefix = masked6(address, if len > 128 { 128 } else { len });
-            let hash = hash6(prefix, tag, seed);
-            if may_be(arena, hash) && probe(prefix, tag, hash) {
-                return true;
-            }
+    let mut lens = arena.word(shape::LENS6 + AT);
+    let mut left = if AT == 2 { 1 } else { 64 };
+    while left != 0 && lens != 0 {
+        let more = lens.trailing_zeros() & 63;
+        lens &= lens - 1;
+        left -= 1;
+        let tag = tag::prefix(AT * 64 + more) & !paired | pair;
+        // The first so many bits.
+        let some = !(!0u64 >> more);
+        let prefix = match AT {
+            0 => [address[0] & some, 0],
+            1 => [address[0], address[1] & some],
+            _ => address,
+        };
+        let hash = hash6(prefix, tag, seed);
+        if may_be(arena, hash) && probe(prefix, tag, hash) {
+            return true;
         }
-        at += 1;
     }
     false
+}
+
+/// The slot behind a slot.
+#[inline(always)]
+pub fn behind<A: Arena + ?Sized>(arena: &A, slot: u32, slots: u32) -> u32 {
+    let next = u64::from(slot) + 1;
+    let within = arena.opaque(next.wrapping_sub(u64::from(slots))) >> 63;
+    (next & within.wrapping_neg()) as u32
 }
 
 /// First word of the slot of an IPv4 entry that hasn't ended by `now`; 0: there is none.
 #[inline(always)]
 pub fn probe4<A: Arena + ?Sized>(arena: &A, entry: u64, hash: u64, now: u64) -> u32 {
     let (first, slots) = halves(arena.word(shape::SLOTS4));
+    if slots == 0 {
+        return 0;
+    }
     let mut slot = home(hash, slots);
     let mut left = PROBES;
     while left != 0 {
@@ -167,7 +200,7 @@ pub fn probe4<A: Arena + ?Sized>(arena: &A, entry: u64, hash: u64, now: u64) -> 
         if there == 0 {
             return 0;
         }
-        slot = if slot + 1 < slots { slot + 1 } else { 0 };
+        slot = behind(arena, slot, slots);
         left -= 1;
     }
     0
@@ -183,19 +216,26 @@ pub fn probe6<A: Arena + ?Sized>(
     now: u64,
 ) -> u32 {
     let (first, slots) = halves(arena.word(shape::SLOTS6));
+    if slots == 0 {
+        return 0;
+    }
     let mut slot = home(hash, slots);
     let mut left = PROBES;
     while left != 0 {
         let at = first + slot * SLOT6;
         let there = arena.word(at + 2) as u32;
-        if there == tag && arena.word(at) == prefix[0] && arena.word(at + 1) == prefix[1] {
+        // The tag is read first: once it is live, the rest is written.
+        let other = u64::from(there ^ tag)
+            | (arena.word(at) ^ prefix[0])
+            | (arena.word(at + 1) ^ prefix[1]);
+        if arena.opaque(other) == 0 {
             let ends = arena.word(at + 3);
             return if ends == 0 || ends > now { at } else { 0 };
         }
         if there == 0 {
             return 0;
         }
-        slot = if slot + 1 < slots { slot + 1 } else { 0 };
+        slot = behind(arena, slot, slots);
         left -= 1;
     }
     0

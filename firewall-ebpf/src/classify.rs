@@ -7,8 +7,8 @@ use firewall_common::{
         iface::IFACE_SLOTS,
         reason::Reason,
         table::{
-            ACTION_LOG, Direction, MAX_ALWAYS, RuleAction, RuleTable, SLOT_DEFAULT_IN,
-            SLOT_DEFAULT_OUT, STATES, State, Verdict,
+            ACTION_ADDS, ACTION_ASKS, ACTION_LOG, Direction, MAX_ALWAYS, RuleAction, RuleTable,
+            SLOT_DEFAULT_IN, SLOT_DEFAULT_OUT, STATES, State, Verdict,
         },
     },
     classify::{Fields, HAS_DPORT, HAS_SPORT, HAS_V4},
@@ -16,7 +16,7 @@ use firewall_common::{
 };
 
 use crate::{
-    counters,
+    asks, counters,
     events::{self, Told},
     maps::{TABLES, WORK},
     opaque::put,
@@ -112,10 +112,13 @@ fn decided(action: RuleAction) -> Verdict {
     }
 }
 
-/// Counts the packet on the rule, and logs it if the rule says so.
+/// Counts the packet on the rule at `place` among all, logs it and adds it to sets if the rule says so.
 #[inline(always)]
-pub fn meet(action: RuleAction, table: &RuleTable, work: &Work) {
+pub fn meet(action: RuleAction, place: u32, table: &RuleTable, work: &Work) {
     counters::rule_hit(action.slot, work.packets, work.bytes, work.now);
+    if asks::ON && action.flags & ACTION_ADDS != 0 {
+        asks::add(table, work.generation, place);
+    }
     if action.flags & ACTION_LOG != 0 {
         let verdict = decided(action);
         let told = Told { class: Class::Log, verdict, reason: Reason::Rule, reply: false };
@@ -188,27 +191,39 @@ pub extern "C" fn sluice_classify(generation: u32, query: u64) -> u64 {
     look_at(Query::unpack(query), work);
     let size = table.size;
     // What stands first among all rules is the smaller number.
-    let mut met = rules::first(size, generation, 0);
+    let mut met = rules::first(size, generation, 0, 0);
+    asks::note(work, 0, met, 0);
     let mut index = 1;
     while index < MAX_ALWAYS as u32 && index < table.always {
-        met = met.min(rules::first(size, generation, index));
+        let found = rules::first(size, generation, index, 0);
+        asks::note(work, index, found, index);
+        met = met.min(found);
         index += 1;
     }
     if table.cut != 0 {
         let parts = rules::parts_of(size, generation);
         if parts as u32 != 0 {
-            met = met.min(rules::first(size, generation, parts as u32));
+            let found = rules::first(size, generation, parts as u32, 0);
+            asks::note(work, index, found, parts as u32);
+            met = met.min(found);
+            index += 1;
         }
         if parts >> 32 != 0 {
-            met = met.min(rules::first(size, generation, (parts >> 32) as u32));
+            let found = rules::first(size, generation, (parts >> 32) as u32, 0);
+            asks::note(work, index, found, (parts >> 32) as u32);
+            met = met.min(found);
+            index += 1;
         }
+    }
+    if asks::ON && met != NOTHING && rules::action(met).flags & ACTION_ASKS != 0 {
+        met = asks::go_on(table, work, generation, met, index);
     }
     if table.continues_len != 0 {
         rules::pass(size, generation, (met >> 32) as u32);
     }
     if met != NOTHING {
         let action = rules::action(met);
-        meet(action, table, work);
+        meet(action, (met >> 32) as u32, table, work);
         let (verdict, slot, flags) = (decided(action), action.slot, action.flags);
         return Match { verdict, reason: Reason::Rule, slot, flags }.pack();
     }

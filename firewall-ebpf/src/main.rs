@@ -7,6 +7,8 @@
 #![feature(core_intrinsics, adt_const_params)]
 #![allow(internal_features, reason = "the BPF target's atomics are only there as intrinsics")]
 
+mod arena;
+mod asks;
 mod atomic;
 mod budget;
 mod bypass;
@@ -35,6 +37,7 @@ mod prefix;
 mod reject;
 mod resync;
 mod rules;
+mod sets;
 mod snat;
 mod table;
 mod tracking;

@@ -19,6 +19,7 @@ use firewall_common::{
         names::Name,
         nat::{Alias4, NAT_HOSTS as HOSTS, NatTotals, POOL_ADDRESSES, Ports},
         reason::REASONS,
+        set::{MAX_SETS, SetHead},
         source::Sources,
         table::{RULE_SLOTS, RuleTable},
     },
@@ -44,6 +45,10 @@ pub static CONTROL: Array<Control> = Array::pinned(1, 0);
 /// period after each flip, so no program ever reads an entry that is being written.
 #[map]
 pub static TABLES: Array<RuleTable> = Array::pinned(2, 0);
+
+/// Live sets, but for what they hold ([`crate::sets`]). The daemon configures; counters are atomic adds.
+#[map]
+pub static SETS: Array<SetHead> = Array::pinned(MAX_SETS as u32, MMAPABLE);
 
 /// ifindex to slot. Written by the daemon; a packet that races with it meets the old slot.
 #[map]
@@ -163,3 +168,7 @@ pub static RULE_NAMES: Array<Name> = Array::pinned(RULE_SLOTS as u32, MMAPABLE);
 /// Owner of each interface slot; as `RULE_NAMES`.
 #[map]
 pub static IFACE_NAMES: Array<Name> = Array::pinned(IFACE_SLOTS as u32, 0);
+
+/// Owner of each live set's index; as `RULE_NAMES`.
+#[map]
+pub static SET_NAMES: Array<Name> = Array::pinned(MAX_SETS as u32, MMAPABLE);

@@ -11,15 +11,18 @@ use aya_ebpf::{
 use firewall_common::{
     abi::{
         iface::IFACE_SLOTS,
+        set::ASK_WORDS,
         table::{ARENAS, Direction, MAX_CONTINUES, MAX_PARTS, Part, RuleAction, RuleTable, State},
     },
     classify::{self, Arena, HAS_V4, NO_RULE},
 };
 
 use crate::{
+    arena::Mem,
+    asks,
     classify::{meet, v6_halves},
     maps::{MMAPABLE, TABLES, WORK},
-    opaque::opaque,
+    opaque::put,
     work::Work,
 };
 
@@ -37,26 +40,6 @@ pub static RULES_M: Rules<{ ARENAS[1] }> = Rules::new();
 #[btf_map]
 pub static RULES_L: Rules<{ ARENAS[2] }> = Rules::new();
 
-/// An arena: a live map value.
-struct Mem<const WORDS: usize>(*const u64);
-
-impl<const WORDS: usize> Arena for Mem<WORDS> {
-    #[inline(always)]
-    fn word(&self, at: u32) -> u64 {
-        // SAFETY: the masked offset is below the arena's length.
-        unsafe { *self.0.add(at as usize & (WORDS - 1)) }
-    }
-    #[inline(always)]
-    fn half(&self, at: u32) -> u32 {
-        // SAFETY: as above, in halves.
-        unsafe { *self.0.cast::<u32>().add(at as usize & (2 * WORDS - 1)) }
-    }
-    #[inline(always)]
-    fn opaque(&self, value: u64) -> u64 {
-        opaque(value)
-    }
-}
-
 /// What [`in_part`] says where no rule is met; else the rule's place among all (upper half) and its action.
 pub const NOTHING: u64 = u64::MAX;
 
@@ -72,18 +55,28 @@ fn part(table: &RuleTable, index: u32) -> &Part {
     unsafe { table.parts.get_unchecked(index as usize & (MAX_PARTS - 1)) }
 }
 
-/// The first rule of a part that decides.
+/// The first rule of a part that decides, from number `from` of the part on; the number behind it goes to `work.behind`.
 #[inline(always)]
-fn in_part(arena: &impl Arena, table: &RuleTable, work: &mut Work, index: u32) -> u64 {
+fn in_part(arena: &impl Arena, table: &RuleTable, work: &mut Work, index: u32, from: u32) -> u64 {
     let part = part(table, index);
     // Those of part 0 stay, for translations and rules that only count.
     let other = (index | index.wrapping_neg()) >> 31;
     // SAFETY: 0 or 1.
     let rows = unsafe { work.rows.get_unchecked_mut(other as usize & 1) };
-    classify::rows(arena, part, &work.fields, rows);
-    let rule = classify::first(arena, part, rows);
+    // Parts but for part 0 share the place of theirs.
+    if !asks::ON || from == 0 || other != 0 {
+        classify::rows(arena, part, &work.fields, rows);
+    }
+    let rule = if asks::ON {
+        classify::first_from(arena, part, rows, from)
+    } else {
+        classify::first(arena, part, rows)
+    };
     if rule == NO_RULE {
         return NOTHING;
+    }
+    if asks::ON {
+        put(&mut work.behind, rule + 1);
     }
     let place = arena.half(part.order + rule);
     u64::from(place) << 32 | u64::from(arena.half(part.actions + rule))
@@ -128,9 +121,26 @@ extern "C" fn pass_by<const WORDS: usize>(i: u64, ctx: *mut c_void) -> i64 {
         return 1;
     }
     if classify::meets(&arena, part, &walk.work.rows[0], rule) {
-        meet(action(u64::from(arena.half(part.actions + rule))), walk.table, walk.work);
+        let place = arena.half(part.order + rule);
+        let action = action(u64::from(arena.half(part.actions + rule)));
+        if asks::are_met(action, walk.table, place) {
+            meet(action, place, walk.table, walk.work);
+        }
     }
     0
+}
+
+/// Puts what rows don't know of the rule at `place` among all into `work.ask`.
+#[inline(always)]
+fn ask(arena: &impl Arena, table: &RuleTable, work: &mut Work, place: u32) {
+    let at = arena.half(table.asks + place);
+    let mut i = 0;
+    while i < ASK_WORDS {
+        // SAFETY: the masked index is below the array's length.
+        let to = unsafe { work.ask.get_unchecked_mut((i & (ASK_WORDS - 1)) as usize) };
+        put(to, arena.word(at + i));
+        i += 1;
+    }
 }
 
 /// Counts the packet on the rules before place `end` that only count or log.
@@ -198,14 +208,14 @@ const STATES_OF_PLACE: usize = firewall_common::abi::table::STATES;
 
 /// The functions of one size.
 macro_rules! sized {
-    ($map:ident, $words:expr, $part:ident, $cut:ident, $count:ident, $nat:ident, $prefix:ident) => {
+    ($map:ident, $words:expr, $part:ident, $cut:ident, $count:ident, $nat:ident, $prefix:ident, $ask:ident) => {
         /// See [`in_part`].
         #[unsafe(no_mangle)]
         #[inline(never)]
-        pub extern "C" fn $part(generation: u32, index: u32) -> u64 {
+        pub extern "C" fn $part(generation: u32, asked: u32) -> u64 {
             let Some((table, work)) = at_hand(generation) else { return NOTHING };
             let Some(arena) = $map.get_value(generation & 1, &0) else { return NOTHING };
-            in_part(&Mem::<{ $words }>(arena.as_ptr()), table, work, index)
+            in_part(&Mem::<{ $words }>(arena.as_ptr()), table, work, asked & 0xff, asked >> 8)
         }
         /// See [`of_addresses`].
         #[unsafe(no_mangle)]
@@ -240,12 +250,48 @@ macro_rules! sized {
             let Some(arena) = $map.get_value(generation & 1, &0) else { return 0 };
             of_prefix(&Mem::<{ $words }>(arena.as_ptr()), table, work, direction, which)
         }
+        /// See [`ask`].
+        #[unsafe(no_mangle)]
+        #[inline(never)]
+        pub extern "C" fn $ask(generation: u32, place: u32) -> u32 {
+            let Some((table, work)) = at_hand(generation) else { return 0 };
+            let Some(arena) = $map.get_value(generation & 1, &0) else { return 0 };
+            ask(&Mem::<{ $words }>(arena.as_ptr()), table, work, place);
+            1
+        }
     };
 }
 
-sized!(RULES_S, ARENAS[0], sluice_part_s, sluice_cut_s, sluice_count_s, sluice_nat_s, sluice_npt_s);
-sized!(RULES_M, ARENAS[1], sluice_part_m, sluice_cut_m, sluice_count_m, sluice_nat_m, sluice_npt_m);
-sized!(RULES_L, ARENAS[2], sluice_part_l, sluice_cut_l, sluice_count_l, sluice_nat_l, sluice_npt_l);
+sized!(
+    RULES_S,
+    ARENAS[0],
+    sluice_part_s,
+    sluice_cut_s,
+    sluice_count_s,
+    sluice_nat_s,
+    sluice_npt_s,
+    sluice_ask_s
+);
+sized!(
+    RULES_M,
+    ARENAS[1],
+    sluice_part_m,
+    sluice_cut_m,
+    sluice_count_m,
+    sluice_nat_m,
+    sluice_npt_m,
+    sluice_ask_m
+);
+sized!(
+    RULES_L,
+    ARENAS[2],
+    sluice_part_l,
+    sluice_cut_l,
+    sluice_count_l,
+    sluice_nat_l,
+    sluice_npt_l,
+    sluice_ask_l
+);
 
 #[inline(always)]
 fn at_hand(generation: u32) -> Option<(&'static RuleTable, &'static mut Work)> {
@@ -256,11 +302,13 @@ fn at_hand(generation: u32) -> Option<(&'static RuleTable, &'static mut Work)> {
 
 /// [`in_part`] of an arena of `size`.
 #[inline(always)]
-pub fn first(size: u32, generation: u32, index: u32) -> u64 {
+pub fn first(size: u32, generation: u32, index: u32, from: u32) -> u64 {
+    // In one number: what isn't used would be left out of a call, and the verifier wants it whole.
+    let asked = index | from << 8;
     match size {
-        0 => sluice_part_s(generation, index),
-        1 => sluice_part_m(generation, index),
-        _ => sluice_part_l(generation, index),
+        0 => sluice_part_s(generation, asked),
+        1 => sluice_part_m(generation, asked),
+        _ => sluice_part_l(generation, asked),
     }
 }
 
@@ -303,4 +351,15 @@ pub fn prefix_rules(size: u32, generation: u32, direction: Direction, which: Whi
         1 => sluice_npt_m(generation, direction, which),
         _ => sluice_npt_l(generation, direction, which),
     }
+}
+
+/// [`ask`] in an arena of `size`; whether it could be read.
+#[inline(always)]
+pub fn read_ask(size: u32, generation: u32, place: u32) -> bool {
+    let read = match size {
+        0 => sluice_ask_s(generation, place),
+        1 => sluice_ask_m(generation, place),
+        _ => sluice_ask_l(generation, place),
+    };
+    read != 0
 }

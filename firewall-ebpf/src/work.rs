@@ -5,6 +5,7 @@ use firewall_common::{
     abi::{
         flow::Flow,
         frag::{FragFirst, FragKey},
+        set::ASK_WORDS,
         table::{Direction, State},
     },
     classify::{Fields, Rows},
@@ -12,6 +13,7 @@ use firewall_common::{
 };
 
 use crate::{
+    asks::{Found, PARTS_ASKED},
     conntrack::Key,
     cookies::Cookie,
     forward::Route,
@@ -63,6 +65,12 @@ pub struct Work {
     pub fields: Fields,
     /// The rows that were found: in part 0, and in any other part.
     pub rows: [Rows; 2],
+    /// What was found in each part that was asked, where rules have conditions that rows don't know.
+    pub found_in: [Found; PARTS_ASKED],
+    /// What rows don't know of the rule at hand.
+    pub ask: [u64; ASK_WORDS as usize],
+    /// Number in its part of the rule that was found last, plus 1.
+    pub behind: u32,
     /// An answer on its way into the packet.
     pub answer: [u8; 96],
     /// Id of the flow whose way is asked for.

@@ -124,6 +124,37 @@ pub fn first<A: Arena + ?Sized>(arena: &A, part: &Part, rows: &Rows) -> u32 {
     NO_RULE
 }
 
+/// As [`first`], from place `from` on. Not for a kernel's program as it stands: its verifier walks each place where it
+/// may begin.
+#[inline(always)]
+#[must_use]
+pub fn first_from<A: Arena + ?Sized>(arena: &A, part: &Part, rows: &Rows, from: u32) -> u32 {
+    let begin = from >> 6;
+    let mut block = begin >> 6;
+    // Of the first block the words from `begin` on, of the first word the rules from `from` on.
+    let mut words = !0u64 << (begin & 63);
+    while block < SUMMARIES && block < part.summaries {
+        let mut summary = all(arena, rows, block) & words;
+        let mut left = 64;
+        while left != 0 && summary != 0 {
+            let word = block * 64 + summary.trailing_zeros();
+            let mut met =
+                all(arena, rows, part.summaries + word) & arena.word(part.terminal + word);
+            if word == begin {
+                met &= !0u64 << (from & 63);
+            }
+            if met != 0 {
+                return word * 64 + met.trailing_zeros();
+            }
+            summary &= summary - 1;
+            left -= 1;
+        }
+        words = !0;
+        block += 1;
+    }
+    NO_RULE
+}
+
 /// Whether a rule of the part is met, by its place in it.
 #[inline(always)]
 #[must_use]

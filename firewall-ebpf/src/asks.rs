@@ -1,0 +1,175 @@
+//! What rows don't know of a rule: whether live sets hold the packet's ends, and what is added to sets where it is met.
+//! Asked only once all else of the rule holds; where it doesn't, the next rule is looked for.
+
+use aya_ebpf::{cty::c_void, helpers::generated::bpf_loop};
+use firewall_common::abi::{
+    set::{deed, test},
+    table::{ACTION_ASKS, MAX_ALWAYS, MAX_RULES, RuleAction, RuleTable},
+};
+
+use crate::{
+    maps::WORK,
+    opaque::{opaque, put, volatile},
+    rules::{self, NOTHING},
+    sets::{self, Which},
+    work::Work,
+};
+
+/// Whether the object is built with it (feature `live-sets`). Off for now: the verifier would walk more than its million
+/// instructions; `classify::first_from` alone costs it some 100,000 for each size of arena, a set's size about as much.
+pub const ON: bool = cfg!(feature = "live-sets");
+
+/// Parts that one packet is asked for, at most: those for all, one for its destination, one for its source.
+pub const PARTS_ASKED: usize = 16;
+const _: () = assert!(MAX_ALWAYS + 2 <= PARTS_ASKED);
+
+/// What was found in a part.
+#[derive(Clone, Copy)]
+#[repr(C)]
+pub struct Found {
+    /// As `rules::first` said it.
+    said: u64,
+    /// The part.
+    part: u32,
+    /// Number in it behind the rule that was found.
+    behind: u32,
+}
+
+/// Notes what was found in the part that was asked as number `at`.
+#[inline(always)]
+pub fn note(work: &mut Work, at: u32, said: u64, part: u32) {
+    if !ON {
+        return;
+    }
+    let behind = volatile(&work.behind);
+    // SAFETY: the masked index is below the array's length.
+    let to = unsafe { work.found_in.get_unchecked_mut(at as usize & (PARTS_ASKED - 1)) };
+    put(to, Found { said, part, behind });
+}
+
+/// What [`step`] needs.
+struct Search<'a> {
+    table: &'a RuleTable,
+    generation: u32,
+    asked: u32,
+    met: u64,
+}
+
+/// The first rule whose every condition holds: `met`, whose rows say so, or one behind it; as `rules::first` says it.
+/// `asked` parts were noted.
+#[inline(always)]
+pub fn go_on(table: &RuleTable, work: &mut Work, generation: u32, met: u64, asked: u32) -> u64 {
+    let mut search = Search { table, generation, asked, met };
+    // The most common case without a loop: the first one is met.
+    if are_met(rules::action(met), table, (met >> 32) as u32) {
+        return met;
+    }
+    put(&mut work.behind, 0);
+    let ctx = (&raw mut search).cast();
+    // SAFETY: the callback takes a `Search`, which outlives the call.
+    unsafe { bpf_loop(MAX_RULES as u32, step as *mut c_void, ctx, 0) };
+    search.met
+}
+
+/// Leaves the rule behind that isn't met; 1 where the next one is, or there is none.
+extern "C" fn step(_: u64, ctx: *mut c_void) -> i64 {
+    // SAFETY: `go_on` hands over a live `Search`.
+    let search = unsafe { &mut *ctx.cast::<Search>() };
+    let met = sluice_next(search.generation, search.table.size, search.asked, search.met);
+    search.met = met;
+    if met == NOTHING {
+        return 1;
+    }
+    // The verifier doesn't know what a function of its own returns, the compiler does: the mask has to stay.
+    i64::from(opaque(u32::from(are_met(rules::action(met), search.table, (met >> 32) as u32))) & 1)
+}
+
+/// The rule behind `met`, among all parts that were asked.
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub extern "C" fn sluice_next(generation: u32, size: u32, asked: u32, met: u64) -> u64 {
+    let Some(work) = WORK.get_ptr_mut(0) else { return NOTHING };
+    // SAFETY: this CPU's own entry; programs of one CPU don't nest.
+    let work = unsafe { &mut *work };
+    let mut best = NOTHING;
+    let mut at = 0;
+    while at < PARTS_ASKED && at < asked as usize {
+        // SAFETY: the masked index is below the array's length.
+        let found = volatile(unsafe { work.found_in.get_unchecked(at & (PARTS_ASKED - 1)) });
+        let mut said = found.said;
+        if said == met {
+            said = rules::first(size, generation, found.part, found.behind);
+            note(work, at as u32, said, found.part);
+        }
+        best = if said < best { said } else { best };
+        at += 1;
+    }
+    best
+}
+
+/// Whether what rows don't know of a rule holds.
+#[inline(always)]
+pub fn are_met(action: RuleAction, table: &RuleTable, place: u32) -> bool {
+    !ON || action.flags & ACTION_ASKS == 0 || sluice_met(table.size, place) != 0
+}
+
+/// See [`are_met`].
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub extern "C" fn sluice_met(size: u32, place: u32) -> u32 {
+    let Some(work) = WORK.get_ptr_mut(0) else { return 0 };
+    // SAFETY: this CPU's own entry; programs of one CPU don't nest.
+    let work = unsafe { &mut *work };
+    if !rules::read_ask(size, work.generation, place) {
+        return 0;
+    }
+    let tests = volatile(&work.ask[0]);
+    let mut end = 0;
+    while end < 4 {
+        let test = (tests >> (end * 16)) as u32 & 0xffff;
+        if test != 0 {
+            let which =
+                Which { port: end >= 2, destination: end & 1 != 0, pair: test & test::PAIR != 0 };
+            let held = sets::hold((test & test::SET) - 1, which);
+            if held == (test & test::NOT != 0) {
+                return 0;
+            }
+        }
+        end += 1;
+    }
+    1
+}
+
+/// Adds the packet to the sets that the rule at `place` names.
+#[inline(always)]
+pub fn add(table: &RuleTable, generation: u32, place: u32) {
+    sluice_add(generation, table.size, place);
+}
+
+/// See [`add`].
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub extern "C" fn sluice_add(generation: u32, size: u32, place: u32) -> u32 {
+    let Some(work) = WORK.get_ptr_mut(0) else { return 0 };
+    // SAFETY: this CPU's own entry; programs of one CPU don't nest.
+    let work = unsafe { &mut *work };
+    if !rules::read_ask(size, generation, place) {
+        return 0;
+    }
+    let (deeds, times) = (volatile(&work.ask[1]), volatile(&work.ask[2]));
+    let mut i = 0;
+    while i < 2 {
+        let deed = (deeds >> (i * 16)) as u32 & 0xffff;
+        if deed != 0 {
+            let which = Which {
+                port: false,
+                destination: deed & deed::DESTINATION != 0,
+                pair: deed & deed::PAIR != 0,
+            };
+            let renew = deed & deed::RENEW != 0;
+            sets::add((deed & deed::SET) - 1, which, renew, (times >> (i * 32)) as u32);
+        }
+        i += 1;
+    }
+    0
+}
