@@ -9,7 +9,7 @@ use crate::{
     daemon::control::{Applied, CheckScene, PolicyText},
     policy::{self, Diagnostic, Diagnostics},
     server::{
-        client::{Client, escape},
+        client::{Client, ClientError, escape},
         error::ErrorBody,
     },
 };
@@ -76,37 +76,53 @@ fn show_errors(out: &Out, found: &Diagnostics) -> Result<ExitCode, CliError> {
 
 pub async fn apply(out: &Out, client: &Client, args: ApplyArgs) -> Result<ExitCode, CliError> {
     let (text, name) = read(&args.file)?;
-    // The daemon would find the same mistakes, but not know what the file is called here.
-    if let Err(found) = policy::parse(&text, &name) {
-        return show_errors(out, &found);
-    }
     let mut body = json!({
         "text": text,
-        "dry_run": true,
+        "dry_run": args.dry_run,
         "force": args.force,
         "base_generation": args.base_generation,
         "ssh_connection": ssh_connection(),
     });
-    let plan: Applied = client.post("/api/v1/policy/apply", &body).await?;
-    if args.dry_run {
-        return report(out, &plan);
-    }
-    if !out.json {
-        show_changes(out, &plan)?;
-    }
     let asks = !args.yes && !out.json && io::stdin().is_terminal() && io::stdout().is_terminal();
-    if asks && !plan.changes.is_empty() && !confirmed("Apply this?")? {
-        return Err(CliError::Declined);
+    if asks && !args.dry_run {
+        body["dry_run"] = true.into();
+        let plan: Applied = match client.post("/api/v1/policy/apply", &body).await {
+            Ok(plan) => plan,
+            Err(error) => return refused(out, error, &text, &name),
+        };
+        show_changes(out, &plan)?;
+        if !plan.changes.is_empty() && !confirmed("Apply this?")? {
+            return Err(CliError::Declined);
+        }
+        body["dry_run"] = false.into();
+        // What was shown is what is done: not on top of somebody else's change.
+        body["base_generation"] = plan.generation.into();
+        let applied: Applied = client.post("/api/v1/policy/apply", &body).await?;
+        out.line(format!("generation {} is live", applied.generation))?;
+        return Ok(ExitCode::SUCCESS);
     }
-    body["dry_run"] = false.into();
-    // What was shown is what is done: not on top of somebody else's change.
-    body["base_generation"] = plan.generation.into();
-    let applied: Applied = client.post("/api/v1/policy/apply", &body).await?;
-    if out.json {
-        return report(out, &applied);
+    // Where nobody is asked, it is looked at and done in one go.
+    match client.post("/api/v1/policy/apply", &body).await {
+        Ok(applied) => {
+            report(out, &applied)?;
+            Ok(ExitCode::SUCCESS)
+        }
+        Err(error) => refused(out, error, &text, &name),
     }
-    out.line(format!("generation {} is live", applied.generation))?;
-    Ok(ExitCode::SUCCESS)
+}
+
+/// The daemon finds the mistakes of a policy, but doesn't know what the file is called here; and they are told where there
+/// is no daemon, too.
+fn refused(out: &Out, error: ClientError, text: &str, name: &str) -> Result<ExitCode, CliError> {
+    let may_be_wrong = match &error {
+        ClientError::Refused(body) => body.code == "policy-invalid",
+        ClientError::Unreachable { .. } => true,
+        ClientError::Broken(_) => false,
+    };
+    if may_be_wrong && let Err(found) = policy::parse(text, name) {
+        return show_errors(out, &found);
+    }
+    Err(error.into())
 }
 
 fn confirmed(question: &str) -> Result<bool, CliError> {
@@ -200,14 +216,17 @@ fn show_changes(out: &Out, applied: &Applied) -> Result<(), CliError> {
     if applied.changes.is_empty() {
         out.line("no rule, set, option or default differs")?;
     }
+    // Thousands of lines in one go: each by itself would be a call of the system's.
+    let mut shown = Vec::new();
     for line in applied.changes.iter().flat_map(|change| change.text.lines()) {
         let tone = match line.chars().next() {
             Some('+') => Tone::Good,
             Some('-') => Tone::Bad,
             _ => Tone::Odd,
         };
-        out.line(out.paint(&format::clean(line), tone))?;
+        writeln!(shown, "{}", out.paint(&format::clean(line), tone))?;
     }
+    io::stdout().lock().write_all(&shown)?;
     show_findings(out, &applied.warnings)
 }
 

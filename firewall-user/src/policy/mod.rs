@@ -26,7 +26,7 @@ pub mod units;
 pub mod words;
 
 pub use ast::Policy;
-pub use check::{CheckContext, SSH_LOCKOUT, SshPeer, check};
+pub use check::{CheckContext, SSH_LOCKOUT, SshPeer, check, lockouts};
 pub use compile::{
     CompileError, Compiled, CompiledNat, CompiledRule, OwnerRules, Part, PartPlan, Usage, Why,
     compile,

@@ -57,6 +57,10 @@ impl<T: Number> Ranges<T> {
     pub fn as_slice(&self) -> &[(T, T)] {
         &self.0
     }
+    /// The first and the last number; `None` where it holds nothing.
+    pub fn hull(&self) -> Option<(T, T)> {
+        Some((self.0.first()?.0, self.0.last()?.1))
+    }
     /// Whether it holds every number.
     pub fn is_all(&self) -> bool {
         self.0.as_slice() == [(T::MIN, T::MAX)]
@@ -81,6 +85,14 @@ impl<T: Number> Ranges<T> {
             out.push((from, T::MAX));
         }
         Self(out)
+    }
+    /// Whether `other` holds all that is in it.
+    pub fn is_within(&self, other: &Self) -> bool {
+        // Neither has ranges that touch: each lies in one of the other's.
+        self.0.iter().all(|(a, b)| {
+            let behind = other.0.partition_point(|(start, _)| start <= a);
+            behind.checked_sub(1).is_some_and(|at| other.0[at].1 >= *b)
+        })
     }
     /// What is in both.
     pub fn intersect(&self, other: &Self) -> Self {
@@ -147,6 +159,9 @@ mod tests {
                 prop_assert_eq!(has(&less, n), has(&a, n) && !has(&b, n));
                 prop_assert_eq!(has(&not, n), !has(&a, n));
             }
+            prop_assert_eq!(a.is_within(&b), less.is_empty());
+            prop_assert!(both.is_within(&a) && both.is_within(&b));
+            prop_assert_eq!(a.hull().is_none(), a.is_empty());
             for r in [&a, &both, &less, &not] {
                 prop_assert!(r.as_slice().windows(2).all(|w| w[0].1 < u16::MAX && w[0].1 + 1 < w[1].0), "{:?}", r);
             }

@@ -5,12 +5,14 @@
 //! made on top of the one before, or refused if it was based on an older one.
 
 mod actor;
+mod change;
 pub mod explain;
 mod gate;
 mod kernel;
 mod persist;
 mod plan;
 mod scene;
+mod told;
 mod types;
 mod ways;
 mod whose;
@@ -24,23 +26,12 @@ pub use types::{
 };
 
 use crate::{
-    monitor::{FlowRecord, Monitor, NatInfo, NatReading, RuleInfo, names},
-    policy::{
-        self, Compiled, CompiledNat, Diagnostic, Policy, Slots,
-        edit::{self, EditError},
-    },
-    store::BlockAssignment,
+    monitor::{FlowRecord, Monitor, NatReading},
+    policy::{self, Policy},
     view::StatusView,
 };
-use actor::{Install, Told};
-use firewall_common::{
-    abi::{
-        ABI_VERSION,
-        nat::NAT_BLOCKS,
-        table::{Direction, SLOT_DEFAULT_IN, SLOT_DEFAULT_OUT},
-    },
-    flow::block::Blocks,
-};
+use change::{Next, looked_at};
+use firewall_common::abi::ABI_VERSION;
 use std::{
     path::{Path, PathBuf},
     sync::{
@@ -49,7 +40,7 @@ use std::{
     },
 };
 use tokio::sync::oneshot;
-use whose::Whose;
+use told::compiled;
 
 /// What doesn't change while the daemon lives.
 #[derive(Clone, Debug)]
@@ -67,7 +58,7 @@ pub struct Facts {
 /// The policy desk.
 #[derive(Debug)]
 struct Desk {
-    policy: Policy,
+    policy: Arc<Policy>,
     file: PathBuf,
     generation: u32,
     /// What is wrong with the file, if the live policy isn't what it says.
@@ -112,7 +103,8 @@ impl Control {
         file: &Path,
     ) -> Result<(Self, Beginning), ControlError> {
         let empty = policy::parse("", "").map_err(ControlError::Invalid)?;
-        let desk = Desk { policy: empty, file: file.to_owned(), generation: 0, trouble: None };
+        let desk =
+            Desk { policy: Arc::new(empty), file: file.to_owned(), generation: 0, trouble: None };
         let control = Self(Arc::new(Core {
             jobs: Mutex::new(jobs),
             desk: tokio::sync::Mutex::new(desk),
@@ -161,7 +153,7 @@ impl Control {
             desk.generation =
                 control.ask(|answer| Job::Install(Box::new(install), answer)).await??;
         }
-        desk.policy = policy;
+        desk.policy = Arc::new(policy);
         control.remember(&desk, &gate);
         drop(desk);
         Ok((control, beginning))
@@ -223,8 +215,8 @@ impl Control {
         let gate = self.gate().await?;
         in_background(move || {
             let policy = policy::parse(&text, "policy").map_err(ControlError::Invalid)?;
-            compiled(&policy, gate.slots, gate.generation + 1)?;
-            let warnings = CheckScene::of_this_machine(ssh_connection.as_deref()).check(&policy);
+            let scene = CheckScene::of_this_machine(ssh_connection.as_deref());
+            let (_, warnings) = looked_at(&policy, &scene, gate.slots, gate.generation + 1)?;
             Ok(Checked {
                 ok: true,
                 rules: u32::try_from(policy.rules.len()).unwrap_or(u32::MAX),
@@ -252,29 +244,15 @@ impl Control {
         }
         let gate = self.gate().await?;
         let facts = gate.clone();
-        let old = desk.policy.clone();
-        let ChangeOptions { dry_run, force, ssh_connection, base_generation: _ } = options;
-        let next = in_background(move || {
-            let policy = changed(change, &old)?;
-            let install = compiled(&policy, facts.slots, facts.generation + 1)?;
-            let changes = policy::diff(&old, &policy).iter().map(change_view).collect();
-            let warnings = CheckScene::of_this_machine(ssh_connection.as_deref()).check(&policy);
-            if !force {
-                refuse_lock_out(&warnings)?;
-            }
-            Ok(Next { policy, install, changes, warnings })
-        })
-        .await?;
-        let Next { policy, install, changes, warnings } = next;
-        if dry_run {
+        let (old, file) = (desk.policy.clone(), desk.file.clone());
+        let dry_run = options.dry_run;
+        let next = in_background(move || Next::of(change, &old, options, facts, &file)).await?;
+        let Next { policy, install, changes, warnings, prepared } = next;
+        let Some(prepared) = prepared else {
             return Ok(Applied { generation: desk.generation, dry_run, changes, warnings });
-        }
-        let unwritable = |error| {
-            ControlError::File(format!("{}: {error}; nothing was changed", desk.file.display()))
         };
-        let prepared = persist::prepare(&desk.file, &policy.source).map_err(unwritable)?;
         let generation = self.ask(|answer| Job::Install(Box::new(install), answer)).await??;
-        desk.policy = policy;
+        desk.policy = Arc::new(policy);
         desk.generation = generation;
         desk.trouble = None;
         self.remember(&desk, &gate);
@@ -315,7 +293,7 @@ impl Control {
             }
         };
         desk.generation = self.ask(|answer| Job::Install(Box::new(install), answer)).await??;
-        desk.policy = policy;
+        desk.policy = Arc::new(policy);
         desk.file = file.to_owned();
         desk.trouble = None;
         self.remember(&desk, &gate);
@@ -419,14 +397,6 @@ impl Control {
     }
 }
 
-/// A change that only has to be installed.
-struct Next {
-    policy: Policy,
-    install: Install,
-    changes: Vec<ChangeView>,
-    warnings: Vec<Diagnostic>,
-}
-
 /// Parsing and compiling take milliseconds: not on the threads that serve clients.
 async fn in_background<T: Send + 'static>(
     work: impl FnOnce() -> Result<T, ControlError> + Send + 'static,
@@ -459,131 +429,6 @@ pub(super) fn explain(error: &ControlError) -> String {
         ControlError::Invalid(found) => found.render(false),
         other => other.to_string(),
     }
-}
-
-/// The policy as the change would leave it.
-fn changed(change: Change, old: &Policy) -> Result<Policy, ControlError> {
-    let place = |place: Place| match place {
-        Place::End => edit::Place::Last,
-        Place::Position(position) => edit::Place::At(position as usize),
-        Place::Before(name) => edit::Place::Before(name),
-        Place::After(name) => edit::Place::After(name),
-    };
-    let edited = match change {
-        Change::Replace(text) => {
-            return policy::parse(&text, &old.file).map_err(ControlError::Invalid);
-        }
-        Change::Add { text, place: to } => edit::add(old, &text, &place(to)),
-        Change::Delete(name) => edit::delete(old, &name),
-        Change::Move { name, place: to } => edit::move_to(old, &name, &place(to)),
-        Change::Enable(name) => edit::enable(old, &name),
-        Change::Disable(name) => edit::disable(old, &name),
-    };
-    edited.map_err(|error| match error {
-        EditError::UnknownRule { .. } => ControlError::NoSuchRule(error.to_string()),
-        EditError::Broken(found) => ControlError::Invalid(found),
-        EditError::NotOneRule { .. } | EditError::NoSuchPlace { .. } => {
-            ControlError::Unusable(error.to_string())
-        }
-    })
-}
-
-fn change_view(change: &policy::Change) -> ChangeView {
-    use policy::Change as C;
-    let (kind, what) = match change {
-        C::Default { direction, .. } => ("changed", format!("default {direction}")),
-        C::Option { name, .. } => ("changed", format!("option {name}")),
-        C::List { what, name, .. } => ("changed", format!("{what} {name}")),
-        C::RuleAdded { what, name, .. } => ("added", format!("{what} {name}")),
-        C::RuleRemoved { what, name, .. } => ("removed", format!("{what} {name}")),
-        C::RuleChanged { what, name, .. } => ("changed", format!("{what} {name}")),
-        C::RuleMoved { what, name, .. } => ("moved", format!("{what} {name}")),
-    };
-    ChangeView { kind: kind.to_owned(), what, text: change.to_string() }
-}
-
-fn refuse_lock_out(warnings: &[Diagnostic]) -> Result<(), ControlError> {
-    let findings: Vec<Diagnostic> =
-        warnings.iter().filter(|warning| warning.code == policy::SSH_LOCKOUT).cloned().collect();
-    match findings.first() {
-        None => Ok(()),
-        Some(first) => Err(ControlError::LockOut { connection: first.message.clone(), findings }),
-    }
-}
-
-fn compiled(policy: &Policy, mut slots: Slots, generation: u32) -> Result<Install, ControlError> {
-    let mut compiled = policy::compile(policy, &mut slots, generation)
-        .map_err(|error| ControlError::Unusable(error.to_string()))?;
-    let mut rules: Vec<RuleInfo> = compiled
-        .rules
-        .iter()
-        .zip(1..)
-        .map(|(rule, position)| RuleInfo {
-            position,
-            slot: rule.slot,
-            name: rule.name.clone(),
-            action: rule.action,
-            enabled: rule.enabled,
-            log: rule.log,
-            text: rule.text.clone(),
-        })
-        .collect();
-    for (direction, slot, name) in [
-        (Direction::In, SLOT_DEFAULT_IN, names::DEFAULT_IN),
-        (Direction::Out, SLOT_DEFAULT_OUT, names::DEFAULT_OUT),
-    ] {
-        let action = policy.defaults[usize::from(direction.raw())];
-        rules.push(RuleInfo {
-            position: 0,
-            slot,
-            name: name.to_owned(),
-            action: action.name(),
-            enabled: true,
-            log: false,
-            text: format!("{name} {}", action.name()),
-        });
-    }
-    let nats = compiled.nats.iter().map(nat_info).collect();
-    let told =
-        Told { rules, nats, blocks: blocks(&compiled), timeouts: compiled.table.settings.timeouts };
-    let whose = compiled.owners.take().map(Whose::new);
-    Ok(Install { compiled, slots, generation, whose, told })
-}
-
-fn nat_info(nat: &CompiledNat) -> NatInfo {
-    NatInfo {
-        slot: nat.slot,
-        name: nat.name.clone(),
-        kind: nat.kind,
-        text: nat.text.clone(),
-        enabled: nat.enabled,
-        public: nat.public.clone(),
-        ports: nat.ports,
-        block: nat.block,
-        on: nat.on.clone(),
-        pool: nat.pool,
-    }
-}
-
-/// Port blocks that are given by arithmetic.
-fn blocks(compiled: &Compiled) -> Vec<BlockAssignment> {
-    let rules = compiled.table.nat.iter().filter(|rule| rule.flags & NAT_BLOCKS != 0);
-    rules
-        .map(|rule| {
-            let named = compiled.nats.iter().find(|nat| nat.slot == rule.slot);
-            BlockAssignment {
-                rule: named.map_or("", |nat| nat.name.as_str()).into(),
-                blocks: Blocks {
-                    inside: u32::from_be_bytes(rule.inside),
-                    inside_len: rule.inside_len,
-                    public: u32::from_be_bytes(rule.to),
-                    addresses: rule.addresses,
-                    ports: rule.ports,
-                    size: rule.block,
-                },
-            }
-        })
-        .collect()
 }
 
 /// Names of the interfaces that take part, sorted.

@@ -6,6 +6,7 @@ use crate::{
     view::{PlanPartView, PlanView},
 };
 use firewall_common::abi::table::ARENAS;
+use std::sync::Arc;
 
 impl Control {
     /// The parts that the live policy's rules stand in.
@@ -15,7 +16,7 @@ impl Control {
     pub async fn plan(&self) -> Result<PlanView, ControlError> {
         let (policy, generation) = {
             let desk = self.0.desk.lock().await;
-            (desk.policy.clone(), desk.generation)
+            (Arc::clone(&desk.policy), desk.generation)
         };
         let compiled = tokio::task::spawn_blocking(move || {
             policy::compile(&policy, &mut Slots::new(), generation)

@@ -3,7 +3,7 @@
 
 use crate::{
     datapath,
-    policy::{self, CheckContext, Diagnostic, Policy, SshPeer},
+    policy::{self, CheckContext, Compiled, Diagnostic, Policy, Slots, SshPeer},
 };
 use std::{
     fs,
@@ -42,19 +42,46 @@ impl CheckScene {
 
     /// What is odd about `policy` here.
     pub fn check(&self, policy: &Policy) -> Vec<Diagnostic> {
-        let mut context = CheckContext {
+        let oddities = self.oddities(policy);
+        if self.ssh.is_empty() {
+            return oddities;
+        }
+        let mut slots = Slots::new();
+        // A policy that can't be compiled is somebody else's error.
+        match policy::compile(policy, &mut slots, 1) {
+            Ok(compiled) => self.with_lockouts(oddities, policy, &compiled, &slots),
+            Err(_) => oddities,
+        }
+    }
+
+    /// What is odd about it but for whom it cuts off.
+    pub fn oddities(&self, policy: &Policy) -> Vec<Diagnostic> {
+        let context = CheckContext {
             interfaces: Some(self.interfaces.clone()),
             addresses: datapath::addresses(),
-            ssh: self.ssh.first().cloned(),
+            ssh: None,
         };
-        let mut found = policy::check(policy, &context);
-        // Of the others, only whether they would be cut is news.
-        for peer in self.ssh.iter().skip(1) {
-            context.ssh = Some(peer.clone());
-            let cut = policy::check(policy, &context)
-                .into_iter()
-                .filter(|finding| finding.code == policy::SSH_LOCKOUT);
-            found.extend(cut.filter(|finding| !found.contains(finding)).collect::<Vec<_>>());
+        policy::check(policy, &context)
+    }
+
+    /// That, and whom it cuts off.
+    pub fn with_lockouts(
+        &self,
+        mut found: Vec<Diagnostic>,
+        policy: &Policy,
+        compiled: &Compiled,
+        slots: &Slots,
+    ) -> Vec<Diagnostic> {
+        for (i, peer) in self.ssh.iter().enumerate() {
+            let cut = policy::lockouts(policy, peer, compiled, slots);
+            if i == 0 {
+                found.extend(cut);
+                found.sort_by_key(|finding| (finding.line, finding.column));
+            } else {
+                // Of the others, only what isn't said yet is news.
+                let news = cut.into_iter().filter(|finding| !found.contains(finding));
+                found.extend(news.collect::<Vec<_>>());
+            }
         }
         found
     }

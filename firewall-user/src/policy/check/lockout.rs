@@ -3,28 +3,24 @@
 use super::super::ast::{Nat, Translation};
 use super::super::classify::{Outcome, Probe, classify, translation};
 use super::super::span::Span;
-use super::super::{Compiled, Policy, Slots, compile};
-use super::{CheckContext, Report, SSH_LOCKOUT, SshPeer, rule_span};
+use super::super::{Compiled, Policy, Slots};
+use super::{Report, SSH_LOCKOUT, SshPeer, rule_span};
 use firewall_common::abi::table::{Direction, State, Verdict};
 
 /// SYN.
 const SYN: u8 = 2;
 
-/// Judges the operator's session as a live flow, and a new one like it. A policy that can't be
-/// compiled is somebody else's error.
-pub fn check(context: &CheckContext, report: &mut Report<'_>) {
-    let Some(ssh) = &context.ssh else { return };
-    let mut slots = Slots::new();
-    let Ok(compiled) = compile(report.policy, &mut slots, 1) else {
-        return;
-    };
+/// Judges the operator's session as a live flow, and a new one like it.
+pub fn check(ssh: &SshPeer, compiled: &Compiled, slots: &Slots, report: &mut Report<'_>) {
+    // An interface that the policy doesn't name is as one that nobody does.
+    let named = |name: &String| slots.iface(name).filter(|_| compiled.interfaces.contains(name));
     let ifaces: Vec<u8> = match &ssh.iface {
-        Some(name) => vec![slots.iface(name).unwrap_or(0)],
+        Some(name) => vec![named(name).unwrap_or(0)],
         // Not known: it is safe if some interface lets it in, one the policy doesn't name included.
-        None => (0..=slots.ifaces().count() as u8).collect(),
+        None => [0].into_iter().chain(compiled.interfaces.iter().filter_map(named)).collect(),
     };
     let judge = |state: State| -> Option<Outcome> {
-        let outcomes = ifaces.iter().map(|iface| classify(&compiled, &probe(ssh, *iface, state)));
+        let outcomes = ifaces.iter().map(|iface| classify(compiled, &probe(ssh, *iface, state)));
         let mut refused = None;
         for outcome in outcomes {
             if outcome.verdict == Verdict::Allow {
@@ -41,7 +37,7 @@ pub fn check(context: &CheckContext, report: &mut Report<'_>) {
     } else if let Some(outcome) = judge(State::New) {
         (outcome, format!("this would keep you from logging in again over ssh ({session})"))
     } else {
-        if let Some(nat) = sent_elsewhere(ssh, &compiled, &ifaces, report.policy) {
+        if let Some(nat) = sent_elsewhere(ssh, compiled, &ifaces, report.policy) {
             let message = format!(
                 "this would keep you from logging in again over ssh ({session}): nat `{}` sends it elsewhere",
                 nat.name.value

@@ -1,6 +1,7 @@
 //! What is legal and hardly meant: rules that can never match, names nobody uses, interfaces that
 //! aren't there, and a policy that would cut its operator off.
 
+mod candidates;
 mod cookies;
 mod lockout;
 mod nat;
@@ -12,7 +13,7 @@ use super::ast::{Action, AddrItem, Conditions, Element, Policy, PortItem, Rule};
 use super::diagnostic::{Diagnostic, Severity};
 use super::resolved::Resolved;
 use super::span::Span;
-use super::{suggest, words};
+use super::{Compiled, Slots, compile, suggest, words};
 use firewall_common::abi::table::{State, Verdict};
 use std::collections::HashSet;
 use std::net::IpAddr;
@@ -74,9 +75,27 @@ pub fn check(policy: &Policy, context: &CheckContext) -> Vec<Diagnostic> {
     shadow::check(&resolved, &mut report);
     nat::check(&resolved, &mut report);
     cookies::check(&resolved, context, &mut report);
-    lockout::check(context, &mut report);
-    owners::check(context, &mut report);
+    if let Some(ssh) = &context.ssh {
+        let mut slots = Slots::new();
+        // A policy that can't be compiled is somebody else's error.
+        if let Ok(compiled) = compile(policy, &mut slots, 1) {
+            report.found.extend(lockouts(policy, ssh, &compiled, &slots));
+        }
+    }
     report.found.sort_by_key(|d| (d.line, d.column));
+    report.found
+}
+
+/// Warnings that a policy cuts off an ssh session; `compiled` is what it was compiled to, with `slots`.
+pub fn lockouts(
+    policy: &Policy,
+    ssh: &SshPeer,
+    compiled: &Compiled,
+    slots: &Slots,
+) -> Vec<Diagnostic> {
+    let mut report = Report { policy, found: Vec::new() };
+    lockout::check(ssh, compiled, slots, &mut report);
+    owners::check(ssh, &mut report);
     report.found
 }
 

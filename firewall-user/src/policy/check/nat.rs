@@ -73,8 +73,10 @@ fn shadowed<'p>(
     earlier: &[(&'p Nat, Pair)],
     budget: &mut Budget,
 ) -> Option<Vec<&'p Nat>> {
-    let before4: Vec<&Space<u32>> = earlier.iter().map(|(_, s)| &s.0).collect();
-    let before6: Vec<&Space<u128>> = earlier.iter().map(|(_, s)| &s.1).collect();
+    let before4: Vec<(usize, &Space<u32>)> =
+        earlier.iter().map(|(_, s)| &s.0).enumerate().collect();
+    let before6: Vec<(usize, &Space<u128>)> =
+        earlier.iter().map(|(_, s)| &s.1).enumerate().collect();
     let mut takers = Vec::new();
     let all = covered(&space.0, &before4, &mut takers, budget)
         && covered(&space.1, &before6, &mut takers, budget);

@@ -3,7 +3,7 @@
 use super::super::ast::{Action, Match, OwnerMatch, Policy, Rule};
 use super::super::classify::{Probe, classify};
 use super::super::{Slots, compile};
-use super::{CheckContext, Report, SSH_LOCKOUT, rule_span};
+use super::{Report, SSH_LOCKOUT, SshPeer, rule_span};
 use firewall_common::abi::table::{Direction, State, Verdict};
 
 /// Whether a list is about the ssh server.
@@ -15,8 +15,7 @@ enum Meets {
 }
 
 /// The first rule by owner that a new session may be refused by, if none above it lets it in for certain.
-pub fn check(context: &CheckContext, report: &mut Report<'_>) {
-    let Some(ssh) = &context.ssh else { return };
+pub fn check(ssh: &SshPeer, report: &mut Report<'_>) {
     let probe = Probe {
         direction: Direction::In,
         iface: 0,
@@ -63,10 +62,14 @@ fn is_about(policy: &Policy, rule: &Rule, probe: &Probe) -> bool {
     let mut bare = rule.clone();
     (bare.when.owner, bare.action) = (OwnerMatch::default(), Action::Drop);
     let alone = Policy {
+        file: String::new(),
+        source: String::new(),
+        groups: policy.groups.clone(),
+        sets: policy.sets.clone(),
+        options: policy.options.clone(),
         rules: vec![bare],
         nats: Vec::new(),
         defaults: [Verdict::Allow; 2],
-        ..policy.clone()
     };
     // What can't be compiled is somebody else's error.
     compile(&alone, &mut Slots::new(), 1)

@@ -4,42 +4,48 @@
 use super::super::ast::Rule;
 use super::super::ranges::Number;
 use super::super::resolved::Resolved;
+use super::candidates::Candidates;
 use super::space::{Boxes, Budget, Space};
 use super::{Report, contradiction, rule_span};
 
-/// Steps for the whole policy: well under a second.
+/// Steps for the whole policy, of which only rules that may meet cost any: well under a second.
 pub const STEPS: u64 = 20_000_000;
 /// Pieces that one rule may be cut into before it is given up: it is hardly covered then.
 const MAX_PIECES: usize = 64;
+
+/// The packets of a rule, by family.
+type Pair = (Space<u32>, Space<u128>);
 
 /// Warns of each enabled rule that can never match.
 pub fn check(resolved: &Resolved, report: &mut Report<'_>) {
     let policy = report.policy;
     let mut boxes = Boxes::new(resolved);
     let mut budget = Budget(STEPS);
-    let mut earlier: Vec<(&Rule, Space<u32>, Space<u128>)> = Vec::new();
-    for rule in policy.packet_rules() {
-        let (v4, v6) = boxes.of(&rule.when);
+    let rules: Vec<(&Rule, Pair)> =
+        policy.packet_rules().map(|rule| (rule, boxes.of(&rule.when))).collect();
+    let decide = || rules.iter().enumerate().filter(|(_, (rule, _))| rule.action.is_terminal());
+    let four: Vec<(usize, &Space<u32>)> = decide().map(|(i, (_, (s, _)))| (i, s)).collect();
+    let six: Vec<(usize, &Space<u128>)> = decide().map(|(i, (_, (_, s)))| (i, s)).collect();
+    let (mut four, mut six) = (Earlier::new(&four), Earlier::new(&six));
+    for (i, (rule, (v4, v6))) in rules.iter().enumerate() {
         if v4.is_empty() && v6.is_empty() {
             let why = contradiction(&rule.when, resolved);
             let message = format!("rule `{}` can never match: {why}", rule.name.value);
             report.warn("never-matches", rule_span(rule), message, None);
             continue;
         }
-        let before4: Vec<&Space<u32>> = earlier.iter().map(|(_, s, _)| s).collect();
-        let before6: Vec<&Space<u128>> = earlier.iter().map(|(_, _, s)| s).collect();
         let mut takers = Vec::new();
-        let covered = covered(&v4, &before4, &mut takers, &mut budget)
-            && covered(&v6, &before6, &mut takers, &mut budget);
+        let covered = four.cover(v4, i, |j| &rules[j].1.0, &mut takers, &mut budget)
+            && six.cover(v6, i, |j| &rules[j].1.1, &mut takers, &mut budget);
         if covered && !budget.is_spent() {
             takers.sort_unstable();
             takers.dedup();
             let names: Vec<String> =
-                takers.iter().map(|i| format!("`{}`", earlier[*i].0.name.value)).collect();
+                takers.iter().map(|i| format!("`{}`", rules[*i].0.name.value)).collect();
             let line = |rule: &Rule| policy.source[..rule.span.start].matches('\n').count() + 1;
             let hint = match takers.as_slice() {
                 [one] => {
-                    let other = earlier[*one].0;
+                    let other = rules[*one].0;
                     let (name, line) = (&names[0], line(other));
                     let does = |r: &Rule| (r.action, r.no_track, r.syn_cookies);
                     if does(other) == does(rule) {
@@ -61,16 +67,47 @@ pub fn check(resolved: &Resolved, report: &mut Report<'_>) {
             let message = format!("rule `{}` can never match: {which}", rule.name.value);
             report.warn("shadowed-rule", rule_span(rule), message, hint);
         }
-        if rule.action.is_terminal() {
-            earlier.push((rule, v4, v6));
-        }
     }
 }
 
-/// Whether `before` leave nothing of `space`; those that took something are added to `takers`.
+/// Rules that decide, by what they match.
+struct Earlier<T> {
+    index: Candidates<T>,
+    /// Where those that may matter are put: a list for each rule would be as many allocations.
+    near: Vec<usize>,
+}
+
+impl<T: Number> Earlier<T> {
+    fn new(rules: &[(usize, &Space<T>)]) -> Self {
+        Self { index: Candidates::new(rules), near: Vec::new() }
+    }
+
+    /// Whether those before rule `i` leave nothing of `space`, see [`covered`].
+    fn cover<'s>(
+        &mut self,
+        space: &Space<T>,
+        i: usize,
+        of: impl Fn(usize) -> &'s Space<T>,
+        takers: &mut Vec<usize>,
+        budget: &mut Budget,
+    ) -> bool
+    where
+        T: 's,
+    {
+        if space.is_empty() {
+            return true;
+        }
+        self.index.of(space, i, &mut self.near);
+        let near: Vec<(usize, &Space<T>)> = self.near.iter().map(|j| (*j, of(*j))).collect();
+        covered(space, &near, takers, budget)
+    }
+}
+
+/// Whether `before` (each with its number) leave nothing of `space`; the numbers of those that took something are added
+/// to `takers`.
 pub fn covered<T: Number>(
     space: &Space<T>,
-    before: &[&Space<T>],
+    before: &[(usize, &Space<T>)],
     takers: &mut Vec<usize>,
     budget: &mut Budget,
 ) -> bool {
@@ -78,9 +115,9 @@ pub fn covered<T: Number>(
         return true;
     }
     // One that takes everything is the better explanation than many that take a part each.
-    for (i, other) in before.iter().enumerate() {
-        if space.without(other, budget).is_some_and(|left| left.is_empty()) {
-            takers.push(i);
+    for (i, other) in before {
+        if space.is_within(other, budget) {
+            takers.push(*i);
             return true;
         }
         if budget.is_spent() {
@@ -88,7 +125,7 @@ pub fn covered<T: Number>(
         }
     }
     let mut pieces = vec![space.clone()];
-    for (i, other) in before.iter().enumerate() {
+    for (i, other) in before {
         let mut left = Vec::new();
         let mut took = false;
         for piece in pieces {
@@ -101,7 +138,7 @@ pub fn covered<T: Number>(
             }
         }
         if took {
-            takers.push(i);
+            takers.push(*i);
         }
         if left.is_empty() {
             return true;

@@ -11,7 +11,7 @@ use std::collections::HashMap;
 use std::rc::Rc;
 
 /// A set of up to 256 values.
-type Few = [u64; 4];
+pub type Few = [u64; 4];
 
 const ALL: Few = [u64::MAX; 4];
 
@@ -34,8 +34,8 @@ pub struct Space<T> {
     addrs: [Rc<Ranges<T>>; 2],
 }
 
-/// Steps that may still be taken. Checks are a courtesy: on a policy of a thousand rules over huge
-/// sets they stop rather than keep the operator waiting.
+/// Steps that may still be taken. Checks are a courtesy: on a policy of thousands of rules over huge
+/// sets that overlap they stop rather than keep the operator waiting.
 pub struct Budget(pub u64);
 
 impl Budget {
@@ -49,6 +49,21 @@ impl Budget {
 }
 
 impl<T: Number> Space<T> {
+    /// Values of a field that has few.
+    pub const fn few(&self, field: usize) -> &Few {
+        &self.few[field]
+    }
+
+    /// Ports: source's, destination's.
+    pub fn ports(&self, end: usize) -> &Ranges<u16> {
+        &self.ports[end]
+    }
+
+    /// Addresses: source's, destination's.
+    pub fn addrs(&self, end: usize) -> &Ranges<T> {
+        &self.addrs[end]
+    }
+
     /// Whether no packet is in it.
     pub fn is_empty(&self) -> bool {
         self.few.contains(&[0; 4])
@@ -59,6 +74,16 @@ impl<T: Number> Space<T> {
     /// Whether some packet is in both.
     pub fn meets(&self, other: &Self, budget: &mut Budget) -> bool {
         self.without(other, budget).is_some()
+    }
+
+    /// Whether `other` has all of it. Quicker than to see whether anything is left.
+    pub fn is_within(&self, other: &Self, budget: &mut Budget) -> bool {
+        let few = self.few.iter().zip(&other.few);
+        if few.flat_map(|(a, b)| a.iter().zip(b)).any(|(a, b)| a & !b != 0) {
+            return false;
+        }
+        (0..2).all(|d| within(&self.addrs[d], &other.addrs[d], budget))
+            && (0..2).all(|d| within(&self.ports[d], &other.ports[d], budget))
     }
 
     /// `self` without `other`, as boxes that don't overlap. `None` where they have nothing in common.
@@ -107,6 +132,15 @@ impl<T: Number> Space<T> {
     }
 }
 
+/// Whether `b` holds all that `a` does.
+fn within<T: Number>(a: &Rc<Ranges<T>>, b: &Rc<Ranges<T>>, budget: &mut Budget) -> bool {
+    if Rc::ptr_eq(a, b) || b.is_all() {
+        return true;
+    }
+    budget.spend(a.as_slice().len());
+    a.is_within(b)
+}
+
 /// What both hold; `None` if that is nothing.
 fn meet<T: Number>(
     a: &Rc<Ranges<T>>,
@@ -145,7 +179,7 @@ fn leave<T: Number>(
 pub struct Boxes<'p> {
     resolved: &'p Resolved,
     ifaces: HashMap<String, u8>,
-    any: Rc<AddrSet>,
+    any: (Rc<Ranges<u32>>, Rc<Ranges<u128>>),
     ports_any: Rc<Ranges<u16>>,
     ports: HashMap<Ranges<u16>, Rc<Ranges<u16>>>,
     v4: HashMap<Ranges<u32>, Rc<Ranges<u32>>>,
@@ -158,7 +192,7 @@ impl<'p> Boxes<'p> {
         Self {
             resolved,
             ifaces: HashMap::new(),
-            any: Rc::new(AddrSet { v4: Ranges::all(), v6: Ranges::all() }),
+            any: (Rc::new(Ranges::all()), Rc::new(Ranges::all())),
             ports_any: Rc::new(Ranges::all()),
             ports: HashMap::new(),
             v4: HashMap::new(),
@@ -232,11 +266,9 @@ impl<'p> Boxes<'p> {
 
     fn addr_sets(&mut self, when: &Conditions, end: usize) -> (Rc<Ranges<u32>>, Rc<Ranges<u128>>) {
         let list = if end == 0 { &when.src.addrs } else { &when.dst.addrs };
-        let mut addrs = match list {
-            None => (*self.any).clone(),
-            Some(list) => self.resolved.addresses(list),
-        };
-        if list.as_ref().is_some_and(|l| l.negated) {
+        let Some(list) = list else { return self.any.clone() };
+        let mut addrs = self.resolved.addresses(list);
+        if list.negated {
             addrs = AddrSet { v4: addrs.v4.complement(), v6: addrs.v6.complement() };
         }
         (share(&mut self.v4, addrs.v4), share(&mut self.v6, addrs.v6))

@@ -54,6 +54,25 @@ fn covered_rules_are_told_and_others_are_not() {
     );
 }
 
+/// What nine thousand rules that overlap with nothing cost was all that there was to spend: those behind were looked at
+/// no more.
+#[test]
+fn many_rules_leave_time_for_the_last() {
+    let mut text = String::new();
+    for i in 0..9_000 {
+        let (a, b) = (i / 250, i % 250);
+        text.push_str(&format!(
+            "rule r{i} drop tcp from 10.{a}.{b}.0/25 to 192.0.2.{b} port {}\n",
+            1 + i % 3_000
+        ));
+    }
+    text.push_str("rule last drop tcp from 10.35.248.1 to 192.0.2.248 port 3000\n");
+    text.push_str("rule other drop tcp from 10.35.248.1 to 192.0.2.248 port 2999\n");
+    text.push_str("rule within drop tcp from 10.35.249.7 to 192.0.2.249 port 3000\n");
+    let shadowed = |line| ("shadowed-rule".to_owned(), line);
+    assert_eq!(plain(&text), [shadowed(9_002), shadowed(9_003)]);
+}
+
 #[test]
 fn contradictions_say_why() {
     for (text, why) in [

@@ -415,6 +415,10 @@ pub fn last_span(input: &Input<'_, '_>, otherwise: Span) -> Span {
 
 /// The words of a statement on one line: as written, but for comments and blanks.
 pub fn one_line(text: &str) -> String {
+    // Most are written like that already.
+    if !text.contains(['\n', '\r', '\t', '\u{c}', '#', '\\']) && !text.contains("  ") {
+        return text.to_owned();
+    }
     let mut out = String::with_capacity(text.len());
     let mut end = 0;
     for token in lex(text) {

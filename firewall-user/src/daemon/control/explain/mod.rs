@@ -70,7 +70,7 @@ pub struct Explainer {
 /// What a packet is judged by.
 pub(super) struct Scene {
     pinned: PathBuf,
-    policy: Policy,
+    policy: Arc<Policy>,
     generation: u32,
     slots: Slots,
     interfaces: Vec<IfaceView>,
@@ -161,7 +161,7 @@ impl Explainer {
         })?;
         Ok(Scene {
             pinned,
-            policy: desk.policy.clone(),
+            policy: Arc::clone(&desk.policy),
             generation: gate.generation.max(1),
             slots: gate.slots,
             interfaces: gate.interfaces,
