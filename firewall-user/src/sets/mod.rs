@@ -1,9 +1,30 @@
 //! Live sets: what they hold, how it is written, and how it stands in the kernel's memory ([`firewall_common::abi::set`]).
+//!
+//! From below: [`Entry`] and lists of them ([`Reader`]); the shape of an arena ([`Shape`]), editing one in place
+//! ([`Memory`]) and filling a new one ([`Heap`]); a set that stands on some [`Ground`] ([`Live`]). No map is named here.
 
 mod entry;
+mod fill;
+mod ground;
+mod list;
+mod live;
+mod lock;
+mod memory;
+mod shape;
+mod slot;
+#[cfg(test)]
+pub(crate) mod testing;
+#[cfg(test)]
+mod tests;
 
-pub use entry::Entry;
+pub use entry::{Entry, EntryError, expected, parse};
+pub use fill::Heap;
 pub use firewall_common::abi::set::SetKind;
+pub use ground::{Arena, Ground, HEAD_WORDS, Head, Maker, Shared, memory};
+pub use list::{ListError, ListFault, Reader, write};
+pub use live::{Added, Limits, Live, LiveError, Timed};
+pub use memory::{Entered, Found, Memory, Reaped};
+pub use shape::{Counts, Shape, TooMany, plan, plan_grown};
 
 /// A live set as a policy declares it.
 #[derive(Clone, Debug, PartialEq, Eq)]
