@@ -25,7 +25,7 @@ pub struct ListError {
     /// Byte of the line, from 1.
     pub column: usize,
     /// What is wrong.
-    pub fault: ListFault,
+    pub fault: Box<ListFault>,
 }
 
 /// What is wrong with a line.
@@ -85,7 +85,7 @@ impl Reader<'_> {
                 file: self.file.to_owned(),
                 line: at + 1,
                 column: column + 1,
-                fault,
+                fault: Box::new(fault),
             })?;
         }
         Ok(())
