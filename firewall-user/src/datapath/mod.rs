@@ -2,8 +2,8 @@
 //!
 //! [`Datapath::open`] loads the programs, or takes over what an earlier daemon left pinned;
 //! [`Datapath::install`] makes a compiled policy the live one: it writes the idle table, flips the
-//! generation word, and waits a grace period before anybody may write again. Everything is synchronous
-//! and owned by one thread.
+//! generation word, and a grace period is waited for before anybody may write again
+//! ([`Datapath::settle`]). Everything is synchronous and owned by one thread.
 
 pub mod cgroup;
 mod clock;
@@ -13,6 +13,7 @@ mod error;
 mod features;
 mod flows;
 mod follow;
+mod install;
 pub mod kfunc;
 mod links;
 mod mode;
@@ -59,7 +60,7 @@ use firewall_common::abi::{
 };
 use notify::LinkNotices;
 use std::{
-    collections::{BTreeSet, HashMap},
+    collections::BTreeSet,
     fs::File,
     os::fd::{AsFd as _, OwnedFd},
     path::PathBuf,
@@ -102,6 +103,8 @@ pub struct Datapath {
     interfaces: Vec<IfaceView>,
     attached: Vec<Place>,
     wanted: shortcut::Wanted,
+    /// What is left to do of the last installation.
+    unsettled: Option<install::Unsettled>,
     flows: Tables,
     events: RingBuf<MapData>,
     control: Array<MapData, Control>,
@@ -253,6 +256,8 @@ impl Datapath {
             interfaces: Vec::new(),
             attached: Vec::new(),
             wanted: shortcut::Wanted::default(),
+            // Whatever an earlier daemon left undone.
+            unsettled: None,
             ebpf,
         };
         this.control.set(0, control, 0).map_err(DatapathError::map("CONTROL"))?;
@@ -300,68 +305,6 @@ impl Datapath {
         raw::get(self.tables_fd.as_fd(), &index, &mut *table)
             .map_err(DatapathError::io("reading the live policy"))?;
         Ok(table)
-    }
-
-    /// Makes `table` the live policy; returns its generation. `generation` is the number it was
-    /// compiled for: the live one plus one. `names` says who owns the slots from now on, `owners` what is judged by
-    /// owners.
-    ///
-    /// # Errors
-    /// The kernel refused; then the old policy is live, whole.
-    pub fn install(
-        &mut self,
-        table: &RuleTable,
-        arena: &[u64],
-        generation: u32,
-        names: &SlotNames,
-        owners: Option<&owners::OwnerPolicy>,
-    ) -> Result<u32, DatapathError> {
-        let next = self.generation().wrapping_add(1).max(1);
-        if generation != next {
-            return Err(DatapathError::Generation { compiled: generation, next });
-        }
-        let mut ours = Box::new(*table);
-        units::to_kernel(&mut ours.settings, self.rate);
-        let idle = next & 1;
-        self.arenas
-            .put(idle, ours.size, arena)
-            .map_err(DatapathError::io("making room for the policy's rows"))?;
-        // By reference: the table is larger than a stack should carry.
-        self.tables.set(idle, ours.as_ref(), 0).map_err(DatapathError::map("TABLES"))?;
-        self.prepare_owners(idle, owners)?;
-        let known = self.slot_names()?;
-        let owners_rules = owners.iter().flat_map(|owners| &owners.table.rules.actions);
-        let actions = owners_rules.map(|action| action.slot);
-        self.counted.extend(actions.chain(ours.nat.iter().map(|nat| nat.slot)).map(u32::from));
-        self.counted.extend(names.rules.iter().map(|(slot, ..)| u32::from(*slot)));
-        let holders: HashMap<u16, &str> =
-            known.rules.iter().map(|(slot, name, _)| (*slot, name.as_str())).collect();
-        for (slot, name, at) in &names.rules {
-            if holders.get(slot).is_some_and(|owner| owner != name) {
-                // The slot has a new owner: its counters begin at zero.
-                self.zero_rule(*slot)?;
-            }
-            self.rule_names.store(*slot, name, *at);
-        }
-        for (slot, name, at) in &names.ifaces {
-            let what = "IFACE_NAMES";
-            names::store(&mut self.iface_names, what, u32::from(*slot), name, *at)?;
-        }
-        let mut control = self.control.get(&0, 0).map_err(DatapathError::map("CONTROL"))?;
-        control.generation = next;
-        if ours.settings.nat_in | ours.settings.nat_out != 0 {
-            control.nat = 1;
-        }
-        self.control.set(0, control, 0).map_err(DatapathError::map("CONTROL"))?;
-        self.timeouts = ours.settings.timeouts;
-        self.cookies_asked = cookies::asked(&ours);
-        self.wanted = shortcut::Wanted::of(&ours);
-        // From here on nobody begins with the old table; wait for those who have.
-        raw::grace_period().map_err(DatapathError::io("waiting for a grace period"))?;
-        self.arenas.clear(idle ^ 1, None);
-        self.arenas.clear(idle, Some(ours.size));
-        self.settle_owners(owners);
-        Ok(next)
     }
 
     /// Slot of an interface's name, taking a free one if it has none.

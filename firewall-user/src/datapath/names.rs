@@ -3,7 +3,10 @@
 use super::{error::DatapathError, table::Mapping};
 use aya::maps::{Array, MapData};
 use firewall_common::abi::{names::Name, table::RULE_SLOTS};
-use std::{os::fd::BorrowedFd, sync::atomic::Ordering};
+use std::{
+    os::fd::BorrowedFd,
+    sync::atomic::{AtomicU64, Ordering},
+};
 
 /// Owners of slots: (slot, name, generation at which the name last stood in the live policy).
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -35,21 +38,34 @@ impl RuleNames {
         Mapping::of(map, RULE_SLOTS * size_of::<Name>()).map(Self)
     }
 
+    fn entry(&self, slot: u16) -> &[AtomicU64] {
+        &self.0.words()[usize::from(slot) * WORDS..][..WORDS]
+    }
+
+    fn load(&self, slot: u16) -> Name {
+        let entry = self.entry(slot);
+        let words: [u64; WORDS] = std::array::from_fn(|i| entry[i].load(Ordering::Relaxed));
+        bytemuck::cast(words)
+    }
+
+    /// Whether somebody else than `name` owns a slot so far.
+    pub(super) fn is_of_another(&self, slot: u16, name: &str) -> bool {
+        let owner = self.load(slot);
+        owner.len != 0 && owner.as_str() != name
+    }
+
     fn read(&self) -> Vec<(u16, String, u32)> {
-        let named =
-            self.0.words().chunks_exact(WORDS).zip(0..=u16::MAX).filter_map(|(raw, slot)| {
-                let words: [u64; WORDS] = std::array::from_fn(|i| raw[i].load(Ordering::Relaxed));
-                let name: Name = bytemuck::cast(words);
-                (name.len != 0).then(|| (slot, name.as_str().to_owned(), name.generation))
-            });
+        let named = (0..=u16::MAX).take(RULE_SLOTS).filter_map(|slot| {
+            let name = self.load(slot);
+            (name.len != 0).then(|| (slot, name.as_str().to_owned(), name.generation))
+        });
         named.collect()
     }
 
     /// Writes one owner.
     pub(super) fn store(&self, slot: u16, name: &str, generation: u32) {
         let words: [u64; WORDS] = bytemuck::cast(Name::new(name, generation).unwrap_or_default());
-        let entry = &self.0.words()[usize::from(slot) * WORDS..][..WORDS];
-        for (to, from) in entry.iter().zip(words) {
+        for (to, from) in self.entry(slot).iter().zip(words) {
             to.store(from, Ordering::Relaxed);
         }
     }

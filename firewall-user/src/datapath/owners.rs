@@ -457,18 +457,19 @@ impl super::Datapath {
         }
     }
 
-    /// After the flip and its grace period: takes down what the live policy doesn't need.
-    pub(super) fn settle_owners(&mut self, policy: Option<&OwnerPolicy>) {
-        match policy {
+    /// After the flip and its grace period: takes down what the live policy doesn't need. `others`: whether its rules
+    /// speak of others, if it has any.
+    pub(super) fn settle_owners(&mut self, others: Option<bool>) {
+        match others {
             None => {
                 if let Some(gate) = self.owners.take() {
                     gate.close();
                 }
             }
-            Some(policy) if !policy.others => {
+            Some(false) => {
                 let _ = std::fs::remove_file(self.pin_dir.join(EGRESS.1));
             }
-            Some(_) => {}
+            Some(true) => {}
         }
     }
 

@@ -1,5 +1,6 @@
 //! Rows of policies: a map for each policy, of the smallest of three sizes that holds it, which programs find in an array of
-//! maps beside `TABLES`. It is filled where it stands, before anybody can find it, and is gone with the next policy.
+//! maps beside `TABLES`. It is filled where it stands, while no program looks there; one that isn't live any more is filled
+//! again by the next policy of its size, or is gone where it is large.
 
 use super::{raw, table::Mapping};
 use aya::Ebpf;
@@ -13,10 +14,16 @@ use std::{
 /// The arrays of maps, by size.
 pub const NAMES: [&str; 3] = ["RULES_S", "RULES_M", "RULES_L"];
 
+/// Largest size of which the idle policy's arena is kept for the next one. To make room and let programs find it takes a
+/// grace period, longer than all else that an installation does.
+const KEPT: u32 = 1;
+
 /// Where the rows of the two policies are found.
 #[derive(Debug)]
 pub struct Arenas {
     outer: Vec<OwnedFd>,
+    /// By policy: the arena that is in `outer`, as far as we put it there, with its size.
+    held: [Option<(u32, Mapping)>; 2],
 }
 
 impl Arenas {
@@ -31,38 +38,57 @@ impl Arenas {
             };
             data.fd().as_fd().try_clone_to_owned()
         });
-        Ok(Self { outer: outer.collect::<io::Result<_>>()? })
+        Ok(Self { outer: outer.collect::<io::Result<_>>()?, held: [None, None] })
     }
 
-    /// Makes `words` the rows of policy `index`, which isn't live; `size` is its table's. Bytes that they take.
+    /// Makes `words` the rows of policy `index`, which isn't live and which no program looks at any more; `size` is its
+    /// table's. Bytes that they take.
     ///
     /// # Errors
-    /// The kernel refused: no memory, most likely. Then nothing has changed.
-    pub fn put(&self, index: u32, size: u32, words: &[u64]) -> io::Result<usize> {
-        let (outer, room) = self
-            .outer
+    /// The kernel refused: no memory, most likely. The live policy is as it was.
+    pub fn put(&mut self, index: u32, size: u32, words: &[u64]) -> io::Result<usize> {
+        let room = *ARENAS
             .get(size as usize)
-            .zip(ARENAS.get(size as usize))
-            .filter(|(_, room)| words.len() <= **room)
+            .filter(|room| words.len() <= **room)
             .ok_or_else(|| io::Error::other("more rows than there is room for"))?;
-        let map = raw::mapped_array("sluice_rules", room * 8)?;
-        // Only pages that are written are mapped in.
-        let memory = Mapping::of(map.as_fd(), room * 8)?;
-        for (to, from) in memory.words().iter().zip(words) {
-            to.store(*from, Ordering::Relaxed);
+        let held = &mut self.held[index as usize & 1];
+        match held {
+            Some((known, memory)) if *known == size => fill(memory, words),
+            _ => {
+                *held = None;
+                let map = raw::mapped_array("sluice_rules", room * 8)?;
+                // Only pages that are written are mapped in.
+                let memory = Mapping::of(map.as_fd(), room * 8)?;
+                fill(&memory, words);
+                for (i, outer) in self.outer.iter().enumerate() {
+                    if i == size as usize {
+                        raw::set(outer.as_fd(), &index, &map.as_raw_fd().cast_unsigned())?;
+                    } else {
+                        // Most often there is nothing.
+                        let _ = raw::remove(outer.as_fd(), &index);
+                    }
+                }
+                self.held[index as usize & 1] = Some((size, memory));
+            }
         }
-        raw::set(outer.as_fd(), &index, &map.as_raw_fd().cast_unsigned())?;
         Ok(room * 8)
     }
 
-    /// Gives the memory back that rows of policy `index` take in arrays of other sizes than `size`, or in all. Whoever
-    /// calls has waited until no program looks there.
-    pub fn clear(&self, index: u32, size: Option<u32>) {
-        for (i, outer) in self.outer.iter().enumerate() {
-            if size != Some(i as u32) {
-                // Most often there is nothing.
-                let _ = raw::remove(outer.as_fd(), &index);
-            }
+    /// Policy `index` is no longer live, and no program looks there: gives its memory back, unless it is to be kept.
+    pub fn retire(&mut self, index: u32) {
+        let held = &mut self.held[index as usize & 1];
+        if held.as_ref().is_some_and(|(size, _)| *size <= KEPT) {
+            return;
         }
+        *held = None;
+        for outer in &self.outer {
+            let _ = raw::remove(outer.as_fd(), &index);
+        }
+    }
+}
+
+fn fill(memory: &Mapping, words: &[u64]) {
+    for (to, from) in memory.words().iter().zip(words) {
+        to.store(*from, Ordering::Relaxed);
     }
 }

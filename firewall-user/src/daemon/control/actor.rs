@@ -395,10 +395,19 @@ impl Actor {
                     });
                 if let Ok(generation) = &result {
                     self.whose = whose;
-                    self.tell_names();
+                    {
+                        let mut monitor = lock(&self.monitor);
+                        for (slot, owner) in slots.ifaces() {
+                            monitor.names_mut().set_iface_slot(slot, &owner.name);
+                        }
+                    }
+                    // Rules' names are told with them.
                     self.announce(*generation, told);
                 }
                 let _ = answer.send(result);
+                if let Err(error) = self.gate.settle() {
+                    log::error!("{error}");
+                }
             }
             Job::Announce(told, whose) => {
                 self.whose = whose.map(|whose| *whose);

@@ -42,6 +42,14 @@ pub trait Gate: Send {
         generation: u32,
         owners: Option<&OwnerPolicy>,
     ) -> Result<u32, GateError>;
+    /// Waits for whoever began with the policy before the live one, and tidies up: what may take a while and nobody needs
+    /// to wait for.
+    ///
+    /// # Errors
+    /// The kernel refused.
+    fn settle(&mut self) -> Result<(), GateError> {
+        Ok(())
+    }
     /// Asks `look` who is meant by the live rules by owner now; `None`: nothing has changed.
     ///
     /// # Errors

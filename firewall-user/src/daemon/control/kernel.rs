@@ -65,6 +65,10 @@ impl Gate for Datapath {
         Ok(Datapath::install(self, &compiled.table, &compiled.arena, generation, &names, owners)?)
     }
 
+    fn settle(&mut self) -> Result<(), GateError> {
+        Ok(Datapath::settle(self)?)
+    }
+
     fn refresh_owners(
         &mut self,
         look: &mut dyn FnMut() -> Option<OwnerKeys>,

@@ -29,18 +29,17 @@ pub fn compiled(
 ) -> Result<Install, ControlError> {
     let mut compiled = policy::compile(policy, &mut slots, generation)
         .map_err(|error| ControlError::Unusable(error.to_string()))?;
-    let mut rules: Vec<RuleInfo> = compiled
-        .rules
-        .iter()
+    let mut rules: Vec<RuleInfo> = std::mem::take(&mut compiled.rules)
+        .into_iter()
         .zip(1..)
         .map(|(rule, position)| RuleInfo {
             position,
             slot: rule.slot,
-            name: rule.name.clone(),
+            name: rule.name,
             action: rule.action,
             enabled: rule.enabled,
             log: rule.log,
-            text: rule.text.clone(),
+            text: rule.text,
         })
         .collect();
     for (direction, slot, name) in [
