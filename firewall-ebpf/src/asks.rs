@@ -8,7 +8,7 @@ use firewall_common::abi::{
 };
 
 use crate::{
-    maps::WORK,
+    maps::{TABLES, WORK},
     opaque::{opaque, put, volatile},
     rules::{self, NOTHING},
     sets::{self, Which},
@@ -16,7 +16,7 @@ use crate::{
 };
 
 /// Whether the object is built with it (feature `live-sets`). Off for now: the verifier would walk more than its million
-/// instructions; `classify::first_from` alone costs it some 100,000 for each size of arena, a set's size about as much.
+/// instructions.
 pub const ON: bool = cfg!(feature = "live-sets");
 
 /// Parts that one packet is asked for, at most: those for all, one for its destination, one for its source.
@@ -47,64 +47,66 @@ pub fn note(work: &mut Work, at: u32, said: u64, part: u32) {
     put(to, Found { said, part, behind });
 }
 
-/// What [`step`] needs.
-struct Search<'a> {
-    table: &'a RuleTable,
-    generation: u32,
-    asked: u32,
-    met: u64,
-}
-
 /// The first rule whose every condition holds: `met`, whose rows say so, or one behind it; as `rules::first` says it.
 /// `asked` parts were noted.
 #[inline(always)]
-pub fn go_on(table: &RuleTable, work: &mut Work, generation: u32, met: u64, asked: u32) -> u64 {
-    let mut search = Search { table, generation, asked, met };
+pub fn go_on(table: &RuleTable, work: &mut Work, met: u64, asked: u32) -> u64 {
     // The most common case without a loop: the first one is met.
     if are_met(rules::action(met), table, (met >> 32) as u32) {
         return met;
     }
-    put(&mut work.behind, 0);
-    let ctx = (&raw mut search).cast();
-    // SAFETY: the callback takes a `Search`, which outlives the call.
-    unsafe { bpf_loop(MAX_RULES as u32, step as *mut c_void, ctx, 0) };
-    search.met
+    put(&mut work.met, met);
+    put(&mut work.asked, asked);
+    // What the callback needs stands in the work: the stack is nearly used up here.
+    // SAFETY: the callback takes nothing.
+    unsafe { bpf_loop(MAX_RULES as u32, step as *mut c_void, core::ptr::null_mut(), 0) };
+    volatile(&work.met)
 }
 
 /// Leaves the rule behind that isn't met; 1 where the next one is, or there is none.
-extern "C" fn step(_: u64, ctx: *mut c_void) -> i64 {
-    // SAFETY: `go_on` hands over a live `Search`.
-    let search = unsafe { &mut *ctx.cast::<Search>() };
-    let met = sluice_next(search.generation, search.table.size, search.asked, search.met);
-    search.met = met;
-    if met == NOTHING {
+extern "C" fn step(_: u64, _: *mut c_void) -> i64 {
+    // One after the other, not one in the other: the stack again.
+    let said = opaque(sluice_next());
+    if said != ASK {
         return 1;
     }
-    // The verifier doesn't know what a function of its own returns, the compiler does: the mask has to stay.
-    i64::from(opaque(u32::from(are_met(rules::action(met), search.table, (met >> 32) as u32))) & 1)
+    let Some(work) = WORK.get_ptr(0) else { return 1 };
+    // SAFETY: this CPU's own entry.
+    let (met, size) = unsafe { (volatile(&(*work).met), volatile(&(*work).size)) };
+    i64::from(opaque(sluice_met(size, (met >> 32) as u32)) & 1)
 }
 
-/// The rule behind `met`, among all parts that were asked.
+/// What [`sluice_next`] returns where the next rule has to be asked, too.
+const ASK: u32 = 2;
+
+/// Puts the rule behind `work.met` there, of all parts that were asked; 1 where it is met, or there is none.
 #[unsafe(no_mangle)]
 #[inline(never)]
-pub extern "C" fn sluice_next(generation: u32, size: u32, asked: u32, met: u64) -> u64 {
-    let Some(work) = WORK.get_ptr_mut(0) else { return NOTHING };
+pub extern "C" fn sluice_next() -> u32 {
+    let Some(work) = WORK.get_ptr_mut(0) else { return 1 };
     // SAFETY: this CPU's own entry; programs of one CPU don't nest.
     let work = unsafe { &mut *work };
+    let generation = volatile(&work.generation);
+    let Some(table) = TABLES.get_ptr(generation & 1) else { return 1 };
+    // SAFETY: a live map value, which isn't written while its generation is live.
+    let size = unsafe { (*table).size };
+    let (met, asked) = (volatile(&work.met), volatile(&work.asked) as usize);
     let mut best = NOTHING;
     let mut at = 0;
-    while at < PARTS_ASKED && at < asked as usize {
+    while at < PARTS_ASKED && at < asked {
         // SAFETY: the masked index is below the array's length.
         let found = volatile(unsafe { work.found_in.get_unchecked(at & (PARTS_ASKED - 1)) });
         let mut said = found.said;
         if said == met {
-            said = rules::first(size, generation, found.part, found.behind);
+            said = rules::next(size, generation, found.part, found.behind);
             note(work, at as u32, said, found.part);
         }
         best = if said < best { said } else { best };
         at += 1;
     }
-    best
+    put(&mut work.met, best);
+    put(&mut work.size, size);
+    if best == NOTHING || rules::action(best).flags & ACTION_ASKS == 0 { 1 } else { ASK }
 }
 
 /// Whether what rows don't know of a rule holds.

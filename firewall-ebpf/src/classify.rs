@@ -191,11 +191,11 @@ pub extern "C" fn sluice_classify(generation: u32, query: u64) -> u64 {
     look_at(Query::unpack(query), work);
     let size = table.size;
     // What stands first among all rules is the smaller number.
-    let mut met = rules::first(size, generation, 0, 0);
+    let mut met = rules::first(size, generation, 0);
     asks::note(work, 0, met, 0);
     let mut index = 1;
     while index < MAX_ALWAYS as u32 && index < table.always {
-        let found = rules::first(size, generation, index, 0);
+        let found = rules::first(size, generation, index);
         asks::note(work, index, found, index);
         met = met.min(found);
         index += 1;
@@ -203,20 +203,20 @@ pub extern "C" fn sluice_classify(generation: u32, query: u64) -> u64 {
     if table.cut != 0 {
         let parts = rules::parts_of(size, generation);
         if parts as u32 != 0 {
-            let found = rules::first(size, generation, parts as u32, 0);
+            let found = rules::first(size, generation, parts as u32);
             asks::note(work, index, found, parts as u32);
             met = met.min(found);
             index += 1;
         }
         if parts >> 32 != 0 {
-            let found = rules::first(size, generation, (parts >> 32) as u32, 0);
+            let found = rules::first(size, generation, (parts >> 32) as u32);
             asks::note(work, index, found, (parts >> 32) as u32);
             met = met.min(found);
             index += 1;
         }
     }
     if asks::ON && met != NOTHING && rules::action(met).flags & ACTION_ASKS != 0 {
-        met = asks::go_on(table, work, generation, met, index);
+        met = asks::go_on(table, work, met, index);
     }
     if table.continues_len != 0 {
         rules::pass(size, generation, (met >> 32) as u32);

@@ -12,9 +12,12 @@ use firewall_common::{
     abi::{
         iface::IFACE_SLOTS,
         set::ASK_WORDS,
-        table::{ARENAS, Direction, MAX_CONTINUES, MAX_PARTS, Part, RuleAction, RuleTable, State},
+        table::{
+            ARENAS, Direction, MAX_CONTINUES, MAX_PARTS, PART_WORDS, Part, RuleAction, RuleTable,
+            State,
+        },
     },
-    classify::{self, Arena, HAS_V4, NO_RULE},
+    classify::{self, Arena, HAS_V4, NO_RULE, Rows, Step},
 };
 
 use crate::{
@@ -55,31 +58,94 @@ fn part(table: &RuleTable, index: u32) -> &Part {
     unsafe { table.parts.get_unchecked(index as usize & (MAX_PARTS - 1)) }
 }
 
-/// The first rule of a part that decides, from number `from` of the part on; the number behind it goes to `work.behind`.
+/// Where the rows of a part stand that were looked up: those of part 0 stay, for translations and rules that only count.
 #[inline(always)]
-fn in_part(arena: &impl Arena, table: &RuleTable, work: &mut Work, index: u32, from: u32) -> u64 {
-    let part = part(table, index);
-    // Those of part 0 stay, for translations and rules that only count.
+fn rows_of(work: &mut Work, index: u32) -> &mut Rows {
     let other = (index | index.wrapping_neg()) >> 31;
     // SAFETY: 0 or 1.
-    let rows = unsafe { work.rows.get_unchecked_mut(other as usize & 1) };
-    // Parts but for part 0 share the place of theirs.
-    if !asks::ON || from == 0 || other != 0 {
-        classify::rows(arena, part, &work.fields, rows);
-    }
-    let rule = if asks::ON {
-        classify::first_from(arena, part, rows, from)
-    } else {
-        classify::first(arena, part, rows)
-    };
-    if rule == NO_RULE {
-        return NOTHING;
-    }
+    unsafe { work.rows.get_unchecked_mut(other as usize & 1) }
+}
+
+/// What is said of a rule of a part; the number behind it goes to `work.behind`.
+#[inline(always)]
+fn said_of(arena: &impl Arena, part: &Part, work: &mut Work, rule: u32) -> u64 {
     if asks::ON {
         put(&mut work.behind, rule + 1);
     }
     let place = arena.half(part.order + rule);
     u64::from(place) << 32 | u64::from(arena.half(part.actions + rule))
+}
+
+/// The first rule of a part that decides.
+#[inline(always)]
+fn in_part(arena: &impl Arena, table: &RuleTable, work: &mut Work, index: u32) -> u64 {
+    let part = part(table, index);
+    let fields = &raw const work.fields;
+    let rows = rows_of(work, index);
+    // SAFETY: the work's own; the rows stand elsewhere in it.
+    classify::rows(arena, part, unsafe { &*fields }, rows);
+    let rule = classify::first(arena, part, rows);
+    if rule == NO_RULE {
+        return NOTHING;
+    }
+    said_of(arena, part, work, rule)
+}
+
+/// What [`search`] needs.
+struct Rest<'a> {
+    arena: *const u64,
+    part: &'a Part,
+    rows: &'a Rows,
+    from: u32,
+    rule: u32,
+}
+
+/// One step of [`behind`]; 1 ends it.
+extern "C" fn search<const WORDS: usize>(_: u64, ctx: *mut c_void) -> i64 {
+    // SAFETY: `behind` hands over a live `Rest`.
+    let rest = unsafe { &mut *ctx.cast::<Rest>() };
+    match classify::step(&Mem::<WORDS>(rest.arena), rest.part, rest.rows, rest.from) {
+        Step::From(from) => {
+            rest.from = from;
+            0
+        }
+        Step::Found(rule) => {
+            rest.rule = rule;
+            1
+        }
+        Step::Over => 1,
+    }
+}
+
+/// Steps of a search, at most: one for each word, one for each that sums them up.
+const STEPS: u32 = (PART_WORDS + PART_WORDS / 64) as u32;
+
+/// As [`in_part`], from number `from` of the part on. Rare: where what rows don't know of a rule doesn't hold.
+#[inline(always)]
+fn behind<const WORDS: usize>(
+    arena: *const u64,
+    table: &RuleTable,
+    work: &mut Work,
+    index: u32,
+    from: u32,
+) -> u64 {
+    let part = part(table, index);
+    let fields = &raw const work.fields;
+    let rows = rows_of(work, index);
+    if index != 0 {
+        // Parts but for part 0 share the place of theirs.
+        // SAFETY: as in `in_part`.
+        classify::rows(&Mem::<WORDS>(arena), part, unsafe { &*fields }, rows);
+    }
+    let mut rest = Rest { arena, part, rows, from, rule: NO_RULE };
+    let ctx = (&raw mut rest).cast();
+    // SAFETY: the callback takes a `Rest`, which outlives the call.
+    unsafe { bpf_loop(STEPS, search::<WORDS> as *mut c_void, ctx, 0) };
+    let rule = rest.rule;
+    if rule == NO_RULE {
+        return NOTHING;
+    }
+    said_of(&Mem::<WORDS>(arena), part, work, rule)
 }
 
 /// Parts that are asked for the packet's addresses: source's in the upper half, destination's in the lower; 0: none.
@@ -208,14 +274,22 @@ const STATES_OF_PLACE: usize = firewall_common::abi::table::STATES;
 
 /// The functions of one size.
 macro_rules! sized {
-    ($map:ident, $words:expr, $part:ident, $cut:ident, $count:ident, $nat:ident, $prefix:ident, $ask:ident) => {
+    ($map:ident, $words:expr, $part:ident, $behind:ident, $cut:ident, $count:ident, $nat:ident, $prefix:ident, $ask:ident) => {
         /// See [`in_part`].
         #[unsafe(no_mangle)]
         #[inline(never)]
-        pub extern "C" fn $part(generation: u32, asked: u32) -> u64 {
+        pub extern "C" fn $part(generation: u32, index: u32) -> u64 {
             let Some((table, work)) = at_hand(generation) else { return NOTHING };
             let Some(arena) = $map.get_value(generation & 1, &0) else { return NOTHING };
-            in_part(&Mem::<{ $words }>(arena.as_ptr()), table, work, asked & 0xff, asked >> 8)
+            in_part(&Mem::<{ $words }>(arena.as_ptr()), table, work, index)
+        }
+        /// See [`behind`].
+        #[unsafe(no_mangle)]
+        #[inline(never)]
+        pub extern "C" fn $behind(generation: u32, index: u32, from: u32) -> u64 {
+            let Some((table, work)) = at_hand(generation) else { return NOTHING };
+            let Some(arena) = $map.get_value(generation & 1, &0) else { return NOTHING };
+            behind::<{ $words }>(arena.as_ptr(), table, work, index, from)
         }
         /// See [`of_addresses`].
         #[unsafe(no_mangle)]
@@ -266,6 +340,7 @@ sized!(
     RULES_S,
     ARENAS[0],
     sluice_part_s,
+    sluice_behind_s,
     sluice_cut_s,
     sluice_count_s,
     sluice_nat_s,
@@ -276,6 +351,7 @@ sized!(
     RULES_M,
     ARENAS[1],
     sluice_part_m,
+    sluice_behind_m,
     sluice_cut_m,
     sluice_count_m,
     sluice_nat_m,
@@ -286,6 +362,7 @@ sized!(
     RULES_L,
     ARENAS[2],
     sluice_part_l,
+    sluice_behind_l,
     sluice_cut_l,
     sluice_count_l,
     sluice_nat_l,
@@ -302,13 +379,21 @@ fn at_hand(generation: u32) -> Option<(&'static RuleTable, &'static mut Work)> {
 
 /// [`in_part`] of an arena of `size`.
 #[inline(always)]
-pub fn first(size: u32, generation: u32, index: u32, from: u32) -> u64 {
-    // In one number: what isn't used would be left out of a call, and the verifier wants it whole.
-    let asked = index | from << 8;
+pub fn first(size: u32, generation: u32, index: u32) -> u64 {
     match size {
-        0 => sluice_part_s(generation, asked),
-        1 => sluice_part_m(generation, asked),
-        _ => sluice_part_l(generation, asked),
+        0 => sluice_part_s(generation, index),
+        1 => sluice_part_m(generation, index),
+        _ => sluice_part_l(generation, index),
+    }
+}
+
+/// [`behind`] in an arena of `size`.
+#[inline(always)]
+pub fn next(size: u32, generation: u32, index: u32, from: u32) -> u64 {
+    match size {
+        0 => sluice_behind_s(generation, index, from),
+        1 => sluice_behind_m(generation, index, from),
+        _ => sluice_behind_l(generation, index, from),
     }
 }
 

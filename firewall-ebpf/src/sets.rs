@@ -196,12 +196,23 @@ fn write<const WORDS: usize>(
     unsafe { atomic::add(arena.place(shape::COUNT), 1) };
 }
 
+/// What is added to a set.
+#[derive(Clone, Copy)]
+#[repr(C)]
+pub struct Adding {
+    hash: u64,
+    ends: u64,
+    tag: u32,
+    destination: u32,
+}
+
 /// What became of an attempt to add.
 mod became {
     pub const ADDED: u32 = 1;
     pub const RENEWED: u32 = 2;
     pub const FULL: u32 = 3;
     pub const BUSY: u32 = 4;
+    pub const NEW: u32 = 5;
 }
 
 /// The functions of one size.
@@ -303,19 +314,15 @@ macro_rules! sized {
             if arena.word(shape::COUNT) >= most {
                 return became::FULL;
             }
-            $write(index, tag, hash, ends, which.destination as u32)
+            work.adding = Adding { hash, ends, tag, destination: which.destination as u32 };
+            became::NEW
         }
-        /// The second half of adding: under the set's lock.
+        /// The second half of adding `work.adding`: under the set's lock.
         #[unsafe(no_mangle)]
         #[inline(never)]
-        pub extern "C" fn $write(
-            index: u32,
-            tag: u32,
-            hash: u64,
-            ends: u64,
-            destination: u32,
-        ) -> u32 {
+        pub extern "C" fn $write(index: u32) -> u32 {
             let (Some(work), Some(head)) = (work(), head(index)) else { return 0 };
+            let Adding { hash, ends, tag, destination } = volatile(&work.adding);
             let Some(words) = $map.get_value(index, &0) else { return 0 };
             let arena = Mem::<{ $words }>(words.as_ptr());
             // SAFETY: a live map value, an aligned word.
@@ -429,13 +436,22 @@ pub fn add(index: u32, which: Which, renew: bool, ms: u32) {
         return;
     }
     let (which, renew) = (which.pack(), u32::from(renew));
-    let said = match class {
+    let mut said = match class {
         0 => became::FULL,
         1 => sluice_set_add_a(index, which, renew, ms),
         2 => sluice_set_add_b(index, which, renew, ms),
         3 => sluice_set_add_c(index, which, renew, ms),
         _ => sluice_set_add_d(index, which, renew, ms),
     };
+    if said == became::NEW {
+        // One after the other, not one in the other: the stack is nearly used up here.
+        said = match class {
+            1 => sluice_set_write_a(index),
+            2 => sluice_set_write_b(index),
+            3 => sluice_set_write_c(index),
+            _ => sluice_set_write_d(index),
+        };
+    }
     // SAFETY: a live map value, aligned words.
     unsafe {
         match said {

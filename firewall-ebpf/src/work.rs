@@ -20,6 +20,7 @@ use crate::{
     localports::Lent,
     mapping::{Mapping, Rewrite},
     ports::Search,
+    sets::Adding,
     table::Scan,
 };
 
@@ -69,6 +70,14 @@ pub struct Work {
     pub found_in: [Found; PARTS_ASKED],
     /// What rows don't know of the rule at hand.
     pub ask: [u64; ASK_WORDS as usize],
+    /// What is added to a live set.
+    pub adding: Adding,
+    /// The rule that is met so far, and of how many parts; see `asks`.
+    pub met: u64,
+    /// See `met`.
+    pub asked: u32,
+    /// Size of the live policy's arena; see `met`.
+    pub size: u32,
     /// Number in its part of the rule that was found last, plus 1.
     pub behind: u32,
     /// An answer on its way into the packet.

@@ -9,8 +9,8 @@ mod part;
 mod search;
 
 pub use part::{
-    Fields, HAS_DPORT, HAS_SPORT, HAS_V4, KINDS, NO_RULE, PLACES, Rows, first, first_from, meets,
-    nat_word, rows,
+    Fields, HAS_DPORT, HAS_SPORT, HAS_V4, KINDS, NO_RULE, PLACES, Rows, Step, first, meets,
+    nat_word, rows, step,
 };
 pub use search::{DEPTH, LIST, LIST_BITS, MOST, NODE, cell, intervals, link, trie};
 

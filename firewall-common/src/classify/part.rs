@@ -124,35 +124,38 @@ pub fn first<A: Arena + ?Sized>(arena: &A, part: &Part, rows: &Rows) -> u32 {
     NO_RULE
 }
 
-/// As [`first`], from place `from` on. Not for a kernel's program as it stands: its verifier walks each place where it
-/// may begin.
+/// Where a search stands that goes on behind a rule.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Step {
+    /// This rule decides, and its conditions hold.
+    Found(u32),
+    /// Go on from this place.
+    From(u32),
+    /// No rule is left.
+    Over,
+}
+
+/// One step of a search for what [`first`] says from place `from` on. A step and not a loop: a kernel's verifier would walk
+/// a loop from each place where it may begin, a step it walks once.
 #[inline(always)]
 #[must_use]
-pub fn first_from<A: Arena + ?Sized>(arena: &A, part: &Part, rows: &Rows, from: u32) -> u32 {
-    let begin = from >> 6;
-    let mut block = begin >> 6;
-    // Of the first block the words from `begin` on, of the first word the rules from `from` on.
-    let mut words = !0u64 << (begin & 63);
-    while block < SUMMARIES && block < part.summaries {
-        let mut summary = all(arena, rows, block) & words;
-        let mut left = 64;
-        while left != 0 && summary != 0 {
-            let word = block * 64 + summary.trailing_zeros();
-            let mut met =
-                all(arena, rows, part.summaries + word) & arena.word(part.terminal + word);
-            if word == begin {
-                met &= !0u64 << (from & 63);
-            }
-            if met != 0 {
-                return word * 64 + met.trailing_zeros();
-            }
-            summary &= summary - 1;
-            left -= 1;
-        }
-        words = !0;
-        block += 1;
+pub fn step<A: Arena + ?Sized>(arena: &A, part: &Part, rows: &Rows, from: u32) -> Step {
+    let (word, block) = (from >> 6, from >> 12);
+    if block >= part.summaries {
+        return Step::Over;
     }
-    NO_RULE
+    let met = all(arena, rows, part.summaries + word)
+        & arena.word(part.terminal + word)
+        & (!0u64 << (from & 63));
+    if met != 0 {
+        return Step::Found(word * 64 + met.trailing_zeros());
+    }
+    // Words behind this one; in two steps, as one of 64 would be none.
+    let summary = all(arena, rows, block) & (!0u64 << (word & 63) << 1);
+    if summary != 0 {
+        return Step::From((block * 64 + summary.trailing_zeros()) * 64);
+    }
+    Step::From((block + 1) << 12)
 }
 
 /// Whether a rule of the part is met, by its place in it.
