@@ -488,11 +488,7 @@ fn figures() {
     }
     let begun = Instant::now();
     let mut entries = Vec::with_capacity(1_000_000);
-    let reader = super::Reader {
-        file: "x",
-        kind: SetKind::Addresses,
-        duration: |_| None,
-    };
+    let reader = super::Reader { file: "x", kind: SetKind::Addresses, duration: |_| None };
     reader
         .read(text.as_bytes(), &mut |entry, timeout| entries.push((entry, timeout)))
         .expect("a list");
