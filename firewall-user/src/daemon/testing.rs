@@ -19,7 +19,6 @@ use crate::{
         routes::{Server, router},
         ws::{Patience, hub::Hub},
     },
-    sets::{Ground, testing::HeapGround},
     store::{self, History},
     view::IfaceView,
 };
@@ -56,10 +55,6 @@ pub struct Kernel {
     /// The next installation fails with this.
     pub refuses: Option<String>,
     pub now_ms: u64,
-    /// Where live sets stand.
-    pub sets: Arc<HeapGround>,
-    /// How often flows were to be judged anew.
-    pub rejudged: u32,
     pub next_seq: [u64; 5],
 }
 
@@ -246,13 +241,6 @@ impl Gate for MemoryGate {
     fn limits(&self) -> Vec<String> {
         Vec::new()
     }
-    fn sets(&self) -> Option<Arc<dyn Ground>> {
-        Some(self.kernel().sets.clone())
-    }
-    fn rejudge(&mut self) -> Result<(), GateError> {
-        self.kernel().rejudged += 1;
-        Ok(())
-    }
 }
 
 /// A running daemon. Stops when dropped.
@@ -342,8 +330,6 @@ impl TestDaemon {
             started: String::new(),
             console: String::new(),
             last_good: dir.join("live.json"),
-            set_files: dir.join("lists"),
-            kept_sets: dir.join("sets"),
         };
         let (control, beginning) =
             Control::begin(core.jobs, monitor.clone(), facts, &dir.join("policy")).await?;

@@ -27,7 +27,6 @@ mod pins;
 pub mod programs;
 mod raw;
 pub mod rules;
-pub mod sets;
 mod shortcut;
 pub mod sockets;
 pub mod table;
@@ -65,7 +64,6 @@ use std::{
     fs::File,
     os::fd::{AsFd as _, OwnedFd},
     path::PathBuf,
-    sync::Arc,
 };
 use table::Tables;
 
@@ -128,8 +126,6 @@ pub struct Datapath {
     cookies_able: bool,
     /// The live policy asks for cookies.
     cookies_asked: bool,
-    /// Live sets.
-    sets: Option<Arc<sets::Sets>>,
     /// Rules by owner, while the live policy has any.
     owners: Option<owners::OwnerGate>,
     ring_bytes: u32,
@@ -205,10 +201,6 @@ impl Datapath {
             .map_pin_path(rules::NAMES[0], options.pin_dir.join(rules::NAMES[0]))
             .map_pin_path(rules::NAMES[1], options.pin_dir.join(rules::NAMES[1]))
             .map_pin_path(rules::NAMES[2], options.pin_dir.join(rules::NAMES[2]))
-            .map_pin_path(sets::NAMES[0], options.pin_dir.join(sets::NAMES[0]))
-            .map_pin_path(sets::NAMES[1], options.pin_dir.join(sets::NAMES[1]))
-            .map_pin_path(sets::NAMES[2], options.pin_dir.join(sets::NAMES[2]))
-            .map_pin_path(sets::NAMES[3], options.pin_dir.join(sets::NAMES[3]))
             .load(&linked.object)
             .map_err(|e| load_error(&e))?;
         load_programs(&mut ebpf)?;
@@ -252,7 +244,6 @@ impl Datapath {
             cookie_clock: take(&mut ebpf, "COOKIES")?,
             cookies_able,
             cookies_asked: false,
-            sets: None,
             owners: None,
             ring_bytes: options.ring_bytes,
             counted: (0..u32::from(SLOT_FIRST)).collect(),
@@ -271,8 +262,6 @@ impl Datapath {
         };
         this.control.set(0, control, 0).map_err(DatapathError::map("CONTROL"))?;
         this.rate = clock::rate(&this.ebpf, &this.clock)?;
-        let met = clock::read(&this.ebpf, &this.clock)?;
-        this.sets = sets::Sets::of(&this.ebpf, &this.pin_dir, met, this.rate)?.map(Arc::new);
         let named = this.slot_names()?.rules;
         this.counted.extend(named.iter().map(|(slot, ..)| u32::from(*slot)));
         if this.adopted {

@@ -21,7 +21,6 @@ mod nat;
 pub mod origin;
 pub mod query;
 pub mod routes;
-mod sets;
 pub(crate) mod sockets;
 mod summary;
 pub mod ws;

@@ -1,10 +1,6 @@
 //! Where live sets stand: the seam between what is done to them and the kernel's maps.
 
-use super::{
-    SetKind,
-    lock::{self, Held},
-    memory::Memory,
-};
+use super::{SetKind, memory::Memory};
 use firewall_common::abi::set::SetHead;
 use std::{
     fmt::Debug,
@@ -50,7 +46,7 @@ pub trait Ground: Debug + Send + Sync {
     /// Lets programs find an arena as that of a set. When this returns, none looks at the one before any more.
     ///
     /// # Errors
-    /// The kernel refused. Then the one before is found, as it was; or, if all that failed was to wait, the new one.
+    /// The kernel refused; then the one before is found, as it was.
     fn publish(&self, index: u8, arena: &Shared) -> io::Result<()>;
     /// Takes a set's arena away.
     ///
@@ -108,12 +104,7 @@ impl Head {
             most,
             ..SetHead::default()
         };
-        self.copy(&head);
-    }
-
-    /// Makes it be another one. Nobody is sent there yet.
-    pub fn copy(&self, head: &SetHead) {
-        let words: [u64; HEAD_WORDS] = bytemuck::cast(*head);
+        let words: [u64; HEAD_WORDS] = bytemuck::cast(head);
         for (at, word) in words.into_iter().enumerate() {
             self.word(at).store(word, Relaxed);
         }
@@ -146,9 +137,4 @@ impl Head {
 /// What is in an arena.
 pub fn memory(arena: &Shared) -> Memory<'_> {
     Memory::new(arena.words())
-}
-
-/// Takes a set's lock.
-pub fn lock<'a>(head: &'a Head, ground: &(impl Ground + ?Sized)) -> Held<'a> {
-    lock::take(head.lock(), ground.rate(), &|| ground.now())
 }

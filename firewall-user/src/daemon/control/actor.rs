@@ -17,7 +17,6 @@ use crate::{
     filter::Filter,
     monitor::{AlarmChange, FlowRecord, Monitor, NatInfo, NatReading, RuleInfo, Tick},
     policy::{Compiled, Slots},
-    sets::Ground,
     store::{self, BlockAssignment, History, Minutes},
     view::{FlowView, IfaceView},
 };
@@ -124,8 +123,6 @@ pub struct GateFacts {
     pub limits: Vec<String>,
     /// Where the filter is pinned, if twins of it can be loaded.
     pub pinned: Option<PathBuf>,
-    /// Where live sets stand.
-    pub sets: Option<Arc<dyn Ground>>,
 }
 
 /// A live flow: its row, and what a twin needs of it.
@@ -160,8 +157,6 @@ pub enum Job {
     ResetCounters(oneshot::Sender<Result<(), GateError>>),
     /// Look at flows and counters now, and say when it's done.
     Refresh(oneshot::Sender<()>),
-    /// Judge anew what was let in.
-    Rejudge(oneshot::Sender<Result<(), GateError>>),
     /// Say how things are.
     Facts(oneshot::Sender<Result<GateFacts, GateError>>),
     /// End the thread; the filter stays.
@@ -464,9 +459,6 @@ impl Actor {
                 self.waiting.push(answer);
                 self.next_scan = self.next_scan.min(self.rested.max(Instant::now()));
             }
-            Job::Rejudge(answer) => {
-                let _ = answer.send(self.gate.rejudge());
-            }
             Job::Facts(answer) => {
                 let _ = answer.send(self.gate.slots().map(|slots| {
                     GateFacts {
@@ -482,7 +474,6 @@ impl Actor {
                             .chain(self.whose.iter().flat_map(Whose::unknown))
                             .collect(),
                         pinned: self.gate.pinned(),
-                        sets: self.gate.sets(),
                     }
                 }));
             }

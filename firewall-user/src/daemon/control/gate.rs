@@ -8,11 +8,10 @@ use crate::{
     },
     monitor::{Clock, CounterInput, FlowRecord, NatReading},
     policy::{Compiled, Slots},
-    sets::Ground,
     view::IfaceView,
 };
 use firewall_common::{abi::event::Event, wire::Facts};
-use std::{path::PathBuf, sync::Arc};
+use std::path::PathBuf;
 use thiserror::Error;
 
 /// What the kernel's side said when it couldn't do something; it also says what to do.
@@ -119,17 +118,6 @@ pub trait Gate: Send {
     /// Where the filter is pinned, if twins of it can be loaded beside it.
     fn pinned(&self) -> Option<PathBuf> {
         None
-    }
-    /// Where live sets stand, if there is such a place.
-    fn sets(&self) -> Option<Arc<dyn Ground>> {
-        None
-    }
-    /// Lets flows that were let in be judged anew, each by its next packet.
-    ///
-    /// # Errors
-    /// The kernel refused.
-    fn rejudge(&mut self) -> Result<(), GateError> {
-        Ok(())
     }
     /// The live flow that a packet belongs to, with its record.
     fn find(&self, _: &Facts) -> Option<(FlowRecord, Kept)> {

@@ -10,11 +10,10 @@ use crate::{
     },
     monitor::{Clock, CounterInput, FlowRecord, NatReading},
     policy::{Compiled, Slots},
-    sets::Ground,
     view::IfaceView,
 };
 use firewall_common::{abi::event::Event, wire::Facts};
-use std::{path::PathBuf, sync::Arc};
+use std::path::PathBuf;
 
 impl From<DatapathError> for GateError {
     fn from(error: DatapathError) -> Self {
@@ -154,14 +153,6 @@ impl Gate for Datapath {
     }
     fn pinned(&self) -> Option<PathBuf> {
         Some(self.pin_dir().to_owned())
-    }
-
-    fn sets(&self) -> Option<Arc<dyn Ground>> {
-        Datapath::sets(self).map(|sets| sets as Arc<dyn Ground>)
-    }
-
-    fn rejudge(&mut self) -> Result<(), GateError> {
-        Ok(Datapath::rejudge(self)?)
     }
 
     fn find(&self, facts: &Facts) -> Option<(FlowRecord, Kept)> {
