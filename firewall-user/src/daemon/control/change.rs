@@ -3,8 +3,6 @@
 
 use super::{
     actor::{GateFacts, Install},
-    attached,
-    edit::Known,
     persist::{self, Prepared},
     scene::CheckScene,
     told::compiled,
@@ -12,7 +10,7 @@ use super::{
 };
 use crate::policy::{
     self, Diagnostic, Policy, Slots,
-    edit::{self as edits, EditError},
+    edit::{self, EditError},
 };
 use std::{path::Path, thread};
 
@@ -24,8 +22,6 @@ pub struct Next {
     pub warnings: Vec<Diagnostic>,
     /// The text beside its file, unless it is only looked at.
     pub prepared: Option<Prepared>,
-    /// What single rules will have to know, if they can be changed by themselves.
-    pub known: Option<Known>,
 }
 
 impl Next {
@@ -42,7 +38,6 @@ impl Next {
     ) -> Result<Self, ControlError> {
         let ChangeOptions { dry_run, force, ssh_connection, base_generation: _ } = options;
         let policy = changed(change, old)?;
-        let attached = attached(&facts);
         let scene = CheckScene::of_this_machine(ssh_connection.as_deref());
         let unwritable =
             |error| ControlError::File(format!("{}: {error}; nothing was changed", file.display()));
@@ -63,8 +58,7 @@ impl Next {
         let changes = changes.map_err(|_| ControlError::Stopping)?;
         let prepared = prepared.map_err(|_| ControlError::Stopping)?;
         let prepared = prepared.transpose().map_err(unwritable)?;
-        let known = Known::of(&policy, &install, &warnings, scene.interfaces(), attached);
-        Ok(Self { policy, install, changes, warnings, prepared, known })
+        Ok(Self { policy, install, changes, warnings, prepared })
     }
 }
 
@@ -89,20 +83,20 @@ pub fn looked_at(
 /// The policy as the change would leave it.
 fn changed(change: Change, old: &Policy) -> Result<Policy, ControlError> {
     let place = |place: Place| match place {
-        Place::End => edits::Place::Last,
-        Place::Position(position) => edits::Place::At(position as usize),
-        Place::Before(name) => edits::Place::Before(name),
-        Place::After(name) => edits::Place::After(name),
+        Place::End => edit::Place::Last,
+        Place::Position(position) => edit::Place::At(position as usize),
+        Place::Before(name) => edit::Place::Before(name),
+        Place::After(name) => edit::Place::After(name),
     };
     let edited = match change {
         Change::Replace(text) => {
             return policy::parse(&text, &old.file).map_err(ControlError::Invalid);
         }
-        Change::Add { text, place: to } => edits::add(old, &text, &place(to)),
-        Change::Delete(name) => edits::delete(old, &name),
-        Change::Move { name, place: to } => edits::move_to(old, &name, &place(to)),
-        Change::Enable(name) => edits::enable(old, &name),
-        Change::Disable(name) => edits::disable(old, &name),
+        Change::Add { text, place: to } => edit::add(old, &text, &place(to)),
+        Change::Delete(name) => edit::delete(old, &name),
+        Change::Move { name, place: to } => edit::move_to(old, &name, &place(to)),
+        Change::Enable(name) => edit::enable(old, &name),
+        Change::Disable(name) => edit::disable(old, &name),
     };
     edited.map_err(|error| match error {
         EditError::UnknownRule { .. } => ControlError::NoSuchRule(error.to_string()),
@@ -113,8 +107,7 @@ fn changed(change: Change, old: &Policy) -> Result<Policy, ControlError> {
     })
 }
 
-/// A difference, as it is answered.
-pub fn change_view(change: &policy::Change) -> ChangeView {
+fn change_view(change: &policy::Change) -> ChangeView {
     use policy::Change as C;
     let (kind, what) = match change {
         C::Default { direction, .. } => ("changed", format!("default {direction}")),

@@ -9,7 +9,7 @@ use crate::{
         table::Kept,
     },
     monitor::{Clock, CounterInput, FlowRecord, NatReading},
-    policy::{Compiled, Slots, live::Patch},
+    policy::{Compiled, Slots},
     view::IfaceView,
 };
 use firewall_common::{abi::event::Event, wire::Facts};
@@ -63,15 +63,6 @@ impl Gate for Datapath {
                 .collect(),
         };
         Ok(Datapath::install(self, &compiled.table, &compiled.arena, generation, &names, owners)?)
-    }
-
-    fn patch(
-        &mut self,
-        patch: &Patch,
-        generation: u32,
-        named: Option<(u16, &str)>,
-    ) -> Result<u32, GateError> {
-        Ok(Datapath::patch(self, patch, generation, named)?)
     }
 
     fn settle(&mut self) -> Result<(), GateError> {
