@@ -388,6 +388,7 @@ pub fn first(size: u32, generation: u32, index: u32) -> u64 {
 }
 
 /// [`behind`] in an arena of `size`.
+#[cfg(feature = "live-sets")]
 #[inline(always)]
 pub fn next(size: u32, generation: u32, index: u32, from: u32) -> u64 {
     match size {
@@ -439,6 +440,7 @@ pub fn prefix_rules(size: u32, generation: u32, direction: Direction, which: Whi
 }
 
 /// [`ask`] in an arena of `size`; whether it could be read.
+#[cfg(feature = "live-sets")]
 #[inline(always)]
 pub fn read_ask(size: u32, generation: u32, place: u32) -> bool {
     let read = match size {

@@ -13,14 +13,13 @@ use firewall_common::{
 };
 
 use crate::{
-    asks::{Found, PARTS_ASKED},
+    asks::{Adding, Found, PARTS_ASKED},
     conntrack::Key,
     cookies::Cookie,
     forward::Route,
     localports::Lent,
     mapping::{Mapping, Rewrite},
     ports::Search,
-    sets::Adding,
     table::Scan,
 };
 

@@ -482,35 +482,3 @@ fn a_set_that_rules_add_to_has_room_from_the_beginning() {
     let arena = live.arena().expect("there");
     assert_eq!(arena.words()[shape::COUNT as usize].load(Relaxed), 0);
 }
-
-/// Figures, not a test: `cargo test --release -p firewall-user sets::tests::figures -- --ignored --nocapture`.
-#[test]
-#[ignore = "figures"]
-fn figures() {
-    use std::{fmt::Write as _, time::Instant};
-    let mut text = String::new();
-    for entry in many(1_000_000) {
-        writeln!(text, "{entry}").expect("written");
-    }
-    let begun = Instant::now();
-    let mut entries = Vec::with_capacity(1_000_000);
-    let reader = super::Reader { file: "x", kind: SetKind::Addresses, duration: |_| None };
-    reader
-        .read(text.as_bytes(), &mut |entry, timeout| entries.push((entry, timeout)))
-        .expect("a list");
-    println!("read 1M lines: {:?}", begun.elapsed());
-    let (_, live) = set(SetKind::Addresses);
-    let begun = Instant::now();
-    live.replace(&FREE, &entries).expect("room");
-    println!("into a new table: {:?}", begun.elapsed());
-    let begun = Instant::now();
-    for n in 0..10_000u32 {
-        live.add(&FREE, &[(Entry::Prefix4(n, 32), None)]).expect("room");
-    }
-    println!("one more: {:?}", begun.elapsed() / 10_000);
-    let begun = Instant::now();
-    live.reap(0).expect("there");
-    println!("reaped (a part): {:?}", begun.elapsed());
-    let begun = Instant::now();
-    println!("listed: {} in {:?}", live.entries().expect("there").len(), begun.elapsed());
-}

@@ -7,7 +7,7 @@ use std::process::{Child, ChildStdin, Command, Stdio};
 use std::sync::mpsc::{Receiver, channel};
 use std::time::Duration;
 
-const SOON: Duration = Duration::from_secs(5);
+const SOON: Duration = Duration::from_secs(60);
 
 /// A Python that has `websockets`: Debian's own first, whatever else calls itself python3 shadows it.
 pub fn python_with_websockets() -> Option<&'static str> {
