@@ -175,35 +175,54 @@ fn holds6_in<const AT: u32, A: Arena + ?Sized>(
 
 /// The slot behind a slot.
 #[inline(always)]
-pub fn behind<A: Arena + ?Sized>(arena: &A, slot: u32, slots: u32) -> u32 {
+fn behind<A: Arena + ?Sized>(arena: &A, slot: u32, slots: u32) -> u32 {
     let next = u64::from(slot) + 1;
     let within = arena.opaque(next.wrapping_sub(u64::from(slots))) >> 63;
     (next & within.wrapping_neg()) as u32
 }
 
-/// First word of the slot of an IPv4 entry that hasn't ended by `now`; 0: there is none.
+/// What `look` says of the first slot of a hash that it says anything of, by the slot's first word; 0: it says nothing of
+/// any that a look-up tries. `table` is the table's word of the shape, `size` the words of its slots.
 #[inline(always)]
-pub fn probe4<A: Arena + ?Sized>(arena: &A, entry: u64, hash: u64, now: u64) -> u32 {
-    let (first, slots) = halves(arena.word(shape::SLOTS4));
+pub fn walk<A: Arena + ?Sized>(
+    arena: &A,
+    table: u64,
+    size: u32,
+    hash: u64,
+    mut look: impl FnMut(u32) -> Option<u32>,
+) -> u32 {
+    let (first, slots) = halves(table);
     if slots == 0 {
         return 0;
     }
     let mut slot = home(hash, slots);
     let mut left = PROBES;
     while left != 0 {
-        let at = first + slot * SLOT4;
-        let there = arena.word(at);
-        if there == entry {
-            let ends = arena.word(at + 1);
-            return if ends == 0 || ends > now { at } else { 0 };
-        }
-        if there == 0 {
-            return 0;
+        if let Some(said) = look(first + slot * size) {
+            return said;
         }
         slot = behind(arena, slot, slots);
         left -= 1;
     }
     0
+}
+
+/// `at`, if what stands there ends after `now` or never; else 0.
+#[inline(always)]
+const fn lasting(at: u32, ends: u64, now: u64) -> u32 {
+    if ends == 0 || ends > now { at } else { 0 }
+}
+
+/// First word of the slot of an IPv4 entry that hasn't ended by `now`; 0: there is none.
+#[inline(always)]
+pub fn probe4<A: Arena + ?Sized>(arena: &A, entry: u64, hash: u64, now: u64) -> u32 {
+    walk(arena, arena.word(shape::SLOTS4), SLOT4, hash, |at| {
+        let there = arena.word(at);
+        if there == entry {
+            return Some(lasting(at, arena.word(at + 1), now));
+        }
+        (there == 0).then_some(0)
+    })
 }
 
 /// The same of an IPv6 entry.
@@ -215,30 +234,17 @@ pub fn probe6<A: Arena + ?Sized>(
     hash: u64,
     now: u64,
 ) -> u32 {
-    let (first, slots) = halves(arena.word(shape::SLOTS6));
-    if slots == 0 {
-        return 0;
-    }
-    let mut slot = home(hash, slots);
-    let mut left = PROBES;
-    while left != 0 {
-        let at = first + slot * SLOT6;
-        let there = arena.word(at + 2) as u32;
+    walk(arena, arena.word(shape::SLOTS6), SLOT6, hash, |at| {
         // The tag is read first: once it is live, the rest is written.
+        let there = arena.word(at + 2) as u32;
         let other = u64::from(there ^ tag)
             | (arena.word(at) ^ prefix[0])
             | (arena.word(at + 1) ^ prefix[1]);
         if arena.opaque(other) == 0 {
-            let ends = arena.word(at + 3);
-            return if ends == 0 || ends > now { at } else { 0 };
+            return Some(lasting(at, arena.word(at + 3), now));
         }
-        if there == 0 {
-            return 0;
-        }
-        slot = behind(arena, slot, slots);
-        left -= 1;
-    }
-    0
+        (there == 0).then_some(0)
+    })
 }
 
 /// Whether a port is listed.

@@ -8,9 +8,7 @@ use aya_ebpf::{
 use firewall_common::{
     abi::{
         bucket::QUARANTINE,
-        set::{
-            MAX_SETS, PROBES, SET_ARENAS, SET_FROZEN, SLOT4, SLOT6, SetHead, SetKind, shape, tag,
-        },
+        set::{MAX_SETS, SET_ARENAS, SET_FROZEN, SLOT4, SLOT6, SetHead, SetKind, shape, tag},
     },
     classify::{Arena as _, HAS_SPORT, HAS_V4},
     sets,
@@ -127,27 +125,11 @@ fn vacant_in<const WORDS: usize, const FAMILY: u32>(
     } else {
         (shape::SLOTS6, SLOT6, 2, 3, 0)
     };
-    let table = arena.word(table);
-    let (first, slots) = (table as u32, (table >> 32) as u32);
-    if slots == 0 {
-        return 0;
-    }
-    let mut slot = sets::home(hash, slots);
-    let mut left = PROBES;
-    while left != 0 {
-        let at = first + slot * size;
+    sets::walk(arena, arena.word(table), size, hash, |at| {
         let tag = (arena.word(at + tagged) >> shift) as u32;
-        if tag == 0 {
-            return at;
-        }
         let died = arena.word(at + ended) + u64::from(QUARANTINE);
-        if tag == tag::DEAD && now > died {
-            return at;
-        }
-        slot = sets::behind(arena, slot, slots);
-        left -= 1;
-    }
-    0
+        (tag == 0 || tag == tag::DEAD && now > died).then_some(at)
+    })
 }
 
 #[inline(always)]
@@ -254,7 +236,7 @@ macro_rules! sized {
             let Some(words) = $map.get_value(index, &0) else { return 0 };
             sets::probe4(&Mem::<{ $words }>(words.as_ptr()), entry, hash, now)
         }
-        /// `sets::probe6` in set `index`; at `work.probed_at`.
+        /// `sets::probe6` in set `index`, at the packet's time.
         #[unsafe(no_mangle)]
         #[inline(never)]
         pub extern "C" fn $probe6(index: u32, hi: u64, lo: u64, tag: u32, hash: u64) -> u32 {

@@ -141,7 +141,8 @@ pub enum Step {
 #[must_use]
 pub fn step<A: Arena + ?Sized>(arena: &A, part: &Part, rows: &Rows, from: u32) -> Step {
     let (word, block) = (from >> 6, from >> 12);
-    if block >= part.summaries {
+    // Behind a row stands another.
+    if word >= part.words {
         return Step::Over;
     }
     let met = all(arena, rows, part.summaries + word)
@@ -170,4 +171,48 @@ pub fn meets<A: Arena + ?Sized>(arena: &A, part: &Part, rows: &Rows, rule: u32) 
 #[must_use]
 pub fn nat_word<A: Arena + ?Sized>(arena: &A, rows: &Rows, word: u32) -> u64 {
     all(arena, rows, word)
+}
+
+#[cfg(test)]
+mod tests {
+    extern crate std;
+
+    use super::*;
+    use std::{vec, vec::Vec};
+
+    #[test]
+    fn steps_find_each_rule_that_is_met() {
+        const RULES: [u32; 7] = [0, 63, 64, 4095, 4096, 5000, 8319];
+        let (words, summaries) = (130u32, 3u32);
+        // Words of no part, a row, and the rules that decide: all but one that is met.
+        let row = 5usize;
+        let terminal = row + (summaries + words) as usize;
+        // What stands behind both would say yes to everything.
+        let mut arena = vec![0u64; terminal + words as usize + 8];
+        for rule in RULES {
+            let word = rule as usize / 64;
+            arena[row + word / 64] |= 1 << (word % 64);
+            arena[row + summaries as usize + word] |= 1 << (rule % 64);
+        }
+        arena[terminal..].fill(!0);
+        arena[terminal + 5000 / 64] &= !(1 << (5000 % 64));
+        let part = Part { words, summaries, terminal: terminal as u32, ..Part::default() };
+        let rows = [row as u32; 6];
+        let (mut found, mut from) = (Vec::new(), 0);
+        for _ in 0..2 * (words + summaries) {
+            match step(arena.as_slice(), &part, &rows, from) {
+                Step::Over => break,
+                Step::From(next) => {
+                    assert!(next > from, "{next} is not behind {from}");
+                    from = next;
+                }
+                Step::Found(rule) => {
+                    found.push(rule);
+                    from = rule + 1;
+                }
+            }
+        }
+        assert_eq!(found, [0, 63, 64, 4095, 4096, 8319]);
+        assert_eq!(first(arena.as_slice(), &part, &rows), 0);
+    }
 }

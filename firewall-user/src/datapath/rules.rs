@@ -14,9 +14,9 @@ use std::{
 /// The arrays of maps, by size.
 pub const NAMES: [&str; 3] = ["RULES_S", "RULES_M", "RULES_L"];
 
-/// Largest size of which the idle policy's arena is kept for the next one. To make room and let programs find it takes a
-/// grace period, longer than all else that an installation does.
-const KEPT: u32 = 1;
+/// Largest size of which the idle policy's arena is kept for the next one: to make room and let programs find it takes a
+/// grace period, for small policies longer than all else. A larger one would double what ten thousand rules take.
+const KEPT: u32 = 0;
 
 /// Where the rows of the two policies are found.
 #[derive(Debug)]

@@ -7,6 +7,7 @@ use std::process::{Child, ChildStdin, Command, Stdio};
 use std::sync::mpsc::{Receiver, channel};
 use std::time::Duration;
 
+/// An answer may need a twin of the filter first, which takes seconds to load on a busy machine.
 const SOON: Duration = Duration::from_secs(60);
 
 /// A Python that has `websockets`: Debian's own first, whatever else calls itself python3 shadows it.
