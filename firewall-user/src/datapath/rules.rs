@@ -14,7 +14,7 @@ use std::{
 /// The arrays of maps, by size.
 pub const NAMES: [&str; 3] = ["RULES_S", "RULES_M", "RULES_L"];
 
-/// Largest size of which the idle policy's arena is kept for the next one: to make room and let programs find it takes a
+/// The size of which the idle policy's arena is kept for the next one: to make room and let programs find it takes a
 /// grace period, for small policies longer than all else. A larger one would double what ten thousand rules take.
 const KEPT: u32 = 0;
 
@@ -77,7 +77,7 @@ impl Arenas {
     /// Policy `index` is no longer live, and no program looks there: gives its memory back, unless it is to be kept.
     pub fn retire(&mut self, index: u32) {
         let held = &mut self.held[index as usize & 1];
-        if held.as_ref().is_some_and(|(size, _)| *size <= KEPT) {
+        if held.as_ref().is_some_and(|(size, _)| *size == KEPT) {
             return;
         }
         *held = None;
