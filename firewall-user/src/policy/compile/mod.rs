@@ -17,6 +17,7 @@ use super::ast::{
 };
 use super::ranges::Ranges;
 use super::resolved::Resolved;
+use crate::sets::Declared;
 use firewall_common::abi::iface::IFACE_SLOTS;
 use firewall_common::abi::nat::NatKind;
 use firewall_common::abi::table::{
@@ -45,6 +46,8 @@ pub struct Compiled {
     pub rules: Vec<CompiledRule>,
     /// Every translation, in order, disabled ones too.
     pub nats: Vec<CompiledNat>,
+    /// Live sets that it declares, by their indices in map `SETS`.
+    pub sets: Vec<(u8, Declared)>,
     /// Interfaces the policy names.
     pub interfaces: BTreeSet<String>,
     /// How full the tables are.
@@ -252,7 +255,8 @@ pub fn compile(
         .collect();
     let nats = policy.nats.iter();
     let nats = nats.map(|n| nat::view(n, slot(&n.name.value), &mut pools, &resolved)).collect();
-    Ok(Compiled { table, arena, plan, owners, rules, nats, interfaces, usage })
+    let sets = Vec::new();
+    Ok(Compiled { table, arena, plan, owners, rules, nats, sets, interfaces, usage })
 }
 
 /// Slots for all that the policy names, and the interfaces among it.
