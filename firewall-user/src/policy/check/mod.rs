@@ -13,7 +13,7 @@ use super::ast::{Action, AddrItem, Conditions, Element, Policy, PortItem, Rule};
 use super::diagnostic::{Diagnostic, Severity};
 use super::resolved::Resolved;
 use super::span::Span;
-use super::{Compiled, Slots, compile, suggest, words};
+use super::{Compiled, Slots, classify, compile, suggest, words};
 use firewall_common::abi::table::{State, Verdict};
 use std::collections::HashSet;
 use std::net::IpAddr;
@@ -79,22 +79,25 @@ pub fn check(policy: &Policy, context: &CheckContext) -> Vec<Diagnostic> {
         let mut slots = Slots::new();
         // A policy that can't be compiled is somebody else's error.
         if let Ok(compiled) = compile(policy, &mut slots, 1) {
-            report.found.extend(lockouts(policy, ssh, &compiled, &slots));
+            let holds = classify::as_written(&compiled);
+            report.found.extend(lockouts(policy, ssh, &compiled, &slots, &holds));
         }
     }
     report.found.sort_by_key(|d| (d.line, d.column));
     report.found
 }
 
-/// Warnings that a policy cuts off an ssh session; `compiled` is what it was compiled to, with `slots`.
+/// Warnings that a policy cuts off an ssh session; `compiled` is what it was compiled to, with `slots`, and `holds` says
+/// what live sets hold.
 pub fn lockouts(
     policy: &Policy,
     ssh: &SshPeer,
     compiled: &Compiled,
     slots: &Slots,
+    holds: &classify::Holds<'_>,
 ) -> Vec<Diagnostic> {
     let mut report = Report { policy, found: Vec::new() };
-    lockout::check(ssh, compiled, slots, &mut report);
+    lockout::check(ssh, (compiled, slots), holds, &mut report);
     owners::check(ssh, &mut report);
     report.found
 }
