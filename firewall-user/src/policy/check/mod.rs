@@ -148,6 +148,10 @@ fn unused(report: &mut Report<'_>) {
         }
         groups.extend(when.on.iter().flat_map(|m| &m.items).map(|i| i.value.as_str()));
     }
+    sets.extend(
+        conditions(policy).flat_map(|c| c.asks_live()).map(|asked| asked.name.value.as_str()),
+    );
+    sets.extend(policy.rules.iter().flat_map(|r| &r.adds).map(|adds| adds.name.value.as_str()));
     for set in &policy.sets {
         sets.extend(set.elements.iter().filter_map(|e| match &e.value {
             Element::Set(name) => Some(name.as_str()),
@@ -158,9 +162,12 @@ fn unused(report: &mut Report<'_>) {
         let others = group.members.iter().map(|m| m.value.as_str());
         groups.extend(others.filter(|m| *m != group.name.value));
     }
-    for set in policy.sets.iter().filter(|s| !sets.contains(s.name.value.as_str())) {
-        let name = &set.name.value;
-        report.warn("unused-set", set.name.span, format!("no rule uses the set `@{name}`"), None);
+    let plain = policy.sets.iter().map(|set| &set.name);
+    for name in plain.chain(policy.live.iter().map(|set| &set.name)) {
+        if !sets.contains(name.value.as_str()) {
+            let message = format!("no rule uses the set `@{}`", name.value);
+            report.warn("unused-set", name.span, message, None);
+        }
     }
     for group in policy.groups.iter().filter(|g| !groups.contains(g.name.value.as_str())) {
         let name = &group.name.value;
@@ -271,6 +278,7 @@ fn refused_without(policy: &Policy, rule: &Rule) -> bool {
             && other.when.family.is_none()
             && other.when.src.addrs.is_none()
             && other.when.dst.addrs.is_none()
+            && other.when.asks_live().next().is_none()
     };
     !default_allows && !policy.rules.iter().any(catches_all)
 }

@@ -3,6 +3,7 @@
 mod arena;
 mod axis;
 mod cut;
+mod live;
 mod nat;
 mod owner;
 mod part;
@@ -109,6 +110,8 @@ pub enum Part {
     RuleSlots,
     /// Enabled translations; those both ways count twice.
     Nats,
+    /// Live sets, those that are about to go included.
+    LiveSets,
     /// Public addresses of all pools.
     PoolAddresses,
     /// Interfaces named, and those attached.
@@ -136,6 +139,7 @@ impl Part {
             Self::CountRules => "rules that only count or log",
             Self::RuleSlots => "rules and translations (disabled ones counted)",
             Self::Nats => "translations (`static` and `prefix` counted twice)",
+            Self::LiveSets => "live sets (those that are about to go counted)",
             Self::PoolAddresses => "public addresses of pools",
             Self::Interfaces => "interfaces (attached ones counted)",
             Self::Parts => "parts of rules",
@@ -156,6 +160,9 @@ impl Part {
             Self::CountRules => "every packet is tested against each of them: disable some",
             Self::RuleSlots => "delete disabled ones",
             Self::Nats => "join those that differ in one list only, or disable some",
+            Self::LiveSets => {
+                "sets that change with the policy only aren't counted: `set NAME = ...`"
+            }
             Self::PoolAddresses => "each has 64,512 ports: fewer will do",
             Self::Interfaces => "name fewer interfaces, or detach some",
             Self::Rows => "let rules share sets instead of overlapping in part",
@@ -227,7 +234,14 @@ pub fn compile(
     let rules: Vec<Ask<'_>> = enabled.iter().map(|rule| &rule.when).enumerate().map(ask).collect();
     let nats: Vec<Ask<'_>> =
         halves.iter().map(|(_, half)| &half.when).enumerate().map(ask).collect();
-    let whole = plan::Whole { actions: &actions, rules: &rules, nats: &nats, resolved: &resolved };
+    let live: Vec<_> = enabled.iter().map(|rule| live::asked(rule, policy, &taken)).collect();
+    let whole = plan::Whole {
+        actions: &actions,
+        rules: &rules,
+        live: &live,
+        nats: &nats,
+        resolved: &resolved,
+    };
     let (arena, plan) = plan::write(&whole, &mut table)?;
     let usage = Usage {
         rules: enabled.len(),
@@ -239,6 +253,7 @@ pub fn compile(
     let owners = owner::compile(policy, &resolved, &taken)?;
 
     *slots = taken;
+    let sets = live::declared(policy, slots);
     let slot = |name: &str| slots.rule(name).unwrap_or_default();
     let rules = policy
         .rules
@@ -255,7 +270,6 @@ pub fn compile(
         .collect();
     let nats = policy.nats.iter();
     let nats = nats.map(|n| nat::view(n, slot(&n.name.value), &mut pools, &resolved)).collect();
-    let sets = Vec::new();
     Ok(Compiled { table, arena, plan, owners, rules, nats, sets, interfaces, usage })
 }
 
@@ -279,6 +293,7 @@ fn take_slots(
         seen,
         limit: Slots::RULES,
     })?;
+    live::take(policy, &mut taken, generation)?;
     let names: Vec<&str> = interfaces.iter().map(String::as_str).collect();
     taken.take_ifaces(&names, generation).map_err(|seen| CompileError {
         part: Part::Interfaces,
@@ -300,6 +315,7 @@ fn flags(rule: &Rule) -> u8 {
         | of(rule.no_track, ACTION_NO_TRACK)
         | of(rule.syn_cookies, ACTION_COOKIES)
         | of(rule.action == Action::Bypass, ACTION_BYPASS)
+        | live::flags(rule)
 }
 
 fn settings(policy: &Policy, enabled: &[&Rule], settings: &mut Settings) {
