@@ -332,3 +332,57 @@ rule listed drop in on wan0 udp from @listed
     assert_eq!(scene.entries("listed").len(), 1);
     assert!(!scene.passes("10.77.1.65", SERVER) && scene.passes("10.77.1.66", SERVER));
 }
+
+#[test]
+fn what_sets_hold_is_explained_and_whoever_they_would_cut_off_is_warned() {
+    let policy = "
+default in drop
+set admins live
+set listed live
+rule listed drop  in from @listed
+rule admins allow in tcp from @admins to port 22
+";
+    let test = "e2e_sets::what_sets_hold_is_explained_and_whoever_they_would_cut_off_is_warned";
+    let list = "10.77.1.0/24\n";
+    let Some(scene) = Scene::start(test, policy, &[("net.txt", list)]) else { return };
+    let decides = || {
+        let packet = "in on wan0 tcp 10.77.1.66:4000 > 10.77.2.2:22 syn";
+        let view = scene.daemon.json(&["explain", packet]);
+        assert_eq!(view["warnings"], serde_json::json!([]), "twin and policy agree: {view}");
+        (view["rule"].as_str().unwrap_or("").to_owned(), view)
+    };
+    let (rule, view) = decides();
+    assert_eq!(rule, "default in");
+    assert!(view.to_string().contains("@admins"), "what is missing is named: {view}");
+    scene.set(&["add", "admins", "10.77.1.66"]);
+    assert_eq!(decides().0, "admins");
+    scene.set(&["add", "listed", "10.77.1.64/29", "--timeout", "1h"]);
+    assert_eq!(decides().0, "listed");
+    assert_eq!(number(&scene.row("listed"), "added"), 0, "an explanation adds nothing");
+
+    // An operator at 10.77.1.66, as the daemon is told by whoever applies.
+    let apply = |policy: &str, more: &[&str]| {
+        let file = scene.daemon.dir.join("next.sluice").display().to_string();
+        std::fs::write(&file, policy).expect("written");
+        let mut command = scene.daemon.command(&[&["apply", "--yes"], more, &[&file]].concat());
+        command.env("SSH_CONNECTION", "10.77.1.66 4000 10.77.1.1 22");
+        let output = command.output().expect("run");
+        (output.status.code(), String::from_utf8_lossy(&output.stderr).into_owned())
+    };
+    let (code, said) = apply(policy, &[]);
+    assert!(code == Some(5) && said.contains("`listed` would drop it"), "{code:?}: {said}");
+    scene.set(&["flush", "listed"]);
+    let (code, said) = apply(policy, &[]);
+    assert_eq!(code, Some(0), "the set lets them in: {said}");
+    scene.set(&["delete", "admins", "10.77.1.66"]);
+    let (code, said) = apply(policy, &[]);
+    assert!(code == Some(5) && said.contains("default in"), "{code:?}: {said}");
+    scene.set(&["add", "admins", "10.77.1.66"]);
+    // A list that isn't read yet.
+    let listed = policy.replace("set listed live", "set listed live file \"net.txt\"");
+    let (code, said) = apply(&listed, &[]);
+    assert!(code == Some(5) && said.contains("`listed` would drop it"), "{code:?}: {said}");
+    let broken = policy.replace("set listed live", "set listed live file \"none.txt\"");
+    let (code, said) = apply(&broken, &["--dry-run"]);
+    assert!(code != Some(0) && said.contains("lists/none.txt"), "{code:?}: {said}");
+}

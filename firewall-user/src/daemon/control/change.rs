@@ -5,6 +5,7 @@ use super::{
     actor::{GateFacts, Install},
     persist::{self, Prepared},
     scene::CheckScene,
+    sets::contents::Contents,
     told::compiled,
     types::{Change, ChangeOptions, ChangeView, ControlError, Place},
 };
@@ -34,6 +35,7 @@ impl Next {
         old: &Policy,
         options: ChangeOptions,
         facts: GateFacts,
+        sets: &Contents,
         file: &Path,
     ) -> Result<Self, ControlError> {
         let ChangeOptions { dry_run, force, ssh_connection, base_generation: _ } = options;
@@ -48,10 +50,13 @@ impl Next {
             let changes = scope.spawn(|| -> Vec<ChangeView> {
                 policy::diff(old, &policy).iter().map(change_view).collect()
             });
-            let looked = looked_at(&policy, &scene, facts.slots, facts.generation + 1);
+            let looked = looked_at(&policy, &scene, facts.slots, facts.generation + 1, sets);
             (prepared.join(), changes.join(), looked)
         });
         let (install, warnings) = looked?;
+        if dry_run {
+            sets.read_lists(&install.compiled)?;
+        }
         if !force {
             refuse_lock_out(&warnings)?;
         }
@@ -69,6 +74,7 @@ pub fn looked_at(
     scene: &CheckScene,
     slots: Slots,
     generation: u32,
+    sets: &Contents,
 ) -> Result<(Install, Vec<Diagnostic>), ControlError> {
     let (install, oddities) = thread::scope(|scope| {
         let oddities = scope.spawn(|| scene.oddities(policy));
@@ -76,7 +82,10 @@ pub fn looked_at(
     });
     let install = install?;
     let oddities = oddities.map_err(|_| ControlError::Stopping)?;
-    let warnings = scene.with_lockouts(oddities, policy, &install.compiled, &install.slots);
+    let outlook = sets.under(&install.compiled);
+    let holds = |index, end| outlook.holds(index, end);
+    let warnings = scene.with_lockouts(oddities, policy, &install.compiled, &install.slots, &holds);
+    drop(outlook);
     Ok((install, warnings))
 }
 

@@ -33,7 +33,7 @@ use crate::{
 };
 use change::{Next, looked_at};
 use firewall_common::abi::ABI_VERSION;
-use sets::Sets;
+use sets::{Sets, contents::Contents};
 use std::{
     path::{Path, PathBuf},
     sync::{
@@ -223,10 +223,13 @@ impl Control {
         ssh_connection: Option<String>,
     ) -> Result<Checked, ControlError> {
         let gate = self.gate().await?;
+        let sets = Contents::of(self.0.sets.get()).await;
         in_background(move || {
             let policy = policy::parse(&text, "policy").map_err(ControlError::Invalid)?;
             let scene = CheckScene::of_this_machine(ssh_connection.as_deref());
-            let (_, warnings) = looked_at(&policy, &scene, gate.slots, gate.generation + 1)?;
+            let next = gate.generation + 1;
+            let (install, warnings) = looked_at(&policy, &scene, gate.slots, next, &sets)?;
+            sets.read_lists(&install.compiled)?;
             Ok(Checked {
                 ok: true,
                 rules: u32::try_from(policy.rules.len()).unwrap_or(u32::MAX),
@@ -256,7 +259,9 @@ impl Control {
         let facts = gate.clone();
         let (old, file) = (desk.policy.clone(), desk.file.clone());
         let dry_run = options.dry_run;
-        let next = in_background(move || Next::of(change, &old, options, facts, &file)).await?;
+        let sets = Contents::of(self.0.sets.get()).await;
+        let next =
+            in_background(move || Next::of(change, &old, options, facts, &sets, &file)).await?;
         let Next { policy, install, changes, warnings, prepared } = next;
         let Some(prepared) = prepared else {
             return Ok(Applied { generation: desk.generation, dry_run, changes, warnings });

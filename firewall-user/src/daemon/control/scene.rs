@@ -3,7 +3,10 @@
 
 use crate::{
     datapath,
-    policy::{self, CheckContext, Compiled, Diagnostic, Policy, Slots, SshPeer},
+    policy::{
+        self, CheckContext, Compiled, Diagnostic, Policy, Slots, SshPeer,
+        classify::{Holds, as_written},
+    },
 };
 use std::{
     fs,
@@ -49,7 +52,10 @@ impl CheckScene {
         let mut slots = Slots::new();
         // A policy that can't be compiled is somebody else's error.
         match policy::compile(policy, &mut slots, 1) {
-            Ok(compiled) => self.with_lockouts(oddities, policy, &compiled, &slots),
+            Ok(compiled) => {
+                let holds = as_written(&compiled);
+                self.with_lockouts(oddities, policy, &compiled, &slots, &holds)
+            }
             Err(_) => oddities,
         }
     }
@@ -64,16 +70,17 @@ impl CheckScene {
         policy::check(policy, &context)
     }
 
-    /// That, and whom it cuts off.
+    /// That, and whom it cuts off; `holds`: what its live sets will hold.
     pub fn with_lockouts(
         &self,
         mut found: Vec<Diagnostic>,
         policy: &Policy,
         compiled: &Compiled,
         slots: &Slots,
+        holds: &Holds<'_>,
     ) -> Vec<Diagnostic> {
         for (i, peer) in self.ssh.iter().enumerate() {
-            let cut = policy::lockouts(policy, peer, compiled, slots);
+            let cut = policy::lockouts(policy, peer, compiled, slots, holds);
             if i == 0 {
                 found.extend(cut);
                 found.sort_by_key(|finding| (finding.line, finding.column));

@@ -10,6 +10,7 @@ mod shadow;
 mod space;
 
 use super::ast::{Action, AddrItem, Conditions, Element, Policy, PortItem, Rule};
+use super::classify::{Holds, as_written};
 use super::diagnostic::{Diagnostic, Severity};
 use super::resolved::Resolved;
 use super::span::Span;
@@ -79,22 +80,24 @@ pub fn check(policy: &Policy, context: &CheckContext) -> Vec<Diagnostic> {
         let mut slots = Slots::new();
         // A policy that can't be compiled is somebody else's error.
         if let Ok(compiled) = compile(policy, &mut slots, 1) {
-            report.found.extend(lockouts(policy, ssh, &compiled, &slots));
+            report.found.extend(lockouts(policy, ssh, &compiled, &slots, &as_written(&compiled)));
         }
     }
     report.found.sort_by_key(|d| (d.line, d.column));
     report.found
 }
 
-/// Warnings that a policy cuts off an ssh session; `compiled` is what it was compiled to, with `slots`.
+/// Warnings that a policy cuts off an ssh session; `compiled` is what it was compiled to, with `slots`, and `holds` says
+/// what its live sets will hold.
 pub fn lockouts(
     policy: &Policy,
     ssh: &SshPeer,
     compiled: &Compiled,
     slots: &Slots,
+    holds: &Holds<'_>,
 ) -> Vec<Diagnostic> {
     let mut report = Report { policy, found: Vec::new() };
-    lockout::check(ssh, compiled, slots, &mut report);
+    lockout::check(ssh, compiled, slots, holds, &mut report);
     owners::check(ssh, &mut report);
     report.found
 }

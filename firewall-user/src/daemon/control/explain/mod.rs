@@ -9,7 +9,7 @@ mod stage;
 
 pub use replay::ReplayFrame;
 
-use super::{Control, ControlError, Job, in_background};
+use super::{Control, ControlError, Job, in_background, sets::contents::Contents};
 use crate::{
     datapath::twin::{Ingress, Post},
     explain::{self, Content, Description, hex},
@@ -74,6 +74,7 @@ pub(super) struct Scene {
     generation: u32,
     slots: Slots,
     interfaces: Vec<IfaceView>,
+    sets: Contents,
 }
 
 impl Explainer {
@@ -156,6 +157,7 @@ impl Explainer {
         // The policy at the desk is the live one while the desk is held.
         let desk = self.control.0.desk.lock().await;
         let gate = self.control.gate().await?;
+        let sets = Contents::of(self.control.0.sets.get()).await;
         let pinned = gate.pinned.ok_or_else(|| {
             ControlError::Unusable("this gate can't run packets of one's own".to_owned())
         })?;
@@ -165,6 +167,7 @@ impl Explainer {
             generation: gate.generation.max(1),
             slots: gate.slots,
             interfaces: gate.interfaces,
+            sets,
         })
     }
 }

@@ -5,6 +5,7 @@
 
 mod apply;
 mod chores;
+pub mod contents;
 mod kept;
 #[cfg(test)]
 mod tests;

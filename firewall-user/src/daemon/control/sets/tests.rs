@@ -276,3 +276,39 @@ async fn requests_are_answered_and_mistakes_are_told() {
     }
     assert!((1..=3).contains(&daemon.kernel().rejudged), "{}", daemon.kernel().rejudged);
 }
+
+#[tokio::test]
+async fn what_would_be_is_known_before_it_is() {
+    let scene = scene();
+    scene.apply(vec![(0, declared("a", &["192.0.2.1", "192.0.2.2"]))]).await.expect("new");
+    scene.add("a", "198.51.100.0/24", None).await;
+    scene.file("list", "203.0.113.7\n");
+    std::fs::create_dir_all(scene.dir.join("sets")).expect("a folder");
+    std::fs::write(scene.dir.join("sets/b.list"), "203.0.113.8\n").expect("written");
+    let contents = contents::Contents::of(Some(&scene.sets)).await;
+    let end = |text: &str| text.parse::<Entry>().expect("an entry");
+    assert!(contents.holds("a", end("198.51.100.9")) && contents.holds("a", end("192.0.2.2")));
+    assert!(!contents.holds("a", end("192.0.2.3")) && !contents.holds("a", end("80")));
+    assert!(!contents.holds("b", end("192.0.2.1")));
+
+    let of_file = |name: &str, file: &str| Declared {
+        file: Some(file.to_owned()),
+        ..declared(name, &["192.0.2.2"])
+    };
+    let mut slots = crate::policy::Slots::new();
+    let policy = policy::parse("", "").expect("empty");
+    let mut next = policy::compile(&policy, &mut slots, 1).expect("empty");
+    next.sets = vec![(0, of_file("a", "list")), (1, of_file("b", "list"))];
+    let outlook = contents.under(&next);
+    let held = |index: u8| {
+        let ends = ["192.0.2.1", "192.0.2.2", "198.51.100.9", "203.0.113.7", "203.0.113.8"];
+        ends.map(|text| outlook.holds(index, end(text)))
+    };
+    assert_eq!(held(0), [false, true, true, true, false], "what goes, stays, and comes");
+    assert_eq!(held(1), [false, true, false, true, true], "what was kept is there again");
+    assert_eq!(held(2), [false; 5]);
+    contents.read_lists(&next).expect("both are there");
+    next.sets = vec![(0, of_file("a", "none"))];
+    let error = contents.read_lists(&next).expect_err("none").to_string();
+    assert!(error.contains("lists/none"), "{error}");
+}
