@@ -20,7 +20,10 @@ use std::{
     path::{Path, PathBuf},
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
-        atomic::Ordering::{Relaxed, Release},
+        atomic::{
+            AtomicBool,
+            Ordering::{Relaxed, Release},
+        },
     },
 };
 
@@ -72,6 +75,8 @@ pub struct Sets {
     outer: Vec<OwnedFd>,
     /// `None`: nobody takes this filter over.
     pins: Option<PathBuf>,
+    /// The same, found out later.
+    apart: AtomicBool,
     arenas: Mutex<Vec<Option<Shared>>>,
     /// A tick, and when it was. Ticks follow CLOCK_MONOTONIC.
     met: ClockReading,
@@ -154,6 +159,7 @@ impl Sets {
             names: Mapping::of(names, MAX_SETS * size_of::<Name>())?,
             outer,
             pins: pins.map(Path::to_owned),
+            apart: AtomicBool::new(false),
             arenas: Mutex::default(),
             met,
             rate,
@@ -208,7 +214,8 @@ impl Sets {
     }
 
     fn pin_of(&self, id: u32) -> Option<PathBuf> {
-        self.pins.as_ref().map(|pins| pins.join(format!("{PIN}{id}")))
+        let pins = self.pins.as_ref().filter(|_| !self.apart.load(Relaxed));
+        pins.map(|pins| pins.join(format!("{PIN}{id}")))
     }
 
     fn outer_of(&self, class: u32) -> Option<BorrowedFd<'_>> {
@@ -255,6 +262,7 @@ impl Sets {
     /// Lets the programs of a twin find the sets of the running filter, whose maps are pinned in `pins`: they add nothing
     /// to them. Sets that can't be shown are empty there.
     pub(super) fn share(&self, pins: &Path) -> io::Result<()> {
+        self.apart.store(true, Relaxed);
         let heads = raw::pinned(&pins.join("SETS"))?;
         let heads = Mapped::of(heads, MAX_SETS * size_of::<SetHead>())?;
         let outer = NAMES.iter().map(|name| raw::pinned(&pins.join(name)));

@@ -5,7 +5,7 @@ use super::{
     actor::{GateFacts, Install},
     persist::{self, Prepared},
     scene::CheckScene,
-    sets::contents::Contents,
+    sets::Witness,
     told::compiled,
     types::{Change, ChangeOptions, ChangeView, ControlError, Place},
 };
@@ -34,13 +34,12 @@ impl Next {
         change: Change,
         old: &Policy,
         options: ChangeOptions,
-        facts: GateFacts,
-        sets: &Contents,
+        (facts, sets): (GateFacts, Witness),
         file: &Path,
     ) -> Result<Self, ControlError> {
         let ChangeOptions { dry_run, force, ssh_connection, base_generation: _ } = options;
         let policy = changed(change, old)?;
-        let scene = CheckScene::of_this_machine(ssh_connection.as_deref());
+        let scene = CheckScene::of_this_machine(ssh_connection.as_deref()).with_sets(sets, &policy);
         let unwritable =
             |error| ControlError::File(format!("{}: {error}; nothing was changed", file.display()));
         // The disk is the slowest of all: it begins first.

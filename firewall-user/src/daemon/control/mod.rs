@@ -223,13 +223,12 @@ impl Control {
         ssh_connection: Option<String>,
     ) -> Result<Checked, ControlError> {
         let gate = self.gate().await?;
-        let sets = Contents::of(self.0.sets.get()).await;
+        let sets = self.witness().await;
         in_background(move || {
             let policy = policy::parse(&text, "policy").map_err(ControlError::Invalid)?;
-            let scene = CheckScene::of_this_machine(ssh_connection.as_deref());
-            let next = gate.generation + 1;
-            let (install, warnings) = looked_at(&policy, &scene, gate.slots, next, &sets)?;
-            sets.read_lists(&install.compiled)?;
+            let scene =
+                CheckScene::of_this_machine(ssh_connection.as_deref()).with_sets(sets, &policy);
+            let (_, warnings) = looked_at(&policy, &scene, gate.slots, gate.generation + 1)?;
             Ok(Checked {
                 ok: true,
                 rules: u32::try_from(policy.rules.len()).unwrap_or(u32::MAX),
@@ -256,7 +255,7 @@ impl Control {
             return Err(ControlError::Conflict { generation: desk.generation, base });
         }
         let gate = self.gate().await?;
-        let facts = gate.clone();
+        let facts = (gate.clone(), self.witness().await);
         let (old, file) = (desk.policy.clone(), desk.file.clone());
         let dry_run = options.dry_run;
         let sets = Contents::of(self.0.sets.get()).await;

@@ -1,6 +1,7 @@
 //! What a policy is checked against: the interfaces there are, and the SSH connections that mustn't
 //! be cut.
 
+use super::sets::Witness;
 use crate::{
     datapath,
     policy::{
@@ -22,6 +23,7 @@ pub struct CheckScene {
     interfaces: Vec<String>,
     /// The operator's own connection first.
     ssh: Vec<SshPeer>,
+    sets: Witness,
 }
 
 impl CheckScene {
@@ -40,7 +42,14 @@ impl CheckScene {
                 ssh.push(peer);
             }
         }
-        Self { interfaces: datapath::interface_names(), ssh }
+        Self { interfaces: datapath::interface_names(), ssh, sets: Witness::default() }
+    }
+
+    /// With live sets as somebody knows them; those that `policy` would begin are read from their files.
+    pub fn with_sets(mut self, mut sets: Witness, policy: &Policy) -> Self {
+        sets.read_files(policy);
+        self.sets = sets;
+        self
     }
 
     /// What is odd about `policy` here.
@@ -79,8 +88,9 @@ impl CheckScene {
         slots: &Slots,
         holds: &Holds<'_>,
     ) -> Vec<Diagnostic> {
+        let holds = self.sets.by_index(policy, compiled);
         for (i, peer) in self.ssh.iter().enumerate() {
-            let cut = policy::lockouts(policy, peer, compiled, slots, holds);
+            let cut = policy::lockouts(policy, peer, compiled, slots, &*holds);
             if i == 0 {
                 found.extend(cut);
                 found.sort_by_key(|finding| (finding.line, finding.column));

@@ -13,8 +13,7 @@ const SYN: u8 = 2;
 /// Judges the operator's session as a live flow, and a new one like it.
 pub fn check(
     ssh: &SshPeer,
-    compiled: &Compiled,
-    slots: &Slots,
+    (compiled, slots): (&Compiled, &Slots),
     holds: &Holds<'_>,
     report: &mut Report<'_>,
 ) {

@@ -14,7 +14,7 @@ use super::classify::{Holds, as_written};
 use super::diagnostic::{Diagnostic, Severity};
 use super::resolved::Resolved;
 use super::span::Span;
-use super::{Compiled, Slots, compile, suggest, words};
+use super::{Compiled, Slots, classify, compile, suggest, words};
 use firewall_common::abi::table::{State, Verdict};
 use std::collections::HashSet;
 use std::net::IpAddr;
@@ -80,7 +80,8 @@ pub fn check(policy: &Policy, context: &CheckContext) -> Vec<Diagnostic> {
         let mut slots = Slots::new();
         // A policy that can't be compiled is somebody else's error.
         if let Ok(compiled) = compile(policy, &mut slots, 1) {
-            report.found.extend(lockouts(policy, ssh, &compiled, &slots, &as_written(&compiled)));
+            let holds = classify::as_written(&compiled);
+            report.found.extend(lockouts(policy, ssh, &compiled, &slots, &holds));
         }
     }
     report.found.sort_by_key(|d| (d.line, d.column));
@@ -88,16 +89,16 @@ pub fn check(policy: &Policy, context: &CheckContext) -> Vec<Diagnostic> {
 }
 
 /// Warnings that a policy cuts off an ssh session; `compiled` is what it was compiled to, with `slots`, and `holds` says
-/// what its live sets will hold.
+/// what live sets hold.
 pub fn lockouts(
     policy: &Policy,
     ssh: &SshPeer,
     compiled: &Compiled,
     slots: &Slots,
-    holds: &Holds<'_>,
+    holds: &classify::Holds<'_>,
 ) -> Vec<Diagnostic> {
     let mut report = Report { policy, found: Vec::new() };
-    lockout::check(ssh, compiled, slots, holds, &mut report);
+    lockout::check(ssh, (compiled, slots), holds, &mut report);
     owners::check(ssh, &mut report);
     report.found
 }

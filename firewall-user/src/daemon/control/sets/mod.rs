@@ -9,6 +9,9 @@ pub mod contents;
 mod kept;
 #[cfg(test)]
 mod tests;
+mod witness;
+
+pub use witness::Witness;
 
 use super::{Control, ControlError, Job, LastGood, actor::GateFacts, in_background};
 use crate::{
