@@ -39,7 +39,8 @@ impl Next {
     ) -> Result<Self, ControlError> {
         let ChangeOptions { dry_run, force, ssh_connection, base_generation: _ } = options;
         let policy = changed(change, old)?;
-        let scene = CheckScene::of_this_machine(ssh_connection.as_deref()).with_sets(sets, &policy);
+        let scene =
+            CheckScene::of_this_machine(ssh_connection.as_deref()).with_sets(sets, &policy)?;
         let unwritable =
             |error| ControlError::File(format!("{}: {error}; nothing was changed", file.display()));
         // The disk is the slowest of all: it begins first.
@@ -49,13 +50,10 @@ impl Next {
             let changes = scope.spawn(|| -> Vec<ChangeView> {
                 policy::diff(old, &policy).iter().map(change_view).collect()
             });
-            let looked = looked_at(&policy, &scene, facts.slots, facts.generation + 1, sets);
+            let looked = looked_at(&policy, &scene, facts.slots, facts.generation + 1);
             (prepared.join(), changes.join(), looked)
         });
         let (install, warnings) = looked?;
-        if dry_run {
-            sets.read_lists(&install.compiled)?;
-        }
         if !force {
             refuse_lock_out(&warnings)?;
         }
@@ -73,7 +71,6 @@ pub fn looked_at(
     scene: &CheckScene,
     slots: Slots,
     generation: u32,
-    sets: &Contents,
 ) -> Result<(Install, Vec<Diagnostic>), ControlError> {
     let (install, oddities) = thread::scope(|scope| {
         let oddities = scope.spawn(|| scene.oddities(policy));
@@ -81,10 +78,7 @@ pub fn looked_at(
     });
     let install = install?;
     let oddities = oddities.map_err(|_| ControlError::Stopping)?;
-    let outlook = sets.under(&install.compiled);
-    let holds = |index, end| outlook.holds(index, end);
-    let warnings = scene.with_lockouts(oddities, policy, &install.compiled, &install.slots, &holds);
-    drop(outlook);
+    let warnings = scene.with_lockouts(oddities, policy, &install.compiled, &install.slots);
     Ok((install, warnings))
 }
 

@@ -33,7 +33,7 @@ use crate::{
 };
 use change::{Next, looked_at};
 use firewall_common::abi::ABI_VERSION;
-use sets::{Sets, contents::Contents};
+use sets::Sets;
 use std::{
     path::{Path, PathBuf},
     sync::{
@@ -227,7 +227,7 @@ impl Control {
         in_background(move || {
             let policy = policy::parse(&text, "policy").map_err(ControlError::Invalid)?;
             let scene =
-                CheckScene::of_this_machine(ssh_connection.as_deref()).with_sets(sets, &policy);
+                CheckScene::of_this_machine(ssh_connection.as_deref()).with_sets(sets, &policy)?;
             let (_, warnings) = looked_at(&policy, &scene, gate.slots, gate.generation + 1)?;
             Ok(Checked {
                 ok: true,
@@ -258,9 +258,7 @@ impl Control {
         let facts = (gate.clone(), self.witness().await);
         let (old, file) = (desk.policy.clone(), desk.file.clone());
         let dry_run = options.dry_run;
-        let sets = Contents::of(self.0.sets.get()).await;
-        let next =
-            in_background(move || Next::of(change, &old, options, facts, &sets, &file)).await?;
+        let next = in_background(move || Next::of(change, &old, options, facts, &file)).await?;
         let Next { policy, install, changes, warnings, prepared } = next;
         let Some(prepared) = prepared else {
             return Ok(Applied { generation: desk.generation, dry_run, changes, warnings });

@@ -1,13 +1,10 @@
 //! What a policy is checked against: the interfaces there are, and the SSH connections that mustn't
 //! be cut.
 
-use super::sets::Witness;
+use super::{sets::Witness, types::ControlError};
 use crate::{
     datapath,
-    policy::{
-        self, CheckContext, Compiled, Diagnostic, Policy, Slots, SshPeer,
-        classify::{Holds, as_written},
-    },
+    policy::{self, CheckContext, Compiled, Diagnostic, Policy, Slots, SshPeer},
 };
 use std::{
     fs,
@@ -45,11 +42,14 @@ impl CheckScene {
         Self { interfaces: datapath::interface_names(), ssh, sets: Witness::default() }
     }
 
-    /// With live sets as somebody knows them; those that `policy` would begin are read from their files.
-    pub fn with_sets(mut self, mut sets: Witness, policy: &Policy) -> Self {
-        sets.read_files(policy);
+    /// With live sets as somebody knows them; what `policy` would read from files is read.
+    ///
+    /// # Errors
+    /// A file can't be read or understood.
+    pub fn with_sets(mut self, mut sets: Witness, policy: &Policy) -> Result<Self, ControlError> {
+        sets.read_files(policy)?;
         self.sets = sets;
-        self
+        Ok(self)
     }
 
     /// What is odd about `policy` here.
@@ -61,10 +61,7 @@ impl CheckScene {
         let mut slots = Slots::new();
         // A policy that can't be compiled is somebody else's error.
         match policy::compile(policy, &mut slots, 1) {
-            Ok(compiled) => {
-                let holds = as_written(&compiled);
-                self.with_lockouts(oddities, policy, &compiled, &slots, &holds)
-            }
+            Ok(compiled) => self.with_lockouts(oddities, policy, &compiled, &slots),
             Err(_) => oddities,
         }
     }
@@ -79,14 +76,13 @@ impl CheckScene {
         policy::check(policy, &context)
     }
 
-    /// That, and whom it cuts off; `holds`: what its live sets will hold.
+    /// That, and whom it cuts off.
     pub fn with_lockouts(
         &self,
         mut found: Vec<Diagnostic>,
         policy: &Policy,
         compiled: &Compiled,
         slots: &Slots,
-        holds: &Holds<'_>,
     ) -> Vec<Diagnostic> {
         let holds = self.sets.by_index(policy, compiled);
         for (i, peer) in self.ssh.iter().enumerate() {

@@ -10,7 +10,6 @@ mod shadow;
 mod space;
 
 use super::ast::{Action, AddrItem, Conditions, Element, Policy, PortItem, Rule};
-use super::classify::{Holds, as_written};
 use super::diagnostic::{Diagnostic, Severity};
 use super::resolved::Resolved;
 use super::span::Span;

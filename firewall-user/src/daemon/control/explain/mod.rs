@@ -75,7 +75,6 @@ pub(super) struct Scene {
     generation: u32,
     slots: Slots,
     interfaces: Vec<IfaceView>,
-    sets: Contents,
 }
 
 impl Explainer {
@@ -158,7 +157,6 @@ impl Explainer {
         // The policy at the desk is the live one while the desk is held.
         let desk = self.control.0.desk.lock().await;
         let gate = self.control.gate().await?;
-        let sets = Contents::of(self.control.0.sets.get()).await;
         let pinned = gate.pinned.ok_or_else(|| {
             ControlError::Unusable("this gate can't run packets of one's own".to_owned())
         })?;
@@ -169,7 +167,6 @@ impl Explainer {
             generation: gate.generation.max(1),
             slots: gate.slots,
             interfaces: gate.interfaces,
-            sets,
         })
     }
 }

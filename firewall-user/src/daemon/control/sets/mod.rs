@@ -5,7 +5,6 @@
 
 mod apply;
 mod chores;
-pub mod contents;
 mod kept;
 #[cfg(test)]
 mod tests;

@@ -285,30 +285,23 @@ async fn what_would_be_is_known_before_it_is() {
     scene.file("list", "203.0.113.7\n");
     std::fs::create_dir_all(scene.dir.join("sets")).expect("a folder");
     std::fs::write(scene.dir.join("sets/b.list"), "203.0.113.8\n").expect("written");
-    let contents = contents::Contents::of(Some(&scene.sets)).await;
-    let end = |text: &str| text.parse::<Entry>().expect("an entry");
-    assert!(contents.holds("a", end("198.51.100.9")) && contents.holds("a", end("192.0.2.2")));
-    assert!(!contents.holds("a", end("192.0.2.3")) && !contents.holds("a", end("80")));
-    assert!(!contents.holds("b", end("192.0.2.1")));
-
-    let of_file = |name: &str, file: &str| Declared {
-        file: Some(file.to_owned()),
-        ..declared(name, &["192.0.2.2"])
-    };
-    let mut slots = crate::policy::Slots::new();
-    let policy = policy::parse("", "").expect("empty");
-    let mut next = policy::compile(&policy, &mut slots, 1).expect("empty");
-    next.sets = vec![(0, of_file("a", "list")), (1, of_file("b", "list"))];
-    let outlook = contents.under(&next);
-    let held = |index: u8| {
+    let mut witness = scene.sets.witness().await;
+    let policy = |text: &str| policy::parse(text, "").expect("a policy");
+    let held = |witness: &Witness, policy: &policy::Policy, name: &str| {
         let ends = ["192.0.2.1", "192.0.2.2", "198.51.100.9", "203.0.113.7", "203.0.113.8"];
-        ends.map(|text| outlook.holds(index, end(text)))
+        let holds = witness.by_name(policy);
+        ends.map(|text| holds(name, text.parse().expect("an entry")))
     };
-    assert_eq!(held(0), [false, true, true, true, false], "what goes, stays, and comes");
-    assert_eq!(held(1), [false, true, false, true, true], "what was kept is there again");
-    assert_eq!(held(2), [false; 5]);
-    contents.read_lists(&next).expect("both are there");
-    next.sets = vec![(0, of_file("a", "none"))];
-    let error = contents.read_lists(&next).expect_err("none").to_string();
+    let now = policy("set a live = { 192.0.2.1, 192.0.2.2 }\n");
+    assert_eq!(held(&witness, &now, "a"), [true, true, true, false, false]);
+    assert_eq!(held(&witness, &now, "b"), [false; 5]);
+    let next = policy(
+        "set a live file \"list\" = { 192.0.2.2 }\nset b live file \"list\" = { 192.0.2.2 }\n",
+    );
+    witness.read_files(&next).expect("both are there");
+    assert_eq!(held(&witness, &next, "a"), [false, true, true, true, false], "goes, stays, comes");
+    assert_eq!(held(&witness, &next, "b"), [false, true, false, true, true], "and was kept");
+    let lost = policy("set a live file \"none\"\n");
+    let error = witness.read_files(&lost).expect_err("none").to_string();
     assert!(error.contains("lists/none"), "{error}");
 }
