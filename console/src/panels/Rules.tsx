@@ -95,7 +95,7 @@ export function Rules() {
 
   return (
     <div class="panel">
-      <PolicyRooms here="rules" />
+      <PolicyRooms here="list" />
       <div class="bar-top">
         <input
           class="filter-input find"
