@@ -329,7 +329,7 @@ fn sets(figures: &mut Figures, rounds: usize) -> Result<(), String> {
                 ours = note(figures, SLUICE, LOAD, "ms", spent);
             }
             for _ in 0..EACH {
-                let both = requests.one("listed", "192.0.2.1");
+                let both = requests.one("listed", "192.0.2.1").map(|both| both.map(|ms| ms * 1e3));
                 twice(figures, SLUICE, ONE, ONE_REQUESTS, both);
             }
             let one = |verb| scene.sluice(&["set", verb, "listed", "192.0.2.1"]);
@@ -357,7 +357,7 @@ fn sets(figures: &mut Figures, rounds: usize) -> Result<(), String> {
 
 /// Requests for each command.
 const EACH: usize = 20;
-const ONE_REQUESTS: [&str; 2] = ["ms to add, request", "ms to delete, request"];
+const ONE_REQUESTS: [&str; 2] = ["µs to add, request", "µs to delete, request"];
 const ONE_UNITS: [&str; 2] = ["ms to add, command", "ms to delete, command"];
 
 /// A million different addresses that hosts may have, a line each.
