@@ -7,6 +7,10 @@ use super::{
 };
 use crate::store::{Deed, now_ms};
 use serde_json::Value;
+use std::{
+    sync::{Mutex, PoisonError},
+    time::{Duration, Instant},
+};
 
 /// Longest detail, characters.
 const DETAIL: usize = 1_000;
@@ -109,10 +113,6 @@ fn came_of(verb: &str, answer: &Value) -> String {
 
 /// Who it is: a user of the machine, or whoever has the token, and where.
 fn name(who: &Identity) -> String {
-    let user = |uid: u32| {
-        let user = uzers::get_user_by_uid(uid);
-        user.map_or_else(|| uid.to_string(), |user| user.name().to_string_lossy().into_owned())
-    };
     match (&who.via, &who.from) {
         (_, Some(Peer::Unix { uid, .. } | Peer::Stranger { uid, .. })) => {
             format!("user {}", user(*uid))
@@ -121,6 +121,26 @@ fn name(who: &Identity) -> String {
         (_, Some(Peer::Tcp(from))) => format!("token from {}", from.ip()),
         (_, None) => "unknown".to_owned(),
     }
+}
+
+/// How long a user's name is taken to be what it was: looking it up takes longer than many a deed.
+const FRESH: Duration = Duration::from_secs(10);
+
+/// A user's name; that of the last one is remembered.
+fn user(uid: u32) -> String {
+    static LAST: Mutex<Option<(u32, Instant, String)>> = Mutex::new(None);
+    let mut last = LAST.lock().unwrap_or_else(PoisonError::into_inner);
+    if let Some((known, at, name)) = &*last
+        && *known == uid
+        && at.elapsed() < FRESH
+    {
+        return name.clone();
+    }
+    let found = uzers::get_user_by_uid(uid);
+    let name =
+        found.map_or_else(|| uid.to_string(), |user| user.name().to_string_lossy().into_owned());
+    *last = Some((uid, Instant::now(), name.clone()));
+    name
 }
 
 #[cfg(test)]
