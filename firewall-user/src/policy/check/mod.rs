@@ -281,7 +281,7 @@ fn refused_without(policy: &Policy, rule: &Rule) -> bool {
             && other.when.family.is_none()
             && other.when.src.addrs.is_none()
             && other.when.dst.addrs.is_none()
-            && other.when.asks_live().next().is_none()
+            && other.when.are_certain()
     };
     !default_allows && !policy.rules.iter().any(catches_all)
 }

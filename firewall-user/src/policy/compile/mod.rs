@@ -14,7 +14,7 @@ mod trie;
 
 use super::Slots;
 use super::ast::{
-    Action, Conditions, FlowFull, HalfOpenFull, IcmpMatch, Policy, Rule, SynCookies, TcpWindow,
+    Action, Conditions, FlowFull, HalfOpenFull, IcmpMatch, LimitUnit, Policy, Rule, SynCookies, TcpWindow,
 };
 use super::ranges::Ranges;
 use super::resolved::Resolved;
@@ -347,7 +347,12 @@ fn settings(policy: &Policy, enabled: &[&Rule], settings: &mut Settings) {
     settings.reject_budget = options.reject_rate;
     settings.sample_budget = options.sample_rate;
     settings.new_budget = options.new_rate;
-    settings.source_flows = options.source_flows.unwrap_or(0);
+    // Counted, but without end, where a rule asks how many there are.
+    let counts = |rule: &&Rule| {
+        rule.when.limit.is_some_and(|limit| limit.unit == LimitUnit::Connections)
+    };
+    let counted = if enabled.iter().any(counts) { u32::MAX } else { 0 };
+    settings.source_flows = options.source_flows.unwrap_or(counted);
     settings.cookie_rate = match options.syn_cookies {
         SynCookies::Off => 0,
         SynCookies::Always => 1,

@@ -3,6 +3,7 @@
 
 mod clause;
 mod list;
+mod limit;
 mod live;
 mod nat;
 pub mod owner;
