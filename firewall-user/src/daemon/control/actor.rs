@@ -16,7 +16,7 @@ use crate::{
     datapath::{programs::Ways, table::Kept},
     filter::Filter,
     monitor::{AlarmChange, FlowRecord, Monitor, NatInfo, NatReading, RuleInfo, Tick},
-    policy::{Compiled, Slots},
+    policy::{Compiled, Slots, live::Patch},
     store::{self, BlockAssignment, History, Minutes},
     view::{FlowView, IfaceView},
 };
@@ -61,6 +61,18 @@ pub struct Install {
     pub whose: Option<Whose>,
     /// The same for people.
     pub told: Told,
+}
+
+/// A rule that joins the live policy, or leaves it.
+pub struct PatchJob {
+    /// What is to be done to the tables.
+    pub patch: Patch,
+    /// Generation that it is for.
+    pub generation: u32,
+    /// The rule's number, from 0.
+    pub index: usize,
+    /// The rule, where it joins.
+    pub joins: Option<RuleInfo>,
 }
 
 /// What people are told of a policy.
@@ -139,6 +151,8 @@ pub struct Found {
 pub enum Job {
     /// Make a policy live.
     Install(Box<Install>, oneshot::Sender<Result<u32, GateError>>),
+    /// Change a rule of the live policy.
+    Patch(Box<PatchJob>, oneshot::Sender<Result<u32, GateError>>),
     /// A policy is live already: tell the model.
     Announce(Box<Told>, Option<Box<Whose>>),
     /// Filter one more interface.
@@ -408,6 +422,16 @@ impl Actor {
                 if let Err(error) = self.gate.settle() {
                     log::error!("{error}");
                 }
+            }
+            Job::Patch(job, answer) => {
+                let PatchJob { patch, generation, index, joins } = *job;
+                let named = joins.as_ref().map(|rule| (rule.slot, rule.name.as_str()));
+                let result = self.gate.patch(&patch, generation, named);
+                if let Ok(generation) = &result {
+                    self.books.rules(joins.as_slice());
+                    lock(&self.monitor).policy_edited(*generation, index, joins);
+                }
+                let _ = answer.send(result);
             }
             Job::Announce(told, whose) => {
                 self.whose = whose.map(|whose| *whose);

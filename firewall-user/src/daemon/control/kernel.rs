@@ -3,13 +3,13 @@
 use super::gate::{Gate, GateError};
 use crate::{
     datapath::{
-        Datapath, DatapathError, HookMode, SlotNames,
+        Datapath, DatapathError, HookMode, NewPart, RulePatch, SlotNames,
         owners::{OwnerKeys, OwnerPolicy},
         programs::Ways,
         table::Kept,
     },
     monitor::{Clock, CounterInput, FlowRecord, NatReading},
-    policy::{Compiled, Slots},
+    policy::{Compiled, Slots, live::Patch},
     view::IfaceView,
 };
 use firewall_common::{abi::event::Event, wire::Facts};
@@ -63,6 +63,30 @@ impl Gate for Datapath {
                 .collect(),
         };
         Ok(Datapath::install(self, &compiled.table, &compiled.arena, generation, &names, owners)?)
+    }
+
+    fn patch(
+        &mut self,
+        patch: &Patch,
+        generation: u32,
+        named: Option<(u16, &str)>,
+    ) -> Result<u32, GateError> {
+        let write = patch.write.as_ref().map(|(number, extra)| NewPart {
+            number: *number,
+            part: &extra.part,
+            at: extra.at,
+            words: &extra.words,
+            flags: extra.flags,
+        });
+        let patch = RulePatch {
+            write,
+            always: patch.always,
+            store: &patch.store,
+            wait: patch.wait,
+            clear: patch.clear.map(|seat| (seat.word, seat.bit)),
+            always_then: patch.always_then,
+        };
+        Ok(Datapath::patch(self, &patch, generation, named)?)
     }
 
     fn settle(&mut self) -> Result<(), GateError> {

@@ -40,6 +40,11 @@ impl CheckScene {
         Self { interfaces: datapath::interface_names(), ssh }
     }
 
+    /// Interfaces of this machine.
+    pub fn interfaces(&self) -> &[String] {
+        &self.interfaces
+    }
+
     /// What is odd about `policy` here.
     pub fn check(&self, policy: &Policy) -> Vec<Diagnostic> {
         let oddities = self.oddities(policy);

@@ -6,8 +6,11 @@ mod cookies;
 mod lockout;
 mod nat;
 mod owners;
+mod quiet;
 mod shadow;
 mod space;
+
+pub use quiet::Quiet;
 
 use super::ast::{Action, AddrItem, Conditions, Element, Policy, PortItem, Rule};
 use super::diagnostic::{Diagnostic, Severity};

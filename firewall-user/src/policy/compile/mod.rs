@@ -3,6 +3,7 @@
 mod arena;
 mod axis;
 mod cut;
+mod extra;
 mod nat;
 mod owner;
 mod part;
@@ -17,12 +18,14 @@ use super::ast::{
 };
 use super::ranges::Ranges;
 use super::resolved::Resolved;
+pub use extra::{Extra, GAP, Seat, extra, room};
 use firewall_common::abi::iface::IFACE_SLOTS;
 use firewall_common::abi::nat::NatKind;
 use firewall_common::abi::table::{
-    ACTION_BYPASS, ACTION_COOKIES, ACTION_LOG, ACTION_NO_TRACK, ARENAS, MAX_CONTINUES, MAX_RULES,
-    RuleAction, RuleTable, SETTING_EVICT_HALF_OPEN, SETTING_FAST_PATH, SETTING_HAS_CONTINUE,
-    SETTING_TCP_PICKUP, SETTING_WINDOW_OFF, SETTING_WINDOW_STRICT, Settings, Verdict,
+    ACTION_ADDS, ACTION_ASKS, ACTION_BYPASS, ACTION_COOKIES, ACTION_LIMITS, ACTION_LOG,
+    ACTION_NO_TRACK, ARENAS, MAX_CONTINUES, MAX_RULES, RuleAction, RuleTable,
+    SETTING_EVICT_HALF_OPEN, SETTING_FAST_PATH, SETTING_HAS_CONTINUE, SETTING_TCP_PICKUP,
+    SETTING_WINDOW_OFF, SETTING_WINDOW_STRICT, Settings, Verdict,
 };
 pub use nat::CompiledNat;
 pub use owner::OwnerRules;
@@ -49,6 +52,12 @@ pub struct Compiled {
     pub interfaces: BTreeSet<String>,
     /// How full the tables are.
     pub usage: Usage,
+    /// Between the places of two rules that packets are judged by.
+    pub gap: u32,
+    /// Where each of those stands.
+    pub seats: Vec<Seat>,
+    /// Word of the arena behind which parts may come.
+    pub extras: u32,
 }
 
 impl std::fmt::Debug for Compiled {
@@ -224,8 +233,12 @@ pub fn compile(
     let rules: Vec<Ask<'_>> = enabled.iter().map(|rule| &rule.when).enumerate().map(ask).collect();
     let nats: Vec<Ask<'_>> =
         halves.iter().map(|(_, half)| &half.when).enumerate().map(ask).collect();
-    let whole = plan::Whole { actions: &actions, rules: &rules, nats: &nats, resolved: &resolved };
-    let (arena, plan) = plan::write(&whole, &mut table)?;
+    // What rows don't know of rules is found by their places: then each place is a rule's.
+    let beside_rows = u32::from(ACTION_ASKS | ACTION_ADDS | ACTION_LIMITS);
+    let gap = if table.any_flags & beside_rows == 0 { GAP } else { 1 };
+    let whole =
+        plan::Whole { actions: &actions, rules: &rules, nats: &nats, resolved: &resolved, gap };
+    let plan::Laid { words: arena, plan, seats, extras } = plan::write(&whole, &mut table)?;
     let usage = Usage {
         rules: enabled.len(),
         nats: halves.len(),
@@ -252,7 +265,7 @@ pub fn compile(
         .collect();
     let nats = policy.nats.iter();
     let nats = nats.map(|n| nat::view(n, slot(&n.name.value), &mut pools, &resolved)).collect();
-    Ok(Compiled { table, arena, plan, owners, rules, nats, interfaces, usage })
+    Ok(Compiled { table, arena, plan, owners, rules, nats, interfaces, usage, gap, seats, extras })
 }
 
 /// Slots for all that the policy names, and the interfaces among it.
