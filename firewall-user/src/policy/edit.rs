@@ -120,16 +120,38 @@ pub fn add(policy: &Policy, text: &str, place: &Place) -> Result<Policy, EditErr
     Ok(edited)
 }
 
-/// What adding the rule would put into the text, and where; whether it is a rule nobody has looked.
-///
-/// # Errors
-/// If the place doesn't exist.
-pub(super) fn insertion(
-    policy: &Policy,
-    text: &str,
-    place: &Place,
-) -> Result<(usize, String), EditError> {
-    inserted(policy, "rule", text, place)
+/// Next to which rule another one goes, by its number from 0.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Spot {
+    /// Right above it.
+    Above(usize),
+    /// Right below it.
+    Below(usize),
+    /// Behind the last rule.
+    Last,
+}
+
+/// What adding the rule there would put into the text, and where; whether it is a rule nobody has looked. `None`: there is
+/// no such rule.
+pub(super) fn insertion(policy: &Policy, text: &str, spot: Spot) -> Option<(usize, String)> {
+    let item = |index: usize| {
+        policy.rules.get(index).map(|rule| Item {
+            what: "rule",
+            name: &rule.name.value,
+            enabled: rule.enabled,
+            span: rule.span,
+        })
+    };
+    let below = |item: &Item<'_>| lines(&policy.source, item.span).end;
+    let last = policy.rules.len().checked_sub(1).and_then(item);
+    let (at, neighbour) = match spot {
+        Spot::Above(index) => (block(policy, &item(index)?).start, item(index.saturating_sub(1))),
+        Spot::Below(index) => (below(&item(index)?), item(index)),
+        Spot::Last => (last.as_ref().map_or(policy.source.len(), below), last),
+    };
+    let indent = neighbour_indent(policy, neighbour.as_slice(), at);
+    let gap = gap(&policy.source[..at]);
+    Some((at, format!("{gap}{indent}{text}\n")))
 }
 
 fn inserted(

@@ -28,7 +28,7 @@ pub mod units;
 pub mod words;
 
 pub use ast::Policy;
-pub use check::{CheckContext, Quiet, SSH_LOCKOUT, SshPeer, check, lockouts};
+pub use check::{CheckContext, Glance, Quiet, SSH_LOCKOUT, SshPeer, check, lockouts};
 pub use compile::{
     CompileError, Compiled, CompiledNat, CompiledRule, Extra, OwnerRules, Part, PartPlan, Seat,
     Usage, Why, compile,

@@ -2,7 +2,7 @@
 //! all that stands behind.
 
 use super::ast::{Conditions, Endpoint, Group, Match, OwnerMatch, Policy, Rule, Set};
-use super::edit::{self, Place};
+use super::edit::{self, Spot};
 use super::parse;
 use super::span::{Span, Spanned};
 
@@ -17,9 +17,9 @@ pub struct Joining {
     text: String,
 }
 
-/// Reads a statement that is to be added. `None`: it can't be told by itself what becomes of it, or not this way; then
-/// [`edit::add`] knows.
-pub fn joining(policy: &Policy, text: &str, place: &Place) -> Option<Joining> {
+/// Reads a statement that is to be added, with a name that no other has. `None`: it can't be told by itself what becomes of
+/// it, or not this way; then [`edit::add`] knows.
+pub fn joining(policy: &Policy, text: &str, spot: Spot) -> Option<Joining> {
     let text = text.trim();
     // What a backslash hides may be the end of a line that matters.
     if !policy.nats.is_empty() || text.contains('\\') {
@@ -32,17 +32,13 @@ pub fn joining(policy: &Policy, text: &str, place: &Place) -> Option<Joining> {
         && alone.groups.is_empty()
         && alone.source.trim_start().starts_with("rule");
     let mut rule = alone.rules.pop().filter(|_| is_one)?;
-    if policy.rule(&rule.name.value).is_some() {
-        return None;
-    }
-    let index = match place {
-        Place::Last => policy.rules.len(),
-        Place::At(n) => n.checked_sub(1).filter(|index| *index <= policy.rules.len())?,
-        Place::Before(name) => policy.rule(name)?.0,
-        Place::After(name) => policy.rule(name)?.0 + 1,
+    let index = match spot {
+        Spot::Above(index) => index,
+        Spot::Below(index) => index + 1,
+        Spot::Last => policy.rules.len(),
     };
-    let (at, text) = edit::insertion(policy, text, place).ok()?;
-    let is_behind = index == 0 || policy.rules[index - 1].span.end <= at;
+    let (at, text) = edit::insertion(policy, text, spot)?;
+    let is_behind = index == 0 || policy.rules.get(index - 1)?.span.end <= at;
     let is_before = policy.rules.get(index).is_none_or(|next| next.span.start >= at);
     if !is_behind || !is_before || continues(&policy.source, at) {
         return None;
@@ -157,6 +153,7 @@ fn move_rule(rule: &mut Rule, by: &Move) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::policy::edit::Place;
 
     const TEXT: &str = "\
 # The gate.
@@ -182,6 +179,22 @@ set later = { 22, 23 }
 
     fn same(left: &Policy, right: &Policy) {
         assert_eq!(format!("{left:#?}"), format!("{right:#?}"));
+    }
+
+    /// The two ways to say where.
+    fn spot(policy: &Policy, place: &Place) -> Option<Spot> {
+        let index = |name: &str| policy.rule(name).map(|(index, _)| index);
+        match place {
+            Place::Last => Some(Spot::Last),
+            Place::At(n) if *n == policy.rules.len() + 1 => Some(Spot::Last),
+            Place::At(n) => n.checked_sub(1).map(Spot::Above),
+            Place::Before(name) => index(name).map(Spot::Above),
+            Place::After(name) => index(name).map(Spot::Below),
+        }
+    }
+
+    fn joining(policy: &Policy, text: &str, place: &Place) -> Option<Joining> {
+        super::joining(policy, text, spot(policy, place)?)
     }
 
     #[test]
@@ -233,7 +246,6 @@ set later = { 22, 23 }
             "nat x masquerade on wan",
             "rule x drop from @admins",
             "disabled rule x drop",
-            "rule ssh drop",
             "rule x drop \\\n in",
             "rule x dorp",
         ] {

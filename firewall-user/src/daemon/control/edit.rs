@@ -7,18 +7,21 @@ use super::{
     change::change_view,
     in_background,
     persist::LastGood,
+    scribe::Promise,
     types::{Applied, Change, ChangeOptions, ControlError, Place},
 };
 use crate::{
     datapath,
     monitor::RuleInfo,
     policy::{
-        self, Diagnostic, Policy, Quiet, Slots, SshPeer, edit,
+        self, Diagnostic, Glance, Policy, Quiet, Slots, SshPeer,
+        edit::Spot,
         live::{Live, Patch},
         splice,
     },
 };
 use std::sync::{Arc, Mutex, PoisonError};
+use tokio::sync::OwnedMutexGuard;
 
 /// Rules from which on it is worth it: fewer are compiled in no time.
 const WORTH: usize = 512;
@@ -28,6 +31,9 @@ const WORTH: usize = 512;
 pub struct Known {
     live: Live,
     slots: Slots,
+    /// What a rule's conditions lie between, and its slot, by its number.
+    glances: Vec<Glance>,
+    owners: Vec<u16>,
     /// Interfaces that the machine had when the policy was checked.
     interfaces: Vec<String>,
     /// Those that took part when it was installed.
@@ -49,13 +55,22 @@ impl Known {
         if policy.rules.len() < WORTH || !warnings.is_empty() || !policy.nats.is_empty() {
             return None;
         }
+        let owners = policy.rules.iter().map(|rule| install.slots.rule(&rule.name.value));
         Some(Self {
             live: Live::of(policy, &install.compiled)?,
+            glances: policy.rules.iter().map(|rule| Glance::of(&rule.when)).collect(),
+            owners: owners.collect::<Option<_>>()?,
             slots: install.slots.clone(),
             interfaces: interfaces.to_owned(),
             attached,
             freed: Arc::default(),
         })
+    }
+
+    /// Number of the rule of this name.
+    fn index(&self, name: &str) -> Option<usize> {
+        let slot = self.slots.rule(name)?;
+        self.owners.iter().position(|owner| *owner == slot)
     }
 }
 
@@ -76,14 +91,14 @@ impl Control {
     /// The core has stopped.
     pub(super) async fn edited_in_place(
         &self,
-        desk: &mut Desk,
+        mut desk: OwnedMutexGuard<Desk>,
         change: &Change,
         options: &ChangeOptions,
-    ) -> Result<Option<Applied>, ControlError> {
-        let Some(known) =
-            desk.known.as_mut().filter(|_| !options.dry_run && desk.trouble.is_none())
-        else {
-            return Ok(None);
+    ) -> Result<Edited, ControlError> {
+        let at_hand = !options.dry_run && desk.trouble.is_none();
+        let Desk { policy, generation: at, known: known_or_not, .. } = &mut *desk;
+        let Some(known) = known_or_not.as_mut().filter(|_| at_hand) else {
+            return Ok(Edited::Not(desk));
         };
         for extra in known.freed.lock().unwrap_or_else(PoisonError::into_inner).drain(..) {
             known.live.free(extra);
@@ -96,8 +111,8 @@ impl Control {
             .await?;
             known.live.free_all();
         }
-        let Some(edit) = prepared(known, &desk.policy, change, options, desk.generation) else {
-            return Ok(None);
+        let Some(edit) = prepared(known, policy, change, options, *at) else {
+            return Ok(Edited::Not(desk));
         };
         let Edit { next, patch, index, joins, slot, said } = edit;
         let left = patch.left;
@@ -110,42 +125,78 @@ impl Control {
             log: joins.rule.log,
             text: joins.rule.text.clone(),
         });
-        let job = PatchJob { patch, generation: desk.generation, index, joins: info };
+        let job = PatchJob { patch, generation: *at, index, joins: info };
         let generation = match self.ask(|answer| Job::Patch(Box::new(job), answer)).await? {
             Ok(generation) => generation,
             Err(error) => {
                 // A whole policy says what is wrong, if it isn't only this way that is.
                 log::debug!("a rule can't be changed by itself: {error}");
-                desk.known = None;
-                return Ok(None);
+                *known_or_not = None;
+                return Ok(Edited::Not(desk));
             }
         };
         known.live = next;
-        if let Some(extra) = left {
-            let freed = known.freed.clone();
-            std::thread::spawn(move || {
-                if datapath::nobody_looks().is_ok() {
-                    freed.lock().unwrap_or_else(PoisonError::into_inner).push(extra);
-                }
-            });
-        }
-        let policy = Arc::make_mut(&mut desk.policy);
-        match joins {
-            Some(joins) => splice::join(policy, joins),
-            None => splice::leave(policy, index),
-        }
+        let freed = left.map(|extra| (extra, known.freed.clone()));
         desk.generation = generation;
-        let last = LastGood {
-            version: env!("CARGO_PKG_VERSION").to_owned(),
-            generation,
-            interfaces: known.attached.clone(),
-            file: desk.file.display().to_string(),
-            text: policy.source.clone(),
-        };
-        self.0.scribe.write(desk.file.clone(), last);
+        let promise = self.0.scribe.promise();
+        // Whoever looks at the policy next waits until this is done; whoever changed it needn't.
+        tokio::task::spawn_blocking(move || {
+            follow(&mut desk, joins, index, slot, promise);
+            drop(desk);
+            if let Some((extra, freed)) = freed
+                && datapath::nobody_looks().is_ok()
+            {
+                freed.lock().unwrap_or_else(PoisonError::into_inner).push(extra);
+            }
+        });
         let changes = vec![change_view(&said)];
-        Ok(Some(Applied { generation, dry_run: false, changes, warnings: Vec::new() }))
+        let applied = Applied { generation, dry_run: false, changes, warnings: Vec::new() };
+        Ok(Edited::Done(applied))
     }
+}
+
+/// What became of a change.
+pub enum Edited {
+    /// It is made.
+    Done(Applied),
+    /// It isn't one of those: here is the desk again.
+    Not(OwnedMutexGuard<Desk>),
+}
+
+/// The change in the policy's text, and to what is known of it.
+fn follow(
+    desk: &mut Desk,
+    joins: Option<splice::Joining>,
+    index: usize,
+    slot: u16,
+    promise: Promise,
+) {
+    let generation = desk.generation;
+    let policy = Arc::make_mut(&mut desk.policy);
+    let glance = joins.as_ref().map(|joins| Glance::of(&joins.rule.when));
+    match joins {
+        Some(joins) => splice::join(policy, joins),
+        None => splice::leave(policy, index),
+    }
+    let Some(known) = &mut desk.known else { return };
+    match glance {
+        Some(glance) => {
+            known.glances.insert(index, glance);
+            known.owners.insert(index, slot);
+        }
+        None => {
+            known.glances.remove(index);
+            known.owners.remove(index);
+        }
+    }
+    let last = LastGood {
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        generation,
+        interfaces: known.attached.clone(),
+        file: desk.file.display().to_string(),
+        text: policy.source.clone(),
+    };
+    promise.keep(desk.file.clone(), last);
 }
 
 fn prepared(
@@ -166,15 +217,21 @@ fn prepared(
     let what = "rule".to_owned();
     match change {
         Change::Add { text, place } => {
-            let place = match place {
-                Place::End => edit::Place::Last,
-                Place::Position(position) => edit::Place::At(*position as usize),
-                Place::Before(name) => edit::Place::Before(name.clone()),
-                Place::After(name) => edit::Place::After(name.clone()),
+            let spot = match place {
+                Place::End => Spot::Last,
+                Place::Position(position) => match (*position as usize).checked_sub(1)? {
+                    index if index == policy.rules.len() => Spot::Last,
+                    index => Spot::Above(index),
+                },
+                Place::Before(name) => Spot::Above(known.index(name)?),
+                Place::After(name) => Spot::Below(known.index(name)?),
             };
-            let joins = splice::joining(policy, text, &place)?;
+            let joins = splice::joining(policy, text, spot)?;
             let (rule, index) = (&joins.rule, joins.index);
-            if policy.rules.len() >= Slots::RULES || !quiet.joins(policy, index, rule) {
+            if policy.rules.len() >= Slots::RULES
+                || known.index(&rule.name.value).is_some()
+                || !quiet.joins(policy, &known.glances, index, rule)
+            {
                 return None;
             }
             let on = rule.when.on.iter().flat_map(|on| &on.items);
@@ -188,7 +245,8 @@ fn prepared(
             Some(Edit { next, patch, index, joins: Some(joins), slot, said })
         }
         Change::Delete(name) => {
-            let (index, rule) = policy.rule(name)?;
+            let index = known.index(name)?;
+            let rule = policy.rules.get(index)?;
             if !quiet.leaves(policy, index) || !splice::can_leave(policy, index) {
                 return None;
             }

@@ -33,7 +33,7 @@ use crate::{
     view::StatusView,
 };
 use change::{Next, looked_at};
-use edit::Known;
+use edit::{Edited, Known};
 use firewall_common::abi::ABI_VERSION;
 use scribe::Scribe;
 use std::{
@@ -74,7 +74,7 @@ struct Desk {
 #[derive(Debug)]
 struct Core {
     jobs: Mutex<Sender<Job>>,
-    desk: tokio::sync::Mutex<Desk>,
+    desk: Arc<tokio::sync::Mutex<Desk>>,
     monitor: Arc<Mutex<Monitor>>,
     facts: Facts,
     scribe: Scribe,
@@ -119,7 +119,7 @@ impl Control {
         };
         let control = Self(Arc::new(Core {
             jobs: Mutex::new(jobs),
-            desk: tokio::sync::Mutex::new(desk),
+            desk: Arc::new(tokio::sync::Mutex::new(desk)),
             monitor,
             scribe: Scribe::new(facts.last_good.clone()),
             facts,
@@ -249,15 +249,16 @@ impl Control {
         change: Change,
         options: ChangeOptions,
     ) -> Result<Applied, ControlError> {
-        let mut desk = self.0.desk.lock().await;
+        let desk = self.0.desk.clone().lock_owned().await;
         if let Some(base) = options.base_generation
             && base != desk.generation
         {
             return Err(ControlError::Conflict { generation: desk.generation, base });
         }
-        if let Some(applied) = self.edited_in_place(&mut desk, &change, &options).await? {
-            return Ok(applied);
-        }
+        let mut desk = match self.edited_in_place(desk, &change, &options).await? {
+            Edited::Done(applied) => return Ok(applied),
+            Edited::Not(desk) => desk,
+        };
         self.written().await?;
         let gate = self.gate().await?;
         let facts = gate.clone();

@@ -11,6 +11,8 @@ use std::{
 #[derive(Debug, Default)]
 struct Desk {
     waiting: Option<(PathBuf, LastGood)>,
+    /// Texts that were promised.
+    promised: usize,
     busy: bool,
     trouble: Option<String>,
 }
@@ -38,13 +40,19 @@ impl Scribe {
     }
 
     /// This is live now, and is to be in `file` soon.
-    pub fn write(&self, file: PathBuf, last: LastGood) {
+    fn write(&self, file: PathBuf, last: LastGood) {
         let mut desk = self.desk();
         desk.waiting = Some((file, last));
         if !std::mem::replace(&mut desk.busy, true) {
             let this = self.clone();
             thread::spawn(move || this.work());
         }
+    }
+
+    /// There will be something to be written: [`Self::flush`] waits for it as long as the promise isn't dropped.
+    pub fn promise(&self) -> Promise {
+        self.desk().promised += 1;
+        Promise(self.clone())
     }
 
     fn work(&self) {
@@ -76,7 +84,7 @@ impl Scribe {
     /// Returns when all is written.
     pub fn flush(&self) {
         let mut desk = self.desk();
-        while desk.busy {
+        while desk.busy || desk.promised != 0 {
             desk = self.0.done.wait(desk).unwrap_or_else(PoisonError::into_inner);
         }
     }
@@ -89,6 +97,24 @@ impl Scribe {
     /// The file was replaced otherwise.
     pub fn is_well(&self) {
         self.desk().trouble = None;
+    }
+}
+
+/// See [`Scribe::promise`].
+#[derive(Debug)]
+pub struct Promise(Scribe);
+
+impl Promise {
+    /// It is kept.
+    pub fn keep(self, file: PathBuf, last: LastGood) {
+        self.0.write(file, last);
+    }
+}
+
+impl Drop for Promise {
+    fn drop(&mut self) {
+        self.0.desk().promised -= 1;
+        self.0.0.done.notify_all();
     }
 }
 
@@ -105,16 +131,23 @@ mod tests {
         let scribe = Scribe::new(last_good.clone());
         let last = |text: &str| LastGood { text: text.to_owned(), ..LastGood::default() };
         for i in 0..50 {
-            scribe.write(file.clone(), last(&i.to_string()));
+            scribe.promise().keep(file.clone(), last(&i.to_string()));
         }
         scribe.flush();
         assert_eq!(std::fs::read_to_string(&file).expect("read"), "49");
         assert_eq!(LastGood::load(&last_good), Some(last("49")));
-        scribe.write(dir.join("no/such/place"), last("50"));
+        scribe.promise().keep(dir.join("no/such/place"), last("50"));
         scribe.flush();
         assert!(scribe.trouble().is_some_and(|said| said.contains("couldn't be replaced")));
-        scribe.write(file.clone(), last("51"));
+        let promise = scribe.promise();
+        let kept = file.clone();
+        let later = thread::spawn(move || {
+            thread::sleep(std::time::Duration::from_millis(50));
+            promise.keep(kept, LastGood { text: "51".to_owned(), ..LastGood::default() });
+        });
         scribe.flush();
         assert_eq!(scribe.trouble(), None);
+        assert_eq!(std::fs::read_to_string(&file).expect("read"), "51");
+        later.join().expect("no panic");
     }
 }

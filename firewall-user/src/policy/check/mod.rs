@@ -3,6 +3,7 @@
 
 mod candidates;
 mod cookies;
+mod glance;
 mod lockout;
 mod nat;
 mod owners;
@@ -10,6 +11,7 @@ mod quiet;
 mod shadow;
 mod space;
 
+pub use glance::Glance;
 pub use quiet::Quiet;
 
 use super::ast::{Action, AddrItem, Conditions, Element, Policy, PortItem, Rule};

@@ -5,6 +5,7 @@ use super::super::ast::{
     Action, AddrItem, AddrRange, Conditions, Endpoint, Match, Policy, PortItem, Rule,
 };
 use super::super::resolved::Resolved;
+use super::Glance;
 use super::shadow::{STEPS, covered};
 use super::space::{Boxes, Budget, Space};
 use firewall_common::abi::table::Direction;
@@ -31,25 +32,25 @@ impl Quiet {
         policy.rules.get(index).is_some_and(|rule| self.is_plain(policy, rule))
     }
 
-    /// Whether `rule` joins in silence, as number `index`; `policy` is the one without it.
-    pub fn joins(&self, policy: &Policy, index: usize, rule: &Rule) -> bool {
+    /// Whether `rule` joins in silence, as number `index`; `policy` is the one without it, `glances` are of its rules.
+    pub fn joins(&self, policy: &Policy, glances: &[Glance], index: usize, rule: &Rule) -> bool {
         let elements: usize = policy.sets.iter().map(|set| set.elements.len()).sum();
         let speaks_of_icmpv6 = rule.when.icmp.as_ref().is_some_and(|icmp| icmp.v6);
         if !self.is_plain(policy, rule) || speaks_of_icmpv6 || elements > MANY_ELEMENTS {
             return false;
         }
-        let near = |when: &Conditions, upto: usize| -> Vec<usize> {
-            let rules = policy.rules.iter().enumerate().take(upto);
-            let near = rules.filter(|(_, other)| decides(other) && may_meet(when, &other.when));
-            near.map(|(i, _)| i).collect()
+        let near = |when: &Conditions, from: usize, to: usize| -> Vec<usize> {
+            let own = Glance::of(when);
+            let glances = glances.iter().enumerate().take(to).skip(from);
+            let near = glances.filter(|(_, other)| own.may_meet(other)).map(|(i, _)| i);
+            near.filter(|i| policy.rules.get(*i).is_some_and(|rule| may_meet(when, &rule.when)))
+                .collect()
         };
-        let mut below = policy.rules.iter().skip(index).filter(|other| is_judged(other));
-        let below: Vec<(usize, &Rule)> = below
-            .by_ref()
-            .enumerate()
-            .filter(|(_, other)| may_meet(&rule.when, &other.when))
-            .take(MANY_RULES + 1)
-            .collect();
+        let above = |when: &Conditions, to: usize| -> Vec<usize> {
+            near(when, 0, to).into_iter().filter(|i| decides(&policy.rules[*i])).collect()
+        };
+        let mut below = near(&rule.when, index, policy.rules.len());
+        below.retain(|i| is_judged(&policy.rules[*i]));
         if below.len() > MANY_RULES {
             return false;
         }
@@ -69,20 +70,18 @@ impl Quiet {
             covered(&of.0, &four, &mut takers, &mut budget)
                 && covered(&of.1, &six, &mut takers, &mut budget)
         };
-        let above: Vec<Pair> =
-            near(&rule.when, index).into_iter().map(|i| boxes.of(&policy.rules[i].when)).collect();
-        if is_covered(&own, &above.iter().collect::<Vec<_>>()) {
+        let mut boxes_of = |rules: Vec<usize>| -> Vec<Pair> {
+            rules.into_iter().map(|i| boxes.of(&policy.rules[i].when)).collect()
+        };
+        let takers = boxes_of(above(&rule.when, index));
+        if is_covered(&own, &takers.iter().collect::<Vec<_>>()) {
             return false;
         }
-        below.into_iter().all(|(_, other)| {
-            let at = policy.rules.iter().position(|rule| std::ptr::eq(rule, other));
-            let of = boxes.of(&other.when);
-            let above: Vec<Pair> = near(&other.when, at.unwrap_or_default())
-                .into_iter()
-                .map(|i| boxes.of(&policy.rules[i].when))
-                .collect();
-            let all: Vec<&Pair> = above.iter().chain([&own]).collect();
-            !is_covered(&of, &all)
+        below.into_iter().all(|i| {
+            let of = boxes_of(vec![i]);
+            let takers = boxes_of(above(&policy.rules[i].when, i));
+            let all: Vec<&Pair> = takers.iter().chain([&own]).collect();
+            of.iter().all(|of| !is_covered(of, &all))
         })
     }
 
@@ -183,7 +182,7 @@ fn lists_meet<T>(a: &Match<T>, b: &Match<T>, meet: impl Fn(&T, &T) -> bool) -> b
 
 #[cfg(test)]
 mod tests {
-    use super::super::super::{edit::Place, parse, splice};
+    use super::super::super::{edit::Spot, parse, splice};
     use super::super::{CheckContext, check};
     use super::*;
     use proptest::prelude::*;
@@ -236,15 +235,18 @@ mod tests {
             for (i, rule) in rules.iter().enumerate() {
                 let text = format!("rule r{i} {rule}");
                 let mut more = policy.clone();
-                let joins = splice::joining(&more, &text, &Place::Last).unwrap();
+                let joins = splice::joining(&more, &text, Spot::Last).unwrap();
                 splice::join(&mut more, joins);
                 if check(&more, &context).is_empty() {
                     policy = more;
                 }
             }
-            let place = Place::At(at % (policy.rules.len() + 1) + 1);
-            let joins = splice::joining(&policy, &format!("rule new {new}"), &place).unwrap();
-            let silent = quiet.joins(&policy, joins.index, &joins.rule);
+            let at = at % (policy.rules.len() + 1);
+            let spot = if at == policy.rules.len() { Spot::Last } else { Spot::Above(at) };
+            let joins = splice::joining(&policy, &format!("rule new {new}"), spot).unwrap();
+            let glances: Vec<Glance> =
+                policy.rules.iter().map(|rule| Glance::of(&rule.when)).collect();
+            let silent = quiet.joins(&policy, &glances, joins.index, &joins.rule);
             let mut more = policy.clone();
             splice::join(&mut more, joins);
             let said = check(&more, &context);
@@ -269,7 +271,7 @@ mod tests {
         let joins = |text: &str| {
             let rule =
                 parse(&format!("{text}\nset s = {{ 10.0.0.1 }}"), "test").unwrap().rules.remove(0);
-            quiet.joins(&policy, 1, &rule)
+            quiet.joins(&policy, &[Glance::of(&policy.rules[0].when)], 1, &rule)
         };
         for yes in [
             "rule b drop in tcp to port 80",

@@ -1,6 +1,6 @@
 use super::*;
 use crate::policy::classify::{Outcome, Probe, classify};
-use crate::policy::edit::Place;
+use crate::policy::edit::Spot;
 use crate::policy::{compile, parse, splice};
 use firewall_common::abi::table::{ARENAS, Direction, State};
 use proptest::prelude::*;
@@ -93,6 +93,11 @@ fn rule() -> impl Strategy<Value = String> {
     )
 }
 
+fn spot(policy: &Policy, at: usize) -> Spot {
+    let at = at % (policy.rules.len() + 1);
+    if at == policy.rules.len() { Spot::Last } else { Spot::Above(at) }
+}
+
 #[derive(Clone, Debug)]
 enum Step {
     Join(String, usize),
@@ -124,9 +129,9 @@ proptest! {
         for (i, step) in steps.iter().enumerate() {
             match step {
                 Step::Join(rule, at) => {
-                    let place = Place::At(at % (patched.policy.rules.len() + 1) + 1);
+                    let spot = spot(&patched.policy, *at);
                     let text = format!("rule new{i} {rule}");
-                    let joins = splice::joining(&patched.policy, &text, &place).unwrap();
+                    let joins = splice::joining(&patched.policy, &text, spot).unwrap();
                     patched.slots.take_rule(&joins.rule.name.value, 1).unwrap();
                     let Patched { live, policy, slots, .. } = &patched;
                     let change = live.join(policy, joins.index, &joins.rule, slots).unwrap();
@@ -164,7 +169,7 @@ fn a_part_that_programs_may_still_look_at_is_not_written() {
     let room = live.uses.len();
     for i in 0..=room {
         let text = format!("rule n{i} drop in udp to port {}", 2 + i);
-        let joins = splice::joining(&policy, &text, &Place::Last).unwrap();
+        let joins = splice::joining(&policy, &text, Spot::Last).unwrap();
         slots.take_rule(&joins.rule.name.value, 1).unwrap();
         let joined = live.join(&policy, joins.index, &joins.rule, &slots);
         if i == room {
@@ -179,7 +184,7 @@ fn a_part_that_programs_may_still_look_at_is_not_written() {
     // The one behind is asked first: no grace period is needed between.
     assert_eq!(written, (1..=room).collect::<Vec<_>>());
     live.free(0);
-    let joins = splice::joining(&policy, "rule last drop in udp to port 99", &Place::Last).unwrap();
+    let joins = splice::joining(&policy, "rule last drop in udp to port 99", Spot::Last).unwrap();
     slots.take_rule("last", 1).unwrap();
     let (_, patch) = live.join(&policy, joins.index, &joins.rule, &slots).unwrap();
     assert_eq!((patch.write.unwrap().0, patch.wait), (1, true), "one is asked behind it");
