@@ -183,8 +183,10 @@ impl Gate for MemoryGate {
             return Err(GateError(refusal));
         }
         assert_eq!(generation, kernel.generation);
-        kernel.patches.push(patch.clone());
-        kernel.generation += 2;
+        if patch.changes {
+            kernel.patches.push(patch.clone());
+            kernel.generation += 2;
+        }
         Ok(kernel.generation)
     }
     fn ways(&self) -> Ways {

@@ -3,6 +3,8 @@
 //! Packets are judged meanwhile. So each step but one changes nothing that a program may see: a part is written that none is
 //! asked for, then all are asked for it while no rule of it decides, and then one store of one word is the change. The
 //! generation goes on by two, as the same table stays live: flows are judged again by what is live now.
+//!
+//! Programs read how many parts are asked anew for each, and a part before its `terminal`.
 
 use super::{Datapath, DatapathError, raw};
 use firewall_common::abi::table::{Part, RuleTable};
@@ -11,18 +13,20 @@ use std::sync::atomic::{AtomicU64, Ordering};
 /// What has to be done to the live tables, in this order.
 #[derive(Clone, Copy, Debug)]
 pub struct Patch<'p> {
-    /// A part to be written where nobody looks.
+    /// A part to be written that no packet is asked for, or in which no rule decides.
     pub write: Option<NewPart<'p>>,
     /// Parts that every packet is asked for from before the change on.
     pub always: u32,
     /// Words of the arena to be stored one by one. The first is the change.
     pub store: &'p [(u32, u64)],
-    /// Between the first of them and the others a grace period has to pass.
+    /// Before each of them a grace period has to pass.
     pub wait: bool,
-    /// Word of the arena, and its bit to be cleared: the change, where there is no word to be stored.
-    pub clear: Option<(u32, u8)>,
+    /// Words of the arena, and their bits to be cleared. The last is the change, where there is no word to be stored.
+    pub clear: &'p [(u32, u8)],
     /// Parts that every packet is asked for behind it.
     pub always_then: u32,
+    /// Whether packets are judged otherwise: then the generation goes on.
+    pub changes: bool,
 }
 
 /// A part to be written.
@@ -41,7 +45,7 @@ pub struct NewPart<'p> {
 }
 
 impl Datapath {
-    /// Makes the change; returns the new generation. `generation` is the one that the change was made for. `named`: the slot
+    /// Makes the change; returns the generation then. `generation` is the one that the change was made for. `named`: the slot
     /// of the rule that joins, and its name.
     ///
     /// # Errors
@@ -53,7 +57,8 @@ impl Datapath {
         named: Option<(u16, &str)>,
     ) -> Result<u32, DatapathError> {
         let live = self.generation();
-        let Some(next) = live.checked_add(2).filter(|_| generation == live) else {
+        let by = if patch.changes { 2 } else { 0 };
+        let Some(next) = live.checked_add(by).filter(|_| generation == live) else {
             return Err(DatapathError::Generation { compiled: generation, next: live });
         };
         let index = live & 1;
@@ -120,16 +125,19 @@ impl Datapath {
         next: u32,
         before: &mut Vec<(u32, u64)>,
     ) -> Result<(), DatapathError> {
-        for (i, (at, value)) in patch.store.iter().enumerate() {
-            if i == 1 && patch.wait {
+        for (at, value) in patch.store {
+            if patch.wait {
                 raw::grace_period().map_err(DatapathError::io("waiting for a grace period"))?;
             }
             let word = self.room(index, *at as usize, 1)?;
             before.push((*at, word[0].swap(*value, Ordering::SeqCst)));
         }
-        if let Some((at, bit)) = patch.clear {
-            let word = self.room(index, at as usize, 1)?;
-            before.push((at, word[0].fetch_and(!(1 << bit), Ordering::SeqCst)));
+        for (at, bit) in patch.clear {
+            let word = self.room(index, *at as usize, 1)?;
+            before.push((*at, word[0].fetch_and(!(1 << bit), Ordering::SeqCst)));
+        }
+        if !patch.changes {
+            return Ok(());
         }
         let mut control = self.control.get(&0, 0).map_err(DatapathError::map("CONTROL"))?;
         control.generation = next;

@@ -63,15 +63,21 @@ pub struct Install {
     pub told: Told,
 }
 
-/// A rule that joins the live policy, or leaves it.
+/// What is to be done to the live policy's tables.
 pub struct PatchJob {
-    /// What is to be done to the tables.
+    /// It.
     pub patch: Patch,
     /// Generation that it is for.
     pub generation: u32,
-    /// The rule's number, from 0.
+    /// The rule that joins the live policy, or leaves it, if one does.
+    pub edit: Option<RuleEdit>,
+}
+
+/// A rule that joins the live policy, or leaves it.
+pub struct RuleEdit {
+    /// Its number, from 0.
     pub index: usize,
-    /// The rule, where it joins.
+    /// What it is, where it joins.
     pub joins: Option<RuleInfo>,
 }
 
@@ -151,7 +157,7 @@ pub struct Found {
 pub enum Job {
     /// Make a policy live.
     Install(Box<Install>, oneshot::Sender<Result<u32, GateError>>),
-    /// Change a rule of the live policy.
+    /// Change the live policy's tables where they stand.
     Patch(Box<PatchJob>, oneshot::Sender<Result<u32, GateError>>),
     /// A policy is live already: tell the model.
     Announce(Box<Told>, Option<Box<Whose>>),
@@ -424,10 +430,11 @@ impl Actor {
                 }
             }
             Job::Patch(job, answer) => {
-                let PatchJob { patch, generation, index, joins } = *job;
-                let named = joins.as_ref().map(|rule| (rule.slot, rule.name.as_str()));
+                let PatchJob { patch, generation, edit } = *job;
+                let joins = edit.as_ref().and_then(|edit| edit.joins.as_ref());
+                let named = joins.map(|rule| (rule.slot, rule.name.as_str()));
                 let result = self.gate.patch(&patch, generation, named);
-                if let Ok(generation) = &result {
+                if let (Ok(generation), Some(RuleEdit { index, joins })) = (&result, edit) {
                     self.books.rules(joins.as_slice());
                     lock(&self.monitor).policy_edited(*generation, index, joins);
                 }

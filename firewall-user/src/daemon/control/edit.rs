@@ -3,10 +3,10 @@
 
 use super::{
     Control, Desk, GateError,
-    actor::{Install, Job, PatchJob},
+    actor::{Install, Job, PatchJob, RuleEdit},
     change::change_view,
     in_background,
-    persist::LastGood,
+    persist::{self, LastGood},
     scribe::Promise,
     types::{Applied, Change, ChangeOptions, ControlError, Place},
 };
@@ -15,12 +15,13 @@ use crate::{
     monitor::RuleInfo,
     policy::{
         self, Diagnostic, Glance, Policy, Quiet, Slots, SshPeer,
+        ast::Rule,
         edit::Spot,
         live::{Live, Patch},
         splice,
     },
 };
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use tokio::sync::OwnedMutexGuard;
 
 /// Rules from which on it is worth it: fewer are compiled in no time.
@@ -38,8 +39,21 @@ pub struct Known {
     interfaces: Vec<String>,
     /// Those that took part when it was installed.
     attached: Vec<String>,
-    /// Extra parts that are free again.
-    freed: Arc<Mutex<Vec<usize>>>,
+    /// Generation that it was installed as.
+    installed: u32,
+    /// Number of the last change or step, see [`Live`].
+    turn: u64,
+    /// Rules that joined or left, and programs may still not know of it.
+    recent: Vec<Recent>,
+}
+
+/// A rule that joined or left lately.
+#[derive(Debug)]
+struct Recent {
+    turn: u64,
+    glance: Glance,
+    name: String,
+    text: String,
 }
 
 impl Known {
@@ -63,7 +77,24 @@ impl Known {
             slots: install.slots.clone(),
             interfaces: interfaces.to_owned(),
             attached,
-            freed: Arc::default(),
+            installed: install.generation,
+            turn: 0,
+            recent: Vec::new(),
+        })
+    }
+
+    /// A grace period has passed since turn `turn`.
+    fn passed(&mut self, turn: u64) {
+        self.live.passed(turn);
+        self.recent.retain(|recent| recent.turn > turn);
+    }
+
+    /// Whether a packet that is held up in the middle of its look-up might see this change and not one before it, so that
+    /// it were judged by a policy that never was. The same rule in and out again is no such thing.
+    fn is_early(&self, glance: &Glance, rule: &Rule) -> bool {
+        self.recent.iter().any(|recent| {
+            let is_same = recent.name == rule.name.value && recent.text == rule.text;
+            !is_same && recent.glance.may_meet(glance)
         })
     }
 
@@ -82,6 +113,9 @@ struct Edit {
     joins: Option<splice::Joining>,
     slot: u16,
     said: policy::Change,
+    recent: Recent,
+    /// It has to wait for a grace period.
+    is_early: bool,
 }
 
 impl Control {
@@ -95,27 +129,30 @@ impl Control {
         change: &Change,
         options: &ChangeOptions,
     ) -> Result<Edited, ControlError> {
-        let at_hand = !options.dry_run && desk.trouble.is_none();
-        let Desk { policy, generation: at, known: known_or_not, .. } = &mut *desk;
-        let Some(known) = known_or_not.as_mut().filter(|_| at_hand) else {
+        // Where the file can't follow, a whole policy says so before anything has changed.
+        let well = desk.trouble.is_none() && self.0.scribe.trouble().is_none();
+        if options.dry_run || !well || desk.known.is_none() || !persist::can_prepare(&desk.file) {
+            return Ok(Edited::Not(desk));
+        }
+        if matches!(change, Change::Add { .. }) {
+            // Grace periods are still much shorter than to compile everything.
+            while let Some(known) = &desk.known
+                && !known.live.has_room()
+                && self.next_step(&mut desk).await?
+            {}
+        }
+        let Desk { policy, generation: at, known: Some(known), .. } = &mut *desk else {
             return Ok(Edited::Not(desk));
         };
-        for extra in known.freed.lock().unwrap_or_else(PoisonError::into_inner).drain(..) {
-            known.live.free(extra);
-        }
-        if matches!(change, Change::Add { .. }) && known.live.is_full() {
-            // A grace period is still much shorter than to compile everything.
-            in_background(|| {
-                datapath::nobody_looks().map_err(|error| GateError(error.to_string()).into())
-            })
-            .await?;
-            known.live.free_all();
-        }
         let Some(edit) = prepared(known, policy, change, options, *at) else {
             return Ok(Edited::Not(desk));
         };
-        let Edit { next, patch, index, joins, slot, said } = edit;
-        let left = patch.left;
+        let Edit { mut next, patch, index, joins, slot, said, recent, is_early } = edit;
+        if is_early {
+            all_know().await?;
+            known.passed(known.turn);
+            next.passed(known.turn);
+        }
         let info = joins.as_ref().map(|joins| RuleInfo {
             position: u32::try_from(index + 1).unwrap_or(u32::MAX),
             slot,
@@ -125,34 +162,85 @@ impl Control {
             log: joins.rule.log,
             text: joins.rule.text.clone(),
         });
-        let job = PatchJob { patch, generation: *at, index, joins: info };
+        let edit = Some(RuleEdit { index, joins: info });
+        let job = PatchJob { patch, generation: *at, edit };
         let generation = match self.ask(|answer| Job::Patch(Box::new(job), answer)).await? {
             Ok(generation) => generation,
             Err(error) => {
                 // A whole policy says what is wrong, if it isn't only this way that is.
                 log::debug!("a rule can't be changed by itself: {error}");
-                *known_or_not = None;
+                desk.known = None;
                 return Ok(Edited::Not(desk));
             }
         };
+        known.turn = recent.turn;
         known.live = next;
-        let freed = left.map(|extra| (extra, known.freed.clone()));
+        known.recent.push(recent);
+        self.settle_soon(known.installed, known.turn);
         desk.generation = generation;
         let promise = self.0.scribe.promise();
         // Whoever looks at the policy next waits until this is done; whoever changed it needn't.
-        tokio::task::spawn_blocking(move || {
-            follow(&mut desk, joins, index, slot, promise);
-            drop(desk);
-            if let Some((extra, freed)) = freed
-                && datapath::nobody_looks().is_ok()
-            {
-                freed.lock().unwrap_or_else(PoisonError::into_inner).push(extra);
-            }
-        });
+        tokio::task::spawn_blocking(move || follow(&mut desk, joins, index, slot, promise));
         let changes = vec![change_view(&said)];
         let applied = Applied { generation, dry_run: false, changes, warnings: Vec::new() };
         Ok(Edited::Done(applied))
     }
+
+    /// Behind a change: what it left is given back, and what joined goes where packets look for it soonest. Ends where
+    /// another change came since: that one begins again.
+    fn settle_soon(&self, installed: u32, mut turn: u64) {
+        let this = self.clone();
+        tokio::spawn(async move {
+            loop {
+                // A core that has stopped, or a kernel that refuses: the next change, or policy, finds things as they are.
+                let Ok(()) = all_know().await else { return };
+                let mut desk = this.0.desk.clone().lock_owned().await;
+                let Some(known) = &mut desk.known else { return };
+                if known.installed != installed {
+                    return;
+                }
+                known.passed(turn);
+                if known.turn != turn || !known.live.is_unsettled() {
+                    return;
+                }
+                turn = match this.step(&mut desk).await {
+                    Ok(Some(turn)) => turn,
+                    Ok(None) | Err(_) => return,
+                };
+            }
+        });
+    }
+
+    /// Waits for a grace period and makes the next step; false where there is nothing to be gained by another one.
+    async fn next_step(&self, desk: &mut Desk) -> Result<bool, ControlError> {
+        all_know().await?;
+        let Some(known) = &mut desk.known else { return Ok(false) };
+        known.passed(known.turn);
+        Ok(self.step(desk).await?.is_some())
+    }
+
+    /// The next step by which what joined settles down, if there is one: its turn.
+    async fn step(&self, desk: &mut Desk) -> Result<Option<u64>, ControlError> {
+        let Desk { policy, generation, known: Some(known), .. } = desk else { return Ok(None) };
+        let turn = known.turn + 1;
+        let Some((next, patch)) = known.live.step(policy, &known.slots, turn) else {
+            return Ok(None);
+        };
+        let job = PatchJob { patch, generation: *generation, edit: None };
+        if let Err(error) = self.ask(|answer| Job::Patch(Box::new(job), answer)).await? {
+            log::debug!("single rules can't be changed any more: {error}");
+            desk.known = None;
+            return Ok(None);
+        }
+        (known.live, known.turn) = (next, turn);
+        Ok(Some(turn))
+    }
+}
+
+/// Returns when every program that is running knows of all that was done.
+async fn all_know() -> Result<(), ControlError> {
+    in_background(|| datapath::nobody_looks().map_err(|error| GateError(error.to_string()).into()))
+        .await
 }
 
 /// What became of a change.
@@ -215,6 +303,7 @@ fn prepared(
         return None;
     }
     let what = "rule".to_owned();
+    let turn = known.turn + 1;
     match change {
         Change::Add { text, place } => {
             let spot = match place {
@@ -239,10 +328,17 @@ fn prepared(
                 return None;
             }
             let slot = known.slots.take_rule(&rule.name.value, generation + 2)?;
-            let (next, patch) = known.live.join(policy, index, rule, &known.slots)?;
+            let (next, patch) = known.live.join(policy, index, rule, &known.slots, turn)?;
             let (name, text) = (rule.name.value.clone(), rule.text.clone());
+            let recent = Recent {
+                turn,
+                glance: Glance::of(&rule.when),
+                name: name.clone(),
+                text: text.clone(),
+            };
+            let is_early = known.is_early(&recent.glance, rule);
             let said = policy::Change::RuleAdded { what, name, position: index + 1, text };
-            Some(Edit { next, patch, index, joins: Some(joins), slot, said })
+            Some(Edit { next, patch, index, joins: Some(joins), slot, said, recent, is_early })
         }
         Change::Delete(name) => {
             let index = known.index(name)?;
@@ -250,10 +346,17 @@ fn prepared(
             if !quiet.leaves(policy, index) || !splice::can_leave(policy, index) {
                 return None;
             }
-            let (next, patch) = known.live.leave(index)?;
+            let (next, patch) = known.live.leave(index, turn)?;
             let (name, text) = (rule.name.value.clone(), rule.text.clone());
+            let recent = Recent {
+                turn,
+                glance: Glance::of(&rule.when),
+                name: name.clone(),
+                text: text.clone(),
+            };
+            let is_early = known.is_early(&recent.glance, rule);
             let said = policy::Change::RuleRemoved { what, name, position: index + 1, text };
-            Some(Edit { next, patch, index, joins: None, slot: 0, said })
+            Some(Edit { next, patch, index, joins: None, slot: 0, said, recent, is_early })
         }
         _ => None,
     }

@@ -78,13 +78,15 @@ impl Gate for Datapath {
             words: &extra.words,
             flags: extra.flags,
         });
+        let clear: Vec<(u32, u8)> = patch.clear.iter().map(|seat| (seat.word, seat.bit)).collect();
         let patch = RulePatch {
             write,
             always: patch.always,
             store: &patch.store,
             wait: patch.wait,
-            clear: patch.clear.map(|seat| (seat.word, seat.bit)),
+            clear: &clear,
             always_then: patch.always_then,
+            changes: patch.changes,
         };
         Ok(Datapath::patch(self, &patch, generation, named)?)
     }

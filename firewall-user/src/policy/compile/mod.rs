@@ -18,7 +18,7 @@ use super::ast::{
 };
 use super::ranges::Ranges;
 use super::resolved::Resolved;
-pub use extra::{Extra, GAP, Seat, extra, room};
+pub use extra::{EXTRA_WORDS, Extra, GAP, Seat, extra, room};
 use firewall_common::abi::iface::IFACE_SLOTS;
 use firewall_common::abi::nat::NatKind;
 use firewall_common::abi::table::{
@@ -233,9 +233,7 @@ pub fn compile(
     let rules: Vec<Ask<'_>> = enabled.iter().map(|rule| &rule.when).enumerate().map(ask).collect();
     let nats: Vec<Ask<'_>> =
         halves.iter().map(|(_, half)| &half.when).enumerate().map(ask).collect();
-    // What rows don't know of rules is found by their places: then each place is a rule's.
-    let beside_rows = u32::from(ACTION_ASKS | ACTION_ADDS | ACTION_LIMITS);
-    let gap = if table.any_flags & beside_rows == 0 { GAP } else { 1 };
+    let gap = if table.any_flags & BESIDE_ROWS == 0 { GAP } else { 1 };
     let whole =
         plan::Whole { actions: &actions, rules: &rules, nats: &nats, resolved: &resolved, gap };
     let plan::Laid { words: arena, plan, seats, extras } = plan::write(&whole, &mut table)?;
@@ -348,6 +346,9 @@ fn settings(policy: &Policy, enabled: &[&Rule], settings: &mut Settings) {
         SynCookies::Above(rate) => rate.max(1),
     };
 }
+
+/// `ACTION_*` of what rows don't know of a rule. That is found by the rule's place, so each place is a rule's then.
+const BESIDE_ROWS: u32 = (ACTION_ASKS | ACTION_ADDS | ACTION_LIMITS) as u32;
 
 /// A bit of the rows, and when it is set.
 struct Ask<'p> {

@@ -3,7 +3,7 @@
 use super::super::resolved::Resolved;
 use super::arena::Words;
 use super::cut::{self, Cut, Stretch};
-use super::extra::{EXTRAS, Seat};
+use super::extra::{EXTRAS, Seat, TERMINALS};
 use super::part::{self, Member};
 use super::{ARENAS, Ask, CompileError, Part as Limit, trie};
 use firewall_common::abi::table::{
@@ -89,7 +89,7 @@ pub fn write(whole: &Whole<'_, '_>, table: &mut RuleTable) -> Result<Laid, Compi
     }
     let mut words = layout.words.into_inner();
     let extras = words.len().next_multiple_of(EXTRAS);
-    words.resize(extras + EXTRAS, 0);
+    words.resize(extras + TERMINALS, 0);
     let limit = ARENAS[ARENAS.len() - 1];
     CompileError::check(Limit::Bytes, words.len() * 8, limit * 8)?;
     let fits = ARENAS.iter().position(|size| words.len() <= *size);

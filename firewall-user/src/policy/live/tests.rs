@@ -23,37 +23,94 @@ impl Patched {
         Self { policy, compiled, slots, live }
     }
 
+    /// What is live as each store leaves it, from before the first to behind the last.
+    fn moments(&self, patch: &Patch) -> Vec<Vec<u64>> {
+        let mut arena = self.compiled.arena.clone();
+        let mut moments = vec![arena.clone()];
+        for (at, value) in &patch.store {
+            arena[*at as usize] = *value;
+            moments.push(arena.clone());
+        }
+        for seat in &patch.clear {
+            arena[seat.word as usize] &= !(1 << seat.bit);
+            moments.push(arena.clone());
+        }
+        moments
+    }
+
     fn apply(
         &mut self,
         (next, patch): (Live, Patch),
         probes: &[Probe],
     ) -> Result<(), TestCaseError> {
         let before = self.outcomes(probes);
-        let Self { compiled, .. } = self;
         if let Some((number, extra)) = &patch.write {
+            let compiled = &mut self.compiled;
+            prop_assert_eq!(
+                compiled.arena[extra.part.terminal as usize],
+                0,
+                "nothing decides there"
+            );
+            let is_asked = *number < compiled.table.always as usize;
+            prop_assert!(!patch.changes || !is_asked, "it is not to be asked by what it was");
             compiled.arena[extra.at as usize..][..extra.words.len()].copy_from_slice(&extra.words);
             compiled.table.parts[*number] = extra.part;
         }
-        compiled.table.always = patch.always;
+        prop_assert!(patch.always >= self.compiled.table.always);
+        self.compiled.table.always = patch.always;
         // Nothing has changed so far.
         prop_assert_eq!(&before, &self.outcomes(probes));
-        let mut during = None;
-        for (at, value) in &patch.store {
-            self.compiled.arena[*at as usize] = *value;
-            // The first store is the change.
-            let seen = self.outcomes(probes);
-            prop_assert_eq!(during.get_or_insert_with(|| seen.clone()), &seen);
+        let moments = self.moments(&patch);
+        let of = |this: &mut Self, arena: &[u64]| {
+            this.compiled.arena.copy_from_slice(arena);
+            this.outcomes(probes)
+        };
+        let behind = of(self, &moments[moments.len() - 1]);
+        prop_assert!(patch.changes || before == behind, "a step changes nothing");
+        // A program that is slow looks at each part at a moment of its own, never an earlier one than before.
+        let words: Vec<usize> =
+            (0..self.live.uses.len()).map(|i| self.live.word(i) as usize).collect();
+        let looks = patch.store.iter().map(|(at, _)| *at).chain(patch.clear.iter().map(|s| s.word));
+        let mut changed: Vec<usize> = looks.map(|at| at as usize).collect();
+        changed.sort_unstable();
+        changed.dedup();
+        for at in 0..moments.len().pow(changed.len() as u32) {
+            let mut rest = at;
+            let mut seen = moments[0].clone();
+            let mut last = 0;
+            let mut goes = true;
+            for word in &changed {
+                let moment = rest % moments.len();
+                rest /= moments.len();
+                goes &= moment >= last || !words.contains(word);
+                last = moment;
+                seen[*word] = moments[moment][*word];
+            }
+            if goes {
+                for ((seen, before), behind) in of(self, &seen).iter().zip(&before).zip(&behind) {
+                    prop_assert!(
+                        seen == before || seen == behind,
+                        "{seen:?} {before:?} {behind:?}"
+                    );
+                }
+            }
         }
-        if let Some(seat) = patch.clear {
-            self.compiled.arena[seat.word as usize] &= !(1 << seat.bit);
-        }
-        let seen = self.outcomes(probes);
+        of(self, &moments[moments.len() - 1]);
         self.compiled.table.always = patch.always_then;
-        prop_assert_eq!(seen, self.outcomes(probes));
+        prop_assert_eq!(&behind, &self.outcomes(probes));
         self.live = next;
-        if let Some(left) = patch.left {
-            self.live.free(left);
+        Ok(())
+    }
+
+    /// Until there is no more to be done.
+    fn settle(&mut self, turn: u64, probes: &[Probe]) -> Result<(), TestCaseError> {
+        self.live.passed(turn);
+        while let Some(change) = self.live.step(&self.policy, &self.slots, turn) {
+            self.apply(change, probes)?;
+            self.live.passed(turn);
         }
+        prop_assert!(!self.live.is_unsettled());
+        prop_assert!(self.live.covered <= 1 && self.live.has_room());
         Ok(())
     }
 
@@ -102,12 +159,15 @@ fn spot(policy: &Policy, at: usize) -> Spot {
 enum Step {
     Join(String, usize),
     Leave(usize),
+    /// A grace period, and the step behind it.
+    Settle,
 }
 
 fn step() -> impl Strategy<Value = Step> {
     prop_oneof![
         (rule(), any::<usize>()).prop_map(|(rule, at)| Step::Join(rule, at)),
         any::<usize>().prop_map(Step::Leave),
+        Just(Step::Settle),
     ]
 }
 
@@ -118,7 +178,7 @@ proptest! {
     #[test]
     fn what_was_changed_rule_by_rule_decides_as_one_compiled_whole(
         rules in proptest::collection::vec(rule(), 0..20),
-        steps in proptest::collection::vec(step(), 1..16),
+        steps in proptest::collection::vec(step(), 1..24),
         probes in proptest::collection::vec(probe(), 40),
     ) {
         let mut text = String::from("default in drop\nrule seen count in udp\ndisabled rule off drop\n");
@@ -133,8 +193,11 @@ proptest! {
                     let text = format!("rule new{i} {rule}");
                     let joins = splice::joining(&patched.policy, &text, spot).unwrap();
                     patched.slots.take_rule(&joins.rule.name.value, 1).unwrap();
+                    if !patched.live.has_room() {
+                        patched.settle(i as u64, &probes)?;
+                    }
                     let Patched { live, policy, slots, .. } = &patched;
-                    let change = live.join(policy, joins.index, &joins.rule, slots).unwrap();
+                    let change = live.join(policy, joins.index, &joins.rule, slots, i as u64).unwrap();
                     patched.apply(change, &probes)?;
                     splice::join(&mut patched.policy, joins);
                 }
@@ -146,9 +209,16 @@ proptest! {
                         continue;
                     }
                     let index = all[at % all.len()];
-                    let change = patched.live.leave(index).unwrap();
+                    let change = patched.live.leave(index, i as u64).unwrap();
                     patched.apply(change, &probes)?;
                     splice::leave(&mut patched.policy, index);
+                }
+                Step::Settle => {
+                    patched.live.passed(i as u64);
+                    let Patched { live, policy, slots, .. } = &patched;
+                    if let Some(change) = live.step(policy, slots, i as u64) {
+                        patched.apply(change, &probes)?;
+                    }
                 }
             }
             let mut slots = patched.slots.clone();
@@ -171,9 +241,9 @@ fn a_part_that_programs_may_still_look_at_is_not_written() {
         let text = format!("rule n{i} drop in udp to port {}", 2 + i);
         let joins = splice::joining(&policy, &text, Spot::Last).unwrap();
         slots.take_rule(&joins.rule.name.value, 1).unwrap();
-        let joined = live.join(&policy, joins.index, &joins.rule, &slots);
+        let joined = live.join(&policy, joins.index, &joins.rule, &slots, i as u64);
         if i == room {
-            assert!(joined.is_none() && live.is_full(), "all are asked or were lately");
+            assert!(joined.is_none() && !live.has_room(), "all are asked or were lately");
             break;
         }
         let (next, patch) = joined.unwrap();
@@ -183,9 +253,21 @@ fn a_part_that_programs_may_still_look_at_is_not_written() {
     }
     // The one behind is asked first: no grace period is needed between.
     assert_eq!(written, (1..=room).collect::<Vec<_>>());
-    live.free(0);
-    let joins = splice::joining(&policy, "rule last drop in udp to port 99", Spot::Last).unwrap();
-    slots.take_rule("last", 1).unwrap();
-    let (_, patch) = live.join(&policy, joins.index, &joins.rule, &slots).unwrap();
-    assert_eq!((patch.write.unwrap().0, patch.wait), (1, true), "one is asked behind it");
+    assert!(
+        live.step(&policy, &slots, 100).is_none(),
+        "whoever looks at the first one has to be waited for"
+    );
+    let mut stores = Vec::new();
+    for turn in 100..103 {
+        live.passed(turn - 1);
+        let (next, patch) = live.step(&policy, &slots, turn).unwrap();
+        assert!(next.step(&policy, &slots, turn).is_none(), "each step waits for the one before");
+        stores.push((patch.write.is_some(), patch.store.len(), patch.always, patch.always_then));
+        live = next;
+    }
+    let all = 1 + room as u32;
+    assert_eq!(stores, [(true, 0, all, all), (false, 1, all, all), (false, 1, all, 2)]);
+    assert!(!live.has_room() && live.is_unsettled());
+    live.passed(102);
+    assert!(live.has_room() && !live.is_unsettled());
 }
