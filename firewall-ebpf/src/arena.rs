@@ -9,7 +9,6 @@ pub struct Mem<const WORDS: usize>(pub *const u64);
 
 impl<const WORDS: usize> Mem<WORDS> {
     /// Where a word stands.
-    #[cfg(feature = "live-sets")]
     #[inline(always)]
     pub fn place(&self, at: u32) -> *mut u64 {
         // SAFETY: the masked offset is below the arena's length.

@@ -4,20 +4,19 @@
 use aya_ebpf::{cty::c_void, helpers::generated::bpf_loop};
 use firewall_common::abi::{
     set::{deed, test},
-    table::{ACTION_ASKS, MAX_ALWAYS, MAX_RULES, RuleAction, RuleTable},
+    table::{
+        ACTION_ADDS, ACTION_ASKS, MAX_ALWAYS, MAX_CONTINUES, MAX_RULES, RuleAction, RuleTable,
+    },
 };
 
 use crate::{
+    classify::meet,
     maps::{TABLES, WORK},
     opaque::{opaque, put, volatile},
     rules::{self, NOTHING},
     sets::{self, Which},
     work::Work,
 };
-
-/// Whether rules may ask live sets: the object is built with feature `live-sets`, which is off for now, as the stack is 48
-/// bytes too short (docs/adr/0012-live-sets.md).
-pub const ON: bool = true;
 
 pub use crate::sets::Adding;
 
@@ -56,17 +55,30 @@ pub fn go_on(table: &RuleTable, work: &mut Work, met: u64, asked: u32) -> u64 {
     }
     put(&mut work.met, met);
     put(&mut work.asked, asked);
+    put(&mut work.size, table.size);
     // What the callback needs stands in the work: the stack is nearly used up here.
     // SAFETY: the callback takes nothing.
     unsafe { bpf_loop(MAX_RULES as u32, step as *mut c_void, core::ptr::null_mut(), 0) };
     volatile(&work.met)
 }
 
-/// Leaves the rule behind that isn't met; 1 where the next one is, or there is none.
+/// Leaves the rule behind that isn't met; 1 where the next one is, or there is none. One after the other, not one in the
+/// other, and nothing kept between: the stack again.
 extern "C" fn step(_: u64, _: *mut c_void) -> i64 {
-    // One after the other, not one in the other: the stack again.
-    let said = opaque(sluice_next());
-    if said != ASK {
+    if opaque(sluice_left()) & 1 != 0 {
+        return 1;
+    }
+    let Some(work) = WORK.get_ptr(0) else { return 1 };
+    // SAFETY: this CPU's own entry.
+    let (size, generation, Found { part, behind, .. }) = unsafe {
+        let work = &*work;
+        (volatile(&work.size), volatile(&work.generation), volatile(&work.left))
+    };
+    let said = rules::next(size, generation, part, behind);
+    let Some(work) = WORK.get_ptr_mut(0) else { return 1 };
+    // SAFETY: as above; programs of one CPU don't nest.
+    unsafe { put(&mut (*work).left.said, said) };
+    if opaque(sluice_next()) != ASK {
         return 1;
     }
     let Some(work) = WORK.get_ptr(0) else { return 1 };
@@ -78,33 +90,49 @@ extern "C" fn step(_: u64, _: *mut c_void) -> i64 {
 /// What [`sluice_next`] returns where the next rule has to be asked, too.
 const ASK: u32 = 2;
 
-/// Puts the rule behind `work.met` there, of all parts that were asked; 1 where it is met, or there is none.
+/// Puts the part that `work.met` is of into `work.left`, and where the search goes on there; 1: there is none. No two
+/// parts hold one rule.
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub extern "C" fn sluice_left() -> u32 {
+    let Some(work) = WORK.get_ptr_mut(0) else { return 1 };
+    // SAFETY: this CPU's own entry; programs of one CPU don't nest.
+    let work = unsafe { &mut *work };
+    let (met, asked) = (volatile(&work.met), volatile(&work.asked) as usize);
+    let mut at = 0;
+    while at < PARTS_ASKED && at < asked {
+        // SAFETY: the masked index is below the array's length.
+        let found = volatile(unsafe { work.found_in.get_unchecked(at & (PARTS_ASKED - 1)) });
+        if found.said == met {
+            put(&mut work.left, found);
+            put(&mut work.left_at, at as u32);
+            return 0;
+        }
+        at += 1;
+    }
+    1
+}
+
+/// Takes what `work.left` says into account, and puts the first rule of all parts that were asked into `work.met`; 1
+/// where rows know all of it, or there is none.
 #[unsafe(no_mangle)]
 #[inline(never)]
 pub extern "C" fn sluice_next() -> u32 {
     let Some(work) = WORK.get_ptr_mut(0) else { return 1 };
     // SAFETY: this CPU's own entry; programs of one CPU don't nest.
     let work = unsafe { &mut *work };
-    let generation = volatile(&work.generation);
-    let Some(table) = TABLES.get_ptr(generation & 1) else { return 1 };
-    // SAFETY: a live map value, which isn't written while its generation is live.
-    let size = unsafe { (*table).size };
-    let (met, asked) = (volatile(&work.met), volatile(&work.asked) as usize);
+    let left = volatile(&work.left);
+    note(work, volatile(&work.left_at), left.said, left.part);
+    let asked = volatile(&work.asked) as usize;
     let mut best = NOTHING;
     let mut at = 0;
     while at < PARTS_ASKED && at < asked {
         // SAFETY: the masked index is below the array's length.
-        let found = volatile(unsafe { work.found_in.get_unchecked(at & (PARTS_ASKED - 1)) });
-        let mut said = found.said;
-        if said == met {
-            said = rules::next(size, generation, found.part, found.behind);
-            note(work, at as u32, said, found.part);
-        }
+        let said = volatile(unsafe { &work.found_in.get_unchecked(at & (PARTS_ASKED - 1)).said });
         best = if said < best { said } else { best };
         at += 1;
     }
     put(&mut work.met, best);
-    put(&mut work.size, size);
     if best == NOTHING || rules::action(best).flags & ACTION_ASKS == 0 { 1 } else { ASK }
 }
 
@@ -141,10 +169,74 @@ pub extern "C" fn sluice_met(size: u32, place: u32) -> u32 {
     1
 }
 
+/// Notes a rule that only counts or logs, and of which rows don't know all, or that adds to sets.
+#[inline(always)]
+pub fn note_passing(work: &mut Work, said: u64) {
+    put(&mut work.passing, said);
+}
+
+/// Goes on with the rules before place `end` that only count or log, from the one that was noted on; `behind` is the
+/// number behind it.
+#[inline(always)]
+pub fn pass(work: &mut Work, size: u32, end: u32, behind: u32) {
+    put(&mut work.size, size);
+    put(&mut work.pass_end, end);
+    put(&mut work.passed, behind);
+    // SAFETY: the callback takes nothing.
+    unsafe {
+        bpf_loop(MAX_CONTINUES as u32, pass_step as *mut c_void, core::ptr::null_mut(), 0);
+    }
+}
+
+/// Asks the rule that was noted, counts it and adds what it adds, and looks for the next one; 1: there is none. One
+/// after the other, not one in the other, and nothing kept between: the stack is nearly used up here.
+extern "C" fn pass_step(_: u64, _: *mut c_void) -> i64 {
+    if opaque(sluice_passing()) & 1 != 0 {
+        let Some(work) = WORK.get_ptr(0) else { return 1 };
+        // SAFETY: this CPU's own entry.
+        let (size, generation, passing) = unsafe {
+            let work = &*work;
+            (volatile(&work.size), volatile(&work.generation), volatile(&work.passing))
+        };
+        sluice_add(generation, size, (passing >> 32) as u32);
+    }
+    let Some(work) = WORK.get_ptr(0) else { return 1 };
+    // SAFETY: this CPU's own entry.
+    let (size, generation, end, from) = unsafe {
+        let work = &*work;
+        let (size, generation) = (volatile(&work.size), volatile(&work.generation));
+        (size, generation, volatile(&work.pass_end), volatile(&work.passed))
+    };
+    let stopped = opaque(rules::pass(size, generation, end, from));
+    let Some(work) = WORK.get_ptr_mut(0) else { return 1 };
+    // SAFETY: as above; programs of one CPU don't nest.
+    unsafe { put(&mut (*work).passed, stopped) };
+    i64::from(stopped == 0)
+}
+
+/// Counts and logs the rule that was noted, if what it asks holds; 1: it adds to sets, too.
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub extern "C" fn sluice_passing() -> u32 {
+    let Some(work) = WORK.get_ptr_mut(0) else { return 0 };
+    // SAFETY: this CPU's own entry; programs of one CPU don't nest.
+    let work = unsafe { &mut *work };
+    let passing = volatile(&work.passing);
+    let action = rules::action(passing);
+    let Some(table) = TABLES.get_ptr(volatile(&work.generation) & 1) else { return 0 };
+    // SAFETY: a live map value, which isn't written while its generation is live.
+    let table = unsafe { &*table };
+    if !are_met(action, table, (passing >> 32) as u32) {
+        return 0;
+    }
+    meet(action, table, work);
+    u32::from(action.flags & ACTION_ADDS != 0)
+}
+
 /// Adds the packet to the sets that the rule at `place` names.
 #[inline(always)]
-pub fn add(table: &RuleTable, generation: u32, place: u32) {
-    sluice_add(generation, table.size, place);
+pub fn add(size: u32, generation: u32, place: u32) {
+    sluice_add(generation, size, place);
 }
 
 /// See [`add`].

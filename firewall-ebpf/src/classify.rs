@@ -112,13 +112,10 @@ fn decided(action: RuleAction) -> Verdict {
     }
 }
 
-/// Counts the packet on the rule at `place` among all, logs it and adds it to sets if the rule says so.
+/// Counts the packet on a rule, and logs it if the rule says so.
 #[inline(always)]
-pub fn meet(action: RuleAction, place: u32, table: &RuleTable, work: &Work) {
+pub fn meet(action: RuleAction, table: &RuleTable, work: &Work) {
     counters::rule_hit(action.slot, work.packets, work.bytes, work.now);
-    if asks::ON && action.flags & ACTION_ADDS != 0 {
-        asks::add(table, work.generation, place);
-    }
     if action.flags & ACTION_LOG != 0 {
         let verdict = decided(action);
         let told = Told { class: Class::Log, verdict, reason: Reason::Rule, reply: false };
@@ -161,17 +158,17 @@ fn look_at(query: Query, work: &mut Work) {
     let at = query.direction as usize * IFACE_SLOTS + (query.iface as usize & (IFACE_SLOTS - 1));
     let of = |is: bool, bit: u32| if is { bit } else { 0 };
     let has = of(is_v4, HAS_V4) | of(has_ports, HAS_SPORT) | of(has_ports || is_icmp, HAS_DPORT);
-    let fields = Fields {
-        src,
-        dst,
-        sport: u32::from(u16::from_be_bytes(facts.sport)),
-        dport: u32::from(u16::from_be_bytes(facts.dport)),
-        kind,
-        place: (at * STATES) as u32 | query.state as u32,
-        has,
-        _pad: 0,
-    };
-    put(&mut work.fields, fields);
+    // One by one: a whole `Fields` would stand on the stack first.
+    let (sport, dport) = (u16::from_be_bytes(facts.sport), u16::from_be_bytes(facts.dport));
+    let place = (at * STATES) as u32 | query.state as u32;
+    let fields: &mut Fields = &mut work.fields;
+    put(&mut fields.src, src);
+    put(&mut fields.dst, dst);
+    put(&mut fields.sport, u32::from(sport));
+    put(&mut fields.dport, u32::from(dport));
+    put(&mut fields.kind, kind);
+    put(&mut fields.place, place);
+    put(&mut fields.has, has);
 }
 
 /// Judges the packet at hand by the policy of `generation`; counts and logs every rule it meets on the
@@ -215,15 +212,22 @@ pub extern "C" fn sluice_classify(generation: u32, query: u64) -> u64 {
             index += 1;
         }
     }
-    if asks::ON && met != NOTHING && rules::action(met).flags & ACTION_ASKS != 0 {
+    if met != NOTHING && rules::action(met).flags & ACTION_ASKS != 0 {
         met = asks::go_on(table, work, met, index);
     }
     if table.continues_len != 0 {
-        rules::pass(size, generation, (met >> 32) as u32);
+        let end = (met >> 32) as u32;
+        let stopped = rules::pass(size, generation, end, 0);
+        if stopped != 0 {
+            asks::pass(work, size, end, stopped);
+        }
     }
     if met != NOTHING {
         let action = rules::action(met);
-        meet(action, (met >> 32) as u32, table, work);
+        meet(action, table, work);
+        if action.flags & ACTION_ADDS != 0 {
+            asks::add(size, generation, (met >> 32) as u32);
+        }
         let (verdict, slot, flags) = (decided(action), action.slot, action.flags);
         return Match { verdict, reason: Reason::Rule, slot, flags }.pack();
     }

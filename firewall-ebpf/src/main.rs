@@ -8,10 +8,6 @@
 #![allow(internal_features, reason = "the BPF target's atomics are only there as intrinsics")]
 
 mod arena;
-#[cfg(feature = "live-sets")]
-mod asks;
-#[cfg(not(feature = "live-sets"))]
-#[path = "asks_off.rs"]
 mod asks;
 mod atomic;
 mod budget;
@@ -41,7 +37,6 @@ mod prefix;
 mod reject;
 mod resync;
 mod rules;
-#[cfg(feature = "live-sets")]
 mod sets;
 mod snat;
 mod table;

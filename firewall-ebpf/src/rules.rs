@@ -13,8 +13,8 @@ use firewall_common::{
         iface::IFACE_SLOTS,
         set::ASK_WORDS,
         table::{
-            ARENAS, Direction, MAX_CONTINUES, MAX_PARTS, PART_WORDS, Part, RuleAction, RuleTable,
-            State,
+            ACTION_ADDS, ACTION_ASKS, ARENAS, Direction, MAX_CONTINUES, MAX_PARTS, PART_WORDS,
+            Part, RuleAction, RuleTable, State,
         },
     },
     classify::{self, Arena, HAS_V4, NO_RULE, Rows, Step},
@@ -69,9 +69,7 @@ fn rows_of(work: &mut Work, index: u32) -> &mut Rows {
 /// What is said of a rule of a part; the number behind it goes to `work.behind`.
 #[inline(always)]
 fn said_of(arena: &impl Arena, part: &Part, work: &mut Work, rule: u32) -> u64 {
-    if asks::ON {
-        put(&mut work.behind, rule + 1);
-    }
+    put(&mut work.behind, rule + 1);
     let place = arena.half(part.order + rule);
     u64::from(place) << 32 | u64::from(arena.half(part.actions + rule))
 }
@@ -170,28 +168,35 @@ fn of_addresses(arena: &impl Arena, table: &RuleTable, work: &Work) -> u64 {
 struct Walk<'a> {
     arena: *const u64,
     table: &'a RuleTable,
-    work: &'a Work,
+    work: &'a mut Work,
     end: u32,
+    from: u32,
+    stopped: u32,
 }
 
-/// One rule that only counts or logs, number `i` of them; 1 ends the walk.
+/// One rule that only counts or logs, number `i` of those that are left; 1 ends the walk.
 extern "C" fn pass_by<const WORDS: usize>(i: u64, ctx: *mut c_void) -> i64 {
     // SAFETY: `count` hands over a live `Walk`.
-    let walk = unsafe { &*ctx.cast::<Walk>() };
+    let walk = unsafe { &mut *ctx.cast::<Walk>() };
     let arena = Mem::<WORDS>(walk.arena);
     let part = part(walk.table, 0);
+    let at = walk.from + i as u32;
     // SAFETY: the masked index is below the array's length.
-    let rule =
-        u32::from(unsafe { *walk.table.continues.get_unchecked(i as usize & (MAX_CONTINUES - 1)) });
+    let rule = u32::from(unsafe {
+        *walk.table.continues.get_unchecked(at as usize & (MAX_CONTINUES - 1))
+    });
     if arena.half(part.order + rule) > walk.end {
         return 1;
     }
     if classify::meets(&arena, part, &walk.work.rows[0], rule) {
         let place = arena.half(part.order + rule);
-        let action = action(u64::from(arena.half(part.actions + rule)));
-        if asks::are_met(action, walk.table, place) {
-            meet(action, place, walk.table, walk.work);
+        let raw = arena.half(part.actions + rule);
+        if action(u64::from(raw)).flags & (ACTION_ASKS | ACTION_ADDS) != 0 {
+            asks::note_passing(walk.work, u64::from(place) << 32 | u64::from(raw));
+            walk.stopped = at + 1;
+            return 1;
         }
+        meet(action(u64::from(raw)), walk.table, walk.work);
     }
     0
 }
@@ -209,14 +214,24 @@ fn ask(arena: &impl Arena, table: &RuleTable, work: &mut Work, place: u32) {
     }
 }
 
-/// Counts the packet on the rules before place `end` that only count or log.
+/// Counts the packet on the rules before place `end` that only count or log, from number `from` of them on. Where rows
+/// don't know all of one, or it adds to sets, it isn't counted: what it says is noted, and the number behind it returned.
+/// Else 0.
 #[inline(always)]
-fn count<const WORDS: usize>(arena: *const u64, table: &RuleTable, work: &Work, end: u32) {
-    let mut walk = Walk { arena, table, work, end };
+fn count<const WORDS: usize>(
+    arena: *const u64,
+    table: &RuleTable,
+    work: &mut Work,
+    end: u32,
+    from: u32,
+) -> u32 {
+    let left = table.continues_len.wrapping_sub(from);
+    let mut walk = Walk { arena, table, work, end, from, stopped: 0 };
     let ctx = (&raw mut walk).cast();
     // A plain loop of this length would cost the verifier its million instructions.
     // SAFETY: the callback takes a `Walk`, which outlives the call.
-    unsafe { bpf_loop(table.continues_len, pass_by::<WORDS> as *mut c_void, ctx, 0) };
+    unsafe { bpf_loop(left, pass_by::<WORDS> as *mut c_void, ctx, 0) };
+    walk.stopped
 }
 
 /// Rows of part 0 that are looked up anew, or those that the last look-up left.
@@ -302,11 +317,10 @@ macro_rules! sized {
         /// See [`count`].
         #[unsafe(no_mangle)]
         #[inline(never)]
-        pub extern "C" fn $count(generation: u32, end: u32) -> u32 {
+        pub extern "C" fn $count(generation: u32, end: u32, from: u32) -> u32 {
             let Some((table, work)) = at_hand(generation) else { return 0 };
             let Some(arena) = $map.get_value(generation & 1, &0) else { return 0 };
-            count::<{ $words }>(arena.as_ptr(), table, work, end);
-            0
+            count::<{ $words }>(arena.as_ptr(), table, work, end, from)
         }
         /// See [`translations`].
         #[unsafe(no_mangle)]
@@ -388,7 +402,6 @@ pub fn first(size: u32, generation: u32, index: u32) -> u64 {
 }
 
 /// [`behind`] in an arena of `size`.
-#[cfg(feature = "live-sets")]
 #[inline(always)]
 pub fn next(size: u32, generation: u32, index: u32, from: u32) -> u64 {
     match size {
@@ -410,12 +423,12 @@ pub fn parts_of(size: u32, generation: u32) -> u64 {
 
 /// [`count`] in an arena of `size`.
 #[inline(always)]
-pub fn pass(size: u32, generation: u32, end: u32) {
+pub fn pass(size: u32, generation: u32, end: u32, from: u32) -> u32 {
     match size {
-        0 => sluice_count_s(generation, end),
-        1 => sluice_count_m(generation, end),
-        _ => sluice_count_l(generation, end),
-    };
+        0 => sluice_count_s(generation, end, from),
+        1 => sluice_count_m(generation, end, from),
+        _ => sluice_count_l(generation, end, from),
+    }
 }
 
 /// [`translations`] in an arena of `size`.
@@ -440,7 +453,6 @@ pub fn prefix_rules(size: u32, generation: u32, direction: Direction, which: Whi
 }
 
 /// [`ask`] in an arena of `size`; whether it could be read.
-#[cfg(feature = "live-sets")]
 #[inline(always)]
 pub fn read_ask(size: u32, generation: u32, place: u32) -> bool {
     let read = match size {

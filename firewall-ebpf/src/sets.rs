@@ -199,7 +199,7 @@ mod became {
 
 /// The functions of one size.
 macro_rules! sized {
-    ($map:ident, $words:expr, $has:ident, $probe4:ident, $probe6:ident, $vacant:ident, $add:ident, $write:ident) => {
+    ($map:ident, $class:expr, $words:expr, $has:ident, $probe4:ident, $probe6:ident, $vacant:ident, $add:ident, $write:ident) => {
         /// Whether set `index` holds an end of the packet at hand.
         #[unsafe(no_mangle)]
         #[inline(never)]
@@ -305,12 +305,20 @@ macro_rules! sized {
         pub extern "C" fn $write(index: u32) -> u32 {
             let (Some(work), Some(head)) = (work(), head(index)) else { return 0 };
             let Adding { hash, ends, tag, destination } = volatile(&work.adding);
-            let Some(words) = $map.get_value(index, &0) else { return 0 };
-            let arena = Mem::<{ $words }>(words.as_ptr());
             // SAFETY: a live map value, an aligned word.
             if !unsafe { lock(&raw mut (*head).lock, work.now, (*head).rate) } {
                 return became::BUSY;
             }
+            // Which arena it is may have changed since the set was asked; under the lock it doesn't.
+            // SAFETY: a live map value, aligned words; the lock is ours until now.
+            let found = unsafe { (&raw const (*head).class).read_volatile() } == $class;
+            let found = if found { $map.get_value(index, &0) } else { None };
+            let Some(words) = found else {
+                // SAFETY: as above.
+                unsafe { (&raw mut (*head).lock).write_volatile(0) };
+                return became::BUSY;
+            };
+            let arena = Mem::<{ $words }>(words.as_ptr());
             let end = end(work, destination != 0);
             let at = if end.is_v4 {
                 $probe4(index, sets::entry4(end.address[0] as u32, tag), hash, 0)
@@ -338,6 +346,7 @@ macro_rules! sized {
 
 sized!(
     SETS_A,
+    1,
     SET_ARENAS[0],
     sluice_set_has_a,
     sluice_set_probe4_a,
@@ -348,6 +357,7 @@ sized!(
 );
 sized!(
     SETS_B,
+    2,
     SET_ARENAS[1],
     sluice_set_has_b,
     sluice_set_probe4_b,
@@ -358,6 +368,7 @@ sized!(
 );
 sized!(
     SETS_C,
+    3,
     SET_ARENAS[2],
     sluice_set_has_c,
     sluice_set_probe4_c,
@@ -368,6 +379,7 @@ sized!(
 );
 sized!(
     SETS_D,
+    4,
     SET_ARENAS[3],
     sluice_set_has_d,
     sluice_set_probe4_d,

@@ -67,6 +67,10 @@ pub struct Work {
     pub rows: [Rows; 2],
     /// What was found in each part that was asked, where rules have conditions that rows don't know.
     pub found_in: [Found; PARTS_ASKED],
+    /// The part whose rule is left behind; see `asks`.
+    pub left: Found,
+    /// Its number among those that were asked.
+    pub left_at: u32,
     /// What rows don't know of the rule at hand.
     pub ask: [u64; ASK_WORDS as usize],
     /// What is added to a live set.
@@ -77,6 +81,12 @@ pub struct Work {
     pub asked: u32,
     /// Size of the live policy's arena; see `met`.
     pub size: u32,
+    /// What is said of the rule that only counts, and is asked; where that search ends, and the number behind it.
+    pub passing: u64,
+    /// See `passing`.
+    pub pass_end: u32,
+    /// See `passing`.
+    pub passed: u32,
     /// Number in its part of the rule that was found last, plus 1.
     pub behind: u32,
     /// An answer on its way into the packet.

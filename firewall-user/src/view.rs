@@ -12,6 +12,7 @@ mod names;
 mod nat;
 mod paths;
 mod plan;
+mod sets;
 mod sockets;
 mod summary;
 mod table;
@@ -32,6 +33,7 @@ pub use paths::{
     PathsView,
 };
 pub use plan::{PlanPartView, PlanView};
+pub use sets::{SetChangeView, SetEntryView, SetPageView, SetTestView, SetView};
 pub use sockets::{
     FailedKillView, KilledSocketsView, SOCKET_ENDS, SOCKET_STATES, SOCKET_TCP_STATES,
     SocketDropView, SocketDropsView, SocketEventStatsView, SocketHolderView, SocketSampleView,
@@ -579,6 +581,11 @@ mod tests {
             ("PathUnreadView", fields(&PathUnreadView::default())),
             ("PathsSummaryView", fields(&PathsSummaryView::default())),
             ("PathCountsView", fields(&PathCountsView::default())),
+            ("SetView", fields(&SetView::default())),
+            ("SetEntryView", fields(&SetEntryView::default())),
+            ("SetPageView", fields(&SetPageView::default())),
+            ("SetChangeView", fields(&SetChangeView::default())),
+            ("SetTestView", fields(&SetTestView::default())),
         ] {
             let heading = format!("### {row}\n");
             let (_, section) =

@@ -10,8 +10,8 @@ use bytemuck::{Pod, Zeroable};
 pub struct Control {
     /// [`super::ABI_VERSION`] of whoever made the maps.
     pub abi_version: u32,
-    /// Number of the live policy, from 1. Its table is `TABLES[generation & 1]`. 0: no policy was
-    /// ever installed, and every packet passes, uncounted by rules.
+    /// Number of the live policy, from 1, and of what live sets made of it ([`Self::installed`]). Its table is
+    /// `TABLES[generation & 1]`. 0: no policy was ever installed, and every packet passes, uncounted by rules.
     pub generation: u32,
     /// Secret of the hash tables; drawn once, when the maps are made.
     pub seed: u64,
@@ -28,8 +28,10 @@ pub struct Control {
     pub cookie_key: [u64; 2],
     /// `COOKIES_*`; changed by the daemon as the machine's settings change.
     pub cookies: u32,
-    /// Explicit padding.
-    pub _pad: u32,
+    /// `generation` as it was when the live policy was installed; 0: as it is. Live sets change what a policy says while
+    /// it stays, and `generation` goes on by 2 then: the table is the same, whatever was judged is judged anew. Programs
+    /// don't read this.
+    pub installed: u32,
 }
 
 /// [`Control::cookies`]: a connection that a cookie made can be handed to its listener; else none is sent.

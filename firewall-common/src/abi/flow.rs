@@ -147,8 +147,8 @@ pub struct Windows {
 
 /// One flow. Made by the CPU that sees its first packet (one winner: see [`super::bucket`]), then changed
 /// by every CPU that sees a packet of it: counters with atomic adds, [`bits`] with atomic OR, the rest
-/// with plain word stores, where a lost race costs one tick of `last`, or one TCP step or window edge
-/// that the next packet makes again. Deleted by user space's sweep, and by the kernel when the flow is
+/// with plain word stores, field by field, where a lost race costs one tick of `last`, or one TCP step or
+/// window edge of its own direction that the next packet makes again. Deleted by user space's sweep, and by the kernel when the flow is
 /// cut.
 #[derive(Clone, Copy, Debug, Default, Pod, Zeroable)]
 #[repr(C)]

@@ -247,12 +247,24 @@ pub fn fits(windows: &mut Windows, from: usize, s: &Segment, known: Known) -> bo
             receiver.max_end = allowed;
         }
     }
-    // Only what changed is written.
-    if sender != old_sender {
-        windows.ends[s_end] = sender;
+    // Field by field, and only what changed: a packet of the other direction may be at work on another
+    // CPU, and each field has one direction that writes it. A whole window written back would undo what
+    // that one wrote meanwhile: an end that went on, and the ACK of it would be "of what was never sent".
+    if sender.end != old_sender.end {
+        windows.ends[s_end].end = sender.end;
     }
-    if receiver != old_receiver {
-        windows.ends[r_end] = receiver;
+    if sender.max_ack != old_sender.max_ack {
+        windows.ends[s_end].max_ack = sender.max_ack;
+    }
+    if sender.max_end != old_sender.max_end {
+        windows.ends[s_end].max_end = sender.max_end;
+    }
+    if receiver.max_end != old_receiver.max_end {
+        windows.ends[r_end].max_end = receiver.max_end;
+    }
+    if receiver.end != old_receiver.end {
+        // Only where the other end had said nothing.
+        windows.ends[r_end].end = receiver.end;
     }
     if window_s != old_window_s {
         windows.largest[s_end] = window_s;

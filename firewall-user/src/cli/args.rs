@@ -16,7 +16,7 @@ const EXIT_CODES: &str = "Exit codes:
   0  done
   1  failed
   2  wrong usage
-  3  the policy, the filter expression or the packet is invalid
+  3  the policy, the filter expression, the packet or an entry of a set is invalid
   4  the daemon can't be reached
   5  refused: the policy has changed meanwhile, or the operator would be locked out
 
@@ -79,6 +79,9 @@ pub enum Command {
     /// Edit one rule of the live policy; the file is written back, comments kept
     #[command(subcommand)]
     Rule(RuleCommand),
+    /// Live sets: addresses, pairs and ports that change while the rules stay
+    #[command(subcommand)]
+    Set(super::set::SetCommand),
     /// Take flows out of the table
     #[command(subcommand)]
     Flow(FlowCommand),

@@ -23,6 +23,7 @@ mod plan;
 mod policy;
 mod replay;
 mod samples;
+mod set;
 mod socket;
 mod sockets;
 mod summary;
@@ -84,6 +85,7 @@ fn ask(out: &Out, client: &Client, command: Command) -> Result<ExitCode, CliErro
             }
             Command::Explain(args) => explain::explain(out, client, args).await,
             Command::Replay(args) => replay::replay(out, client, args).await,
+            Command::Set(command) => set::run(out, client, command).await,
             Command::Learn { by, owner, since } => {
                 learn::learn(out, client, &by, &owner, since.as_deref()).await
             }

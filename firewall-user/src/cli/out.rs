@@ -37,7 +37,7 @@ impl CliError {
             Self::Client(ClientError::Unreachable { .. }) => 4,
             Self::Client(ClientError::Refused(body)) => match body.code.as_str() {
                 "bad-request" => 2,
-                "policy-invalid" | "bad-filter" | "bad-packet" => 3,
+                "policy-invalid" | "bad-filter" | "bad-packet" | "bad-entry" => 3,
                 "generation-conflict" | "lock-out" => 5,
                 _ => 1,
             },

@@ -21,6 +21,9 @@ pub const DEFAULT_PIN_DIR: &str = "/sys/fs/bpf/sluice";
 /// Where token and last good policy are kept.
 pub const DEFAULT_STATE_DIR: &str = "/var/lib/sluice";
 
+/// Where files of live sets are looked for.
+pub const DEFAULT_SETS_DIR: &str = "/etc/sluice/sets";
+
 /// Records that may wait to be written to the history: each takes some hundred bytes.
 const HISTORY_QUEUE: std::ops::RangeInclusive<usize> = 1..=1_000_000;
 /// Least bytes of a history.
@@ -208,8 +211,10 @@ pub struct Config {
     pub group: String,
     /// Where things are pinned.
     pub pin_dir: PathBuf,
-    /// Where token, last good policy and history are kept.
+    /// Where token, last good policy, history and entries of live sets are kept.
     pub state_dir: PathBuf,
+    /// Where files of live sets are looked for.
+    pub sets_dir: PathBuf,
     /// Most flows, per family; takes effect when the filter is loaded anew.
     pub max_flows: u32,
     /// Size of the event ring, bytes (a power of two); takes effect when the filter is loaded anew.
@@ -234,6 +239,7 @@ impl Default for Config {
             group: "sluice".into(),
             pin_dir: DEFAULT_PIN_DIR.into(),
             state_dir: DEFAULT_STATE_DIR.into(),
+            sets_dir: DEFAULT_SETS_DIR.into(),
             max_flows: 262_144,
             ring_bytes: 8 << 20,
             interface: Vec::new(),
@@ -311,6 +317,7 @@ mod tests {
             group = "ops"
             pin_dir = "/sys/fs/bpf/x"
             state_dir = "/state"
+            sets_dir = "/lists"
             max_flows = 1000
             ring_bytes = 65536
             [[interface]]
@@ -339,6 +346,7 @@ mod tests {
         assert_eq!(config.server.listen.port(), 9000);
         assert_eq!(config.history.max_age_ms, 36 * 3_600_000);
         assert_eq!(config.history_path(), Path::new("/log/history.db"));
+        assert_eq!(config.sets_dir, Path::new("/lists"));
         assert_eq!(config.netfilter.enabled, Follow::Never);
         assert!(config.sockets.enabled && config.sockets.names);
         let config = Config { state_dir: "/state".into(), ..Config::default() };

@@ -293,6 +293,8 @@ async fn serve(overrides: &Overrides, config: Config) -> Result<(), DaemonError>
         started: format!("{:.3}", jiff::Timestamp::now()),
         console: listen.to_string(),
         last_good,
+        set_files: config.sets_dir.clone(),
+        kept_sets: config.state_dir.join("sets"),
     };
     let epoch = facts.epoch.clone();
     let history = history::open(&config).map_err(system("starting a thread"))?;
@@ -364,6 +366,7 @@ async fn serve(overrides: &Overrides, config: Config) -> Result<(), DaemonError>
         stop.closed().await;
     };
     let _ = tokio::time::timeout(GOODBYE, goodbye).await;
+    control.keep_sets().await;
     control.stop();
     // What the core and the monitor of sockets still hold belongs to the history.
     let _ = tokio::time::timeout(GOODBYE, died).await;

@@ -19,6 +19,7 @@ use crate::{
         routes::{Server, router},
         ws::{Patience, hub::Hub},
     },
+    sets::{Ground, testing::HeapGround},
     store::{self, History},
     view::IfaceView,
 };
@@ -44,6 +45,8 @@ pub const TOKEN: &str = "00112233445566778899aabbccddeeff00112233445566778899aab
 #[derive(Debug, Default)]
 pub struct Kernel {
     pub generation: u32,
+    /// What it was when the live policy was installed, if it has changed since.
+    pub installed: u32,
     pub adopted: bool,
     pub slots: Slots,
     pub interfaces: Vec<IfaceView>,
@@ -57,6 +60,10 @@ pub struct Kernel {
     /// The next installation, or change of a single rule, fails with this.
     pub refuses: Option<String>,
     pub now_ms: u64,
+    /// Where live sets stand.
+    pub sets: Arc<HeapGround>,
+    /// How often flows were to be judged anew.
+    pub rejudged: u32,
     pub next_seq: [u64; 5],
 }
 
@@ -146,8 +153,17 @@ impl Gate for MemoryGate {
     fn generation(&self) -> u32 {
         self.kernel().generation
     }
+    fn installed(&self) -> u32 {
+        let kernel = self.kernel();
+        if kernel.installed == 0 { kernel.generation } else { kernel.installed }
+    }
     fn slots(&self) -> Result<Slots, GateError> {
-        Ok(self.kernel().slots.clone())
+        let kernel = self.kernel();
+        let mut slots = kernel.slots.clone();
+        for (index, name) in kernel.sets.names() {
+            slots.restore_set(index, &name, kernel.generation);
+        }
+        Ok(slots)
     }
     fn refresh_owners(
         &mut self,
@@ -169,7 +185,7 @@ impl Gate for MemoryGate {
         }
         assert_eq!(generation, kernel.generation + 1);
         kernel.slots = slots.clone();
-        kernel.generation = generation;
+        (kernel.generation, kernel.installed) = (generation, generation);
         Ok(generation)
     }
     fn patch(
@@ -182,11 +198,14 @@ impl Gate for MemoryGate {
         if let Some(refusal) = kernel.refuses.take() {
             return Err(GateError(refusal));
         }
-        assert_eq!(generation, kernel.generation);
-        if patch.changes {
-            kernel.patches.push(patch.clone());
-            kernel.generation += 2;
+        let installed = if kernel.installed == 0 { kernel.generation } else { kernel.installed };
+        assert_eq!(generation, installed);
+        if !patch.changes {
+            return Ok(installed);
         }
+        kernel.patches.push(patch.clone());
+        kernel.generation += 2;
+        kernel.installed = kernel.generation;
         Ok(kernel.generation)
     }
     fn ways(&self) -> Ways {
@@ -259,6 +278,16 @@ impl Gate for MemoryGate {
     }
     fn limits(&self) -> Vec<String> {
         Vec::new()
+    }
+    fn sets(&self) -> Option<Arc<dyn Ground>> {
+        Some(self.kernel().sets.clone())
+    }
+    fn rejudge(&mut self) -> Result<(), GateError> {
+        let mut kernel = self.kernel();
+        kernel.rejudged += 1;
+        kernel.installed = if kernel.installed == 0 { kernel.generation } else { kernel.installed };
+        kernel.generation += 2;
+        Ok(())
     }
 }
 
@@ -350,6 +379,8 @@ impl TestDaemon {
             started: String::new(),
             console: String::new(),
             last_good: dir.join("live.json"),
+            set_files: dir.join("lists"),
+            kept_sets: dir.join("sets"),
         };
         let (control, beginning) =
             Control::begin(core.jobs, monitor.clone(), facts, &dir.join("policy")).await?;

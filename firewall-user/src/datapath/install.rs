@@ -57,6 +57,7 @@ impl Datapath {
         }
         let mut control = self.control.get(&0, 0).map_err(DatapathError::map("CONTROL"))?;
         control.generation = next;
+        control.installed = next;
         if ours.settings.nat_in | ours.settings.nat_out != 0 {
             control.nat = 1;
         }

@@ -28,6 +28,7 @@ mod pins;
 pub mod programs;
 mod raw;
 pub mod rules;
+pub mod sets;
 mod shortcut;
 pub mod sockets;
 pub mod table;
@@ -66,6 +67,7 @@ use std::{
     fs::File,
     os::fd::{AsFd as _, OwnedFd},
     path::PathBuf,
+    sync::Arc,
 };
 use table::Tables;
 
@@ -130,6 +132,8 @@ pub struct Datapath {
     cookies_able: bool,
     /// The live policy asks for cookies.
     cookies_asked: bool,
+    /// Live sets.
+    sets: Option<Arc<sets::Sets>>,
     /// Rules by owner, while the live policy has any.
     owners: Option<owners::OwnerGate>,
     ring_bytes: u32,
@@ -205,6 +209,10 @@ impl Datapath {
             .map_pin_path(rules::NAMES[0], options.pin_dir.join(rules::NAMES[0]))
             .map_pin_path(rules::NAMES[1], options.pin_dir.join(rules::NAMES[1]))
             .map_pin_path(rules::NAMES[2], options.pin_dir.join(rules::NAMES[2]))
+            .map_pin_path(sets::NAMES[0], options.pin_dir.join(sets::NAMES[0]))
+            .map_pin_path(sets::NAMES[1], options.pin_dir.join(sets::NAMES[1]))
+            .map_pin_path(sets::NAMES[2], options.pin_dir.join(sets::NAMES[2]))
+            .map_pin_path(sets::NAMES[3], options.pin_dir.join(sets::NAMES[3]))
             .load(&linked.object)
             .map_err(|e| load_error(&e))?;
         load_programs(&mut ebpf)?;
@@ -225,7 +233,7 @@ impl Datapath {
                 found.cookie_key
             },
             cookies: cookies::read(cookies_able),
-            _pad: 0,
+            installed: found.installed,
         };
         let capacity = u64::from(buckets4) * u64::from(PLANNED) / 2;
         let mut this = Self {
@@ -248,6 +256,7 @@ impl Datapath {
             cookie_clock: take(&mut ebpf, "COOKIES")?,
             cookies_able,
             cookies_asked: false,
+            sets: None,
             owners: None,
             ring_bytes: options.ring_bytes,
             counted: (0..u32::from(SLOT_FIRST)).collect(),
@@ -267,6 +276,8 @@ impl Datapath {
         };
         this.control.set(0, control, 0).map_err(DatapathError::map("CONTROL"))?;
         this.rate = clock::rate(&this.ebpf, &this.clock)?;
+        let met = clock::read(&this.ebpf, &this.clock)?;
+        this.sets = sets::Sets::of(&this.ebpf, &this.pin_dir, met, this.rate)?.map(Arc::new);
         let named = this.slot_names()?.rules;
         this.counted.extend(named.iter().map(|(slot, ..)| u32::from(*slot)));
         if this.adopted {
@@ -291,9 +302,15 @@ impl Datapath {
         self.adopted
     }
 
-    /// Number of the live policy; 0 if none was ever installed.
+    /// The live generation; 0 if no policy was ever installed.
     pub fn generation(&self) -> u32 {
         self.control.get(&0, 0).map_or(0, |c| c.generation)
+    }
+
+    /// What [`Self::generation`] was when the live policy was installed.
+    pub fn installed(&self) -> u32 {
+        let of = |c: Control| if c.installed == 0 { c.generation } else { c.installed };
+        self.control.get(&0, 0).map_or(0, of)
     }
 
     /// Who owns which slot.

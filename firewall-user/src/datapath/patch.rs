@@ -45,7 +45,7 @@ pub struct NewPart<'p> {
 }
 
 impl Datapath {
-    /// Makes the change; returns the generation then. `generation` is the one that the change was made for. `named`: the slot
+    /// Makes the change; returns the generation then. `generation` is the live policy's own. `named`: the slot
     /// of the rule that joins, and its name.
     ///
     /// # Errors
@@ -56,11 +56,13 @@ impl Datapath {
         generation: u32,
         named: Option<(u16, &str)>,
     ) -> Result<u32, DatapathError> {
-        let live = self.generation();
-        let by = if patch.changes { 2 } else { 0 };
-        let Some(next) = live.checked_add(by).filter(|_| generation == live) else {
-            return Err(DatapathError::Generation { compiled: generation, next: live });
+        let (live, installed) = (self.generation(), self.installed());
+        // Numbers begin anew with a whole policy.
+        let ahead = live.checked_add(2).filter(|_| generation == installed);
+        let Some(ahead) = ahead else {
+            return Err(DatapathError::Generation { compiled: generation, next: installed });
         };
+        let next = if patch.changes { ahead } else { installed };
         let index = live & 1;
         let mut table = self.live.take().ok_or(DatapathError::NotOurs)?;
         self.change(&mut table, patch, index, next, named)?;
@@ -140,7 +142,7 @@ impl Datapath {
             return Ok(());
         }
         let mut control = self.control.get(&0, 0).map_err(DatapathError::map("CONTROL"))?;
-        control.generation = next;
+        (control.generation, control.installed) = (next, next);
         self.control.set(0, control, 0).map_err(DatapathError::map("CONTROL"))
     }
 

@@ -3,8 +3,13 @@
 
 use bytemuck::Pod;
 use std::{
+    ffi::CString,
     io,
-    os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd},
+    os::{
+        fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd},
+        unix::ffi::OsStrExt as _,
+    },
+    path::Path,
 };
 
 /// `union bpf_attr`, the anonymous member of the element commands.
@@ -77,6 +82,7 @@ struct CreateAttr {
 
 const BPF_MAP_CREATE: libc::c_long = 0;
 const BPF_MAP_TYPE_ARRAY: u32 = 2;
+const BPF_MAP_TYPE_ARRAY_OF_MAPS: u32 = 12;
 /// `BPF_F_MMAPABLE`.
 const MMAPABLE: u32 = 1 << 10;
 
@@ -91,6 +97,89 @@ pub fn mapped_array(name: &str, bytes: usize) -> io::Result<OwnedFd> {
         value_size: u32::try_from(bytes).map_err(io::Error::other)?,
         max_entries: 1,
         map_flags: MMAPABLE,
+        ..CreateAttr::default()
+    };
+    attr.map_name.iter_mut().take(15).zip(name.bytes()).for_each(|(to, from)| *to = from);
+    let fd = bpf(BPF_MAP_CREATE, &mut attr)?;
+    // SAFETY: the kernel has just made this descriptor, and nobody else knows of it.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+}
+
+/// `union bpf_attr`, the member of BPF_OBJ_PIN and BPF_OBJ_GET.
+#[repr(C)]
+#[derive(Default)]
+struct PinAttr {
+    path: u64,
+    fd: u32,
+    file_flags: u32,
+}
+
+const BPF_OBJ_PIN: libc::c_long = 6;
+const BPF_OBJ_GET: libc::c_long = 7;
+
+fn c_path(path: &Path) -> io::Result<CString> {
+    CString::new(path.as_os_str().as_bytes()).map_err(io::Error::other)
+}
+
+/// Gives a map a name on a BPF file system.
+///
+/// # Errors
+/// What the kernel says; EEXIST where something has that name.
+pub fn pin(map: BorrowedFd, path: &Path) -> io::Result<()> {
+    let path = c_path(path)?;
+    let path = path.as_ptr() as u64;
+    bpf(BPF_OBJ_PIN, &mut PinAttr { path, fd: map.as_raw_fd() as u32, file_flags: 0 }).map(drop)
+}
+
+/// Opens a map by its name on a BPF file system.
+///
+/// # Errors
+/// What the kernel says; ENOENT where there is none.
+pub fn pinned(path: &Path) -> io::Result<OwnedFd> {
+    let path = c_path(path)?;
+    let path = path.as_ptr() as u64;
+    let fd = bpf(BPF_OBJ_GET, &mut PinAttr { path, ..PinAttr::default() })?;
+    // SAFETY: the kernel has just made this descriptor, and nobody else knows of it.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+}
+
+/// Id of a map.
+///
+/// # Errors
+/// What the kernel says.
+pub fn map_id(map: BorrowedFd) -> io::Result<u32> {
+    // `struct bpf_map_info` begins with type and id.
+    let mut info = [0u32; 2];
+    let mut attr = InfoAttr {
+        fd: map.as_raw_fd() as u32,
+        len: size_of_val(&info) as u32,
+        info: info.as_mut_ptr() as u64,
+    };
+    bpf(BPF_OBJ_GET_INFO_BY_FD, &mut attr)?;
+    Ok(info[1])
+}
+
+/// Opens a map by its id. Takes CAP_SYS_ADMIN (kernel/bpf/syscall.c, `bpf_map_get_fd_by_id`).
+///
+/// # Errors
+/// What the kernel says.
+pub fn map_by_id(id: u32) -> io::Result<OwnedFd> {
+    let fd = bpf(BPF_MAP_GET_FD_BY_ID, &mut IdAttr { id, ..IdAttr::default() })?;
+    // SAFETY: the kernel has just made this descriptor, and nobody else knows of it.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+}
+
+/// Makes an array of maps, each like `like`. `name`: 15 bytes at most.
+///
+/// # Errors
+/// What the kernel says.
+pub fn array_of_maps(name: &str, entries: u32, like: BorrowedFd) -> io::Result<OwnedFd> {
+    let mut attr = CreateAttr {
+        map_type: BPF_MAP_TYPE_ARRAY_OF_MAPS,
+        key_size: 4,
+        value_size: 4,
+        max_entries: entries,
+        inner_map_fd: like.as_raw_fd() as u32,
         ..CreateAttr::default()
     };
     attr.map_name.iter_mut().take(15).zip(name.bytes()).for_each(|(to, from)| *to = from);
@@ -170,6 +259,7 @@ struct InfoAttr {
 }
 
 const BPF_PROG_GET_FD_BY_ID: libc::c_long = 13;
+const BPF_MAP_GET_FD_BY_ID: libc::c_long = 14;
 const BPF_OBJ_GET_INFO_BY_FD: libc::c_long = 15;
 /// `struct bpf_prog_info` up to the end of `name`, and where that begins.
 const INFO_LEN: usize = 80;

@@ -143,6 +143,11 @@ impl Twin {
         };
         let mut datapath = Datapath::open(&options)?;
         drop(pins);
+        if let Some(sets) = datapath.sets()
+            && let Err(error) = sets.share(dir)
+        {
+            log::warn!("live sets are empty to the twin: {error}");
+        }
         let what = DatapathError::map("CONTROL");
         let control = datapath.control.get(&0, 0).map_err(DatapathError::map("CONTROL"))?;
         let control = Control { generation: generation.saturating_sub(1), ..control };

@@ -1,6 +1,7 @@
-//! Which rule owns which counters, which interface owns which bit: stable across policies.
+//! Which rule owns which counters, which interface owns which bit, where which live set stands: stable across policies.
 
 use firewall_common::abi::iface::IFACE_SLOTS;
+use firewall_common::abi::set::MAX_SETS;
 use firewall_common::abi::table::{RULE_SLOTS, SLOT_FIRST};
 use std::collections::{BTreeMap, HashMap, HashSet};
 
@@ -11,7 +12,7 @@ pub struct Owner {
     pub name: String,
     /// Generation of the last policy that named it.
     pub generation: u32,
-    /// Interfaces only: attached now, so the slot can't be given away.
+    /// An interface that is attached, or a set that is in the kernel: the slot can't be given away.
     pub held: bool,
 }
 
@@ -73,17 +74,22 @@ impl Space {
     }
 }
 
-/// The two kinds of slots. The daemon reads them from the pinned name maps at start, and writes them
+/// The three kinds of slots. The daemon reads them from the pinned name maps at start, and writes them
 /// there with each policy.
 #[derive(Clone, Debug)]
 pub struct Slots {
     rules: Space,
     ifaces: Space,
+    sets: Space,
 }
 
 impl Default for Slots {
     fn default() -> Self {
-        Self { rules: Space::new(SLOT_FIRST, RULE_SLOTS), ifaces: Space::new(1, IFACE_SLOTS) }
+        Self {
+            rules: Space::new(SLOT_FIRST, RULE_SLOTS),
+            ifaces: Space::new(1, IFACE_SLOTS),
+            sets: Space::new(0, MAX_SETS),
+        }
     }
 }
 
@@ -92,6 +98,8 @@ impl Slots {
     pub const RULES: usize = RULE_SLOTS - SLOT_FIRST as usize;
     /// Most interfaces.
     pub const IFACES: usize = IFACE_SLOTS - 1;
+    /// Most live sets, those that are to go included.
+    pub const SETS: usize = MAX_SETS;
 
     /// No slot has an owner.
     pub fn new() -> Self {
@@ -107,6 +115,15 @@ impl Slots {
     /// Restores an owner of an interface slot.
     pub fn restore_iface(&mut self, slot: u8, name: &str, generation: u32) {
         restore(&mut self.ifaces, slot.into(), name, generation);
+    }
+
+    /// Restores the owner of a set's index. It keeps it: its name is there until the last table that asks for the set is
+    /// nobody's any more.
+    pub fn restore_set(&mut self, index: u8, name: &str, generation: u32) {
+        restore(&mut self.sets, index.into(), name, generation);
+        if let Some(owner) = self.sets.owners.get_mut(&index.into()) {
+            owner.held = true;
+        }
     }
 
     /// The slot of a rule.
@@ -127,6 +144,21 @@ impl Slots {
     /// The name of the interface that owns a slot.
     pub fn iface_name(&self, slot: u8) -> Option<&str> {
         self.ifaces.owners.get(&u16::from(slot)).map(|o| o.name.as_str())
+    }
+
+    /// The index of a live set.
+    pub fn set(&self, name: &str) -> Option<u8> {
+        self.sets.by_name.get(name).map(|slot| *slot as u8)
+    }
+
+    /// The name of the live set at an index.
+    pub fn set_name(&self, index: u8) -> Option<&str> {
+        self.sets.owners.get(&u16::from(index)).map(|o| o.name.as_str())
+    }
+
+    /// All live sets, by their indices.
+    pub fn sets(&self) -> impl Iterator<Item = (u8, &Owner)> {
+        self.sets.owners.iter().map(|(slot, o)| (*slot as u8, o))
     }
 
     /// All rule slots with an owner, ascending.
@@ -182,6 +214,12 @@ impl Slots {
     /// See [`Self::take_rules`].
     pub(super) fn take_ifaces(&mut self, names: &[&str], generation: u32) -> Result<(), usize> {
         self.ifaces.take(names, generation)
+    }
+
+    /// See [`Self::take_rules`]. Sets of the policy before count, too: they go when this one is live.
+    #[allow(dead_code, reason = "for policies that declare live sets")]
+    pub(super) fn take_sets(&mut self, names: &[&str], generation: u32) -> Result<(), usize> {
+        self.sets.take(names, generation)
     }
 }
 
@@ -254,6 +292,28 @@ mod tests {
             slots.take_ifaces(&[&format!("x{generation}")], generation).unwrap();
         }
         assert_eq!(slots.iface("eth0"), None);
+    }
+
+    #[test]
+    fn a_set_that_is_there_keeps_its_index() {
+        let mut slots = Slots::new();
+        slots.restore_set(1, "scanners", 4);
+        slots.restore_set(64, "nowhere", 4);
+        slots.restore_set(2, "", 4);
+        for generation in 5..100 {
+            let mut next = slots.clone();
+            let name = format!("s{generation}");
+            next.take_sets(&[&name, "other"], generation).unwrap();
+            assert_eq!((next.set(&name), next.set("other")), (Some(0), Some(2)));
+            assert_eq!((next.set("scanners"), next.set_name(1)), (Some(1), Some("scanners")));
+            assert_eq!(next.sets().count(), 3);
+        }
+        // All the others are there, too: there is no room before some of them are gone.
+        for index in (0..64).filter(|index| *index != 1) {
+            slots.restore_set(index, &format!("s{index}"), 4);
+        }
+        assert_eq!(slots.clone().take_sets(&["scanners"], 5), Ok(()));
+        assert_eq!(slots.take_sets(&["another"], 5), Err(65));
     }
 
     #[test]

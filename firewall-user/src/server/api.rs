@@ -13,6 +13,7 @@ use super::{
     learn::{self, LearnQuery},
     mappings, names, nat, query,
     query::Query,
+    sets,
     sockets::{self, Block, KillQuery, SocketQuery},
     ws::hub::Hub,
 };
@@ -38,7 +39,7 @@ use std::{
 };
 
 /// All verbs, as in `hello.capabilities`.
-pub const VERBS: [&str; 39] = [
+pub const VERBS: [&str; 46] = [
     "status",
     "stats",
     "rules",
@@ -78,6 +79,13 @@ pub const VERBS: [&str; 39] = [
     "learn",
     "explain",
     "replay",
+    "sets",
+    "sets.show",
+    "sets.add",
+    "sets.delete",
+    "sets.flush",
+    "sets.load",
+    "sets.test",
 ];
 
 /// Everything the server knows.
@@ -215,6 +223,8 @@ impl Api {
                 let block = async |block| self.block(block, who).await;
                 done(sockets::kill(self.sockets()?, flows, block, query).await?)
             }
+            "sets" | "sets.show" | "sets.add" | "sets.delete" | "sets.flush" | "sets.load"
+            | "sets.test" => sets::answer(&self.control, verb, args).await,
             "explain" => done(self.explainer.explain(explain::ask(parse(args)?)?).await?),
             "replay" => done(self.explainer.replay(explain::replay(parse(args)?)?).await?),
             "learn" => {
@@ -517,13 +527,13 @@ fn unasked(rows: &str, parameters: &[(&str, bool)]) -> Result<(), ApiError> {
     }
 }
 
-fn parse<T: DeserializeOwned>(args: Value) -> Result<T, ApiError> {
+pub(super) fn parse<T: DeserializeOwned>(args: Value) -> Result<T, ApiError> {
     let args = if args.is_null() { json!({}) } else { args };
     serde_json::from_value(args)
         .map_err(|error| ApiError::bad_request(format!("arguments: {error}")))
 }
 
-fn done(data: impl Serialize) -> Result<Value, ApiError> {
+pub(super) fn done(data: impl Serialize) -> Result<Value, ApiError> {
     serde_json::to_value(data).map_err(|error| ApiError::internal(error.to_string()))
 }
 
@@ -543,6 +553,12 @@ impl From<ControlError> for ApiError {
             }
             ControlError::NoSession(_) => Self::not_found("no-such-session", message),
             ControlError::Busy(_) => Self::new(StatusCode::SERVICE_UNAVAILABLE, "busy", message),
+            ControlError::NoSuchSet(_) => Self::not_found("no-such-set", message),
+            ControlError::Set(error) => sets::refused(&error, message),
+            ControlError::Entry(_) | ControlError::List(_) => {
+                Self::new(StatusCode::UNPROCESSABLE_ENTITY, "bad-entry", message)
+            }
+            ControlError::SetFile(_) => Self::new(StatusCode::UNPROCESSABLE_ENTITY, "set-file", message),
             ControlError::NoSuchRule(_) => Self::not_found("no-such-rule", message),
             ControlError::Conflict { generation, base } => Self::new(StatusCode::CONFLICT, "generation-conflict", message)
                 .details(json!({"generation": generation, "base_generation": base})),

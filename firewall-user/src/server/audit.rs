@@ -19,6 +19,10 @@ pub fn begin(verb: &str, args: &Value, who: &Identity) -> Option<Deed> {
         "rule.delete" | "rule.move" | "rule.enable" | "rule.disable" => {
             &["name", "position", "before", "after"]
         }
+        "sets.add" => &["name", "entries", "timeout"],
+        "sets.delete" => &["name", "entries"],
+        "sets.flush" => &["name"],
+        "sets.load" => &["name", "add"],
         "summary.reset" => &["by"],
         "policy.apply" | "counters.reset" => &[],
         _ => return None,
@@ -30,6 +34,11 @@ pub fn begin(verb: &str, args: &Value, who: &Identity) -> Option<Deed> {
         Value::Null => None,
         Value::String(text) if matches!(*word, "filter" | "text" | "name") => Some(text.clone()),
         Value::String(text) => Some(format!("{word} {text}")),
+        // A list may be long: what is cut off later isn't written out.
+        Value::Array(some) if *word == "entries" => {
+            let some = some.iter().filter_map(Value::as_str).take(DETAIL / 2);
+            Some(some.collect::<Vec<_>>().join(" "))
+        }
         other => Some(format!("{word} {other}")),
     });
     Some(Deed {
@@ -81,6 +90,16 @@ fn came_of(verb: &str, answer: &Value) -> String {
             said
         }
         "counters.reset" | "summary.reset" => String::new(),
+        "sets.add" | "sets.delete" | "sets.flush" | "sets.load" => {
+            let moved = ["added", "renewed", "deleted"].map(|field| (field, number(field)));
+            let moved = moved.iter().filter(|(_, many)| *many > 0);
+            let moved: Vec<String> = moved.map(|(field, many)| format!("{many} {field}")).collect();
+            format!(
+                "{}{} entries",
+                moved.iter().map(|part| format!("{part}, ")).collect::<String>(),
+                number("entries")
+            )
+        }
         "policy.apply" => {
             format!("{} changes, generation {}", some("changes"), number("generation"))
         }
@@ -126,6 +145,17 @@ mod tests {
         let deed = end(deed, &Err(error));
         assert_eq!(deed.outcome, "no-such-rule");
         assert_eq!(deed.detail, "web, before ssh: there is no rule `web`");
+        let args =
+            json!({"name": "scanners", "entries": ["192.0.2.1", "192.0.2.2"], "timeout": "10m"});
+        let deed = begun("sets.add", args).expect("a deed");
+        let deed = end(deed, &Ok(json!({"added": 1, "renewed": 1, "deleted": 0, "entries": 7})));
+        assert_eq!(
+            deed.detail,
+            "scanners, 192.0.2.1 192.0.2.2, timeout 10m: 1 added, 1 renewed, 7 entries"
+        );
+        let deed = begun("sets.load", json!({"name": "scanners", "text": "x", "add": true}));
+        assert_eq!(deed.expect("a deed").detail, "scanners, add true");
+        assert_eq!(begun("sets.test", json!({"name": "scanners", "entry": "192.0.2.1"})), None);
         let long = begun("rule.add", json!({"text": "x".repeat(5_000)})).expect("a deed");
         assert_eq!(end(long, &Ok(json!({"generation": 2}))).detail.len(), DETAIL + 3);
     }

@@ -172,6 +172,32 @@ impl Client {
         self.call(Method::DELETE, path, None).await
     }
 
+    /// `DELETE path` with a JSON body.
+    ///
+    /// # Errors
+    /// The daemon isn't there, or said no.
+    pub async fn delete_some<T: DeserializeOwned>(
+        &self,
+        path: &str,
+        body: &Value,
+    ) -> Result<T, ClientError> {
+        self.call(Method::DELETE, path, Some(body)).await
+    }
+
+    /// `PUT path` with a body of plain text.
+    ///
+    /// # Errors
+    /// The daemon isn't there, or said no.
+    pub async fn put_text<T: DeserializeOwned>(
+        &self,
+        path: &str,
+        text: Vec<u8>,
+    ) -> Result<T, ClientError> {
+        let request = Request::builder().method(Method::PUT).uri(path);
+        let request = request.header(header::CONTENT_TYPE, "text/plain");
+        self.answered(request, text).await
+    }
+
     /// `GET path` as a stream of rows, a line each: every piece goes to `each` as it comes.
     ///
     /// # Errors
@@ -205,14 +231,22 @@ impl Client {
         if body.is_some() {
             request = request.header(header::CONTENT_TYPE, "application/json");
         }
-        let answer = self.send(request, body.map_or_else(String::new, Value::to_string)).await?;
+        self.answered(request, body.map_or_else(String::new, Value::to_string)).await
+    }
+
+    async fn answered<T: DeserializeOwned>(
+        &self,
+        request: Builder,
+        body: impl Into<Bytes>,
+    ) -> Result<T, ClientError> {
+        let answer = self.send(request, body).await?;
         if !answer.response.status().is_success() {
             return Err(answer.refusal().await);
         }
         serde_json::from_slice(&answer.bytes().await?).map_err(|error| broken(&error))
     }
 
-    async fn send(&self, request: Builder, body: String) -> Result<Answer, ClientError> {
+    async fn send(&self, request: Builder, body: impl Into<Bytes>) -> Result<Answer, ClientError> {
         let stream = self.connect().await?;
         let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream))
             .await
@@ -223,7 +257,7 @@ impl Client {
         }));
         let request = request
             .header(header::HOST, "localhost")
-            .body(Full::new(Bytes::from(body)))
+            .body(Full::new(body.into()))
             .map_err(|error| broken(&error))?;
         let response = sender.send_request(request).await.map_err(|error| broken(&error))?;
         Ok(Answer { response, _connection: connection })

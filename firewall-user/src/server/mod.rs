@@ -21,6 +21,7 @@ mod nat;
 pub mod origin;
 pub mod query;
 pub mod routes;
+mod sets;
 pub(crate) mod sockets;
 mod summary;
 pub mod ws;

@@ -11,7 +11,7 @@ use super::{
 };
 use axum::{
     Json, Router,
-    body::to_bytes,
+    body::{Bytes, to_bytes},
     extract::{Path, Query, Request, State},
     http::{HeaderMap, HeaderName, HeaderValue, Method, header},
     middleware::{self, Next},
@@ -137,6 +137,21 @@ pub fn router(server: Arc<Server>) -> Router {
         .route("/api/v1/learn", get_verb("learn"))
         .route("/api/v1/explain", get_verb("explain").merge(post_verb("explain")))
         .route("/api/v1/replay", post_verb("replay"))
+        .route("/api/v1/sets", get_verb("sets"))
+        .route("/api/v1/sets/{name}", get(one_verb("sets.show")).put(load_set))
+        .route(
+            "/api/v1/sets/{name}/entries",
+            rule_verb("sets.add").delete(
+                move |State(server): State<Arc<Server>>,
+                      Path(name): Path<String>,
+                      identity: Known,
+                      body: Body| async move {
+                    answer(&server, "sets.delete", named(body.0, name), &identity.0).await
+                },
+            ),
+        )
+        .route("/api/v1/sets/{name}/flush", rule_verb("sets.flush"))
+        .route("/api/v1/sets/{name}/test", get(one_verb("sets.test")))
         .route("/api/v1/summary", get_verb("summary"))
         .route("/api/v1/summary/reset", post_verb("summary.reset"))
         .route("/api/v1/sockets/kill", post_verb("sockets.kill"))
@@ -177,6 +192,25 @@ async fn flows(
         return server.api.stream_flows(query.0);
     }
     Ok(answer(&server, "flows", query.0, &identity.0).await?.into_response())
+}
+
+/// A list of entries is text, not JSON: there may be a million of them. Without one, the file that the policy names.
+async fn load_set(
+    State(server): State<Arc<Server>>,
+    Path(name): Path<String>,
+    identity: Known,
+    query: QueryArgs,
+    request: Request,
+) -> Result<Json<Value>, ApiError> {
+    let mut args = named(query.0, name);
+    if args["file"] != Value::Bool(true) {
+        let bytes = read(request.into_body()).await?;
+        // Comments are in whatever their writers speak.
+        let text = String::from_utf8(bytes.into())
+            .unwrap_or_else(|error| String::from_utf8_lossy(error.as_bytes()).into_owned());
+        args["text"] = Value::String(text);
+    }
+    answer(&server, "sets.load", args, &identity.0).await
 }
 
 /// The rule in the path is an argument like any other.
@@ -343,7 +377,8 @@ impl<S: Send + Sync> axum::extract::FromRequestParts<S> for QueryArgs {
             .map_err(|error| ApiError::bad_request(error.body_text()))?;
         let args = pairs.into_iter().map(|(name, value)| {
             let numeric = matches!(name.as_str(), "limit" | "top" | "after" | "base_generation");
-            let yes_or_no = matches!(name.as_str(), "force" | "dry_run" | "ended" | "all");
+            let yes_or_no =
+                matches!(name.as_str(), "force" | "dry_run" | "ended" | "all" | "add" | "file");
             let value = match value.as_str() {
                 "true" | "1" | "" if yes_or_no => Value::Bool(true),
                 "false" | "0" if yes_or_no => Value::Bool(false),
@@ -354,6 +389,14 @@ impl<S: Send + Sync> axum::extract::FromRequestParts<S> for QueryArgs {
         });
         Ok(Self(Value::Object(args.collect())))
     }
+}
+
+async fn read(body: axum::body::Body) -> Result<Bytes, ApiError> {
+    to_bytes(body, MAX_BODY).await.map_err(|error| {
+        let message =
+            format!("the body can't be read, or is larger than {} MiB: {error}", MAX_BODY >> 20);
+        ApiError::new(axum::http::StatusCode::PAYLOAD_TOO_LARGE, "too-large", message)
+    })
 }
 
 /// A JSON body; an empty one is `{}`.
@@ -371,13 +414,7 @@ impl<S: Sync> axum::extract::FromRequest<S> for Body {
         let is_json =
             kind.split(';').next().unwrap_or("").trim().eq_ignore_ascii_case("application/json");
         let told = !kind.is_empty();
-        let bytes = to_bytes(request.into_body(), MAX_BODY).await.map_err(|error| {
-            let message = format!(
-                "the body can't be read, or is larger than {} MiB: {error}",
-                MAX_BODY >> 20
-            );
-            ApiError::new(axum::http::StatusCode::PAYLOAD_TOO_LARGE, "too-large", message)
-        })?;
+        let bytes = read(request.into_body()).await?;
         if bytes.is_empty() {
             return Ok(Self(json!({})));
         }

@@ -56,15 +56,14 @@ pub enum EntryError {
     },
     /// Bits are set behind the prefix.
     #[error(
-        "`{seen}` has bits set behind its prefix; expected `{network}` for the network, or `{host}` for the one host"
+        "`{seen}` has bits set behind its prefix; expected `{network}` for the network, or `{}` for the one host",
+        .seen.split('/').next().unwrap_or_default()
     )]
     HostBits {
         /// The text.
         seen: String,
         /// The prefix without them.
         network: Entry,
-        /// The address alone.
-        host: Entry,
     },
     /// A range that ends before it begins, or in another family.
     #[error("`{seen}` is no range; expected its lower end first, and both ends of one kind")]
@@ -285,7 +284,6 @@ fn read4(text: &[u8], address: u32, rest: &[u8]) -> Result<Read, EntryError> {
             Entry::prefix4(address, len).map(Read::One).ok_or_else(|| EntryError::HostBits {
                 seen: shown(text),
                 network: Entry::Prefix4(address & !low4(len), len),
-                host: Entry::Prefix4(address, 32),
             })
         }
         b':' => number(rest)
@@ -318,7 +316,6 @@ fn read6(text: &[u8]) -> Result<Read, EntryError> {
     Entry::prefix6(address, len).map(Read::One).ok_or_else(|| EntryError::HostBits {
         seen: shown(text),
         network: Entry::Prefix6(address & !low6(len), len),
-        host: Entry::Prefix6(address, 128),
     })
 }
 

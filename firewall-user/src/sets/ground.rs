@@ -1,6 +1,10 @@
 //! Where live sets stand: the seam between what is done to them and the kernel's maps.
 
-use super::{SetKind, memory::Memory};
+use super::{
+    SetKind,
+    lock::{self, Held},
+    memory::Memory,
+};
 use firewall_common::abi::set::SetHead;
 use std::{
     fmt::Debug,
@@ -46,7 +50,7 @@ pub trait Ground: Debug + Send + Sync {
     /// Lets programs find an arena as that of a set. When this returns, none looks at the one before any more.
     ///
     /// # Errors
-    /// The kernel refused; then the one before is found, as it was.
+    /// The kernel refused. Then the one before is found, as it was; or, if all that failed was to wait, the new one.
     fn publish(&self, index: u8, arena: &Shared) -> io::Result<()>;
     /// Takes a set's arena away.
     ///
@@ -104,7 +108,12 @@ impl Head {
             most,
             ..SetHead::default()
         };
-        let words: [u64; HEAD_WORDS] = bytemuck::cast(head);
+        self.copy(&head);
+    }
+
+    /// Makes it be another one. Nobody is sent there yet.
+    pub fn copy(&self, head: &SetHead) {
+        let words: [u64; HEAD_WORDS] = bytemuck::cast(*head);
         for (at, word) in words.into_iter().enumerate() {
             self.word(at).store(word, Relaxed);
         }
@@ -137,4 +146,9 @@ impl Head {
 /// What is in an arena.
 pub fn memory(arena: &Shared) -> Memory<'_> {
     Memory::new(arena.words())
+}
+
+/// Takes a set's lock.
+pub fn lock<'a>(head: &'a Head, ground: &(impl Ground + ?Sized)) -> Held<'a> {
+    lock::take(head.lock(), ground.rate(), &|| ground.now())
 }

@@ -5,10 +5,10 @@ use super::{
     SIZE, SetKind,
     entry::Entry,
     fill::Heap,
-    ground::{Ground, Head, Shared, memory},
+    ground::{self, Ground, Head, Shared, memory},
     lock,
     memory::{Entered, Found, Memory, Reaped},
-    shape::{Counts, Shape, TooMany},
+    shape::{Counts, Shape, TooMany, most},
 };
 use firewall_common::abi::set::SetHead;
 use std::{io, sync::Arc};
@@ -137,7 +137,7 @@ impl Live {
     }
 
     fn locked(&self) -> lock::Held<'_> {
-        lock::take(self.head.lock(), self.ground.rate(), &|| self.ground.now())
+        ground::lock(&self.head, &*self.ground)
     }
 
     /// Begins a set that nobody asks yet: with these entries, and room for as many as rules may add.
@@ -291,7 +291,10 @@ impl Live {
     ) -> Result<(), LiveError> {
         let failed = |what| move |error| LiveError::Kernel { what, error };
         let arena = (self.ground.maker())(shape.class).map_err(failed("making room"))?;
-        let count = heap.fill(arena.words(), shape, secret)?;
+        // A program that is looking into the old table goes on in the new one, with the hash that it has.
+        let mut known = self.ground.arena(self.index).map(|arena| memory(&arena).seed());
+        let seed = || known.take().unwrap_or_else(secret);
+        let count = heap.fill(arena.words(), shape, seed)?;
         of.allow(self.kind(), count)?;
         self.ground.publish(self.index, &arena).map_err(failed("putting a table in place"))?;
         if let Some(old) = old.filter(|_| of.grows) {
@@ -454,6 +457,11 @@ impl Limits {
             None if self.grows => SIZE.into(),
             None => u64::MAX,
         }
+    }
+
+    /// Most entries that there can be, by the policy or by what a table holds (of IPv4).
+    pub fn room(&self) -> u64 {
+        self.most().min(most(Counts::default()))
     }
 
     /// What there is to be room for from the beginning: rules add faster than anybody could make room.

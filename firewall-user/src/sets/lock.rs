@@ -33,7 +33,7 @@ pub fn take<'a>(word: &'a AtomicU64, rate: u64, now: &impl Fn() -> u64) -> Held<
             return Held { word, tick };
         }
         looks += 1;
-        if looks % LOOKS == 0 {
+        if u32::is_multiple_of(looks, LOOKS) {
             thread::yield_now();
         } else {
             hint::spin_loop();

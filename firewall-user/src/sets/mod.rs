@@ -20,7 +20,7 @@ mod tests;
 pub use entry::{Entry, EntryError, expected, parse};
 pub use fill::Heap;
 pub use firewall_common::abi::set::SetKind;
-pub use ground::{Arena, Ground, HEAD_WORDS, Head, Maker, Shared, memory};
+pub use ground::{Arena, Ground, HEAD_WORDS, Head, Maker, Shared, lock, memory};
 pub use list::{ListError, ListFault, Reader, write};
 pub use live::{Added, Limits, Live, LiveError, Timed};
 pub use memory::{Entered, Found, Memory, Reaped};

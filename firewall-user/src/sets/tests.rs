@@ -448,24 +448,24 @@ fn rules_add_while_the_table_is_made_anew() {
 
 #[test]
 fn half_full_or_refused_gets_more_room() {
+    let (ground, live) = set(SetKind::Addresses);
+    // A table whose secret is known, so that all of them find a slot.
+    let arena = make(1).expect("made");
+    let shape = plan(SetKind::Addresses, Counts::default()).expect("fits");
+    Memory::lay(arena.words(), &shape, 7);
+    ground.publish(5, &arena).expect("found");
+    let n = shape.slots4 / 2 + 1;
+    let all: Vec<_> = many(n).map(|entry| (entry, None)).collect();
+    live.add(&FREE, &all).expect("room");
     let slots = |live: &Live| memory(&live.arena().expect("there")).shape().expect("laid").slots4;
-    let all: Vec<_> = many(900).map(|entry| (entry, None)).collect();
-    let filled = || {
-        let (_, live) = set(SetKind::Addresses);
-        live.add(&FREE, &all).expect("room");
-        live
-    };
-    // Each set draws a secret of its own: with some an entry finds no slot, and there is more room already.
-    let mut sets = std::iter::repeat_with(filled).take(100);
-    let live = sets.find(|live| slots(live) < 2 * 900).expect("one without a long run of slots");
+    assert_eq!(slots(&live), shape.slots4, "it didn't need another one yet");
     let counts = live.reap(0).expect("there").0.live;
-    assert_eq!(counts, Counts { four: 900, six: 0 });
-    let before = slots(&live);
-    assert!(live.grow(&FREE, Some(counts), false).expect("room"), "{before} slots");
-    assert!(slots(&live) >= 2 * 900, "{}", slots(&live));
+    assert_eq!(counts, Counts { four: u64::from(n), six: 0 });
+    assert!(live.grow(&FREE, Some(counts), false).expect("room"));
+    assert!(slots(&live) >= 4 * n, "{} slots for {n}", slots(&live));
     assert!(!live.grow(&FREE, Some(counts), false).expect("room"));
-    is_filled(&live, 900);
-    let full = Limits { size: Some(900), grows: true };
+    is_filled(&live, n);
+    let full = Limits { size: Some(n), grows: true };
     assert!(!live.grow(&full, Some(counts), true).expect("fine"), "no more are allowed");
 }
 

@@ -299,9 +299,8 @@ fn sets(figures: &mut Figures, rounds: usize) -> Result<(), String> {
     let theirs = scene.peer("nft", &["-f", text_of(&empty)]);
     let mut theirs = theirs.map_err(|why| figures.missing(NFT, LOAD, why)).is_ok();
     // Whether there is such a command at all.
-    let ours = scene
-        .sluice(&["set", "list"])
-        .and_then(|_| scene.gate.apply("set listed = { }\nrule listed drop in from @listed\n"));
+    let policy = "set listed live size 2000000\nrule listed drop in from @listed\n";
+    let ours = scene.sluice(&["set", "list"]).and_then(|_| scene.gate.apply(policy));
     let mut ours = ours
         .map_err(|why| [LOAD, ONE].map(|case| figures.missing(SLUICE, case, why.as_str())))
         .is_ok();

@@ -17,6 +17,7 @@ use crate::{
     filter::Filter,
     monitor::{AlarmChange, FlowRecord, Monitor, NatInfo, NatReading, RuleInfo, Tick},
     policy::{Compiled, Slots, live::Patch},
+    sets::Ground,
     store::{self, BlockAssignment, History, Minutes},
     view::{FlowView, IfaceView},
 };
@@ -129,8 +130,10 @@ pub struct Killed {
 pub struct GateFacts {
     /// Whether a running filter was taken over.
     pub adopted: bool,
-    /// Live generation.
+    /// Live generation: what judgements carry that are of today.
     pub generation: u32,
+    /// The generation that the live policy was when it was installed.
+    pub installed: u32,
     /// Names and their slots.
     pub slots: Slots,
     /// Interfaces that take part.
@@ -141,6 +144,8 @@ pub struct GateFacts {
     pub limits: Vec<String>,
     /// Where the filter is pinned, if twins of it can be loaded.
     pub pinned: Option<PathBuf>,
+    /// Where live sets stand.
+    pub sets: Option<Arc<dyn Ground>>,
 }
 
 /// A live flow: its row, and what a twin needs of it.
@@ -177,6 +182,8 @@ pub enum Job {
     ResetCounters(oneshot::Sender<Result<(), GateError>>),
     /// Look at flows and counters now, and say when it's done.
     Refresh(oneshot::Sender<()>),
+    /// Judge anew what was let in.
+    Rejudge(oneshot::Sender<Result<(), GateError>>),
     /// Say how things are.
     Facts(oneshot::Sender<Result<GateFacts, GateError>>),
     /// End the thread; the filter stays.
@@ -445,7 +452,7 @@ impl Actor {
                 if let Some(Err(error)) = self.whose.as_mut().map(Whose::resume) {
                     log::error!("rules by owner: {error}");
                 }
-                self.announce(self.gate.generation(), *told);
+                self.announce(self.gate.installed(), *told);
             }
             Job::Part(Part { part, parts, translated }, answer) => {
                 let _ = answer.send(self.gate.part(part, parts, translated));
@@ -490,11 +497,15 @@ impl Actor {
                 self.waiting.push(answer);
                 self.next_scan = self.next_scan.min(self.rested.max(Instant::now()));
             }
+            Job::Rejudge(answer) => {
+                let _ = answer.send(self.gate.rejudge());
+            }
             Job::Facts(answer) => {
                 let _ = answer.send(self.gate.slots().map(|slots| {
                     GateFacts {
                         adopted: self.gate.adopted(),
                         generation: self.gate.generation(),
+                        installed: self.gate.installed(),
                         slots,
                         interfaces: self.gate.interfaces(),
                         ways: self.gate.ways(),
@@ -505,6 +516,7 @@ impl Actor {
                             .chain(self.whose.iter().flat_map(Whose::unknown))
                             .collect(),
                         pinned: self.gate.pinned(),
+                        sets: self.gate.sets(),
                     }
                 }));
             }

@@ -125,15 +125,28 @@ impl Control {
     /// The core has stopped.
     pub(super) async fn edited_in_place(
         &self,
-        mut desk: OwnedMutexGuard<Desk>,
+        desk: OwnedMutexGuard<Desk>,
         change: &Change,
         options: &ChangeOptions,
     ) -> Result<Edited, ControlError> {
         // Where the file can't follow, a whole policy says so before anything has changed.
         let well = desk.trouble.is_none() && self.0.scribe.trouble().is_none();
-        if options.dry_run || !well || desk.known.is_none() || !persist::can_prepare(&desk.file) {
+        let is_one = matches!(change, Change::Add { .. } | Change::Delete(_)) && !options.dry_run;
+        if !is_one || !well || desk.known.is_none() || !persist::can_prepare(&desk.file) {
             return Ok(Edited::Not(desk));
         }
+        let (this, change, options) = (self.clone(), change.clone(), options.clone());
+        // Whoever asked may hang up: what is begun is ended all the same.
+        let work = tokio::spawn(async move { this.edit(desk, &change, &options).await });
+        work.await.unwrap_or(Err(ControlError::Stopping))
+    }
+
+    async fn edit(
+        &self,
+        mut desk: OwnedMutexGuard<Desk>,
+        change: &Change,
+        options: &ChangeOptions,
+    ) -> Result<Edited, ControlError> {
         if matches!(change, Change::Add { .. }) {
             // Grace periods are still much shorter than to compile everything.
             while let Some(known) = &desk.known

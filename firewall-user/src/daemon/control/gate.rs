@@ -8,10 +8,11 @@ use crate::{
     },
     monitor::{Clock, CounterInput, FlowRecord, NatReading},
     policy::{Compiled, Slots, live::Patch},
+    sets::Ground,
     view::IfaceView,
 };
 use firewall_common::{abi::event::Event, wire::Facts};
-use std::path::PathBuf;
+use std::{path::PathBuf, sync::Arc};
 use thiserror::Error;
 
 /// What the kernel's side said when it couldn't do something; it also says what to do.
@@ -23,8 +24,13 @@ pub struct GateError(pub String);
 pub trait Gate: Send {
     /// Whether a running filter was found and taken over.
     fn adopted(&self) -> bool;
-    /// The live policy's generation; 0 if none was ever installed.
+    /// The live generation; 0 if no policy was ever installed.
     fn generation(&self) -> u32;
+    /// The live policy's own generation: [`Self::generation`] as it was when it was installed. Judging anew goes on from
+    /// there.
+    fn installed(&self) -> u32 {
+        self.generation()
+    }
     /// Which names own which slots; those of attached interfaces are held.
     ///
     /// # Errors
@@ -126,6 +132,17 @@ pub trait Gate: Send {
     /// Where the filter is pinned, if twins of it can be loaded beside it.
     fn pinned(&self) -> Option<PathBuf> {
         None
+    }
+    /// Where live sets stand, if there is such a place.
+    fn sets(&self) -> Option<Arc<dyn Ground>> {
+        None
+    }
+    /// Lets flows that were let in be judged anew, each by its next packet.
+    ///
+    /// # Errors
+    /// The kernel refused.
+    fn rejudge(&mut self) -> Result<(), GateError> {
+        Ok(())
     }
     /// The live flow that a packet belongs to, with its record.
     fn find(&self, _: &Facts) -> Option<(FlowRecord, Kept)> {

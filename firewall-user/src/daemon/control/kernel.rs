@@ -10,10 +10,11 @@ use crate::{
     },
     monitor::{Clock, CounterInput, FlowRecord, NatReading},
     policy::{Compiled, Slots, live::Patch},
+    sets::Ground,
     view::IfaceView,
 };
 use firewall_common::{abi::event::Event, wire::Facts};
-use std::path::PathBuf;
+use std::{path::PathBuf, sync::Arc};
 
 impl From<DatapathError> for GateError {
     fn from(error: DatapathError) -> Self {
@@ -30,6 +31,10 @@ impl Gate for Datapath {
         Datapath::generation(self)
     }
 
+    fn installed(&self) -> u32 {
+        Datapath::installed(self)
+    }
+
     fn slots(&self) -> Result<Slots, GateError> {
         let names = self.slot_names()?;
         let mut slots = Slots::new();
@@ -38,6 +43,9 @@ impl Gate for Datapath {
         }
         for (slot, name, generation) in &names.ifaces {
             slots.restore_iface(*slot, name, *generation);
+        }
+        for (index, name) in Datapath::sets(self).iter().flat_map(|sets| sets.names()) {
+            slots.restore_set(index, &name, Datapath::generation(self));
         }
         for iface in Datapath::interfaces(self) {
             slots.hold_iface(&iface.name, Datapath::generation(self));
@@ -179,6 +187,14 @@ impl Gate for Datapath {
     }
     fn pinned(&self) -> Option<PathBuf> {
         Some(self.pin_dir().to_owned())
+    }
+
+    fn sets(&self) -> Option<Arc<dyn Ground>> {
+        Datapath::sets(self).map(|sets| sets as Arc<dyn Ground>)
+    }
+
+    fn rejudge(&mut self) -> Result<(), GateError> {
+        Ok(Datapath::rejudge(self)?)
     }
 
     fn find(&self, facts: &Facts) -> Option<(FlowRecord, Kept)> {

@@ -14,6 +14,7 @@ mod persist;
 mod plan;
 mod scene;
 mod scribe;
+pub mod sets;
 mod told;
 mod types;
 mod ways;
@@ -36,10 +37,11 @@ use change::{Next, looked_at};
 use edit::{Edited, Known};
 use firewall_common::abi::ABI_VERSION;
 use scribe::Scribe;
+use sets::Sets;
 use std::{
     path::{Path, PathBuf},
     sync::{
-        Arc, Mutex, PoisonError,
+        Arc, Mutex, OnceLock, PoisonError,
         mpsc::{SendError, Sender},
     },
 };
@@ -57,6 +59,10 @@ pub struct Facts {
     pub console: String,
     /// Where the last good policy is kept.
     pub last_good: PathBuf,
+    /// Where files of live sets are looked for.
+    pub set_files: PathBuf,
+    /// Where entries of live sets are kept.
+    pub kept_sets: PathBuf,
 }
 
 /// The policy desk.
@@ -78,6 +84,8 @@ struct Core {
     monitor: Arc<Mutex<Monitor>>,
     facts: Facts,
     scribe: Scribe,
+    /// Live sets, once it is known where they stand.
+    sets: OnceLock<Sets>,
 }
 
 /// A handle on the core; cheap to clone.
@@ -123,6 +131,7 @@ impl Control {
             monitor,
             scribe: Scribe::new(facts.last_good.clone()),
             facts,
+            sets: OnceLock::new(),
         }));
         let mut desk = control.0.desk.lock().await;
         let last = LastGood::load(&control.0.facts.last_good);
@@ -147,24 +156,25 @@ impl Control {
             }
         };
         let gate = control.gate().await?;
+        control.begin_sets(&gate, last.as_ref()).await;
         let same = last.is_some_and(|last| {
             last.text == policy.source
                 && last.version == env!("CARGO_PKG_VERSION")
-                && last.generation == gate.generation
+                && last.generation == gate.installed
                 && last.interfaces == attached(&gate)
         });
         if gate.adopted && gate.generation > 0 && same {
             // The slots are those of the live policy: compiling tells the rules' places in them.
             let install = compiled(&policy, gate.slots.clone(), gate.generation)?;
+            control.settle_sets(&install.compiled).await?;
             control.send(Job::Announce(Box::new(install.told), install.whose.map(Box::new)))?;
-            desk.generation = gate.generation;
+            desk.generation = gate.installed;
             if beginning == Beginning::Installed {
                 beginning = Beginning::Kept;
             }
         } else {
             let install = compiled(&policy, gate.slots.clone(), gate.generation + 1)?;
-            desk.generation =
-                control.ask(|answer| Job::Install(Box::new(install), answer)).await??;
+            desk.generation = control.install(install).await?;
         }
         desk.policy = Arc::new(policy);
         control.remember(&desk, &gate);
@@ -269,7 +279,7 @@ impl Control {
         let Some(prepared) = prepared else {
             return Ok(Applied { generation: desk.generation, dry_run, changes, warnings });
         };
-        let generation = self.ask(|answer| Job::Install(Box::new(install), answer)).await??;
+        let generation = self.install(install).await?;
         desk.policy = Arc::new(policy);
         desk.generation = generation;
         desk.trouble = None;
@@ -313,7 +323,7 @@ impl Control {
                 return Err(error);
             }
         };
-        desk.generation = self.ask(|answer| Job::Install(Box::new(install), answer)).await??;
+        desk.generation = self.install(install).await?;
         desk.policy = Arc::new(policy);
         desk.file = file.to_owned();
         desk.trouble = None;

@@ -13,6 +13,7 @@ fn left_behind(daemon: &TestDaemon) -> Kernel {
     let kernel = daemon.kernel();
     Kernel {
         generation: kernel.generation,
+        installed: kernel.installed,
         adopted: true,
         slots: kernel.slots.clone(),
         ..Kernel::default()
@@ -37,6 +38,31 @@ async fn an_adopted_filter_with_the_same_policy_is_left_alone() {
     std::fs::write(dir.join("policy"), "rule web drop in tcp to port 80\n").expect("written");
     let third = begin(&dir, left).await.expect("starts");
     assert_eq!((&third.beginning, third.kernel().generation), (&Beginning::Installed, 2));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn judging_anew_is_no_other_policy() {
+    let dir = directory();
+    std::fs::write(dir.join("policy"), "rule web allow in tcp to port 80\n").expect("written");
+    let first = begin(&dir, Kernel::default()).await.expect("starts");
+    first.control.rejudge().await.expect("judged");
+    assert_eq!((first.kernel().generation, first.kernel().rejudged), (3, 1));
+    // Whoever looked at the policy before may change it.
+    let disable = || Change::Disable("web".to_owned());
+    let options = |base| ChangeOptions { base_generation: Some(base), ..ChangeOptions::default() };
+    assert_eq!(first.control.status().await.expect("answers").generation, 1);
+    let applied = first.control.change(disable(), options(1)).await.expect("applied");
+    assert_eq!((applied.generation, first.kernel().generation), (4, 4));
+    let conflict = first.control.change(disable(), options(1)).await;
+    assert!(matches!(conflict, Err(ControlError::Conflict { generation: 4, base: 1 })));
+    first.control.rejudge().await.expect("judged");
+    first.control.rejudge().await.expect("judged");
+    let left = left_behind(&first);
+    drop(first);
+
+    let second = begin(&dir, left).await.expect("starts");
+    assert_eq!((&second.beginning, second.kernel().generation), (&Beginning::Kept, 8));
+    assert_eq!(second.control.status().await.expect("answers").generation, 4);
 }
 
 #[tokio::test(flavor = "multi_thread")]

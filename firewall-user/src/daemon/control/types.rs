@@ -1,6 +1,9 @@
 //! What can be asked of the daemon's core, and what it answers.
 
-use crate::policy::{Diagnostic, Diagnostics};
+use crate::{
+    policy::{Diagnostic, Diagnostics},
+    sets::{EntryError, ListError, LiveError},
+};
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
@@ -107,6 +110,21 @@ pub enum ControlError {
     /// No such rule.
     #[error("{0}")]
     NoSuchRule(String),
+    /// No such live set.
+    #[error("{0}")]
+    NoSuchSet(String),
+    /// A live set can't be like this.
+    #[error("{0}")]
+    Set(Box<LiveError>),
+    /// An entry of a live set can't be understood.
+    #[error("{0}")]
+    Entry(Box<EntryError>),
+    /// A list of entries can't be understood.
+    #[error("{0}")]
+    List(Box<ListError>),
+    /// A live set's file can't be read, or may not be.
+    #[error("{0}")]
+    SetFile(String),
     /// The policy has changed since the caller looked.
     #[error(
         "the policy is at generation {generation}, your edit was based on {base}: look at the rules again"
@@ -143,6 +161,24 @@ pub enum ControlError {
     /// The core has stopped.
     #[error("the daemon is stopping")]
     Stopping,
+}
+
+impl From<LiveError> for ControlError {
+    fn from(error: LiveError) -> Self {
+        Self::Set(Box::new(error))
+    }
+}
+
+impl From<EntryError> for ControlError {
+    fn from(error: EntryError) -> Self {
+        Self::Entry(Box::new(error))
+    }
+}
+
+impl From<ListError> for ControlError {
+    fn from(error: ListError) -> Self {
+        Self::List(Box::new(error))
+    }
 }
 
 /// The live policy as written.

@@ -18,6 +18,7 @@ use super::ast::{
 };
 use super::ranges::Ranges;
 use super::resolved::Resolved;
+use crate::sets::Declared;
 pub use extra::{EXTRA_WORDS, Extra, GAP, Seat, extra, room};
 use firewall_common::abi::iface::IFACE_SLOTS;
 use firewall_common::abi::nat::NatKind;
@@ -48,6 +49,8 @@ pub struct Compiled {
     pub rules: Vec<CompiledRule>,
     /// Every translation, in order, disabled ones too.
     pub nats: Vec<CompiledNat>,
+    /// Live sets that it declares, by their indices in map `SETS`.
+    pub sets: Vec<(u8, Declared)>,
     /// Interfaces the policy names.
     pub interfaces: BTreeSet<String>,
     /// How full the tables are.
@@ -263,7 +266,21 @@ pub fn compile(
         .collect();
     let nats = policy.nats.iter();
     let nats = nats.map(|n| nat::view(n, slot(&n.name.value), &mut pools, &resolved)).collect();
-    Ok(Compiled { table, arena, plan, owners, rules, nats, interfaces, usage, gap, seats, extras })
+    let sets = Vec::new();
+    Ok(Compiled {
+        table,
+        arena,
+        plan,
+        owners,
+        rules,
+        nats,
+        sets,
+        interfaces,
+        usage,
+        gap,
+        seats,
+        extras,
+    })
 }
 
 /// Slots for all that the policy names, and the interfaces among it.
