@@ -263,3 +263,59 @@ fn a_rule_that_joined_decides_and_one_that_left_no_more() {
     assert!(passes());
     assert_eq!(daemon.json(&["status"])["generation"], 13);
 }
+
+#[test]
+fn the_next_daemon_finds_text_and_tables_as_one() {
+    let test = "e2e_swap::the_next_daemon_finds_text_and_tables_as_one";
+    let Some((lab, mut daemon)) = lab_and_daemon(test, OPEN) else { return };
+    let socket = lab.server.run(|| UdpSocket::bind((Lab::SERVER4, 53))).unwrap();
+    socket.set_read_timeout(Some(Duration::from_millis(500))).unwrap();
+    let client = lab.client.run(|| UdpSocket::bind((Lab::CLIENT4, 4053))).unwrap();
+    let passes = || {
+        client.send_to(b"x", (Lab::SERVER4, 53)).unwrap();
+        socket.recv(&mut [0; 8]).is_ok()
+    };
+    let add = [
+        "rule",
+        "add",
+        "--force",
+        "--before",
+        "yes",
+        "block drop in on wan0 udp from 10.0.0.0/8 to port 53",
+    ];
+    for at_once in [true, false] {
+        daemon.apply(&many());
+        assert!(passes());
+        assert_eq!(daemon.cli(&add).code, 0);
+        let edited = daemon.json(&["status"])["generation"].as_u64().unwrap();
+        assert!(!passes());
+        if !at_once {
+            let written = || {
+                let read = |name: &str| std::fs::read_to_string(daemon.dir.join(name)).unwrap();
+                read("policy.sluice").contains("rule block ")
+                    && read("state/live.json").contains("rule block ")
+            };
+            let begun = std::time::Instant::now();
+            while !written() {
+                assert!(begun.elapsed() < SOON, "the file doesn't follow");
+                std::thread::sleep(Duration::from_millis(20));
+            }
+        }
+        daemon.kill9();
+        assert!(!passes(), "the filter stays");
+        daemon.start();
+        let said = daemon.cli(&["policy"]).stdout;
+        assert_eq!(passes(), !said.contains("rule block "), "{said}");
+        let found = daemon.json(&["status"])["generation"].as_u64().unwrap();
+        if !at_once {
+            assert!(said.contains("rule block "));
+            assert_eq!(found, edited, "it is taken over");
+        }
+        // The first change is a whole policy, the next one isn't.
+        for (i, by) in [(0, 1), (1, 2)] {
+            let before = daemon.json(&["status"])["generation"].as_u64().unwrap();
+            assert_eq!(daemon.cli(&["rule", "delete", "--force", &format!("r{i}")]).code, 0);
+            assert_eq!(daemon.json(&["status"])["generation"], before + by);
+        }
+    }
+}
