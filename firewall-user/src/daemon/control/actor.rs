@@ -3,6 +3,7 @@
 //! for.
 
 use super::{
+    edit::{PatchJob, RuleEdit},
     gate::{Gate, GateError},
     whose::Whose,
 };
@@ -16,7 +17,7 @@ use crate::{
     datapath::{programs::Ways, table::Kept},
     filter::Filter,
     monitor::{AlarmChange, FlowRecord, Monitor, NatInfo, NatReading, RuleInfo, Tick},
-    policy::{Compiled, Slots, live::Patch},
+    policy::{Compiled, Slots},
     sets::Ground,
     store::{self, BlockAssignment, History, Minutes},
     view::{FlowView, IfaceView},
@@ -62,24 +63,6 @@ pub struct Install {
     pub whose: Option<Whose>,
     /// The same for people.
     pub told: Told,
-}
-
-/// What is to be done to the live policy's tables.
-pub struct PatchJob {
-    /// It.
-    pub patch: Patch,
-    /// Generation that it is for.
-    pub generation: u32,
-    /// The rule that joins the live policy, or leaves it, if one does.
-    pub edit: Option<RuleEdit>,
-}
-
-/// A rule that joins the live policy, or leaves it.
-pub struct RuleEdit {
-    /// Its number, from 0.
-    pub index: usize,
-    /// What it is, where it joins.
-    pub joins: Option<RuleInfo>,
 }
 
 /// What people are told of a policy.

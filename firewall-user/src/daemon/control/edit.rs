@@ -3,7 +3,7 @@
 
 use super::{
     Control, Desk, GateError,
-    actor::{Install, Job, PatchJob, RuleEdit},
+    actor::{Install, Job},
     change::change_view,
     in_background,
     persist::{self, LastGood},
@@ -103,6 +103,24 @@ impl Known {
         let slot = self.slots.rule(name)?;
         self.owners.iter().position(|owner| *owner == slot)
     }
+}
+
+/// What is to be done to the live policy's tables.
+pub struct PatchJob {
+    /// It.
+    pub patch: Patch,
+    /// Generation that it is for.
+    pub generation: u32,
+    /// The rule that joins the live policy, or leaves it, if one does.
+    pub edit: Option<RuleEdit>,
+}
+
+/// A rule that joins the live policy, or leaves it.
+pub struct RuleEdit {
+    /// Its number, from 0.
+    pub index: usize,
+    /// What it is, where it joins.
+    pub joins: Option<RuleInfo>,
 }
 
 /// An edit, ready.
@@ -377,3 +395,36 @@ fn prepared(
 
 /// The port sshd listens on where nothing else is said.
 const SSH: u16 = 22;
+
+#[cfg(test)]
+mod tests {
+    use super::{super::told::compiled, *};
+
+    #[test]
+    fn what_a_change_may_be_seen_without_is_waited_for() {
+        let rules: String =
+            (0..WORTH).map(|i| format!("rule r{i} drop in udp to port {}\n", 1_000 + i)).collect();
+        let policy = policy::parse(&rules, "test").expect("a policy");
+        let install = compiled(&policy, Slots::new(), 1).expect("compiled");
+        let mut known = Known::of(&policy, &install, &[], &[], Vec::new()).expect("single rules");
+        let rule = |text: &str| policy::parse(text, "test").expect("a rule").rules.remove(0);
+        let early = |known: &Known, text: &str| {
+            let rule = rule(text);
+            known.is_early(&Glance::of(&rule.when), &rule)
+        };
+        let (old, new) = ("rule old allow in udp to port 7", "rule new drop in udp to port 7-9");
+        assert!(!early(&known, new));
+        let joined = rule(old);
+        let glance = Glance::of(&joined.when);
+        let (name, text) = (joined.name.value, joined.text);
+        known.recent.push(Recent { turn: 3, glance, name, text });
+        assert!(early(&known, new), "it may meet the same packets");
+        assert!(!early(&known, old), "in and out again");
+        assert!(early(&known, "rule old drop in udp to port 7"), "another one of that name");
+        assert!(!early(&known, "rule new drop in udp to port 8-9"));
+        known.passed(2);
+        assert!(early(&known, new));
+        known.passed(3);
+        assert!(!early(&known, new));
+    }
+}

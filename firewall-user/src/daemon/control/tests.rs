@@ -202,3 +202,39 @@ async fn what_single_rules_changed_is_in_the_file_when_the_daemon_stops() {
     let last = LastGood::load(&daemon.dir.join("live.json")).expect("written");
     assert_eq!((last.text, last.generation), (text, 42));
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn where_the_file_can_not_follow_no_single_rule_changes() {
+    let daemon = TestDaemon::start("default in allow\n").await;
+    let change = async |change| daemon.control.change(change, ChangeOptions::default()).await;
+    change(Change::Replace(many(600))).await.expect("applied");
+    let (dir, elsewhere) = (daemon.dir.clone(), daemon.dir.with_extension("elsewhere"));
+    std::fs::rename(&dir, &elsewhere).expect("renamed");
+    let delete = async || change(Change::Delete("r1".into())).await;
+    let error = delete().await.expect_err("there is no such folder");
+    assert!(error.to_string().contains("nothing was changed"), "{error}");
+    let (generation, patches) = {
+        let kernel = daemon.kernel();
+        (kernel.generation, kernel.patches.len())
+    };
+    assert_eq!((generation, patches), (2, 0));
+    std::fs::rename(&elsewhere, &dir).expect("renamed");
+    assert_eq!(delete().await.expect("deleted").generation, 4);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn more_rules_join_one_by_one_than_there_are_places() {
+    let daemon = TestDaemon::start("default in allow\n").await;
+    let change = async |change| daemon.control.change(change, ChangeOptions::default()).await;
+    change(Change::Replace(many(600))).await.expect("applied");
+    for i in 0..20 {
+        let text = format!("rule new{i} drop in udp to port {i}");
+        let added = change(Change::Add { text, place: Place::End }).await.expect("added");
+        assert_eq!(added.generation, 4 + 2 * i);
+    }
+    assert_eq!(daemon.kernel().patches.len(), 20);
+    // Judging anew is no other policy: the next one is made on top of it.
+    daemon.control.rejudge().await.expect("judged");
+    let deleted = change(Change::Delete("new7".into())).await.expect("deleted");
+    assert_eq!((deleted.generation, daemon.kernel().generation), (46, 46));
+}
