@@ -9,6 +9,7 @@ use crate::lab::NetNs;
 use aya::maps::{Array, HashMap, MapData, PerCpuArray};
 use aya::{Ebpf, EbpfLoader, Pod};
 use firewall_common::abi::ABI_VERSION;
+use firewall_common::abi::clock::ClockReading;
 use firewall_common::abi::control::{
     COOKIES_ON, COOKIES_SACK, COOKIES_SCALE, COOKIES_TIMESTAMPS, Control, CookieClock,
 };
@@ -23,12 +24,14 @@ use firewall_common::abi::table::{
 };
 use firewall_common::flow::tcp::TcpState;
 use firewall_user::datapath::kfunc;
-use firewall_user::datapath::{rules::Arenas, table::Tables};
+use firewall_user::datapath::{rules::Arenas, sets::Sets, table::Tables};
 use firewall_user::monitor::FlowRecord;
-use firewall_user::policy::{self, Slots};
-use std::collections::BTreeMap;
+use firewall_user::policy::{self, Compiled, Slots};
+use firewall_user::sets::{Limits, Live};
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr};
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering::SeqCst};
 
 /// Interfaces of the namespace: both exist, carry nothing, and are only there to have an index.
@@ -90,6 +93,9 @@ pub struct Kernel {
     cookies_in: Program,
     ifindexes: Vec<u32>,
     arenas: Arenas,
+    sets: Arc<Sets>,
+    /// Indices of live sets that this case's policies declared.
+    filled: BTreeSet<u8>,
     slots: Slots,
     generation: u32,
 }
@@ -179,6 +185,9 @@ impl Kernel {
             ..Control::default()
         };
         let tables = Tables::new(&ebpf, &control, 0).expect("mapped tables");
+        // Sets of tests end never, so that any tick will do.
+        let met = ClockReading { ticks: 1 << 32, monotonic_ns: 0 };
+        let sets = Sets::of(&ebpf, None, met, 250).expect("sets").expect("an object with sets");
         let mut kernel = Self {
             ns,
             ebpf,
@@ -190,6 +199,8 @@ impl Kernel {
             cookies_in,
             ifindexes,
             arenas,
+            sets: Arc::new(sets),
+            filled: BTreeSet::new(),
             slots: Slots::new(),
             generation: 0,
         };
@@ -317,6 +328,7 @@ impl Kernel {
         let next = self.generation + 1;
         let compiled = policy::compile(&parsed, &mut self.slots, next)
             .unwrap_or_else(|error| panic!("{error}\n{text}"));
+        self.fill_sets(&compiled);
         let mut table: Box<RuleTable> = compiled.table;
         // Milliseconds are taken as ticks: at least as long as meant.
         limits(&mut table.settings);
@@ -330,6 +342,44 @@ impl Kernel {
         let control = self.control;
         self.array::<Control>("CONTROL").set(0, control, 0).expect("writing CONTROL");
         self.generation = next;
+    }
+
+    /// Gives live sets what the policy says, those that no policy declared since [`Self::forget_sets`].
+    fn fill_sets(&mut self, compiled: &Compiled) {
+        for (index, declared) in &compiled.sets {
+            if !self.filled.insert(*index) {
+                continue;
+            }
+            let live = Live::at(self.sets.clone(), *index);
+            // Room for what rules add, whichever.
+            let limits = Limits { size: declared.size, grows: true };
+            if live.head().class == 0 {
+                live.begin(&limits, declared.kind, &declared.entries).expect("a set");
+                continue;
+            }
+            assert_eq!(live.kind(), declared.kind, "sets of one name are of one kind");
+            let old: Vec<_> = live.entries().expect("entries").iter().map(|(e, _)| *e).collect();
+            live.delete(&old).expect("entries that go");
+            live.add(&limits, &declared.entries).expect("entries");
+        }
+    }
+
+    /// The next policy fills its live sets anew.
+    pub fn forget_sets(&mut self) {
+        self.filled.clear();
+    }
+
+    /// What a live set holds, sorted.
+    ///
+    /// # Panics
+    /// Where there is none of that name.
+    pub fn set(&self, name: &str) -> Vec<String> {
+        let index = self.slots.set(name).expect("a set");
+        let live = Live::at(self.sets.clone(), index);
+        let all = live.entries().expect("entries");
+        let mut all: Vec<String> = all.iter().map(|(entry, _)| entry.to_string()).collect();
+        all.sort();
+        all
     }
 
     /// Runs a frame through a hook of interface number `interface`. The calling thread must be in

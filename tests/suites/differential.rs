@@ -23,6 +23,7 @@ fn from_env(name: &str, default: u64) -> u64 {
 
 /// Runs a case in the kernel and in the oracle; in words, where they first differ.
 fn run(kernel: &mut Kernel, case: &Case, way_in: Hook) -> Result<(), String> {
+    kernel.forget_sets();
     kernel.install(&case.policy.to_string());
     kernel.clear();
     let mut oracle = Gate::new(case.policy.clone());
@@ -59,6 +60,17 @@ fn same_fate(expected: gate::Fate, seen: Fate) -> Result<(), String> {
 }
 
 fn compare(kernel: &mut Kernel, oracle: &Gate) -> Result<(), String> {
+    // (Ports aren't added by rules.)
+    for (name, members) in oracle.sets.iter().filter(|(name, _)| **name != "ports") {
+        let mut expected: Vec<String> =
+            members.iter().map(|m| m.to_string().replace("/32", "").replace("/128", "")).collect();
+        expected.sort();
+        expected.dedup();
+        let seen = kernel.set(name);
+        if seen != expected {
+            return Err(format!("the oracle has {expected:?} in @{name}, the kernel {seen:?}"));
+        }
+    }
     let seen = kernel.counters();
     differ(
         "rule counters",
@@ -191,6 +203,15 @@ fn kernel_and_oracle_agree_on_rules_in_parts() {
     let Some(mut kernel) = Kernel::or_skip(test) else { return };
     let count = from_env("SLUICE_CASES", 2100).min(2);
     agree(&mut kernel, count, |seed| classbench::full(seed, &INTERFACES, PART_RULES + 2_000));
+}
+
+/// Live sets: asked, added to, kept through swaps.
+#[test]
+fn kernel_and_oracle_agree_on_live_sets() {
+    let test = "differential::kernel_and_oracle_agree_on_live_sets";
+    let Some(mut kernel) = Kernel::or_skip(test) else { return };
+    let count = from_env("SLUICE_CASES", 400);
+    agree(&mut kernel, count, |seed| generate::live(seed, &INTERFACES));
 }
 
 /// The same with time passing. The kernel's clock can't be moved, so that these are few.

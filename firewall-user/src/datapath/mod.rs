@@ -277,7 +277,7 @@ impl Datapath {
         this.control.set(0, control, 0).map_err(DatapathError::map("CONTROL"))?;
         this.rate = clock::rate(&this.ebpf, &this.clock)?;
         let met = clock::read(&this.ebpf, &this.clock)?;
-        this.sets = sets::Sets::of(&this.ebpf, &this.pin_dir, met, this.rate)?.map(Arc::new);
+        this.sets = sets::Sets::of(&this.ebpf, Some(&this.pin_dir), met, this.rate)?.map(Arc::new);
         let named = this.slot_names()?.rules;
         this.counted.extend(named.iter().map(|(slot, ..)| u32::from(*slot)));
         if this.adopted {

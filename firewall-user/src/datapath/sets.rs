@@ -20,7 +20,10 @@ use std::{
     path::{Path, PathBuf},
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
-        atomic::Ordering::{Relaxed, Release},
+        atomic::{
+            AtomicBool,
+            Ordering::{Relaxed, Release},
+        },
     },
 };
 
@@ -70,7 +73,10 @@ pub struct Sets {
     heads: Shared,
     names: Mapping,
     outer: Vec<OwnedFd>,
-    pins: PathBuf,
+    /// `None`: nobody takes this filter over.
+    pins: Option<PathBuf>,
+    /// The same, found out later.
+    apart: AtomicBool,
     arenas: Mutex<Vec<Option<Shared>>>,
     /// A tick, and when it was. Ticks follow CLOCK_MONOTONIC.
     met: ClockReading,
@@ -100,14 +106,14 @@ fn descriptor(ebpf: &Ebpf, name: &str) -> io::Result<OwnedFd> {
 }
 
 impl Sets {
-    /// Of a loaded object, whose maps are pinned in `pins`; `met`: a reading of the clocks, of `rate` ticks a second. `None`
+    /// Of a loaded object, whose maps are pinned in `pins`, if they are; `met`: a reading of the clocks, of `rate` ticks a second. `None`
     /// where the object was built without live sets.
     ///
     /// # Errors
     /// The kernel refused to map a map.
-    pub(super) fn of(
+    pub fn of(
         ebpf: &Ebpf,
-        pins: &Path,
+        pins: Option<&Path>,
         met: ClockReading,
         rate: u64,
     ) -> Result<Option<Self>, DatapathError> {
@@ -138,21 +144,22 @@ impl Sets {
         let heads = found_or(&pins.join("SETS"), || heads)?;
         let names = found_or(&pins.join("SET_NAMES"), || names)?;
         let met = ClockReading { ticks: 1 << 32, monotonic_ns: monotonic_ns() };
-        Self::on(heads, names.as_fd(), outer, pins, (met, 250))
+        Self::on(heads, names.as_fd(), outer, Some(pins), (met, 250))
     }
 
     fn on(
         heads: OwnedFd,
         names: BorrowedFd<'_>,
         outer: Vec<OwnedFd>,
-        pins: &Path,
+        pins: Option<&Path>,
         (met, rate): (ClockReading, u64),
     ) -> io::Result<Self> {
         let mut this = Self {
             heads: Mapped::of(heads, MAX_SETS * size_of::<SetHead>())?,
             names: Mapping::of(names, MAX_SETS * size_of::<Name>())?,
             outer,
-            pins: pins.to_owned(),
+            pins: pins.map(Path::to_owned),
+            apart: AtomicBool::new(false),
             arenas: Mutex::default(),
             met,
             rate,
@@ -181,7 +188,8 @@ impl Sets {
             }
             arenas.push(arena);
         }
-        for entry in std::fs::read_dir(&self.pins).into_iter().flatten().flatten() {
+        let pinned = self.pins.as_ref().and_then(|pins| std::fs::read_dir(pins).ok());
+        for entry in pinned.into_iter().flatten().flatten() {
             let name = entry.file_name();
             let id = name.to_str().and_then(|name| name.strip_prefix(PIN)?.parse::<u32>().ok());
             if id.is_some_and(|id| !used.contains(&id)) {
@@ -200,12 +208,14 @@ impl Sets {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
             Err(error) => return Err(error),
         }
-        let map = raw::pinned(&self.pin_of(id)).or_else(|_| raw::map_by_id(id))?;
+        let pin = self.pin_of(id).ok_or_else(|| io::Error::from(io::ErrorKind::NotFound));
+        let map = pin.and_then(|pin| raw::pinned(&pin)).or_else(|_| raw::map_by_id(id))?;
         Ok(Some((id, Mapped::of(map, bytes_of(class)?)?)))
     }
 
-    fn pin_of(&self, id: u32) -> PathBuf {
-        self.pins.join(format!("{PIN}{id}"))
+    fn pin_of(&self, id: u32) -> Option<PathBuf> {
+        let pins = self.pins.as_ref().filter(|_| !self.apart.load(Relaxed));
+        pins.map(|pins| pins.join(format!("{PIN}{id}")))
     }
 
     fn outer_of(&self, class: u32) -> Option<BorrowedFd<'_>> {
@@ -232,13 +242,15 @@ impl Sets {
     /// What the kernel says.
     pub fn pin(&self, arena: &Shared) -> io::Result<()> {
         let map = arena.map().ok_or_else(|| io::Error::other("memory that is no map's"))?;
-        raw::pin(map, &self.pin_of(raw::map_id(map)?))
+        let pin = self.pin_of(raw::map_id(map)?);
+        pin.map_or(Ok(()), |pin| raw::pin(map, &pin))
     }
 
     fn unpin(&self, arena: Option<Shared>) {
         let map = arena.as_ref().and_then(|arena| arena.map());
-        if let Some(id) = map.and_then(|map| raw::map_id(map).ok()) {
-            let _ = std::fs::remove_file(self.pin_of(id));
+        let id = map.and_then(|map| raw::map_id(map).ok());
+        if let Some(pin) = id.and_then(|id| self.pin_of(id)) {
+            let _ = std::fs::remove_file(pin);
         }
     }
 
@@ -250,6 +262,7 @@ impl Sets {
     /// Lets the programs of a twin find the sets of the running filter, whose maps are pinned in `pins`: they add nothing
     /// to them. Sets that can't be shown are empty there.
     pub(super) fn share(&self, pins: &Path) -> io::Result<()> {
+        self.apart.store(true, Relaxed);
         let heads = raw::pinned(&pins.join("SETS"))?;
         let heads = Mapped::of(heads, MAX_SETS * size_of::<SetHead>())?;
         let outer = NAMES.iter().map(|name| raw::pinned(&pins.join(name)));

@@ -3,14 +3,16 @@
 //! session survives a policy.
 
 use super::compile::Compiled;
+use crate::sets::Entry;
 use firewall_common::abi::iface::IFACE_SLOTS;
+use firewall_common::abi::set::test;
 use firewall_common::abi::table::{
-    Direction, Part, RuleAction, RuleTable, SLOT_DEFAULT_IN, SLOT_DEFAULT_OUT, STATES, State,
-    Verdict,
+    ACTION_ASKS, Direction, Part, RuleAction, RuleTable, SLOT_DEFAULT_IN, SLOT_DEFAULT_OUT, STATES,
+    State, Verdict,
 };
 use firewall_common::classify::{
-    Arena as _, Fields, HAS_DPORT, HAS_SPORT, HAS_V4, NO_RULE, Rows, first, intervals, meets,
-    nat_word, rows, trie,
+    Arena as _, Fields, HAS_DPORT, HAS_SPORT, HAS_V4, NO_RULE, Rows, Step, first, intervals, meets,
+    nat_word, rows, step, trie,
 };
 use std::net::IpAddr;
 
@@ -50,6 +52,83 @@ pub struct Outcome {
     pub slot: u16,
     /// Slots of the rules that counted it on the way.
     pub counted: Vec<u16>,
+}
+
+/// Whether the live set at an index holds an end of a packet.
+pub type Holds<'h> = dyn Fn(u8, Entry) -> bool + 'h;
+
+/// What live sets hold by the policy's own text, whatever stands in their files and was added since.
+pub fn as_written(policy: &Compiled) -> impl Fn(u8, Entry) -> bool {
+    |index, end| {
+        let found = policy.sets.iter().find(|(at, _)| *at == index);
+        found.is_some_and(|(_, set)| set.entries.iter().any(|(entry, _)| end.within(*entry)))
+    }
+}
+
+/// An address, with its port or without, as a set would hold it.
+pub(super) fn end(address: IpAddr, port: Option<u16>) -> Entry {
+    match (address, port) {
+        (IpAddr::V4(a), None) => Entry::Prefix4(a.into(), 32),
+        (IpAddr::V4(a), Some(port)) => Entry::Pair4(a.into(), port),
+        (IpAddr::V6(a), None) => Entry::Prefix6(a.into(), 128),
+        (IpAddr::V6(a), Some(port)) => Entry::Pair6(a.into(), port),
+    }
+}
+
+/// A packet, and what else than rows there is to know.
+struct Asking<'a> {
+    table: &'a RuleTable,
+    arena: &'a [u64],
+    probe: &'a Probe,
+    holds: &'a Holds<'a>,
+}
+
+impl Asking<'_> {
+    /// Whether what rows don't know of the rule at `place` holds.
+    fn are_met(&self, action: RuleAction, place: u32) -> bool {
+        action.flags & ACTION_ASKS == 0 || (0..4).all(|end| self.is_met(place, end))
+    }
+
+    fn is_met(&self, place: u32, at: u32) -> bool {
+        let tests = self.arena.word(self.arena.half(self.table.asks + place));
+        let asked = (tests >> (at * 16)) as u32 & 0xffff;
+        let probe = self.probe;
+        let has_ports = matches!(probe.proto, 6 | 17 | 132 | 136);
+        let (address, port) =
+            if at & 1 == 0 { (probe.src, probe.sport) } else { (probe.dst, probe.dport) };
+        let end = match (at >= 2, asked & test::PAIR != 0) {
+            (true, _) => has_ports.then_some(Entry::Ports(port, port)),
+            (_, true) => has_ports.then(|| end(address, Some(port))),
+            _ => Some(end(address, None)),
+        };
+        if asked == 0 {
+            return true;
+        }
+        let index = (asked & test::SET) - 1;
+        let held = end.is_some_and(|end| (self.holds)(index as u8, end));
+        held != (asked & test::NOT != 0)
+    }
+
+    /// The first rule of a part that decides: its place, and what it does.
+    fn first(&self, part: &Part, rows: &Rows) -> Option<(u32, RuleAction)> {
+        let mut rule = first(self.arena, part, rows);
+        while rule != NO_RULE {
+            let place = self.arena.half(part.order + rule);
+            let action = action(self.arena, part, rule);
+            if self.are_met(action, place) {
+                return Some((place, action));
+            }
+            let mut from = rule + 1;
+            rule = loop {
+                match step(self.arena, part, rows, from) {
+                    Step::From(next) => from = next,
+                    Step::Found(rule) => break rule,
+                    Step::Over => break NO_RULE,
+                }
+            };
+        }
+        None
+    }
 }
 
 /// What a probe is looked up by.
@@ -128,14 +207,19 @@ pub(super) fn action(arena: &[u64], part: &Part, rule: u32) -> RuleAction {
     RuleAction { verdict: raw as u8, flags: (raw >> 8) as u8, slot: (raw >> 16) as u16 }
 }
 
-/// Judges a packet that belongs to no flow yet.
+/// Judges a packet that belongs to no flow yet. Live sets are taken [`as_written`].
 pub fn classify(policy: &Compiled, probe: &Probe) -> Outcome {
+    classify_with(policy, probe, &as_written(policy))
+}
+
+/// As [`classify`], with live sets as somebody else knows them.
+pub fn classify_with(policy: &Compiled, probe: &Probe, holds: &Holds<'_>) -> Outcome {
     let (table, arena) = (&*policy.table, policy.arena.as_slice());
+    let asking = Asking { table, arena, probe, holds };
     let f = fields(probe);
-    let met = parts(table, arena, &f).into_iter().filter_map(|part| {
-        let rule = first(arena, part, &rows_of(arena, part, &f));
-        (rule != NO_RULE).then(|| (arena.half(part.order + rule), action(arena, part, rule)))
-    });
+    let met = parts(table, arena, &f)
+        .into_iter()
+        .filter_map(|part| asking.first(part, &rows_of(arena, part, &f)));
     let met = met.min_by_key(|(place, _)| *place);
     let part = &table.parts[0];
     let walked = rows_of(arena, part, &f);
@@ -144,6 +228,7 @@ pub fn classify(policy: &Compiled, probe: &Probe) -> Outcome {
         .map(|rule| u32::from(*rule))
         .filter(|rule| met.is_none_or(|(place, _)| arena.half(part.order + rule) < place))
         .filter(|rule| meets(arena, part, &walked, *rule))
+        .filter(|rule| asking.are_met(action(arena, part, *rule), arena.half(part.order + rule)))
         .map(|rule| action(arena, part, rule).slot)
         .collect();
     if let Some((place, action)) = met {

@@ -139,11 +139,9 @@ pub fn diff(old: &Policy, new: &Policy) -> Vec<Change> {
         policy.groups.iter().map(|g| (g.name.value.clone(), members(g))).collect()
     };
     let sets = |policy: &Policy| -> Vec<(String, Vec<String>)> {
-        policy
-            .sets
-            .iter()
-            .map(|s| (s.name.value.clone(), written(&s.elements, &policy.source)))
-            .collect()
+        let plain = policy.sets.iter();
+        let plain = plain.map(|s| (s.name.value.clone(), written(&s.elements, &policy.source)));
+        plain.chain(policy.live.iter().map(|s| (s.name.value.clone(), s.written()))).collect()
     };
     lists("interface", groups(old), groups(new), &mut changes);
     lists("set", sets(old), sets(new), &mut changes);

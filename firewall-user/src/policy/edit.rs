@@ -108,6 +108,7 @@ pub fn add(policy: &Policy, text: &str, place: &Place) -> Result<Policy, EditErr
     source.insert_str(at, &lines);
     let edited = reparse(policy, source)?;
     let same_rest = edited.sets.len() == policy.sets.len()
+        && edited.live.len() == policy.live.len()
         && edited.groups.len() == policy.groups.len()
         && edited.options == policy.options
         && edited.defaults == policy.defaults;

@@ -134,7 +134,7 @@ fn token<'s>(input: &mut Text<'s>) -> Lexed<Token<'s>> {
 /// What names, numbers, addresses, ranges, durations and rates are made of. Letters of any script
 /// are taken into the word, so that the error about a name can show it whole.
 fn is_word(c: char) -> bool {
-    c.is_alphanumeric() || matches!(c, '.' | ':' | '/' | '-' | '_' | '+' | '%' | '*')
+    c.is_alphanumeric() || matches!(c, '.' | ':' | '/' | '-' | '_' | '+' | '%' | '*' | '[' | ']')
 }
 
 /// What a quoted name may have in it.

@@ -2,12 +2,14 @@
 //! What the kernel does is another matter: this says why.
 
 use super::ast::{
-    AddrItem, AddrRange, Conditions, Family, Match, Nat, Policy, PortItem, Rule, Translation,
+    AddrItem, AddrRange, Conditions, Family, InSet, Match, Nat, Policy, PortItem, Rule, Translation,
 };
+use super::classify::end;
 use super::resolved::Resolved;
 use super::span::Spanned;
 use super::words::{ICMP, ICMP_TYPES, ICMPV6, ICMPV6_TYPES, TCP, TCP_FLAGS, WITH_PORTS};
 use super::words::{name_of, protocol_name};
+use crate::sets::Entry;
 use firewall_common::abi::nat::{NatKind, NatRule};
 use firewall_common::abi::table::{Direction, State};
 use firewall_common::flow::nptv6;
@@ -50,16 +52,31 @@ pub struct Miss {
     pub expected: String,
 }
 
+/// Whether the live set of a name holds an end of a packet.
+pub type Holds<'p> = Box<dyn Fn(&str, Entry) -> bool + Send + Sync + 'p>;
+
 /// The rules of a policy, ready to be asked.
 pub struct Meeting<'p> {
     policy: &'p Policy,
     resolved: Resolved,
+    holds: Holds<'p>,
 }
 
 impl<'p> Meeting<'p> {
-    /// Expands the policy's sets and groups.
+    /// Expands the policy's sets and groups. Live sets are taken as they are written.
     pub fn new(policy: &'p Policy) -> Self {
-        Self { policy, resolved: Resolved::new(policy) }
+        Self::with_sets(
+            policy,
+            Box::new(|name, end| {
+                let entries = policy.live_set(name).map(|set| set.entries.as_slice());
+                entries.unwrap_or_default().iter().any(|(entry, _)| end.within(*entry))
+            }),
+        )
+    }
+
+    /// As [`Self::new`], with live sets as somebody else knows them.
+    pub fn with_sets(policy: &'p Policy, holds: Holds<'p>) -> Self {
+        Self { policy, resolved: Resolved::new(policy), holds }
     }
 
     /// The policy.
@@ -186,6 +203,19 @@ impl<'p> Meeting<'p> {
                 }
             }
         }
+        for asked in when.asks_live() {
+            let (field, end) = self.end_of(when, asked, seen);
+            let held = end.is_some_and(|end| (self.holds)(&asked.name.value, end));
+            if held == asked.negated {
+                let not = if asked.negated { "not " } else { "" };
+                let seen = || match end {
+                    Some(Entry::Ports(port, _)) => port.to_string(),
+                    Some(end) => end.to_string(),
+                    None => format!("none ({})", protocol_name(seen.proto)),
+                };
+                miss(&|| said(field, seen(), format!("{not}@{}", asked.name.value)));
+            }
+        }
         if let Some(flags) = when.flags
             && (seen.proto != TCP || seen.flags & flags.mask != flags.value)
         {
@@ -207,6 +237,30 @@ impl<'p> Meeting<'p> {
         {
             let names = || states.iter().map(|state| state.name().to_owned()).collect::<Vec<_>>();
             miss(&|| said("state", seen.state.name().to_owned(), braces(&names())));
+        }
+    }
+
+    /// What is asked of a live set: which field that is, and what stands there; `None`: the packet has none.
+    fn end_of(
+        &self,
+        when: &Conditions,
+        asked: &InSet,
+        seen: &Seen,
+    ) -> (&'static str, Option<Entry>) {
+        let is = |of: &Option<InSet>| of.as_ref().is_some_and(|of| std::ptr::eq(of, asked));
+        let has_ports = WITH_PORTS.contains(&seen.proto);
+        let end = |address, port: u16| match asked.pair {
+            true => has_ports.then(|| end(address, Some(port))),
+            false => Some(end(address, None)),
+        };
+        if is(&when.src.live) {
+            ("src", end(seen.src, seen.sport))
+        } else if is(&when.dst.live) {
+            ("dst", end(seen.dst, seen.dport))
+        } else if is(&when.src.live_ports) {
+            ("sport", has_ports.then_some(Entry::Ports(seen.sport, seen.sport)))
+        } else {
+            ("dport", has_ports.then_some(Entry::Ports(seen.dport, seen.dport)))
         }
     }
 

@@ -1,6 +1,9 @@
 //! Names: each is said once, each that is used exists and is of the right kind, and nothing
 //! includes itself.
 
+mod live;
+
+use self::live::LiveSets;
 use super::ast::{AddrItem, Conditions, Element, Policy, PortItem, Set, SetKind};
 use super::grammar::{Draft, Fault};
 use super::span::{Span, Spanned};
@@ -14,17 +17,26 @@ const MAX_NESTING: usize = 32;
 const MANY: usize = 200;
 
 /// Checks a draft; every fault is added to `faults`.
-pub fn resolve(draft: Draft, file: &str, text: &str, faults: &mut Vec<Fault>) -> Policy {
+pub fn resolve(mut draft: Draft, file: &str, text: &str, faults: &mut Vec<Fault>) -> Policy {
     // Rules and translations own counters by name, so that no two of them may share one.
     let rules = draft.rules.iter().map(|r| ("rule", &r.name));
     let mut owners: Vec<_> = rules.chain(draft.nats.iter().map(|n| ("nat", &n.name))).collect();
     owners.sort_by_key(|(_, name)| name.span.start);
     once(owners, text, faults);
-    once(draft.sets.iter().map(|(n, _)| ("set", n)), text, faults);
+    let plain = draft.sets.iter().map(|(n, _)| ("set", n));
+    let mut sets: Vec<_> = plain.chain(draft.live.iter().map(|s| ("set", &s.name))).collect();
+    sets.sort_by_key(|(_, name)| name.span.start);
+    once(sets, text, faults);
     once(draft.groups.iter().map(|g| ("interface", &g.name)), text, faults);
 
     let broken: HashSet<&str> = draft.broken.iter().map(String::as_str).collect();
-    let mut kinds = Kinds { sets: HashMap::new(), broken: &broken, known: HashMap::new() };
+    let plain = draft.sets.iter().map(|(name, _)| name.value.as_str());
+    let live = LiveSets::new(&draft.live, plain, &draft.broken);
+    for rule in &mut draft.rules {
+        live.tell_apart(rule, faults);
+    }
+    let mut kinds =
+        Kinds { sets: HashMap::new(), live: &live, broken: &broken, known: HashMap::new() };
     for (name, elements) in &draft.sets {
         kinds.sets.entry(&name.value).or_insert(elements);
     }
@@ -53,6 +65,7 @@ pub fn resolve(draft: Draft, file: &str, text: &str, faults: &mut Vec<Fault>) ->
         source: text.to_owned(),
         groups: draft.groups,
         sets,
+        live: draft.live,
         defaults: draft.defaults.map(|d| d.unwrap_or(Verdict::Allow)),
         options: draft.options,
         rules: draft.rules,
@@ -88,6 +101,7 @@ fn once<'d>(
 /// What each set holds.
 struct Kinds<'d> {
     sets: HashMap<&'d str, &'d [Spanned<Element>]>,
+    live: &'d LiveSets<'d>,
     broken: &'d HashSet<&'d str>,
     /// Kind and depth of nesting of those looked at.
     known: HashMap<&'d str, (Option<SetKind>, usize)>,
@@ -122,6 +136,10 @@ impl<'d> Kinds<'d> {
                     None
                 }
                 Element::Set(other) => {
+                    if self.live.has(other) {
+                        faults.push(live::refused(other, element.span, "another set"));
+                        continue;
+                    }
                     self.check_exists(other, element.span, faults);
                     let inner = match self.sets.get_key_value(other.as_str()).map(|(k, _)| *k) {
                         Some(inner) if path.len() <= MAX_NESTING => self.of(inner, path, faults),
@@ -162,6 +180,7 @@ impl<'d> Kinds<'d> {
         let mut names: Vec<&str> = Vec::new();
         if faults.len() < MANY {
             names.extend(self.sets.keys());
+            names.extend(self.live.names());
             names.sort_unstable();
         }
         let hint = suggest::hint(name, "sets", &names, "@")
@@ -172,6 +191,10 @@ impl<'d> Kinds<'d> {
 
     /// Refuses a set that holds something else than `wanted`.
     fn check_use(&self, name: &str, wanted: SetKind, span: Span, faults: &mut Vec<Fault>) {
+        if self.live.has(name) {
+            // Rules' were taken out before.
+            return faults.push(live::refused(name, span, "a translation"));
+        }
         self.check_exists(name, span, faults);
         if let Some((Some(kind), _)) = self.known.get(name)
             && *kind != wanted

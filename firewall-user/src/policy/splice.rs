@@ -1,7 +1,9 @@
 //! One rule in or out of a policy that was read already, without reading the rest again: the text changes, and the places of
 //! all that stands behind.
 
-use super::ast::{Conditions, Endpoint, Group, Match, OwnerMatch, Policy, Rule, Set};
+use super::ast::{
+    Adds, Conditions, Endpoint, Group, InSet, LiveSet, Match, OwnerMatch, Policy, Rule, Set,
+};
 use super::edit::{self, Spot};
 use super::parse;
 use super::span::{Span, Spanned};
@@ -29,6 +31,7 @@ pub fn joining(policy: &Policy, text: &str, spot: Spot) -> Option<Joining> {
     let is_one = alone.rules.len() == 1
         && alone.nats.is_empty()
         && alone.sets.is_empty()
+        && alone.live.is_empty()
         && alone.groups.is_empty()
         && alone.source.trim_start().starts_with("rule");
     let mut rule = alone.rules.pop().filter(|_| is_one)?;
@@ -111,6 +114,9 @@ fn shift(policy: &mut Policy, by: &Move) {
         by.span(&mut name.span);
         by.all(elements);
     }
+    for LiveSet { name, kind: _, size: _, timeout: _, file: _, entries: _ } in &mut policy.live {
+        by.span(&mut name.span);
+    }
     let behind = policy.rules.partition_point(|rule| rule.span.start < by.from);
     policy.rules[behind..].iter_mut().for_each(|rule| move_rule(rule, by));
 }
@@ -124,12 +130,16 @@ fn move_rule(rule: &mut Rule, by: &Move) {
         log: _,
         no_track: _,
         syn_cookies: _,
+        adds,
         when,
         span,
         text: _,
     } = rule;
     by.span(&mut name.span);
     by.span(span);
+    for Adds { name, destination: _, pair: _, renew: _, timeout: _ } in adds {
+        by.span(&mut name.span);
+    }
     let Conditions {
         direction: _,
         on,
@@ -143,9 +153,12 @@ fn move_rule(rule: &mut Rule, by: &Move) {
         owner: OwnerMatch { processes, exes, users, units, cgroups },
     } = when;
     by.list(on);
-    for Endpoint { addrs, ports } in [src, dst] {
+    for Endpoint { addrs, ports, live, live_ports } in [src, dst] {
         by.list(addrs);
         by.list(ports);
+        for InSet { name, negated: _, pair: _ } in live.iter_mut().chain(live_ports) {
+            by.span(&mut name.span);
+        }
     }
     [processes, exes, users, units, cgroups].into_iter().for_each(|list| by.list(list));
 }

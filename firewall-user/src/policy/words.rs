@@ -31,6 +31,8 @@ pub const CLAUSES: &[&str] = &[
     "cgroup",
     "no-track",
     "syn-cookies",
+    "add",
+    "update",
     "log",
 ];
 /// What a rule may do.

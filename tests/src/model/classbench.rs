@@ -173,6 +173,7 @@ fn policy(rng: &mut Rng, interfaces: &[&str], count: usize) -> Policy {
         malformed_passes: false,
         ethertypes_pass: true,
         fragments_pass: false,
+        live: Vec::new(),
         nats: Vec::new(),
         rules,
     }
@@ -224,6 +225,7 @@ fn rule(
         states: Vec::new(),
         no_track: false,
         log: false,
+        adds: Vec::new(),
     }
 }
 

@@ -23,6 +23,7 @@ use super::nat::Plan;
 use super::parse::{self, Ends, Frame, Ip, Part, Role};
 use super::policy::{Action, Policy, Question, State, Way};
 use super::rewrite;
+use super::sets::{self, Contents};
 use super::track::{Flow, Key};
 use crate::packet::tcp::RST;
 use std::collections::BTreeMap;
@@ -78,6 +79,8 @@ pub struct Gate {
     /// How the packet at hand is rewritten.
     pub(super) plan: Option<Plan>,
     firsts: BTreeMap<FragmentKey, First>,
+    /// What live sets hold.
+    pub sets: Contents,
     /// By rule name (`default in`, `default out` for the defaults).
     pub rules: BTreeMap<String, RuleCount>,
     /// By verdict and reason: packets, and bytes of their frames.
@@ -101,8 +104,10 @@ pub(super) type Decision = (Action, &'static str);
 impl Gate {
     /// A gate with its first policy.
     pub fn new(policy: Policy) -> Self {
+        let sets = policy.live.iter().map(|set| (set.name, set.members.clone())).collect();
         Self {
             policy,
+            sets,
             generation: 1,
             flows: BTreeMap::new(),
             aliases: BTreeMap::new(),
@@ -268,15 +273,33 @@ impl Gate {
         let mut logs = 0;
         let mut decision = None;
         let mut no_track = false;
-        for rule in &self.policy.rules {
-            if rule.matches(question) {
-                met.push(rule.name.clone());
-                logs += u64::from(rule.log);
-                if rule.action != Action::Count {
-                    decision = Some((rule.action, "rule"));
-                    no_track = rule.no_track;
-                    break;
-                }
+        // Sets decide as they were when the packet came; rules that only count see what those above them added.
+        let before = self.sets.clone();
+        let decides =
+            self.policy.rules.iter().position(|rule| {
+                rule.action != Action::Count && rule.matches_with(question, &before)
+            });
+        for (i, rule) in self.policy.rules.iter().enumerate() {
+            let is_it = decides == Some(i);
+            let counts = rule.action == Action::Count && rule.matches_with(question, &self.sets);
+            if !is_it && !counts {
+                continue;
+            }
+            met.push(rule.name.clone());
+            logs += u64::from(rule.log);
+            for adds in &rule.adds {
+                let ports = question.ports;
+                let (address, port) = if adds.destination {
+                    (question.dst, ports.map(|ports| ports.1))
+                } else {
+                    (question.src, ports.map(|ports| ports.0))
+                };
+                sets::add(&mut self.sets, *adds, address, port);
+            }
+            if is_it {
+                decision = Some((rule.action, "rule"));
+                no_track = rule.no_track;
+                break;
             }
         }
         let decision = decision.unwrap_or_else(|| {

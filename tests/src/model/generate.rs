@@ -3,6 +3,7 @@
 
 use super::parse::Segment;
 use super::policy::{Action, End, Policy, Proto, Question, Range, Rule, State, Way, Window};
+use super::sets::{Adds, Asks, Kind, LiveSet, Member};
 use super::talk::Talk;
 use crate::packet::tcp;
 use crate::rng::Rng;
@@ -73,6 +74,96 @@ pub fn case(seed: u64, interfaces: &[&str]) -> Case {
         }
     }
     Case { policy, steps }
+}
+
+/// The case of a seed whose rules ask live sets, and add to them.
+pub fn live(seed: u64, interfaces: &[&str]) -> Case {
+    let mut rng = Rng::new(seed ^ 0x11_7e);
+    let mut case = case(seed, interfaces);
+    let sets: Vec<LiveSet> =
+        LIVE.iter().map(|(name, kind)| live_set(&mut rng, name, *kind)).collect();
+    let swaps = case.steps.iter_mut().filter_map(|step| match step {
+        Step::Swap(policy) => Some(policy),
+        _ => None,
+    });
+    for policy in std::iter::once(&mut case.policy).chain(swaps) {
+        policy.live.clone_from(&sets);
+        for rule in &mut policy.rules {
+            ask_sets(&mut rng, rule);
+        }
+    }
+    case
+}
+
+/// Names of live sets; those of addresses begin with `a`.
+const LIVE: [(&str, Kind); 4] = [
+    ("a1", Kind::Addresses),
+    ("a2", Kind::Addresses),
+    ("pairs", Kind::Pairs),
+    ("ports", Kind::Ports),
+];
+
+fn live_set(rng: &mut Rng, name: &'static str, kind: Kind) -> LiveSet {
+    let members = (0..rng.below(4)).map(|_| {
+        let family = *rng.pick(&[4, 6]);
+        let host = host(rng, family);
+        match kind {
+            Kind::Addresses => {
+                let len = match family {
+                    4 => *rng.pick(&[0, 8, 16, 24, 31, 32]),
+                    _ => *rng.pick(&[0, 16, 64, 65, 127, 128]),
+                };
+                Member::Prefix(network(host, len), len)
+            }
+            Kind::Pairs => Member::Pair(host, *rng.pick(&PORTS)),
+            Kind::Ports => {
+                let (a, b) = (*rng.pick(&PORTS), *rng.pick(&PORTS));
+                Member::Ports(a.min(b), a.max(b))
+            }
+        }
+    });
+    LiveSet { name, kind, members: members.collect() }
+}
+
+fn network(host: IpAddr, len: u32) -> IpAddr {
+    match host {
+        IpAddr::V4(a) => {
+            let mask = u32::MAX.checked_shl(32 - len).unwrap_or(0);
+            IpAddr::V4((u32::from(a) & mask).into())
+        }
+        IpAddr::V6(a) => {
+            let mask = u128::MAX.checked_shl(128 - len).unwrap_or(0);
+            IpAddr::V6((u128::from(a) & mask).into())
+        }
+    }
+}
+
+/// Lets a rule ask live sets instead of what it asks, and add to them.
+fn ask_sets(rng: &mut Rng, rule: &mut Rule) {
+    let ports = matches!(rule.proto, Some(Proto::Tcp | Proto::Udp));
+    for end in [&mut rule.from, &mut rule.to] {
+        if rng.one_in(3) {
+            end.addresses.clear();
+            let pairs = ports && rng.one_in(3);
+            let set = if pairs { "pairs" } else { *rng.pick(&["a1", "a2"]) };
+            end.live = Some(Asks { set, not: rng.one_in(3) });
+            if pairs {
+                end.ports.clear();
+                continue;
+            }
+        }
+        if ports && rng.one_in(4) {
+            end.ports.clear();
+            end.live_ports = Some(Asks { set: "ports", not: rng.one_in(3) });
+        }
+    }
+    for destination in [false, true] {
+        if rng.one_in(4) {
+            let pair = rng.one_in(3);
+            let set = if pair { "pairs" } else { *rng.pick(&["a1", "a2"]) };
+            rule.adds.push(Adds { set, pair, destination });
+        }
+    }
 }
 
 /// The segments of one connection, and whether each goes there or back.
@@ -155,6 +246,7 @@ pub fn random_policy(rng: &mut Rng, interfaces: &[&str]) -> Policy {
         malformed_passes: rng.one_in(3),
         ethertypes_pass: !rng.one_in(3),
         fragments_pass: rng.one_in(3),
+        live: Vec::new(),
         nats: Vec::new(),
         rules: (0..count).map(|i| random_rule(rng, format!("r{i}"), interfaces)).collect(),
     }
@@ -222,6 +314,7 @@ fn random_rule(rng: &mut Rng, name: String, interfaces: &[&str]) -> Rule {
         icmp,
         states,
         log: rng.one_in(6),
+        adds: Vec::new(),
     }
 }
 

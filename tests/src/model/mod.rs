@@ -14,6 +14,7 @@ pub mod nat;
 pub mod parse;
 pub mod policy;
 pub mod rewrite;
+pub mod sets;
 mod talk;
 pub mod tcp;
 pub mod track;

@@ -1,6 +1,7 @@
 //! The oracle's own policies: plain structs, and the text that says the same to the real compiler.
 
 use super::nat::Nat;
+use super::sets::{self, Adds, Asks, Contents, LiveSet};
 use std::fmt::{self, Display, Write as _};
 use std::net::IpAddr;
 
@@ -96,6 +97,10 @@ pub struct End {
     pub addresses: Vec<Range>,
     /// Any of these port ranges.
     pub ports: Vec<(u16, u16)>,
+    /// A live set of addresses, instead; or one of addresses with ports.
+    pub live: Option<Asks>,
+    /// A live set of ports, instead.
+    pub live_ports: Option<Asks>,
 }
 
 impl End {
@@ -109,11 +114,24 @@ impl End {
         address_ok && port_ok
     }
 
+    fn is_in_sets(&self, sets: &Contents, address: IpAddr, port: Option<u16>) -> bool {
+        let asks = [self.live, self.live_ports];
+        asks.into_iter().flatten().all(|asks| {
+            // Whoever asks for ports is about packets that have them, `not` or not.
+            let of_ports = asks.set.starts_with('p');
+            (port.is_some() || !of_ports) && sets::holds(sets, asks.set, address, port) != asks.not
+        })
+    }
+
     pub(super) fn print(&self, word: &str, out: &mut String) {
-        if self.addresses.is_empty() && self.ports.is_empty() {
+        let live = self.live.is_some() || self.live_ports.is_some();
+        if self.addresses.is_empty() && self.ports.is_empty() && !live {
             return;
         }
         let _ = write!(out, " {word}");
+        if let Some(asks) = self.live {
+            let _ = write!(out, " {asks}");
+        }
         if !self.addresses.is_empty() {
             let each = self.addresses.iter().map(|range| {
                 if range.low == range.high {
@@ -129,6 +147,9 @@ impl End {
                 if low == high { low.to_string() } else { format!("{low}-{high}") }
             });
             let _ = write!(out, " port {}", braces(each));
+        }
+        if let Some(asks) = self.live_ports {
+            let _ = write!(out, " port {asks}");
         }
     }
 }
@@ -207,6 +228,8 @@ pub struct Rule {
     pub no_track: bool,
     /// Tell of each match.
     pub log: bool,
+    /// What it adds to live sets.
+    pub adds: Vec<Adds>,
 }
 
 /// A packet as rules see it.
@@ -249,6 +272,13 @@ impl Rule {
             && (self.states.is_empty() || self.states.contains(&q.state))
     }
 
+    /// As [`Self::matches`], live sets asked, too.
+    pub fn matches_with(&self, q: &Question<'_>, sets: &Contents) -> bool {
+        self.matches(q)
+            && self.from.is_in_sets(sets, q.src, q.ports.map(|ports| ports.0))
+            && self.to.is_in_sets(sets, q.dst, q.ports.map(|ports| ports.1))
+    }
+
     fn print(&self) -> String {
         let mut out = String::new();
         if !self.enabled {
@@ -280,6 +310,9 @@ impl Rule {
         }
         if self.no_track {
             out.push_str(" no-track");
+        }
+        for adds in &self.adds {
+            let _ = write!(out, " {adds}");
         }
         if self.log {
             out.push_str(" log");
@@ -338,6 +371,8 @@ pub struct Policy {
     pub ethertypes_pass: bool,
     /// Later fragments whose first wasn't seen pass.
     pub fragments_pass: bool,
+    /// Live sets, and what they begin with.
+    pub live: Vec<LiveSet>,
     /// The translations in order.
     pub nats: Vec<Nat>,
     /// The rules in order.
@@ -355,6 +390,7 @@ impl Display for Policy {
         writeln!(f, "option malformed {}", word(self.malformed_passes))?;
         writeln!(f, "option ethertypes {}", word(self.ethertypes_pass))?;
         writeln!(f, "option fragments {}", word(self.fragments_pass))?;
+        self.live.iter().try_for_each(|set| writeln!(f, "{set}"))?;
         self.nats.iter().try_for_each(|nat| writeln!(f, "{nat}"))?;
         self.rules.iter().try_for_each(|rule| writeln!(f, "{}", rule.print()))
     }

@@ -21,6 +21,7 @@ fn policy(nats: Vec<Nat>) -> Policy {
         malformed_passes: false,
         ethertypes_pass: false,
         fragments_pass: false,
+        live: Vec::new(),
         nats,
         rules: Vec::new(),
     }
@@ -289,6 +290,7 @@ fn no_track_and_untracked() {
         states: Vec::new(),
         no_track: true,
         log: false,
+        adds: Vec::new(),
     };
     policy.rules.push(rule);
     assert!(policy.to_string().contains("rule n allow tcp no-track\n"), "{policy}");

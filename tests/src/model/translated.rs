@@ -113,7 +113,7 @@ fn random_nat(rng: &mut Rng, i: usize) -> Nat {
             let mut nat = Nat::new(&name, "wan0", Kind::Destination(v4(INSIDE[0]), target));
             nat.proto = Some(*rng.pick(&[Proto::Tcp, Proto::Udp]));
             let public = prefix(PUBLIC[1], PUBLIC[1]);
-            nat.to = End { addresses: vec![public], ports: vec![(port, port)] };
+            nat.to = End { addresses: vec![public], ports: vec![(port, port)], ..End::default() };
             nat.hairpin = rng.one_in(3);
             nat
         }

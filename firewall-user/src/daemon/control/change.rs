@@ -7,6 +7,7 @@ use super::{
     edit::Known,
     persist::{self, Prepared},
     scene::CheckScene,
+    sets::Witness,
     told::compiled,
     types::{Change, ChangeOptions, ChangeView, ControlError, Place},
 };
@@ -37,13 +38,13 @@ impl Next {
         change: Change,
         old: &Policy,
         options: ChangeOptions,
-        facts: GateFacts,
+        (facts, sets): (GateFacts, Witness),
         file: &Path,
     ) -> Result<Self, ControlError> {
         let ChangeOptions { dry_run, force, ssh_connection, base_generation: _ } = options;
         let policy = changed(change, old)?;
         let attached = attached(&facts);
-        let scene = CheckScene::of_this_machine(ssh_connection.as_deref());
+        let scene = CheckScene::of_this_machine(ssh_connection.as_deref()).with_sets(sets, &policy);
         let unwritable =
             |error| ControlError::File(format!("{}: {error}; nothing was changed", file.display()));
         // The disk is the slowest of all: it begins first.

@@ -66,7 +66,8 @@ impl Known {
         interfaces: &[String],
         attached: Vec<String>,
     ) -> Option<Self> {
-        if policy.rules.len() < WORTH || !warnings.is_empty() || !policy.nats.is_empty() {
+        let is_plain = policy.nats.is_empty() && policy.live.is_empty();
+        if policy.rules.len() < WORTH || !warnings.is_empty() || !is_plain {
             return None;
         }
         let owners = policy.rules.iter().map(|rule| install.slots.rule(&rule.name.value));

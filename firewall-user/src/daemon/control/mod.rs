@@ -236,9 +236,11 @@ impl Control {
         ssh_connection: Option<String>,
     ) -> Result<Checked, ControlError> {
         let gate = self.gate().await?;
+        let sets = self.witness().await;
         in_background(move || {
             let policy = policy::parse(&text, "policy").map_err(ControlError::Invalid)?;
-            let scene = CheckScene::of_this_machine(ssh_connection.as_deref());
+            let scene =
+                CheckScene::of_this_machine(ssh_connection.as_deref()).with_sets(sets, &policy);
             let (_, warnings) = looked_at(&policy, &scene, gate.slots, gate.generation + 1)?;
             Ok(Checked {
                 ok: true,
@@ -271,7 +273,7 @@ impl Control {
         };
         self.written().await?;
         let gate = self.gate().await?;
-        let facts = gate.clone();
+        let facts = (gate.clone(), self.witness().await);
         let (old, file) = (desk.policy.clone(), desk.file.clone());
         let dry_run = options.dry_run;
         let next = in_background(move || Next::of(change, &old, options, facts, &file)).await?;

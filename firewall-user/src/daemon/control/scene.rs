@@ -1,6 +1,7 @@
 //! What a policy is checked against: the interfaces there are, and the SSH connections that mustn't
 //! be cut.
 
+use super::sets::Witness;
 use crate::{
     datapath,
     policy::{self, CheckContext, Compiled, Diagnostic, Policy, Slots, SshPeer},
@@ -19,6 +20,7 @@ pub struct CheckScene {
     interfaces: Vec<String>,
     /// The operator's own connection first.
     ssh: Vec<SshPeer>,
+    sets: Witness,
 }
 
 impl CheckScene {
@@ -37,7 +39,14 @@ impl CheckScene {
                 ssh.push(peer);
             }
         }
-        Self { interfaces: datapath::interface_names(), ssh }
+        Self { interfaces: datapath::interface_names(), ssh, sets: Witness::default() }
+    }
+
+    /// With live sets as somebody knows them; those that `policy` would begin are read from their files.
+    pub fn with_sets(mut self, mut sets: Witness, policy: &Policy) -> Self {
+        sets.read_files(policy);
+        self.sets = sets;
+        self
     }
 
     /// Interfaces of this machine.
@@ -77,8 +86,9 @@ impl CheckScene {
         compiled: &Compiled,
         slots: &Slots,
     ) -> Vec<Diagnostic> {
+        let holds = self.sets.by_index(policy, compiled);
         for (i, peer) in self.ssh.iter().enumerate() {
-            let cut = policy::lockouts(policy, peer, compiled, slots);
+            let cut = policy::lockouts(policy, peer, compiled, slots, &*holds);
             if i == 0 {
                 found.extend(cut);
                 found.sort_by_key(|finding| (finding.line, finding.column));

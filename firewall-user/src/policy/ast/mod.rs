@@ -1,9 +1,11 @@
 //! A policy as the parser leaves it: every name checked, nothing compiled.
 
+mod live;
 mod nat;
 mod options;
 mod owner;
 
+pub use live::{Adds, InSet, LiveSet};
 pub use nat::{Blocks, Half, Mapping, Nat, PortTarget, Prefix, Translation};
 pub use options::{FlowFull, HalfOpenFull, Options, SynCookies, TcpWindow};
 pub use owner::OwnerMatch;
@@ -22,8 +24,10 @@ pub struct Policy {
     pub source: String,
     /// `interface` statements, in order.
     pub groups: Vec<Group>,
-    /// `set` statements, in order.
+    /// `set` statements, in order, but for those of live sets.
     pub sets: Vec<Set>,
+    /// `set NAME live` statements, in order.
+    pub live: Vec<LiveSet>,
     /// Verdict where no rule matches, by [`Direction`].
     pub defaults: [Verdict; 2],
     /// `option` statements, or what they default to.
@@ -54,6 +58,10 @@ impl Policy {
     /// The set of this name.
     pub fn set(&self, name: &str) -> Option<&Set> {
         self.sets.iter().find(|s| s.name.value == name)
+    }
+    /// The live set of this name.
+    pub fn live_set(&self, name: &str) -> Option<&LiveSet> {
+        self.live.iter().find(|s| s.name.value == name)
     }
     /// The interface group of this name.
     pub fn group(&self, name: &str) -> Option<&Group> {
@@ -199,6 +207,8 @@ pub struct Rule {
     pub no_track: bool,
     /// Whether the SYNs it lets by are answered with a cookie.
     pub syn_cookies: bool,
+    /// What it enters into live sets: the source, the destination, or both.
+    pub adds: Vec<Adds>,
     /// Which packets it is about.
     pub when: Conditions,
     /// From the first to the last word of the statement.
@@ -233,6 +243,14 @@ pub struct Conditions {
     pub owner: OwnerMatch,
 }
 
+impl Conditions {
+    /// What is asked of live sets.
+    pub fn asks_live(&self) -> impl Iterator<Item = &InSet> {
+        let ends = [&self.src, &self.dst];
+        ends.into_iter().flat_map(|end| end.live.iter().chain(&end.live_ports))
+    }
+}
+
 /// A list, or everything but a list.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Match<T> {
@@ -249,6 +267,10 @@ pub struct Endpoint {
     pub addrs: Option<Match<AddrItem>>,
     /// Ports; `None` is any, and none.
     pub ports: Option<Match<PortItem>>,
+    /// A live set that holds the address, or address and port; `addrs` is `None` then.
+    pub live: Option<InSet>,
+    /// A live set that holds the port; `ports` is `None` then.
+    pub live_ports: Option<InSet>,
 }
 
 /// An address of a rule.

@@ -1,7 +1,7 @@
 //! Would this policy cut off the one who installs it?
 
 use super::super::ast::{Nat, Translation};
-use super::super::classify::{Outcome, Probe, classify, translation};
+use super::super::classify::{Holds, Outcome, Probe, classify_with, translation};
 use super::super::span::Span;
 use super::super::{Compiled, Policy, Slots};
 use super::{Report, SSH_LOCKOUT, SshPeer, rule_span};
@@ -11,7 +11,12 @@ use firewall_common::abi::table::{Direction, State, Verdict};
 const SYN: u8 = 2;
 
 /// Judges the operator's session as a live flow, and a new one like it.
-pub fn check(ssh: &SshPeer, compiled: &Compiled, slots: &Slots, report: &mut Report<'_>) {
+pub fn check(
+    ssh: &SshPeer,
+    (compiled, slots): (&Compiled, &Slots),
+    holds: &Holds<'_>,
+    report: &mut Report<'_>,
+) {
     // An interface that the policy doesn't name is as one that nobody does.
     let named = |name: &String| slots.iface(name).filter(|_| compiled.interfaces.contains(name));
     let ifaces: Vec<u8> = match &ssh.iface {
@@ -20,7 +25,8 @@ pub fn check(ssh: &SshPeer, compiled: &Compiled, slots: &Slots, report: &mut Rep
         None => [0].into_iter().chain(compiled.interfaces.iter().filter_map(named)).collect(),
     };
     let judge = |state: State| -> Option<Outcome> {
-        let outcomes = ifaces.iter().map(|iface| classify(compiled, &probe(ssh, *iface, state)));
+        let outcomes =
+            ifaces.iter().map(|iface| classify_with(compiled, &probe(ssh, *iface, state), holds));
         let mut refused = None;
         for outcome in outcomes {
             if outcome.verdict == Verdict::Allow {

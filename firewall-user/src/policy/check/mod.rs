@@ -18,7 +18,7 @@ use super::ast::{Action, AddrItem, Conditions, Element, Policy, PortItem, Rule};
 use super::diagnostic::{Diagnostic, Severity};
 use super::resolved::Resolved;
 use super::span::Span;
-use super::{Compiled, Slots, compile, suggest, words};
+use super::{Compiled, Slots, classify, compile, suggest, words};
 use firewall_common::abi::table::{State, Verdict};
 use std::collections::HashSet;
 use std::net::IpAddr;
@@ -84,22 +84,25 @@ pub fn check(policy: &Policy, context: &CheckContext) -> Vec<Diagnostic> {
         let mut slots = Slots::new();
         // A policy that can't be compiled is somebody else's error.
         if let Ok(compiled) = compile(policy, &mut slots, 1) {
-            report.found.extend(lockouts(policy, ssh, &compiled, &slots));
+            let holds = classify::as_written(&compiled);
+            report.found.extend(lockouts(policy, ssh, &compiled, &slots, &holds));
         }
     }
     report.found.sort_by_key(|d| (d.line, d.column));
     report.found
 }
 
-/// Warnings that a policy cuts off an ssh session; `compiled` is what it was compiled to, with `slots`.
+/// Warnings that a policy cuts off an ssh session; `compiled` is what it was compiled to, with `slots`, and `holds` says
+/// what live sets hold.
 pub fn lockouts(
     policy: &Policy,
     ssh: &SshPeer,
     compiled: &Compiled,
     slots: &Slots,
+    holds: &classify::Holds<'_>,
 ) -> Vec<Diagnostic> {
     let mut report = Report { policy, found: Vec::new() };
-    lockout::check(ssh, compiled, slots, &mut report);
+    lockout::check(ssh, (compiled, slots), holds, &mut report);
     owners::check(ssh, &mut report);
     report.found
 }
@@ -153,6 +156,10 @@ fn unused(report: &mut Report<'_>) {
         }
         groups.extend(when.on.iter().flat_map(|m| &m.items).map(|i| i.value.as_str()));
     }
+    sets.extend(
+        conditions(policy).flat_map(|c| c.asks_live()).map(|asked| asked.name.value.as_str()),
+    );
+    sets.extend(policy.rules.iter().flat_map(|r| &r.adds).map(|adds| adds.name.value.as_str()));
     for set in &policy.sets {
         sets.extend(set.elements.iter().filter_map(|e| match &e.value {
             Element::Set(name) => Some(name.as_str()),
@@ -163,9 +170,12 @@ fn unused(report: &mut Report<'_>) {
         let others = group.members.iter().map(|m| m.value.as_str());
         groups.extend(others.filter(|m| *m != group.name.value));
     }
-    for set in policy.sets.iter().filter(|s| !sets.contains(s.name.value.as_str())) {
-        let name = &set.name.value;
-        report.warn("unused-set", set.name.span, format!("no rule uses the set `@{name}`"), None);
+    let plain = policy.sets.iter().map(|set| &set.name);
+    for name in plain.chain(policy.live.iter().map(|set| &set.name)) {
+        if !sets.contains(name.value.as_str()) {
+            let message = format!("no rule uses the set `@{}`", name.value);
+            report.warn("unused-set", name.span, message, None);
+        }
     }
     for group in policy.groups.iter().filter(|g| !groups.contains(g.name.value.as_str())) {
         let name = &group.name.value;
@@ -276,6 +286,7 @@ fn refused_without(policy: &Policy, rule: &Rule) -> bool {
             && other.when.family.is_none()
             && other.when.src.addrs.is_none()
             && other.when.dst.addrs.is_none()
+            && other.when.asks_live().next().is_none()
     };
     !default_allows && !policy.rules.iter().any(catches_all)
 }

@@ -62,6 +62,7 @@ fn is_about(policy: &Policy, rule: &Rule, probe: &Probe) -> bool {
     let mut bare = rule.clone();
     (bare.when.owner, bare.action) = (OwnerMatch::default(), Action::Drop);
     let alone = Policy {
+        live: Vec::new(),
         file: String::new(),
         source: String::new(),
         groups: policy.groups.clone(),

@@ -93,6 +93,8 @@ impl Quiet {
             && rule.action != Action::Bypass
             && !rule.syn_cookies
             && when.states.is_none()
+            && when.asks_live().next().is_none()
+            && rule.adds.is_empty()
             && when.on.iter().flat_map(|on| &on.items).all(|item| here(&item.value))
             && [&when.src, &when.dst].into_iter().all(names_no_set)
             && !self.may_be_ssh(when)

@@ -23,7 +23,9 @@ pub fn check(resolved: &Resolved, report: &mut Report<'_>) {
     let mut budget = Budget(STEPS);
     let rules: Vec<(&Rule, Pair)> =
         policy.packet_rules().map(|rule| (rule, boxes.of(&rule.when))).collect();
-    let decide = || rules.iter().enumerate().filter(|(_, (rule, _))| rule.action.is_terminal());
+    // What a rule takes that asks a live set changes with the set.
+    let takes = |rule: &Rule| rule.action.is_terminal() && rule.when.asks_live().next().is_none();
+    let decide = || rules.iter().enumerate().filter(|(_, (rule, _))| takes(rule));
     let four: Vec<(usize, &Space<u32>)> = decide().map(|(i, (_, (s, _)))| (i, s)).collect();
     let six: Vec<(usize, &Space<u128>)> = decide().map(|(i, (_, (_, s)))| (i, s)).collect();
     let (mut four, mut six) = (Earlier::new(&four), Earlier::new(&six));

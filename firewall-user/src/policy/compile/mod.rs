@@ -4,6 +4,7 @@ mod arena;
 mod axis;
 mod cut;
 mod extra;
+mod live;
 mod nat;
 mod owner;
 mod part;
@@ -118,6 +119,8 @@ pub enum Part {
     RuleSlots,
     /// Enabled translations; those both ways count twice.
     Nats,
+    /// Live sets, those that are about to go included.
+    LiveSets,
     /// Public addresses of all pools.
     PoolAddresses,
     /// Interfaces named, and those attached.
@@ -145,6 +148,7 @@ impl Part {
             Self::CountRules => "rules that only count or log",
             Self::RuleSlots => "rules and translations (disabled ones counted)",
             Self::Nats => "translations (`static` and `prefix` counted twice)",
+            Self::LiveSets => "live sets (those that are about to go counted)",
             Self::PoolAddresses => "public addresses of pools",
             Self::Interfaces => "interfaces (attached ones counted)",
             Self::Parts => "parts of rules",
@@ -165,6 +169,9 @@ impl Part {
             Self::CountRules => "every packet is tested against each of them: disable some",
             Self::RuleSlots => "delete disabled ones",
             Self::Nats => "join those that differ in one list only, or disable some",
+            Self::LiveSets => {
+                "sets that change with the policy only aren't counted: `set NAME = ...`"
+            }
             Self::PoolAddresses => "each has 64,512 ports: fewer will do",
             Self::Interfaces => "name fewer interfaces, or detach some",
             Self::Rows => "let rules share sets instead of overlapping in part",
@@ -237,8 +244,15 @@ pub fn compile(
     let nats: Vec<Ask<'_>> =
         halves.iter().map(|(_, half)| &half.when).enumerate().map(ask).collect();
     let gap = if table.any_flags & BESIDE_ROWS == 0 { GAP } else { 1 };
-    let whole =
-        plan::Whole { actions: &actions, rules: &rules, nats: &nats, resolved: &resolved, gap };
+    let live: Vec<_> = enabled.iter().map(|rule| live::asked(rule, policy, &taken)).collect();
+    let whole = plan::Whole {
+        actions: &actions,
+        rules: &rules,
+        live: &live,
+        nats: &nats,
+        resolved: &resolved,
+        gap,
+    };
     let plan::Laid { words: arena, plan, seats, extras } = plan::write(&whole, &mut table)?;
     let usage = Usage {
         rules: enabled.len(),
@@ -250,6 +264,7 @@ pub fn compile(
     let owners = owner::compile(policy, &resolved, &taken)?;
 
     *slots = taken;
+    let sets = live::declared(policy, slots);
     let slot = |name: &str| slots.rule(name).unwrap_or_default();
     let rules = policy
         .rules
@@ -266,7 +281,6 @@ pub fn compile(
         .collect();
     let nats = policy.nats.iter();
     let nats = nats.map(|n| nat::view(n, slot(&n.name.value), &mut pools, &resolved)).collect();
-    let sets = Vec::new();
     Ok(Compiled {
         table,
         arena,
@@ -303,6 +317,7 @@ fn take_slots(
         seen,
         limit: Slots::RULES,
     })?;
+    live::take(policy, &mut taken, generation)?;
     let names: Vec<&str> = interfaces.iter().map(String::as_str).collect();
     taken.take_ifaces(&names, generation).map_err(|seen| CompileError {
         part: Part::Interfaces,
@@ -324,6 +339,7 @@ fn flags(rule: &Rule) -> u8 {
         | of(rule.no_track, ACTION_NO_TRACK)
         | of(rule.syn_cookies, ACTION_COOKIES)
         | of(rule.action == Action::Bypass, ACTION_BYPASS)
+        | live::flags(rule)
 }
 
 fn settings(policy: &Policy, enabled: &[&Rule], settings: &mut Settings) {

@@ -4,12 +4,14 @@ use super::super::resolved::Resolved;
 use super::arena::Words;
 use super::cut::{self, Cut, Stretch};
 use super::extra::{EXTRAS, Seat, TERMINALS};
+use super::live;
 use super::part::{self, Member};
 use super::{ARENAS, Ask, CompileError, Part as Limit, trie};
 use firewall_common::abi::table::{
     Intervals, MAX_ALWAYS, MAX_CONTINUES, MAX_PARTS, Part, RuleAction, RuleTable, Verdict,
 };
 use firewall_common::classify::MOST;
+use std::collections::HashMap;
 
 /// Bytes that rules in parts for every packet may take before they are cut: a third of what a core's share of the last
 /// cache can hold, and of what 10,000 rules may take at all.
@@ -47,6 +49,8 @@ pub struct Whole<'w, 'p> {
     pub actions: &'w [RuleAction],
     /// What they ask.
     pub rules: &'w [Ask<'p>],
+    /// What rows don't know of them.
+    pub live: &'w [Option<live::Asked>],
     /// What translations ask.
     pub nats: &'w [Ask<'p>],
     /// What names stand for.
@@ -141,6 +145,7 @@ impl Layout {
                 *place = part;
             }
         }
+        table.asks = self.live(whole.live);
         (table.by_dst4, table.by_dst6) = self.lead(&cut.by_dst, first);
         (table.by_src4, table.by_src6) = self.lead(&cut.by_src, first + cut.by_dst.len());
     }
@@ -184,6 +189,23 @@ impl Layout {
             *to = i;
             table.continues_len += 1;
         }
+    }
+
+    /// What rows don't know of rules, by their places; 0: they know all of every rule.
+    fn live(&mut self, asked: &[Option<live::Asked>]) -> u32 {
+        if asked.iter().all(Option::is_none) {
+            return 0;
+        }
+        let mut known: HashMap<&live::Asked, u32> = HashMap::new();
+        let words = &mut self.words;
+        let places: Vec<u32> = asked
+            .iter()
+            .map(|asked| {
+                let Some(asked) = asked else { return 0 };
+                *known.entry(asked).or_insert_with(|| words.push(asked))
+            })
+            .collect();
+        words.push_halves(&places)
     }
 
     /// From addresses to parts, the first of them number `first`; 0: none.

@@ -1,7 +1,7 @@
 //! Clauses: what a packet has to meet. Rules and translations share them.
 
 use super::super::ast::{
-    AddrItem, Conditions, Element, Endpoint, Family, FlagsMatch, IcmpMatch, Match, PortItem,
+    AddrItem, Adds, Conditions, Element, Endpoint, Family, FlagsMatch, IcmpMatch, Match, PortItem,
 };
 use super::super::lex::{Kind, Token, lex};
 use super::super::span::{Span, Spanned};
@@ -10,7 +10,9 @@ use super::super::words::{
 };
 use super::owner::{self, Field};
 use super::statement::quoted;
-use super::{Fault, Input, Parsed, at_next_statement, at_word, bump, list, peek, value, word};
+use super::{
+    Fault, Input, Parsed, at_next_statement, at_word, bump, list, live, peek, value, word,
+};
 use firewall_common::abi::table::{Direction, State};
 use winnow::combinator::{dispatch, fail, peek as look};
 use winnow::prelude::*;
@@ -29,6 +31,7 @@ pub enum Clause {
     Owner(Field, Match<String>),
     NoTrack,
     SynCookies,
+    Adds(Adds),
     Log,
 }
 
@@ -48,13 +51,15 @@ impl Clause {
             Self::SynCookies => (9, "`syn-cookies`"),
             Self::Log => (10, "`log`"),
             Self::Owner(field, _) => (11 + *field as usize, field.said()),
+            Self::Adds(Adds { destination: false, .. }) => (16, "what becomes of the source"),
+            Self::Adds(_) => (17, "what becomes of the destination"),
         }
     }
 }
 
 /// Clauses of one statement, each said once.
 #[derive(Default)]
-pub struct Said([Option<(Clause, Span)>; 16]);
+pub struct Said([Option<(Clause, Span)>; 18]);
 
 impl Said {
     /// Reads one more clause; `known` are the words it may begin with. Mistakes go to the input's state.
@@ -118,6 +123,7 @@ impl Said {
                 Clause::Owner(field, list) => owner::put(&mut when.owner, field, list),
                 Clause::NoTrack => marks.no_track = Some(at),
                 Clause::SynCookies => marks.syn_cookies = Some(at),
+                Clause::Adds(adds) => marks.adds.push(adds),
                 Clause::Log => marks.log = true,
             }
         }
@@ -143,6 +149,8 @@ pub struct Marks {
     pub no_track: Option<Span>,
     /// `syn-cookies`.
     pub syn_cookies: Option<Span>,
+    /// `add`, `update`.
+    pub adds: Vec<Adds>,
 }
 
 /// Sees to it that a statement with this clause is about TCP.
@@ -213,6 +221,7 @@ fn clause(input: &mut Input<'_, '_>, known: &[&str]) -> Parsed<Clause> {
         "ipv4" => one.map(|_| Clause::Family(Family::V4)),
         "ipv6" => one.map(|_| Clause::Family(Family::V6)),
         "log" => one.map(|_| Clause::Log),
+        "add" | "update" => live::adds.map(Clause::Adds),
         "no-track" => one.map(|_| Clause::NoTrack),
         "syn-cookies" => one.map(|_| Clause::SynCookies),
         "on" => (one, |i: &mut Input<'_, '_>| list::negatable(i, value::interface)).map(|(_, m)| Clause::On(m)),

@@ -3,6 +3,7 @@
 
 mod clause;
 mod list;
+mod live;
 mod nat;
 pub mod owner;
 mod rule;

@@ -193,6 +193,9 @@ pub fn check(
     if action == Action::Bypass {
         refuse(None, "`bypass`", called);
     }
+    if let Some(adds) = marks.adds.first() {
+        refuse(Some(adds.name.span), "something to be added to a set", called);
+    }
     let from = when.src.addrs.is_some() || when.src.ports.is_some();
     if from && when.direction != Some(Direction::In) {
         let span = when.src.addrs.as_ref().and_then(|m| m.items.first()).map(|item| item.span);

@@ -56,6 +56,7 @@ pub fn rule(input: &mut Input<'_, '_>, draft: &mut Draft, text: &str) -> Parsed<
             log: log || marks.log,
             no_track: marks.no_track.is_some(),
             syn_cookies: marks.syn_cookies.is_some(),
+            adds: marks.adds,
             when,
             span,
             text: one_line(span.of(text)),

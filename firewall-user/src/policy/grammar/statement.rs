@@ -1,14 +1,14 @@
 //! Statements: one a line.
 
 use super::super::ast::{
-    Element, FlowFull, Group, HalfOpenFull, Nat, Options, Rule, SynCookies, TcpWindow,
+    Element, FlowFull, Group, HalfOpenFull, LiveSet, Nat, Options, Rule, SynCookies, TcpWindow,
 };
 use super::super::lex::Kind;
 use super::super::span::{Span, Spanned};
 use super::super::words;
 use super::{
-    Fault, Input, Parsed, at_line_end, at_word, bump, keyword, kind, list, nat, peek, peek_second,
-    rule, skip_statement, value, word,
+    Fault, Input, Parsed, at_line_end, at_word, bump, keyword, kind, list, live, nat, peek,
+    peek_second, rule, skip_statement, value, word,
 };
 use firewall_common::abi::table::{Direction, Timeout, Verdict};
 use std::collections::HashMap;
@@ -22,6 +22,8 @@ pub struct Draft {
     pub groups: Vec<Group>,
     /// `set`.
     pub sets: Vec<(Spanned<String>, Vec<Spanned<Element>>)>,
+    /// `set NAME live`.
+    pub live: Vec<LiveSet>,
     /// `default`.
     pub defaults: [Option<Verdict>; 2],
     /// `option`.
@@ -113,7 +115,7 @@ fn group(input: &mut Input<'_, '_>, draft: &mut Draft) -> Parsed<()> {
     Ok(())
 }
 
-/// `set NAME = { ... }`.
+/// `set NAME = { ... }`, `set NAME live ...`.
 fn set(input: &mut Input<'_, '_>, draft: &mut Draft) -> Parsed<()> {
     keyword("set").parse_next(input)?;
     let token = peek(input);
@@ -125,8 +127,15 @@ fn set(input: &mut Input<'_, '_>, draft: &mut Draft) -> Parsed<()> {
     }
     let name = value::name(input, "a name for the set")?;
     draft.broken.push(name.value.clone());
-    kind(Kind::Equals, "`=`").parse_next(input)?;
     let faults = input.state.0.len();
+    if at_word(input, "live") {
+        live::set(input, draft, name)?;
+        if input.state.0.len() == faults {
+            draft.broken.pop();
+        }
+        return Ok(());
+    }
+    kind(Kind::Equals, "`=` or `live`").parse_next(input)?;
     let elements = list::list(input, value::element, true)?;
     if input.state.0.len() == faults {
         draft.broken.pop();

@@ -9,7 +9,7 @@ mod stage;
 
 pub use replay::ReplayFrame;
 
-use super::{Control, ControlError, Job, in_background};
+use super::{Control, ControlError, Job, in_background, sets::Witness};
 use crate::{
     datapath::twin::{Ingress, Post},
     explain::{self, Content, Description, hex},
@@ -71,6 +71,7 @@ pub struct Explainer {
 pub(super) struct Scene {
     pinned: PathBuf,
     policy: Arc<Policy>,
+    sets: Witness,
     generation: u32,
     slots: Slots,
     interfaces: Vec<IfaceView>,
@@ -162,6 +163,7 @@ impl Explainer {
         Ok(Scene {
             pinned,
             policy: Arc::clone(&desk.policy),
+            sets: self.control.witness().await,
             generation: gate.generation.max(1),
             slots: gate.slots,
             interfaces: gate.interfaces,

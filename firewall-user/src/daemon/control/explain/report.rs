@@ -72,7 +72,7 @@ pub fn report(stage: &mut Stage, question: Question<'_>) -> Result<ExplainView, 
         view.becomes = Some(hex_text(&judged.ran.frame));
         view.becomes_packet = Some(understand(&judged.ran.frame).line());
     }
-    let meeting = Meeting::new(&scene.policy);
+    let meeting = Meeting::with_sets(&scene.policy, scene.sets.by_name(&scene.policy));
     let way = way(&meeting, stage, post, packet, known.as_ref(), judged.reason);
     view.state = way.state.map(|state| state.name().to_owned());
     view.tracking = way.text;

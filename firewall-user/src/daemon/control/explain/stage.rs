@@ -13,7 +13,8 @@ use crate::{
     },
     explain::{Understood, opening},
     monitor::{FlowRecord, names},
-    policy::{self, Policy, Slots},
+    policy::{self, Compiled, Policy, Slots},
+    sets::{Limits, Live},
 };
 use firewall_common::{
     abi::{
@@ -57,12 +58,17 @@ impl Stage {
         let twin = Twin::open(&scene.pinned, generation).map_err(GateError::from)?;
         let slots = scene.slots.clone();
         let mut stage = Self { twin, slots, generation, deciding: HashSet::new() };
-        stage.install(policy, generation)?;
+        stage.install(scene, policy, generation)?;
         Ok(stage)
     }
 
     /// Makes another policy the live one.
-    fn install(&mut self, policy: &Policy, generation: u32) -> Result<(), ControlError> {
+    fn install(
+        &mut self,
+        scene: &Scene,
+        policy: &Policy,
+        generation: u32,
+    ) -> Result<(), ControlError> {
         let mut compiled = policy::compile(policy, &mut self.slots, generation)
             .map_err(|error| ControlError::Unusable(error.to_string()))?;
         // Limits by time would show how fast packets are run here, not what they are.
@@ -73,12 +79,32 @@ impl Stage {
         if settings.cookie_rate > 1 {
             settings.cookie_rate = 0;
         }
+        self.begin_sets(scene, policy, &compiled)?;
         let twin = self.twin.datapath();
         Gate::install(twin, &compiled, &self.slots, generation, None)?;
         let deciding = compiled.rules.iter().filter(|rule| rule.verdict != Verdict::Continue);
         self.deciding = deciding.map(|rule| rule.slot).collect();
         self.deciding.extend([SLOT_DEFAULT_IN, SLOT_DEFAULT_OUT]);
         self.generation = generation;
+        Ok(())
+    }
+
+    /// Makes the live sets that the running filter hasn't; the others are its own, and are only looked into.
+    fn begin_sets(
+        &mut self,
+        scene: &Scene,
+        policy: &Policy,
+        compiled: &Compiled,
+    ) -> Result<(), ControlError> {
+        let Some(ground) = self.twin.datapath().sets() else { return Ok(()) };
+        for (index, declared) in &compiled.sets {
+            let live = Live::at(ground.clone(), *index);
+            let Some(set) = policy.live_set(&declared.name) else { continue };
+            if live.head().class == 0 {
+                let limits = Limits { size: declared.size, grows: declared.grows };
+                live.begin(&limits, declared.kind, &scene.sets.beginning(set))?;
+            }
+        }
         Ok(())
     }
 
@@ -149,7 +175,7 @@ impl Stage {
         let open = policy::parse("", "open").map_err(ControlError::Invalid)?;
         *self = Self::of(scene, &open, self.generation)?;
         let known = run(self)?;
-        self.install(&scene.policy, self.generation + 1)?;
+        self.install(scene, &scene.policy, self.generation + 1)?;
         Ok(if known {
             "the policy lets no such flow begin: its packet is judged as if an older policy had"
                 .to_owned()

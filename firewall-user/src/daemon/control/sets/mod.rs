@@ -8,6 +8,9 @@ mod chores;
 mod kept;
 #[cfg(test)]
 mod tests;
+mod witness;
+
+pub use witness::Witness;
 
 use super::{Control, ControlError, Job, LastGood, actor::GateFacts, in_background};
 use crate::{

@@ -1,0 +1,79 @@
+//! What rows don't know of rules: what they ask of live sets, and what they add to them.
+
+use super::super::ast::{Adds, Conditions, InSet, Policy, Rule};
+use super::super::slots::Slots;
+use super::{CompileError, Part};
+use crate::sets::Declared;
+use firewall_common::abi::set::{ASK_WORDS, MAX_SETS, deed, test};
+use firewall_common::abi::table::{ACTION_ADDS, ACTION_ASKS};
+
+/// [`firewall_common::abi::set`]'s words of a rule.
+pub type Asked = [u64; ASK_WORDS as usize];
+
+/// Takes indices for a policy's live sets.
+pub fn take(policy: &Policy, slots: &mut Slots, generation: u32) -> Result<(), CompileError> {
+    let names: Vec<&str> = policy.live.iter().map(|set| set.name.value.as_str()).collect();
+    slots.take_sets(&names, generation).map_err(|seen| CompileError {
+        part: Part::LiveSets,
+        seen,
+        limit: MAX_SETS,
+    })
+}
+
+/// A policy's live sets, by their indices.
+pub fn declared(policy: &Policy, slots: &Slots) -> Vec<(u8, Declared)> {
+    let grows = |name: &str| {
+        policy.rules.iter().any(|rule| rule.adds.iter().any(|adds| adds.name.value == name))
+    };
+    let index = |name: &str| slots.set(name).unwrap_or_default();
+    let sets = policy.live.iter().map(|set| {
+        let name = &set.name.value;
+        (index(name), set.declared(grows(name)))
+    });
+    sets.collect()
+}
+
+/// `ACTION_*` of a rule as far as live sets go.
+pub fn flags(rule: &Rule) -> u8 {
+    let asks = rule.when.asks_live().next().is_some();
+    (if asks { ACTION_ASKS } else { 0 }) | (if rule.adds.is_empty() { 0 } else { ACTION_ADDS })
+}
+
+/// What rows don't know of a rule; `None`: nothing.
+pub fn asked(rule: &Rule, policy: &Policy, slots: &Slots) -> Option<Asked> {
+    (flags(rule) != 0).then(|| {
+        let mut words = Asked::default();
+        words[0] = tests(&rule.when, slots);
+        for (i, adds) in rule.adds.iter().take(2).enumerate() {
+            words[1] |= u64::from(deed(adds, slots)) << (i * 16);
+            let of_set = || policy.live_set(&adds.name.value)?.timeout;
+            let ms = adds.timeout.map(u64::from).or_else(of_set).unwrap_or(0);
+            words[2] |= ms.min(u32::MAX.into()) << (i * 32);
+        }
+        words
+    })
+}
+
+fn tests(when: &Conditions, slots: &Slots) -> u64 {
+    let ends = [&when.src.live, &when.dst.live, &when.src.live_ports, &when.dst.live_ports];
+    let all = ends.into_iter().enumerate();
+    all.filter_map(|(i, asked)| Some(u64::from(test(asked.as_ref()?, slots)) << (i * 16)))
+        .fold(0, |all, one| all | one)
+}
+
+fn index(name: &str, slots: &Slots) -> u32 {
+    u32::from(slots.set(name).unwrap_or_default()) + 1
+}
+
+fn test(asked: &InSet, slots: &Slots) -> u32 {
+    let of = |is: bool, bit: u32| if is { bit } else { 0 };
+    index(&asked.name.value, slots) | of(asked.negated, test::NOT) | of(asked.pair, test::PAIR)
+}
+
+fn deed(adds: &Adds, slots: &Slots) -> u32 {
+    let of = |is: bool, bit: u32| if is { bit } else { 0 };
+    index(&adds.name.value, slots)
+        | of(adds.renew, deed::RENEW)
+        | of(adds.pair, deed::PAIR)
+        | of(adds.destination, deed::DESTINATION)
+}
