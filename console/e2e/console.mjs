@@ -26,7 +26,7 @@ import { socketChecks } from "./sockets.mjs";
 
 const run = promisify(execFile);
 const WAIT_MS = 20_000;
-const PLACES = ["overview", "flows", "sockets", "sockets/ended", "sockets/summary", "sockets/names", "nat/mappings", "nat/rules", "nat/hosts", "nat/pools", "nat/who", "rules", "events", "status", "paths", "history"];
+const PLACES = ["overview", "flows", "sockets", "sockets/ended", "sockets/summary", "sockets/names", "nat/mappings", "nat/rules", "nat/hosts", "nat/pools", "nat/who", "rules", "rules/sets", "events", "status", "paths", "history"];
 
 let failed = 0;
 

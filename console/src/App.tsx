@@ -9,6 +9,7 @@ import { Nat } from "./panels/nat/Nat";
 import { Overview } from "./panels/Overview";
 import { Paths } from "./panels/Paths";
 import { Rules } from "./panels/Rules";
+import { Sets } from "./panels/Sets";
 import { Names } from "./panels/sockets/Names";
 import { Sockets } from "./panels/sockets/Sockets";
 import { Summary } from "./panels/sockets/Summary";
@@ -32,7 +33,7 @@ const TITLES: Record<Panel, string> = {
 
 const KEYS: [string, string][] = [
   ["1 … 9", "go to a panel"],
-  ["[ ]", "one room back or on (sockets, NAT)"],
+  ["[ ]", "one room back or on (sockets, NAT, rules)"],
   ["/", "to the filter"],
   ["p", "pause or go on (flows, sockets, mappings, events)"],
   ["↑ ↓ ← →", "move through a table"],
@@ -122,6 +123,7 @@ function Frame() {
           <Match when={route().panel === "sockets" && route().room === "names"}><Names /></Match>
           <Match when={route().panel === "sockets"}><Sockets /></Match>
           <Match when={route().panel === "nat"}><Nat /></Match>
+          <Match when={route().panel === "rules" && route().room === "sets"}><Sets /></Match>
           <Match when={route().panel === "rules"}><Rules /></Match>
           <Match when={route().panel === "events"}><Events /></Match>
           <Match when={route().panel === "status"}><Status /></Match>

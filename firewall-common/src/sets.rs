@@ -79,8 +79,9 @@ pub const fn home(hash: u64, slots: u32) -> u32 {
     (((hash >> 32) * slots as u64) >> 32) as u32
 }
 
+/// Whether an entry of this hash may be there.
 #[inline(always)]
-fn may_be<A: Arena + ?Sized>(arena: &A, hash: u64) -> bool {
+pub fn may_be<A: Arena + ?Sized>(arena: &A, hash: u64) -> bool {
     let (first, mask) = halves(arena.word(shape::FILTER));
     let (word, bit) = filtered(hash, mask);
     arena.word(first + word) & bit != 0
@@ -136,41 +137,70 @@ pub fn holds6<A: Arena + ?Sized>(
     pair: u32,
     mut probe: impl FnMut([u64; 2], u32, u64) -> bool,
 ) -> bool {
-    holds6_in::<0, A>(arena, address, pair, &mut probe)
-        || holds6_in::<1, A>(arena, address, pair, &mut probe)
-        || holds6_in::<2, A>(arena, address, pair, &mut probe)
-}
-
-/// [`holds6`] under prefixes of 64 times `AT` bits and up to 63 more.
-#[inline(always)]
-fn holds6_in<const AT: u32, A: Arena + ?Sized>(
-    arena: &A,
-    address: [u64; 2],
-    pair: u32,
-    probe: &mut impl FnMut([u64; 2], u32, u64) -> bool,
-) -> bool {
-    let paired = if_pair(arena, pair);
-    let seed = arena.word(shape::SEED);
-    let mut lens = arena.word(shape::LENS6 + AT);
-    let mut left = if AT == 2 { 1 } else { 64 };
-    while left != 0 && lens != 0 {
-        let more = lens.trailing_zeros() & 63;
-        lens &= lens - 1;
-        left -= 1;
-        let tag = tag::prefix(AT * 64 + more) & !paired | pair;
-        // The first so many bits.
-        let some = !(!0u64 >> more);
-        let prefix = match AT {
-            0 => [address[0] & some, 0],
-            1 => [address[0], address[1] & some],
-            _ => address,
-        };
-        let hash = hash6(prefix, tag, seed);
-        if may_be(arena, hash) && probe(prefix, tag, hash) {
+    let mut left = lens6(arena);
+    while let Some(candidate) = next6(arena, address, pair, &mut left) {
+        if may_be(arena, candidate.hash) && probe(candidate.prefix, candidate.tag, candidate.hash) {
             return true;
         }
     }
     false
+}
+
+/// An entry that an IPv6 address would be listed under.
+#[derive(Clone, Copy, Debug)]
+pub struct Candidate {
+    /// Its bits.
+    pub prefix: [u64; 2],
+    /// Its tag.
+    pub tag: u32,
+    /// Its hash.
+    pub hash: u64,
+}
+
+/// The IPv6 prefix lengths in use.
+#[inline(always)]
+pub fn lens6<A: Arena + ?Sized>(arena: &A) -> [u64; 3] {
+    [arena.word(shape::LENS6), arena.word(shape::LENS6 + 1), arena.word(shape::LENS6 + 2)]
+}
+
+/// The entry of the next prefix length of `left`, which it is taken out of. As its caller's loop may be a helper's, it
+/// keeps nothing but that.
+#[inline(always)]
+pub fn next6<A: Arena + ?Sized>(
+    arena: &A,
+    address: [u64; 2],
+    pair: u32,
+    left: &mut [u64; 3],
+) -> Option<Candidate> {
+    let paired = if_pair(arena, pair);
+    let seed = arena.word(shape::SEED);
+    let (first, prefix) = if left[0] != 0 {
+        let more = taken(&mut left[0]);
+        (more, [address[0] & upper(more), 0])
+    } else if left[1] != 0 {
+        let more = taken(&mut left[1]);
+        (64 + more, [address[0], address[1] & upper(more)])
+    } else if left[2] != 0 {
+        (128 + taken(&mut left[2]), address)
+    } else {
+        return None;
+    };
+    let tag = tag::prefix(first) & !paired | pair;
+    Some(Candidate { prefix, tag, hash: hash6(prefix, tag, seed) })
+}
+
+/// Takes the lowest bit out of a word that has one.
+#[inline(always)]
+const fn taken(word: &mut u64) -> u32 {
+    let bit = word.trailing_zeros() & 63;
+    *word &= *word - 1;
+    bit
+}
+
+/// The first `bits` bits of a word, of which there are fewer than 64.
+#[inline(always)]
+const fn upper(bits: u32) -> u64 {
+    !(!0u64 >> (bits & 63))
 }
 
 /// The slot behind a slot.

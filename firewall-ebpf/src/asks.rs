@@ -18,7 +18,7 @@ use crate::{
     work::Work,
 };
 
-pub use crate::sets::Adding;
+pub use crate::sets::{Adding, Look};
 
 /// Parts that one packet is asked for, at most: those for all, one for its destination, one for its source.
 pub const PARTS_ASKED: usize = 16;

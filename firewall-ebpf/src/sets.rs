@@ -3,6 +3,8 @@
 
 use aya_ebpf::{
     btf_maps::{Array, ArrayOfMaps},
+    cty::c_void,
+    helpers::generated::bpf_loop,
     macros::btf_map,
 };
 use firewall_common::{
@@ -18,7 +20,7 @@ use crate::{
     arena::Mem,
     atomic,
     maps::{MMAPABLE, SETS, WORK},
-    opaque::volatile,
+    opaque::{opaque, put, volatile},
     work::Work,
 };
 
@@ -188,6 +190,21 @@ pub struct Adding {
     destination: u32,
 }
 
+/// A search for an IPv6 address.
+#[derive(Clone, Copy)]
+#[repr(C)]
+pub struct Look {
+    /// Prefix lengths that weren't looked for.
+    left: [u64; 3],
+    /// Tag of the pair, if one is asked for.
+    pair: u32,
+    /// It was found.
+    held: u32,
+}
+
+/// What a look-up says where it has to go on.
+const LOOK: u32 = 2;
+
 /// What became of an attempt to add.
 mod became {
     pub const ADDED: u32 = 1;
@@ -199,7 +216,7 @@ mod became {
 
 /// The functions of one size.
 macro_rules! sized {
-    ($map:ident, $class:expr, $words:expr, $has:ident, $probe4:ident, $probe6:ident, $vacant:ident, $add:ident, $write:ident) => {
+    ($map:ident, $class:expr, $words:expr, $has:ident, $has6:ident, $look6:ident, $probe4:ident, $probe6:ident, $vacant:ident, $add:ident, $write:ident) => {
         /// Whether set `index` holds an end of the packet at hand.
         #[unsafe(no_mangle)]
         #[inline(never)]
@@ -216,18 +233,48 @@ macro_rules! sized {
                 return 0;
             }
             let pair = if which.pair { whole(&end, true) } else { 0 };
-            let held = if end.is_v4 {
-                let address = end.address[0] as u32;
-                sets::holds4(&arena, address, pair, |entry, hash| {
-                    $probe4(index, entry, hash, work.now) != 0
-                })
-            } else {
-                sets::holds6(&arena, end.address, pair, |prefix, tag, hash| {
-                    // The time goes by the work: a call takes five numbers.
-                    $probe6(index, prefix[0], prefix[1], tag, hash) != 0
-                })
-            };
+            if !end.is_v4 {
+                // The caller goes on with `$has6`.
+                put(&mut work.look, Look { left: sets::lens6(&arena), pair, held: 0 });
+                return LOOK;
+            }
+            let address = end.address[0] as u32;
+            let held = sets::holds4(&arena, address, pair, |entry, hash| {
+                $probe4(index, entry, hash, work.now) != 0
+            });
             held as u32
+        }
+        /// The rest of [`$has`] for IPv6.
+        #[unsafe(no_mangle)]
+        #[inline(never)]
+        pub extern "C" fn $has6(index: u32, which: u32) -> u32 {
+            let Some(work) = work() else { return 0 };
+            put(&mut work.look_at, [index, which]);
+            // SAFETY: the callback takes nothing.
+            unsafe { bpf_loop(129, $look6 as *mut c_void, core::ptr::null_mut(), 0) };
+            volatile(&work.look.held)
+        }
+        /// One prefix length of them; 1 ends the search. A plain loop of as many would be walked turn by turn.
+        extern "C" fn $look6(_: u64, _: *mut c_void) -> i64 {
+            let Some(work) = work() else { return 1 };
+            let [index, which] = volatile(&work.look_at);
+            let Some(words) = $map.get_value(index, &0) else { return 1 };
+            let arena = Mem::<{ $words }>(words.as_ptr());
+            let end = end(work, Which::unpack(which).destination);
+            let Look { mut left, pair, .. } = volatile(&work.look);
+            let Some(candidate) = sets::next6(&arena, end.address, pair, &mut left) else {
+                return 1;
+            };
+            put(&mut work.look.left, left);
+            let sets::Candidate { prefix, tag, hash } = candidate;
+            if !sets::may_be(&arena, hash) {
+                return 0;
+            }
+            // Not a call: there are only so many frames.
+            let found = sets::probe6(&arena, prefix, tag, hash, work.now);
+            let held = opaque(found != 0) as u32;
+            put(&mut work.look.held, held);
+            i64::from(held & 1)
         }
         /// `sets::probe4` in set `index`.
         #[unsafe(no_mangle)]
@@ -349,6 +396,8 @@ sized!(
     1,
     SET_ARENAS[0],
     sluice_set_has_a,
+    sluice_set_has6_a,
+    look6_a,
     sluice_set_probe4_a,
     sluice_set_probe6_a,
     sluice_set_vacant_a,
@@ -360,6 +409,8 @@ sized!(
     2,
     SET_ARENAS[1],
     sluice_set_has_b,
+    sluice_set_has6_b,
+    look6_b,
     sluice_set_probe4_b,
     sluice_set_probe6_b,
     sluice_set_vacant_b,
@@ -371,6 +422,8 @@ sized!(
     3,
     SET_ARENAS[2],
     sluice_set_has_c,
+    sluice_set_has6_c,
+    look6_c,
     sluice_set_probe4_c,
     sluice_set_probe6_c,
     sluice_set_vacant_c,
@@ -382,6 +435,8 @@ sized!(
     4,
     SET_ARENAS[3],
     sluice_set_has_d,
+    sluice_set_has6_d,
+    look6_d,
     sluice_set_probe4_d,
     sluice_set_probe6_d,
     sluice_set_vacant_d,
@@ -415,6 +470,15 @@ pub fn hold(index: u32, which: Which) -> bool {
         2 => sluice_set_has_b(index, which),
         3 => sluice_set_has_c(index, which),
         _ => sluice_set_has_d(index, which),
+    };
+    if held != LOOK {
+        return held != 0;
+    }
+    let held = match class {
+        1 => sluice_set_has6_a(index, which),
+        2 => sluice_set_has6_b(index, which),
+        3 => sluice_set_has6_c(index, which),
+        _ => sluice_set_has6_d(index, which),
     };
     held != 0
 }

@@ -13,7 +13,7 @@ use firewall_common::{
 };
 
 use crate::{
-    asks::{Adding, Found, PARTS_ASKED},
+    asks::{Adding, Found, Look, PARTS_ASKED},
     conntrack::Key,
     cookies::Cookie,
     forward::Route,
@@ -73,6 +73,10 @@ pub struct Work {
     pub left_at: u32,
     /// What rows don't know of the rule at hand.
     pub ask: [u64; ASK_WORDS as usize],
+    /// A search in a live set.
+    pub look: Look,
+    /// Which set, and which end; see `look`.
+    pub look_at: [u32; 2],
     /// What is added to a live set.
     pub adding: Adding,
     /// The rule that is met so far, and of how many parts; see `asks`.

@@ -15,6 +15,7 @@ import { Table, type Column, type Sort } from "../ui/Table";
 import { ruleMarks } from "../ui/words";
 import { AddRule } from "./AddRule";
 import { Confirm, Delete } from "./Confirm";
+import { PolicyRooms } from "./Policy";
 
 const [sort, setSort] = createSignal<Sort>({ key: "position", down: false });
 
@@ -94,6 +95,7 @@ export function Rules() {
 
   return (
     <div class="panel">
+      <PolicyRooms here="rules" />
       <div class="bar-top">
         <input
           class="filter-input find"

@@ -1,6 +1,7 @@
 /** The JSON API: login, status, edits of rules, and what is asked about translation and sockets. Cookies carry the login; the token is sent once, in a body. */
 
 import { ServerError, type ErrorBody } from "./messages";
+import type { SetChangeView, SetPageView, SetView } from "./sets";
 import type {
   Applied, HistoryAnswer, KilledSocketsView, KilledView, LearnView, NameView, NatHostView, NatMappingView, NatPoolView, NatRuleView, NatWhoView, Page, PathsView, SocketDetailsView, SocketDropsView, SocketPage, SocketSamplesView, SocketStatsView, StatusView, SummaryView,
 } from "./types";
@@ -73,6 +74,17 @@ export function deleteRule(name: string, edit: Edit) {
   for (const [key, value] of Object.entries(edit)) query.set(key, String(value));
   return call<Applied>("DELETE", `${rulePath(name)}?${query}`);
 }
+
+const setPath = (name: string) => `/sets/${encodeURIComponent(name)}`;
+
+export type SetChange = SetChangeView;
+export const sets = (signal?: AbortSignal) => ask<{ rows: SetView[] }>("/sets", {}, signal);
+export const setEntries = (name: string, query: { filter?: string; after?: number; limit?: number }, signal?: AbortSignal) => ask<SetPageView>(setPath(name), query, signal);
+/** All or none; without a time-out, the set's own. */
+export const addToSet = (name: string, entries: string[], timeout?: string) =>
+  call<SetChangeView>("POST", `${setPath(name)}/entries`, { entries, ...(timeout === undefined ? {} : { timeout }) });
+export const deleteFromSet = (name: string, entries: string[]) => call<SetChangeView>("DELETE", `${setPath(name)}/entries`, { entries });
+export const flushSet = (name: string) => call<SetChangeView>("POST", `${setPath(name)}/flush`, {});
 
 type Query = Record<string, string | number | undefined>;
 

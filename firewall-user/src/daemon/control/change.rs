@@ -44,7 +44,8 @@ impl Next {
         let ChangeOptions { dry_run, force, ssh_connection, base_generation: _ } = options;
         let policy = changed(change, old)?;
         let attached = attached(&facts);
-        let scene = CheckScene::of_this_machine(ssh_connection.as_deref()).with_sets(sets, &policy);
+        let scene =
+            CheckScene::of_this_machine(ssh_connection.as_deref()).with_sets(sets, &policy)?;
         let unwritable =
             |error| ControlError::File(format!("{}: {error}; nothing was changed", file.display()));
         // The disk is the slowest of all: it begins first.

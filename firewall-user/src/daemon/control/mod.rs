@@ -240,7 +240,7 @@ impl Control {
         in_background(move || {
             let policy = policy::parse(&text, "policy").map_err(ControlError::Invalid)?;
             let scene =
-                CheckScene::of_this_machine(ssh_connection.as_deref()).with_sets(sets, &policy);
+                CheckScene::of_this_machine(ssh_connection.as_deref()).with_sets(sets, &policy)?;
             let (_, warnings) = looked_at(&policy, &scene, gate.slots, gate.generation + 1)?;
             Ok(Checked {
                 ok: true,

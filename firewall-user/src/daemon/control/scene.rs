@@ -1,7 +1,7 @@
 //! What a policy is checked against: the interfaces there are, and the SSH connections that mustn't
 //! be cut.
 
-use super::sets::Witness;
+use super::{sets::Witness, types::ControlError};
 use crate::{
     datapath,
     policy::{self, CheckContext, Compiled, Diagnostic, Policy, Slots, SshPeer},
@@ -42,11 +42,14 @@ impl CheckScene {
         Self { interfaces: datapath::interface_names(), ssh, sets: Witness::default() }
     }
 
-    /// With live sets as somebody knows them; those that `policy` would begin are read from their files.
-    pub fn with_sets(mut self, mut sets: Witness, policy: &Policy) -> Self {
-        sets.read_files(policy);
+    /// With live sets as somebody knows them; what `policy` would read from files is read.
+    ///
+    /// # Errors
+    /// A file can't be read or understood.
+    pub fn with_sets(mut self, mut sets: Witness, policy: &Policy) -> Result<Self, ControlError> {
+        sets.read_files(policy)?;
         self.sets = sets;
-        self
+        Ok(self)
     }
 
     /// Interfaces of this machine.

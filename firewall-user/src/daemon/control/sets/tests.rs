@@ -276,3 +276,32 @@ async fn requests_are_answered_and_mistakes_are_told() {
     }
     assert!((1..=3).contains(&daemon.kernel().rejudged), "{}", daemon.kernel().rejudged);
 }
+
+#[tokio::test]
+async fn what_would_be_is_known_before_it_is() {
+    let scene = scene();
+    scene.apply(vec![(0, declared("a", &["192.0.2.1", "192.0.2.2"]))]).await.expect("new");
+    scene.add("a", "198.51.100.0/24", None).await;
+    scene.file("list", "203.0.113.7\n");
+    std::fs::create_dir_all(scene.dir.join("sets")).expect("a folder");
+    std::fs::write(scene.dir.join("sets/b.list"), "203.0.113.8\n").expect("written");
+    let mut witness = scene.sets.witness().await;
+    let policy = |text: &str| policy::parse(text, "").expect("a policy");
+    let held = |witness: &Witness, policy: &policy::Policy, name: &str| {
+        let ends = ["192.0.2.1", "192.0.2.2", "198.51.100.9", "203.0.113.7", "203.0.113.8"];
+        let holds = witness.by_name(policy);
+        ends.map(|text| holds(name, text.parse().expect("an entry")))
+    };
+    let now = policy("set a live = { 192.0.2.1, 192.0.2.2 }\n");
+    assert_eq!(held(&witness, &now, "a"), [true, true, true, false, false]);
+    assert_eq!(held(&witness, &now, "b"), [false; 5]);
+    let next = policy(
+        "set a live file \"list\" = { 192.0.2.2 }\nset b live file \"list\" = { 192.0.2.2 }\n",
+    );
+    witness.read_files(&next).expect("both are there");
+    assert_eq!(held(&witness, &next, "a"), [false, true, true, true, false], "goes, stays, comes");
+    assert_eq!(held(&witness, &next, "b"), [false, true, false, true, true], "and was kept");
+    let lost = policy("set a live file \"none\"\n");
+    let error = witness.read_files(&lost).expect_err("none").to_string();
+    assert!(error.contains("lists/none"), "{error}");
+}

@@ -1,66 +1,92 @@
 //! Whether a live set holds something, for those who judge packets in their heads: explanations, and the check that a
 //! policy cuts nobody off.
 
-use super::{Control, Desk, list};
+use super::{Control, ControlError, Inner, Sets, kept};
 use crate::{
     policy::{Compiled, Policy, ast::LiveSet, classify, meet},
-    sets::{Entry, Live, Timed},
+    sets::{Declared, Entry, Live, Timed},
 };
-use std::{collections::HashMap, path::PathBuf};
+use std::{collections::HashMap, sync::Arc};
 
 /// The live sets, as whoever asks finds them. The empty one knows what policies say, and nothing else.
 #[derive(Clone, Debug, Default)]
 pub struct Witness {
-    live: HashMap<String, Live>,
-    folder: PathBuf,
-    /// What stands in files of sets that are to come.
+    inner: Option<Arc<Inner>>,
+    known: HashMap<String, (Declared, Live)>,
+    /// What sets get from their files, or from before a reboot, when a policy is applied.
     files: HashMap<String, Vec<Timed>>,
 }
 
 impl Control {
     /// The live sets as they are now, and as they go on to be.
     pub(in super::super) async fn witness(&self) -> Witness {
-        let Some(sets) = self.0.sets.get() else { return Witness::default() };
-        let desk = sets.0.desk.lock().await;
-        Witness { live: handles(&desk), folder: sets.0.files.clone(), files: HashMap::new() }
+        match self.0.sets.get() {
+            Some(sets) => sets.witness().await,
+            None => Witness::default(),
+        }
     }
 }
 
-fn handles(desk: &Desk) -> HashMap<String, Live> {
-    desk.0.iter().map(|(name, known)| (name.clone(), known.live.clone())).collect()
+impl Sets {
+    pub(super) async fn witness(&self) -> Witness {
+        let desk = self.0.desk.lock().await;
+        let known = desk.0.iter();
+        let known = known
+            .map(|(name, known)| (name.clone(), (known.declared.clone(), known.live.clone())))
+            .collect();
+        Witness { inner: Some(self.0.clone()), known, files: HashMap::new() }
+    }
 }
 
 impl Witness {
-    /// Reads the files of sets that a policy would begin with. One that can't be read is told of where it is applied.
-    pub fn read_files(&mut self, policy: &Policy) {
-        for set in policy.live.iter().filter(|set| !self.live.contains_key(&set.name.value)) {
-            let Some(file) = &set.file else { continue };
-            let read = std::fs::read(self.folder.join(file)).ok();
-            if let Some(Ok(entries)) = read.map(|text| list(&set.declared(false), file, &text)) {
-                self.files.insert(set.name.value.clone(), entries);
+    /// Reads the files that would be read if a policy was applied: of new sets, and of those that get another one.
+    ///
+    /// # Errors
+    /// One can't be read or understood.
+    pub fn read_files(&mut self, policy: &Policy) -> Result<(), ControlError> {
+        for set in &policy.live {
+            let list = self.list(set)?;
+            if !list.is_empty() {
+                self.files.insert(set.name.value.clone(), list);
             }
         }
+        Ok(())
+    }
+
+    /// What a set gets beside what its text says and what it holds by now.
+    fn list(&self, set: &LiveSet) -> Result<Vec<Timed>, ControlError> {
+        let Some(inner) = &self.inner else { return Ok(Vec::new()) };
+        let declared = set.declared(false);
+        let before = self.known.get(&declared.name);
+        let mut list = Vec::new();
+        if declared.file.is_some() && before.is_none_or(|(was, _)| was.file != declared.file) {
+            list.extend(inner.file(&declared)?);
+        }
+        if before.is_none() {
+            list.extend(kept::read(&inner.kept, &declared));
+        }
+        Ok(list)
     }
 
     fn holds(&self, set: &LiveSet, end: Entry) -> bool {
         let within = |entries: &[Timed]| entries.iter().any(|(entry, _)| end.within(*entry));
         let name = &set.name.value;
-        let there = self.live.get(name).and_then(|live| live.test(end).ok());
-        there.is_some_and(|found| !found.is_empty())
-            || self.files.get(name).is_some_and(|entries| within(entries))
+        let says = |of: &[Timed], entry: Entry| of.iter().any(|(said, _)| *said == entry);
+        let there = self.known.get(name).and_then(|(was, live)| Some((was, live.test(end).ok()?)));
+        // What only the text before has goes with it.
+        there.is_some_and(|(was, found)| {
+            let stays = |entry| !says(&was.entries, entry) || says(&set.entries, entry);
+            found.into_iter().any(|(entry, _)| stays(entry))
+        }) || self.files.get(name).is_some_and(|entries| within(entries))
             // What the text has more than before joins as it is applied.
             || within(&set.entries)
     }
 
     /// What a set would begin with.
     pub fn beginning(&self, set: &LiveSet) -> Vec<Timed> {
-        let read = || {
-            let file = set.file.as_ref()?;
-            let text = std::fs::read(self.folder.join(file)).ok()?;
-            list(&set.declared(false), file, &text).ok()
-        };
-        let kept = self.files.get(&set.name.value).cloned();
-        let mut entries = kept.or_else(read).unwrap_or_default();
+        let known = self.files.get(&set.name.value).cloned();
+        // Whoever applies it is told what is wrong with its file.
+        let mut entries = known.unwrap_or_else(|| self.list(set).unwrap_or_default());
         entries.extend(set.entries.iter().copied());
         entries
     }
