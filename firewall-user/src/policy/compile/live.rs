@@ -77,3 +77,6 @@ fn deed(adds: &Adds, slots: &Slots) -> u32 {
         | of(adds.pair, deed::PAIR)
         | of(adds.destination, deed::DESTINATION)
 }
+
+#[cfg(test)]
+mod tests;

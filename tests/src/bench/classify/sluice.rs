@@ -46,10 +46,25 @@ impl Sluice {
         })
     }
 
-    /// Bytes that the kernel accounts for the policies' tables, and those of the map that holds the live one's rows.
+    /// Loads a list into a live set.
+    ///
+    /// # Errors
+    /// The daemon's, in words.
+    pub fn load(&self, set: &str, list: &str) -> Result<(), String> {
+        let daemon = &self.ours.gate.daemon;
+        let file = daemon.dir.join(format!("{set}.txt"));
+        std::fs::write(&file, list).map_err(|error| format!("{}: {error}", file.display()))?;
+        let output = daemon.cli(&["set", "load", set, &file.display().to_string()]);
+        if output.code == 0 { Ok(()) } else { Err(output.stderr) }
+    }
+
+    /// Bytes that the kernel accounts for the policies' tables, for live sets, and for the map that holds the live one's
+    /// rows.
     pub fn memory(&self) -> u64 {
         let plan = self.ours.gate.daemon.json(&["rules", "--plan"]);
-        self.ours.gate.memory_of(|name| name == "TABLES") + plan["room"].as_u64().unwrap_or(0)
+        let maps =
+            self.ours.gate.memory_of(|name| name == "TABLES" || name.starts_with("ARENA_"));
+        maps + plan["room"].as_u64().unwrap_or(0)
     }
 
     /// One round; every packet has to be dropped for this reason.
