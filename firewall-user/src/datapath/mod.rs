@@ -23,6 +23,7 @@ mod notify;
 mod object;
 pub mod observed;
 pub mod owners;
+mod patch;
 mod pins;
 pub mod programs;
 mod raw;
@@ -40,6 +41,7 @@ pub use error::DatapathError;
 pub use mode::{HookMode, outlook as interface_outlook};
 pub use names::SlotNames;
 pub use netdev::{addresses, names as interface_names};
+pub use patch::{NewPart, Patch as RulePatch, nobody_looks};
 
 use crate::{monitor::Clock, view::IfaceView};
 use aya::{
@@ -107,6 +109,8 @@ pub struct Datapath {
     wanted: shortcut::Wanted,
     /// What is left to do of the last installation.
     unsettled: Option<install::Unsettled>,
+    /// The live table as the kernel has it, if we installed it.
+    live: Option<Box<RuleTable>>,
     flows: Tables,
     events: RingBuf<MapData>,
     control: Array<MapData, Control>,
@@ -267,6 +271,7 @@ impl Datapath {
             wanted: shortcut::Wanted::default(),
             // Whatever an earlier daemon left undone.
             unsettled: None,
+            live: None,
             ebpf,
         };
         this.control.set(0, control, 0).map_err(DatapathError::map("CONTROL"))?;

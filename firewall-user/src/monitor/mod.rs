@@ -418,6 +418,16 @@ impl Monitor {
         self.tick.rules_replaced = Some(self.counters.version());
     }
 
+    /// The rule at `index` (from 0) left the policy, or `joins` is there now.
+    pub fn policy_edited(&mut self, generation: u32, index: usize, joins: Option<RuleInfo>) {
+        self.generation = generation;
+        if let Some(rule) = &joins {
+            self.names.set_rule(rule.slot, &rule.name);
+        }
+        self.counters.edited(index, joins, &self.clock);
+        self.tick.rules_replaced = Some(self.counters.version());
+    }
+
     /// The kernel's counters of rules and reasons were set to zero (those of events go on).
     pub fn counters_reset(&mut self) {
         self.counters.forget();

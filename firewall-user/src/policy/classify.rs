@@ -241,7 +241,12 @@ pub fn classify_with(policy: &Compiled, probe: &Probe, holds: &Holds<'_>) -> Out
         .collect();
     if let Some((place, action)) = met {
         let verdict = Verdict::try_from(action.verdict).unwrap_or(Verdict::Drop);
-        return Outcome { verdict, rule: Some(place as usize), slot: action.slot, counted };
+        return Outcome {
+            verdict,
+            rule: Some((place / policy.gap) as usize),
+            slot: action.slot,
+            counted,
+        };
     }
     let default = table.settings.defaults[probe.direction.raw() as usize];
     let slot = match probe.direction {

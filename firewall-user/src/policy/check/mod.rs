@@ -3,11 +3,16 @@
 
 mod candidates;
 mod cookies;
+mod glance;
 mod lockout;
 mod nat;
 mod owners;
+mod quiet;
 mod shadow;
 mod space;
+
+pub use glance::Glance;
+pub use quiet::Quiet;
 
 use super::ast::{Action, AddrItem, Conditions, Element, Policy, PortItem, Rule};
 use super::diagnostic::{Diagnostic, Severity};
