@@ -3,7 +3,7 @@
 
 use aya_ebpf::{cty::c_void, helpers::generated::bpf_loop};
 use firewall_common::abi::{
-    limit::limit,
+    limit::how,
     set::{deed, test},
     table::{
         ACTION_ADDS, ACTION_ASKS, MAX_ALWAYS, MAX_CONTINUES, MAX_RULES, RuleAction, RuleTable,
@@ -169,7 +169,7 @@ pub extern "C" fn sluice_met(size: u32, place: u32) -> u32 {
         end += 1;
     }
     // Last of all: what is within the limit is taken off it.
-    if volatile(&work.ask[3]) as u32 & limit::IS == 0 { 1 } else { sluice_limit() }
+    if volatile(&work.ask[3]) as u32 & how::IS == 0 { 1 } else { sluice_limit() }
 }
 
 /// Notes a rule that only counts or logs, and of which rows don't know all, or that adds to sets.

@@ -4,7 +4,7 @@ use aya_ebpf::helpers::generated::bpf_ktime_get_ns;
 use firewall_common::{
     abi::{
         bucket::{finish, mix},
-        limit::{FRACTION, LIMIT_BUCKETS, LIMIT_WAYS, cost_of, limit, moved},
+        limit::{FRACTION, LIMIT_BUCKETS, LIMIT_WAYS, cost_of, how, moved},
         table::{STATES, State},
     },
     classify::HAS_V4,
@@ -30,21 +30,21 @@ pub extern "C" fn sluice_limit() -> u32 {
     // SAFETY: this CPU's own entry; programs of one CPU don't nest.
     let work = unsafe { &mut *work };
     let said = volatile(&work.ask[3]);
-    let how = said as u32 & 0xffff;
+    let flags = said as u32 & 0xffff;
     let is_new = volatile(&work.fields.place) as usize % STATES == State::New as usize;
-    let unit = how & limit::UNIT;
+    let unit = flags & how::UNIT;
     let slot = (said >> 16) as u32 & 0xffff;
     let is_within = match unit {
         // A live flow that is judged again was counted when it began.
-        limit::NEW | limit::CONNECTIONS if !is_new => true,
-        limit::CONNECTIONS => count_source(source(work), 0) < said >> 32,
-        _ => is_within(work, how, slot),
+        how::NEW | how::CONNECTIONS if !is_new => true,
+        how::CONNECTIONS => count_source(source(work), 0) < said >> 32,
+        _ => is_within(work, flags, slot),
     };
     if !is_within && let Some(limited) = LIMITS.get_ptr_mut(slot) {
         // SAFETY: a live map value, an aligned word.
         unsafe { atomic::add(&raw mut (*limited).over, volatile(&work.packets)) };
     }
-    u32::from(is_within != (how & limit::OVER != 0))
+    u32::from(is_within != (flags & how::OVER != 0))
 }
 
 /// Index of the packet's source in map `SOURCES`.
@@ -61,17 +61,17 @@ fn source(work: &Work) -> usize {
 }
 
 #[inline(always)]
-fn is_within(work: &Work, how: u32, slot: u32) -> bool {
-    let units = match how & limit::UNIT {
-        limit::BITS => volatile(&work.bytes) * 8,
-        limit::NEW => 1,
+fn is_within(work: &Work, flags: u32, slot: u32) -> bool {
+    let units = match flags & how::UNIT {
+        how::BITS => volatile(&work.bytes) * 8,
+        how::NEW => 1,
         _ => volatile(&work.packets),
     };
     let cost = cost_of(units, volatile(&work.ask[4]));
     let burst = volatile(&work.ask[5]);
     // SAFETY: a helper without arguments.
     let now = unsafe { bpf_ktime_get_ns() } << FRACTION;
-    let word = if how & limit::SOURCE != 0 {
+    let word = if flags & how::SOURCE != 0 {
         of_source(work, slot, now)
     } else {
         // SAFETY: a live map value.
@@ -115,7 +115,8 @@ fn of_source(work: &Work, slot: u32, now: u64) -> Option<*mut u64> {
     let mut at = 0;
     while at < LIMIT_WAYS {
         // SAFETY: `at` is below the arrays' length.
-        let (is, arrival) = unsafe { (keys.add(at).read_volatile(), arrivals.add(at).read_volatile()) };
+        let (is, arrival) =
+            unsafe { (keys.add(at).read_volatile(), arrivals.add(at).read_volatile()) };
         if is == key {
             // SAFETY: as above.
             return Some(unsafe { arrivals.add(at) });
@@ -128,7 +129,9 @@ fn of_source(work: &Work, slot: u32, now: u64) -> Option<*mut u64> {
         at += 1;
     }
     let found = opaque(found) & (LIMIT_WAYS - 1);
-    if least > 0 && let Some(stats) = LIMIT_STATS.get_ptr_mut(0) {
+    if least > 0
+        && let Some(stats) = LIMIT_STATS.get_ptr_mut(0)
+    {
         // SAFETY: a live map value, an aligned word.
         unsafe { atomic::add(&raw mut (*stats).evicted, 1) };
     }

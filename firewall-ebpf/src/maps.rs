@@ -15,8 +15,8 @@ use firewall_common::{
         event::CLASSES,
         flow::{Flow4, Flow6},
         frag::{FragFirst, FragKey},
-        limit::{LIMIT_BUCKETS, LimitBucket, LimitStats, Limited},
         iface::{IFACE_SLOTS, IFINDEX_LIMIT, Iface, XSK_QUEUES},
+        limit::{LIMIT_BUCKETS, LimitBucket, LimitStats, Limited},
         names::Name,
         nat::{Alias4, NAT_HOSTS as HOSTS, NatTotals, POOL_ADDRESSES, Ports},
         reason::REASONS,
@@ -122,7 +122,7 @@ pub static RULE_COUNTERS: PerCpuArray<RuleCounter> = PerCpuArray::pinned(RULE_SL
 
 /// Limits of rules, by their slots. Programs write: compare and swap, atomic adds.
 #[map]
-pub static LIMITS: Array<Limited> = Array::pinned(RULE_SLOTS as u32, 0);
+pub static LIMITS: Array<Limited> = Array::pinned(RULE_SLOTS as u32, MMAPABLE);
 
 /// Limits of sources. Programs write; a source that owes nothing makes room, and who is forgotten is counted.
 #[map]

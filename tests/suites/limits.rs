@@ -138,7 +138,8 @@ fn what_was_taken_off_stays_taken_off_when_the_policy_changes() {
 
 #[test]
 fn a_source_has_so_many_connections_at_once() {
-    let Some(mut kernel) = Kernel::or_skip("limits::a_source_has_so_many_connections_at_once") else {
+    let Some(mut kernel) = Kernel::or_skip("limits::a_source_has_so_many_connections_at_once")
+    else {
         return;
     };
     kernel.install(
@@ -174,7 +175,9 @@ fn a_source_has_so_many_connections_at_once() {
 
 #[test]
 fn scanners_are_noted_by_their_rate() {
-    let Some(mut kernel) = Kernel::or_skip("limits::scanners_are_noted_by_their_rate") else { return };
+    let Some(mut kernel) = Kernel::or_skip("limits::scanners_are_noted_by_their_rate") else {
+        return;
+    };
     kernel.install(
         "default in drop
          set scanners live size 100
@@ -184,7 +187,8 @@ fn scanners_are_noted_by_their_rate() {
     );
     let ns = kernel.namespace().clone();
     let passing = |src: &'static str, ports: std::ops::Range<u16>| {
-        let frame = |port| Packet::new().ipv4(src, "198.51.100.2").tcp(4242, port).flags(SYN).build();
+        let frame =
+            |port| Packet::new().ipv4(src, "198.51.100.2").tcp(4242, port).flags(SYN).build();
         let run = |port| kernel.run(Hook::TcIn, 0, &frame(port)).expect("a run").0 == Fate::Pass;
         ports.filter(|port| run(*port)).count()
     };

@@ -19,9 +19,9 @@ pub const LIMIT_BUCKETS: usize = 1 << 15;
 pub const LIMIT_WAYS: usize = 4;
 
 /// The fourth of a rule's [`super::set::ASK_WORDS`]: how it is limited, in the lower 16 bits; slot of the rule (31..16);
-/// for [`limit::CONNECTIONS`] how many (63..32). The fifth: nanoseconds that a unit costs, in fractions of
+/// for [`how::CONNECTIONS`] how many (63..32). The fifth: nanoseconds that a unit costs, in fractions of
 /// [`COST_FRACTION`] bits. The sixth: the burst, nanoseconds in fractions of [`FRACTION`] bits.
-pub mod limit {
+pub mod how {
     /// There is a limit.
     pub const IS: u32 = 1;
     /// The rule is met where the limit is exceeded, not where it is kept.

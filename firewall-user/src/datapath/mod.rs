@@ -15,6 +15,7 @@ mod flows;
 mod follow;
 mod install;
 pub mod kfunc;
+mod limits;
 mod links;
 mod mode;
 mod names;
@@ -58,6 +59,7 @@ use firewall_common::abi::{
     counter::{EventCounter, ReasonCounter, RuleCounter, TableCounter},
     event::Event,
     iface::{IFACE_SLOTS, IFACE_XDP, IFACE_XDP_GENERIC, IFINDEX_LIMIT, Iface},
+    limit::LimitStats,
     names::Name,
     table::{RuleTable, SLOT_FIRST, TIMEOUTS},
 };
@@ -122,6 +124,8 @@ pub struct Datapath {
     ifaces: Array<MapData, Iface>,
     rule_counters: PerCpuArray<MapData, RuleCounter>,
     reason_counters: PerCpuArray<MapData, ReasonCounter>,
+    limits: limits::Limits,
+    limit_stats: Array<MapData, LimitStats>,
     event_counters: Array<MapData, EventCounter>,
     table_counters: Array<MapData, TableCounter>,
     clock: Array<MapData, ClockReading>,
@@ -247,6 +251,9 @@ impl Datapath {
             ifaces: take(&mut ebpf, "IFACES")?,
             rule_counters: take(&mut ebpf, "RULE_COUNTERS")?,
             reason_counters: take(&mut ebpf, "REASON_COUNTERS")?,
+            limits: limits::Limits::of(descriptor(&ebpf, "LIMITS")?.as_fd())
+                .map_err(DatapathError::io("mapping the limits of rules"))?,
+            limit_stats: take(&mut ebpf, "LIMIT_STATS")?,
             event_counters: take(&mut ebpf, "EVENT_COUNTERS")?,
             table_counters: take(&mut ebpf, "TABLE_COUNTERS")?,
             clock: take(&mut ebpf, "CLOCK")?,

@@ -5,6 +5,7 @@ use crate::view::{ReasonView, RuleView, StatsView};
 use firewall_common::abi::{
     counter::{EventCounter, ReasonCounter, RuleCounter},
     event::CLASSES,
+    limit::LimitStats,
     owner::OwnerCounter,
     reason::Reason,
     table::Verdict,
@@ -19,6 +20,10 @@ use std::{
 pub struct CounterInput {
     /// By rule slot.
     pub rules: Vec<(u16, RuleCounter)>,
+    /// Packets over the limits of rules, by rule slot; only where there were any.
+    pub over: HashMap<u16, u64>,
+    /// What went wrong with limits.
+    pub limits: LimitStats,
     /// By verdict and reason.
     pub reasons: Vec<(Verdict, Reason, ReasonCounter)>,
     /// By [`firewall_common::abi::event::Class`].
@@ -94,6 +99,7 @@ impl Counters {
             packets: counter.packets,
             bytes: counter.bytes,
             last_hit: clock.tick_to_unix(counter.last).map(text::time),
+            over: 0,
         }
     }
 
@@ -133,13 +139,15 @@ impl Counters {
         let mut moved = Vec::new();
         for row in &mut self.rows {
             let counter = now.get(&row.view.id).copied().unwrap_or_default();
-            if (row.view.hits, row.view.packets, row.view.bytes)
-                != (counter.hits, counter.packets, counter.bytes)
+            let over = input.over.get(&row.view.id).copied().unwrap_or(0);
+            if (row.view.hits, row.view.packets, row.view.bytes, row.view.over)
+                != (counter.hits, counter.packets, counter.bytes, over)
             {
                 let view = Arc::make_mut(&mut row.view);
                 view.hits = counter.hits;
                 view.packets = counter.packets;
                 view.bytes = counter.bytes;
+                view.over = over;
                 view.last_hit = clock.tick_to_unix(counter.last).map(text::time);
                 row.changed = self.version;
                 moved.push(row.view.clone());

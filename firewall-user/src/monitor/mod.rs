@@ -42,8 +42,8 @@ pub use sockets::{Place, SocketTable};
 pub use summary::{By, Key, Summary};
 
 use crate::view::{
-    AlarmView, EventView, FlowView, NatPoolView, NatStatsView, NetfilterStatsView, OwnerStatsView,
-    RuleView, StatsView, TableStatsView,
+    AlarmView, EventView, FlowView, LimitStatsView, NatPoolView, NatStatsView, NetfilterStatsView,
+    OwnerStatsView, RuleView, StatsView, TableStatsView,
 };
 use account::Accounts;
 use alarms::{Alarms, Fill};
@@ -289,6 +289,10 @@ impl Monitor {
             table,
             nat,
             netfilter: self.netfilter.clone(),
+            limits: LimitStatsView {
+                evicted: input.limits.evicted,
+                contended: input.limits.contended,
+            },
             owners: input.owners.map(|counter| OwnerStatsView {
                 judged: counter.judged,
                 unknown: counter.unknown,

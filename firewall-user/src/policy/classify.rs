@@ -5,7 +5,7 @@
 use super::compile::Compiled;
 use crate::sets::Entry;
 use firewall_common::abi::iface::IFACE_SLOTS;
-use firewall_common::abi::limit::limit;
+use firewall_common::abi::limit::how;
 use firewall_common::abi::set::test;
 use firewall_common::abi::table::{
     ACTION_ASKS, Direction, Part, RuleAction, RuleTable, SLOT_DEFAULT_IN, SLOT_DEFAULT_OUT, STATES,
@@ -94,7 +94,7 @@ impl Asking<'_> {
     /// Whether the rule is about what exceeds a limit. Nothing does, as far as anybody knows here.
     fn is_over(&self, place: u32) -> bool {
         let said = self.arena.word(self.arena.half(self.table.asks + place) + 3);
-        said as u32 & limit::OVER != 0
+        said as u32 & how::OVER != 0
     }
 
     fn is_met(&self, place: u32, at: u32) -> bool {

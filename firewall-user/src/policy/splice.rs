@@ -151,6 +151,7 @@ fn move_rule(rule: &mut Rule, by: &Move) {
         flags: _,
         states: _,
         owner: OwnerMatch { processes, exes, users, units, cgroups },
+        limit: _,
     } = when;
     by.list(on);
     for Endpoint { addrs, ports, live, live_ports } in [src, dst] {

@@ -93,7 +93,7 @@ impl Quiet {
             && rule.action != Action::Bypass
             && !rule.syn_cookies
             && when.states.is_none()
-            && when.asks_live().next().is_none()
+            && when.are_certain()
             && rule.adds.is_empty()
             && when.on.iter().flat_map(|on| &on.items).all(|item| here(&item.value))
             && [&when.src, &when.dst].into_iter().all(names_no_set)

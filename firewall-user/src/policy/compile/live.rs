@@ -4,7 +4,7 @@ use super::super::ast::{Adds, Conditions, InSet, Limit, LimitUnit, Policy, Rule}
 use super::super::slots::Slots;
 use super::{CompileError, Part};
 use crate::sets::Declared;
-use firewall_common::abi::limit::{COST_FRACTION, FRACTION, limit};
+use firewall_common::abi::limit::{COST_FRACTION, FRACTION, how};
 use firewall_common::abi::set::{ASK_WORDS, MAX_SETS, deed, test};
 use firewall_common::abi::table::{ACTION_ADDS, ACTION_ASKS};
 
@@ -36,7 +36,8 @@ pub fn declared(policy: &Policy, slots: &Slots) -> Vec<(u8, Declared)> {
 
 /// `ACTION_*` of a rule as far as that goes.
 pub fn flags(rule: &Rule) -> u8 {
-    (if !rule.when.are_certain() { ACTION_ASKS } else { 0 }) | (if rule.adds.is_empty() { 0 } else { ACTION_ADDS })
+    (if !rule.when.are_certain() { ACTION_ASKS } else { 0 })
+        | (if rule.adds.is_empty() { 0 } else { ACTION_ADDS })
 }
 
 /// What rows don't know of a rule; `None`: nothing.
@@ -57,18 +58,18 @@ pub fn asked(rule: &Rule, policy: &Policy, slots: &Slots) -> Option<Asked> {
     })
 }
 
-/// A rule's limit, see [`limit`].
+/// A rule's limit, see [`how`].
 fn limited(of: &Limit, rule: &Rule, slots: &Slots) -> [u64; 3] {
     let unit = match of.unit {
-        LimitUnit::Packets => limit::PACKETS,
-        LimitUnit::Bits => limit::BITS,
-        LimitUnit::New => limit::NEW,
-        LimitUnit::Connections => limit::CONNECTIONS,
+        LimitUnit::Packets => how::PACKETS,
+        LimitUnit::Bits => how::BITS,
+        LimitUnit::New => how::NEW,
+        LimitUnit::Connections => how::CONNECTIONS,
     };
     let flag = |is: bool, bit: u32| if is { bit } else { 0 };
-    let how = limit::IS | unit | flag(of.over, limit::OVER) | flag(of.per_source, limit::SOURCE);
+    let flags = how::IS | unit | flag(of.over, how::OVER) | flag(of.per_source, how::SOURCE);
     let slot = u64::from(slots.rule(&rule.name.value).unwrap_or_default());
-    let mut words = [u64::from(how) | slot << 16, 0, 0];
+    let mut words = [u64::from(flags) | slot << 16, 0, 0];
     if of.unit == LimitUnit::Connections {
         words[0] |= of.count.min(u32::MAX.into()) << 32;
         return words;

@@ -15,7 +15,8 @@ mod trie;
 
 use super::Slots;
 use super::ast::{
-    Action, Conditions, FlowFull, HalfOpenFull, IcmpMatch, LimitUnit, Policy, Rule, SynCookies, TcpWindow,
+    Action, Conditions, FlowFull, HalfOpenFull, IcmpMatch, LimitUnit, Policy, Rule, SynCookies,
+    TcpWindow,
 };
 use super::ranges::Ranges;
 use super::resolved::Resolved;
@@ -372,9 +373,8 @@ fn settings(policy: &Policy, enabled: &[&Rule], settings: &mut Settings) {
     settings.sample_budget = options.sample_rate;
     settings.new_budget = options.new_rate;
     // Counted, but without end, where a rule asks how many there are.
-    let counts = |rule: &&Rule| {
-        rule.when.limit.is_some_and(|limit| limit.unit == LimitUnit::Connections)
-    };
+    let counts =
+        |rule: &&Rule| rule.when.limit.is_some_and(|limit| limit.unit == LimitUnit::Connections);
     let counted = if enabled.iter().any(counts) { u32::MAX } else { 0 };
     settings.source_flows = options.source_flows.unwrap_or(counted);
     settings.cookie_rate = match options.syn_cookies {

@@ -1,7 +1,8 @@
 //! Clauses: what a packet has to meet. Rules and translations share them.
 
 use super::super::ast::{
-    AddrItem, Adds, Conditions, Element, Endpoint, Family, FlagsMatch, IcmpMatch, Limit, Match, PortItem,
+    AddrItem, Adds, Conditions, Element, Endpoint, Family, FlagsMatch, IcmpMatch, Limit, Match,
+    PortItem,
 };
 use super::super::lex::{Kind, Token, lex};
 use super::super::span::{Span, Spanned};

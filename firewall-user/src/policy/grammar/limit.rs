@@ -39,7 +39,8 @@ fn number(input: &mut Input<'_, '_>) -> Parsed<u64> {
     let token = word("a number such as `100` or `10M`").parse_next(input)?;
     let number = units::count(token.text).filter(|n| (1..=1_000_000_000_000).contains(n));
     number.ok_or_else(|| {
-        let unit = token.text.contains('/').then(|| "write number and unit apart: `100 new/s`".into());
+        let unit =
+            token.text.contains('/').then(|| "write number and unit apart: `100 new/s`".into());
         Fault::new("bad-number", token.span, format!("`{}` is not a number", token.text))
             .expect("a number from 1 to 1,000,000,000,000, such as `100` or `10M`")
             .hint(unit)
@@ -69,7 +70,9 @@ fn unit(input: &mut Input<'_, '_>) -> Parsed<(LimitUnit, u64)> {
             ("new" | "packets" | "bits", "") => Some(format!("say the time: `{what}/s`")),
             (_, "") => None,
             ("bytes", _) => Some("count bits: eight for each byte".to_owned()),
-            ("connection" | "connections" | "conn", _) => Some(format!("here that is `new/{time}`")),
+            ("connection" | "connections" | "conn", _) => {
+                Some(format!("here that is `new/{time}`"))
+            }
             _ => None,
         };
         Fault::new("limit", token.span, format!("`{}` is nothing that is limited", token.text))
@@ -79,7 +82,13 @@ fn unit(input: &mut Input<'_, '_>) -> Parsed<(LimitUnit, u64)> {
 }
 
 /// What can't be limited, for now or ever.
-pub fn check(input: &mut Input<'_, '_>, action: Action, when: &Conditions, marks: &Marks, at: Span) {
+pub fn check(
+    input: &mut Input<'_, '_>,
+    action: Action,
+    when: &Conditions,
+    marks: &Marks,
+    at: Span,
+) {
     let Some(limit) = when.limit else { return };
     let mut refuse = |message: String, hint: &str| {
         input.state.0.push(Fault::new("limit", at, message).hint(Some(hint.to_owned())));

@@ -2,8 +2,8 @@
 //! element of the list, the next clause of the rule, or the next line.
 
 mod clause;
-mod list;
 mod limit;
+mod list;
 mod live;
 mod nat;
 pub mod owner;

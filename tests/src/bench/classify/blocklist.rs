@@ -42,8 +42,7 @@ fn measure_case(
     let keys = keys(&list, v6, listed);
     let (hot, many) = keys.split_at(HOT);
     let start = |policy: &str| Sluice::with_policy(policy, v6, hot, many);
-    let short =
-        start(&format!("default in drop\nrule listed drop in from {}\n", unused(v6)))?;
+    let short = start(&format!("default in drop\nrule listed drop in from {}\n", unused(v6)))?;
     let long = start("default in drop\nset listed live\nrule listed drop in from @listed\n")?;
     long.load("listed", &text(&list))?;
     if figures.wants(&[&format!("{case} memory")]) {

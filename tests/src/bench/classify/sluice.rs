@@ -62,8 +62,7 @@ impl Sluice {
     /// rows.
     pub fn memory(&self) -> u64 {
         let plan = self.ours.gate.daemon.json(&["rules", "--plan"]);
-        let maps =
-            self.ours.gate.memory_of(|name| name == "TABLES" || name.starts_with("ARENA_"));
+        let maps = self.ours.gate.memory_of(|name| name == "TABLES" || name.starts_with("ARENA_"));
         maps + plan["room"].as_u64().unwrap_or(0)
     }
 
