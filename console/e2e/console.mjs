@@ -22,6 +22,7 @@ import { historyChecks } from "./history.mjs";
 import { withLab } from "./lab.mjs";
 import { nameChecks } from "./names.mjs";
 import { natChecks } from "./nat.mjs";
+import { setChecks } from "./sets.mjs";
 import { socketChecks } from "./sockets.mjs";
 
 const run = promisify(execFile);
@@ -349,6 +350,7 @@ async function checks(browser, line, url, env) {
     const tools = { page, check, assert, until, cli, text, number, open, picture, cells, filter, attempt };
     await socketChecks(tools);
     await nameChecks(tools);
+    await setChecks(tools);
     await historyChecks(tools);
     await natChecks({ ...tools, LAB: env.LAB.split(" ") });
   }

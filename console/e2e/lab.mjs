@@ -22,6 +22,10 @@ nat many source      on wan from 10.77.0.12-10.77.0.15 => 203.0.113.10-203.0.113
 nat out  masquerade  on wan from 10.77.0.0/26
 nat shop destination on wan tcp to 203.0.113.1 port 80 => 10.77.0.2 port 8080
 
+set blocked live size 100
+set odd live ports = { 65000-65100 }
+rule blocked drop   in on wan from @blocked
+rule odd     drop   in on wan tcp to port @odd
 rule web     allow  in tcp to port { 8080, 8443 }
 rule dns     allow  in udp to port 5353
 rule pings   allow  in icmp type echo-request

@@ -41,7 +41,7 @@ const COLUMNS: FlowColumn[] = [
     key: "state", title: "State", width: "94px", min: 480, text: (r) => r.v.ended ?? r.v.state, by: (r) => r.v.ended ?? r.v.state, term: t("state", (f) => f.state),
     tip: (r) => (r.v.ended ? `ended: ${r.v.ended}` : r.v.state), class: () => "dim",
   },
-  { key: "rule", title: "Rule", width: "minmax(76px, 0.5fr)", min: 560, text: (r) => r.v.rule, by: (r) => r.v.rule, tip: (r) => `${r.v.verdict} by ${r.v.rule}, policy ${r.v.generation}`, term: t("rule", (f) => f.rule), class: (r) => (r.v.verdict === "allow" ? "" : `verdict ${r.v.verdict}`) },
+  { key: "rule", title: "Rule", width: "minmax(76px, 0.5fr)", min: 560, text: (r) => r.v.rule, by: (r) => r.v.rule, tip: (r) => `${r.v.verdict} by ${r.v.rule}, generation ${r.v.generation}`, term: t("rule", (f) => f.rule), class: (r) => (r.v.verdict === "allow" ? "" : `verdict ${r.v.verdict}`) },
   { key: "direction", title: "Dir", width: "66px", min: 1600, text: (r) => r.v.direction, by: (r) => r.v.direction, term: t("direction", (f) => f.direction), class: () => "dim" },
   { key: "iface", title: "Interface", width: "minmax(100px, 0.4fr)", min: 1300, text: (r) => iface(r.v), by: (r) => iface(r.v), term: t("iface", (f) => f.in_iface ?? f.out_iface), class: () => "dim" },
   { key: "rate", title: "Rate", hint: "Bits a second, both ways", width: "86px", align: "end", min: 480, text: (r) => { const v = rateOf(r, shownAt()); return v === 0 ? "" : bits(v); }, by: (r) => rateOf(r, shownAt()), class: () => "num strong" },

@@ -96,7 +96,7 @@ export function Rules() {
 
   return (
     <div class="panel">
-      <PolicyRooms here="rules" />
+      <PolicyRooms here="list" />
       <div class="bar-top">
         <input
           class="filter-input find"

@@ -111,7 +111,7 @@ function Entries(props: { of: string; set: () => SetView | null; again(): void }
   return (
     <>
       <div class="bar-top">
-        <input class="filter-input find" type="search" aria-label={`Find in ${props.of}`} placeholder="an entry, or what holds it" value={filter()} spellcheck={false} onInput={(e) => setFilter(e.currentTarget.value)} onKeyDown={(e) => e.key === "Escape" && e.currentTarget.blur()} />
+        <input class="filter-input find" type="search" aria-label={`Find in ${props.of}`} placeholder="find an entry" value={filter()} spellcheck={false} onInput={(e) => setFilter(e.currentTarget.value)} onKeyDown={(e) => e.key === "Escape" && e.currentTarget.blur()} />
         <span class="tally">
           <b>{props.of}</b>
           <Show when={page.value()}>{(p) => <>: {p().total > p().rows.length ? `${count(p().rows.length)} of ${plural(p().total, "entry", "entries")}` : plural(p().total, "entry", "entries")}</>}</Show>

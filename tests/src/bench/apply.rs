@@ -4,7 +4,7 @@
 //!   rules, each as a command.
 //! - `single edit`: one rule added in the middle of 10,000 that are live, and deleted again: as a command, and for Sluice as a
 //!   request on the control socket, too.
-//! - `set 1M`, `one address`: a set filled with a million addresses, and one more in and out.
+//! - `set 1M`, `one address`: a set filled with a million addresses, and one more in and out; for Sluice also as requests.
 
 use super::Figures;
 use super::gate::{Gate, Setup, refusal};
@@ -246,6 +246,20 @@ impl Requests {
             Ok([add, millis(start)])
         })
     }
+
+    /// Enters an address into a live set and takes it out: milliseconds of each.
+    fn one(&self, set: &str, address: &str) -> Result<[f64; 2], String> {
+        let (path, body) = (format!("/api/v1/sets/{set}/entries"), json!({"entries": [address]}));
+        self.runtime.block_on(async {
+            let start = Instant::now();
+            let added = self.client.post::<Value>(&path, &body).await;
+            added.map_err(|error| short(&error.to_string()))?;
+            let (add, start) = (millis(start), Instant::now());
+            let deleted = self.client.delete_some::<Value>(&path, &body).await;
+            deleted.map_err(|error| short(&error.to_string()))?;
+            Ok([add, millis(start)])
+        })
+    }
 }
 
 fn sluice_edit(scene: &Scene, rule: &Rule) -> Result<[f64; 2], String> {
@@ -305,6 +319,7 @@ fn sets(figures: &mut Figures, rounds: usize) -> Result<(), String> {
         .map_err(|why| [LOAD, ONE].map(|case| figures.missing(SLUICE, case, why.as_str())))
         .is_ok();
     let file = scene.file("addresses", &text)?;
+    let requests = Requests::new(&scene)?;
     for _ in 0..rounds {
         if ours {
             if figures.wants(&[LOAD]) {
@@ -312,6 +327,10 @@ fn sets(figures: &mut Figures, rounds: usize) -> Result<(), String> {
                     .sluice(&["set", "flush", "listed"])
                     .and_then(|_| scene.sluice(&["set", "load", "listed", text_of(&file)]));
                 ours = note(figures, SLUICE, LOAD, "ms", spent);
+            }
+            for _ in 0..EACH {
+                let both = requests.one("listed", "192.0.2.1").map(|both| both.map(|ms| ms * 1e3));
+                twice(figures, SLUICE, ONE, ONE_REQUESTS, both);
             }
             let one = |verb| scene.sluice(&["set", verb, "listed", "192.0.2.1"]);
             let both = one("add").and_then(|add| Ok([add, one("delete")?]));
@@ -336,6 +355,9 @@ fn sets(figures: &mut Figures, rounds: usize) -> Result<(), String> {
     Ok(())
 }
 
+/// Requests for each command.
+const EACH: usize = 20;
+const ONE_REQUESTS: [&str; 2] = ["µs to add, request", "µs to delete, request"];
 const ONE_UNITS: [&str; 2] = ["ms to add, command", "ms to delete, command"];
 
 /// A million different addresses that hosts may have, a line each.
