@@ -3,6 +3,7 @@
 
 use aya_ebpf::{cty::c_void, helpers::generated::bpf_loop};
 use firewall_common::abi::{
+    limit::how,
     set::{deed, test},
     table::{
         ACTION_ADDS, ACTION_ASKS, MAX_ALWAYS, MAX_CONTINUES, MAX_RULES, RuleAction, RuleTable,
@@ -11,6 +12,7 @@ use firewall_common::abi::{
 
 use crate::{
     classify::meet,
+    limits::sluice_limit,
     maps::{TABLES, WORK},
     opaque::{opaque, put, volatile},
     rules::{self, NOTHING},
@@ -166,7 +168,8 @@ pub extern "C" fn sluice_met(size: u32, place: u32) -> u32 {
         }
         end += 1;
     }
-    1
+    // Last of all: what is within the limit is taken off it.
+    if volatile(&work.ask[3]) as u32 & how::IS == 0 { 1 } else { sluice_limit() }
 }
 
 /// Notes a rule that only counts or logs, and of which rows don't know all, or that adds to sets.

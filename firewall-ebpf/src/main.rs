@@ -23,6 +23,7 @@ mod forward;
 mod fragments;
 mod gate;
 mod judge;
+mod limits;
 mod localports;
 mod mapping;
 mod maps;

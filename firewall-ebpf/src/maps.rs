@@ -16,6 +16,7 @@ use firewall_common::{
         flow::{Flow4, Flow6},
         frag::{FragFirst, FragKey},
         iface::{IFACE_SLOTS, IFINDEX_LIMIT, Iface, XSK_QUEUES},
+        limit::{LIMIT_BUCKETS, LimitBucket, LimitStats, Limited},
         names::Name,
         nat::{Alias4, NAT_HOSTS as HOSTS, NatTotals, POOL_ADDRESSES, Ports},
         reason::REASONS,
@@ -118,6 +119,18 @@ pub static FRAGMENTS: LruHashMap<FragKey, FragFirst> = LruHashMap::pinned(8192, 
 /// Counters by rule slot, a copy a CPU: no race.
 #[map]
 pub static RULE_COUNTERS: PerCpuArray<RuleCounter> = PerCpuArray::pinned(RULE_SLOTS as u32, 0);
+
+/// Limits of rules, by their slots. Programs write: compare and swap, atomic adds.
+#[map]
+pub static LIMITS: Array<Limited> = Array::pinned(RULE_SLOTS as u32, MMAPABLE);
+
+/// Limits of sources. Programs write; a source that owes nothing makes room, and who is forgotten is counted.
+#[map]
+pub static LIMIT_SOURCES: Array<LimitBucket> = Array::pinned(LIMIT_BUCKETS as u32, 0);
+
+/// What went wrong with limits.
+#[map]
+pub static LIMIT_STATS: Array<LimitStats> = Array::pinned(1, 0);
 
 /// Counters by verdict and reason (`verdict << 6 | reason`), a copy a CPU: no race.
 #[map]

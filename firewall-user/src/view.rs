@@ -223,6 +223,18 @@ pub struct RuleView {
     pub bytes: u64,
     /// Last hit.
     pub last_hit: Option<String>,
+    /// Packets that were over its limit.
+    #[serde(default)]
+    pub over: u64,
+}
+
+/// What went wrong with limits of rules.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LimitStatsView {
+    /// Sources that were forgotten while they owed something, for want of room.
+    pub evicted: u64,
+    /// Packets that passed unmeasured, as several CPUs changed one limit at once.
+    pub contended: u64,
 }
 
 /// A counter by reason.
@@ -279,6 +291,9 @@ pub struct StatsView {
     /// How full the flow tables are, and what befell their entries.
     #[serde(default)]
     pub table: TableStatsView,
+    /// What went wrong with limits of rules.
+    #[serde(default)]
+    pub limits: LimitStatsView,
     /// Of rules by owner; `null` where the policy has none.
     #[serde(default)]
     pub owners: Option<OwnerStatsView>,

@@ -18,6 +18,7 @@ use firewall_common::abi::event::{CLASSES, Class};
 use firewall_common::abi::flow::Flow4;
 use firewall_common::abi::frag::{FragFirst, FragKey};
 use firewall_common::abi::iface::Iface;
+use firewall_common::abi::limit::Limited;
 use firewall_common::abi::reason::{REASONS, Reason};
 use firewall_common::abi::table::{
     RuleTable, SLOT_DEFAULT_IN, SLOT_DEFAULT_OUT, Settings, Verdict,
@@ -367,6 +368,17 @@ impl Kernel {
     /// The next policy fills its live sets anew.
     pub fn forget_sets(&mut self) {
         self.filled.clear();
+    }
+
+    /// Packets over a rule's limit.
+    ///
+    /// # Panics
+    /// Where there is no such rule.
+    pub fn over(&self, rule: &str) -> u64 {
+        let slot = self.slots.rule(rule).expect("a rule");
+        let map = self.ebpf.map("LIMITS").expect("a map");
+        let limits: Array<_, Limited> = Array::try_from(map).expect("an array");
+        limits.get(&u32::from(slot), 0).expect("an entry").over
     }
 
     /// What a live set holds, sorted.

@@ -91,11 +91,9 @@ fn twins() -> (String, String) {
     (a, b)
 }
 
-#[test]
-fn no_packet_sees_a_mix_of_two_policies() {
-    let test = "e2e_swap::no_packet_sees_a_mix_of_two_policies";
-    let (a, b) = twins();
-    let Some((lab, daemon)) = lab_and_daemon(test, &a) else { return };
+/// Sends packets of ever new flows to an allowed port and to a refused one while `meanwhile` goes on: how many of each were
+/// sent, and that all allowed and no refused ones arrived.
+fn under_traffic(lab: &Lab, meanwhile: impl FnOnce()) -> u64 {
     let raw = RawSocket::open(&lab.client, "c0").unwrap();
     let (from, to) = (lab.client.mac("c0").unwrap(), lab.gate.mac("wan0").unwrap());
     let sink = |port: u16| {
@@ -138,16 +136,27 @@ fn no_packet_sees_a_mix_of_two_policies() {
             }
         };
         let (allowed, denied) = (scope.spawn(count(allowed)), scope.spawn(count(denied)));
-        for i in 0..30 {
-            daemon.apply(if i % 2 == 0 { &b } else { &a });
-        }
+        meanwhile();
         stop.store(true, SeqCst);
         (sender.join().unwrap(), allowed.join().unwrap(), denied.join().unwrap())
     });
-    assert!(sent > 500, "only {sent} packets met the swaps");
+    assert!(sent > 500, "only {sent} packets met the changes");
     assert_eq!(leaked, 0, "of {sent} denied packets");
     let dropped_by_socket = lab.server.snmp("Udp", "RcvbufErrors");
     assert_eq!(received + dropped_by_socket, sent, "every allowed packet arrives");
+    sent
+}
+
+#[test]
+fn no_packet_sees_a_mix_of_two_policies() {
+    let test = "e2e_swap::no_packet_sees_a_mix_of_two_policies";
+    let (a, b) = twins();
+    let Some((lab, daemon)) = lab_and_daemon(test, &a) else { return };
+    let sent = under_traffic(&lab, || {
+        for i in 0..30 {
+            daemon.apply(if i % 2 == 0 { &b } else { &a });
+        }
+    });
     // Each policy's own rule refused its share, and counters outlive the policies: both shares are
     // there to read. (What the links themselves send, such as MLD, meets the default, not these.)
     let refused = |policy: &str, rule: &str| {
@@ -155,4 +164,158 @@ fn no_packet_sees_a_mix_of_two_policies() {
         daemon.rule(rule)["packets"].as_u64().unwrap()
     };
     assert_eq!(refused(&a, "nope") + refused(&b, "no"), sent, "exactly the denied ones");
+}
+
+/// Rules enough that single ones change by themselves, and two that decide.
+fn many() -> String {
+    let mut text = String::from("default in drop\ndefault out allow\n");
+    for i in 0..600 {
+        let _ = writeln!(
+            text,
+            "rule r{i} drop in udp from 192.0.2.{}/32 to port {}",
+            i % 250,
+            1000 + i
+        );
+    }
+    text + "rule yes allow in on wan0 udp to port 53\nrule nope drop in on wan0 udp to port 54-1000\n"
+}
+
+#[test]
+fn single_rules_join_and_leave_under_traffic() {
+    let test = "e2e_swap::single_rules_join_and_leave_under_traffic";
+    let Some((lab, daemon)) = lab_and_daemon(test, OPEN) else { return };
+    daemon.apply(&many());
+    let edit = |args: &[&str]| {
+        let args: Vec<&str> = ["rule"].iter().chain(args).chain(&["--force"]).copied().collect();
+        let said = daemon.cli(&args);
+        assert_eq!(said.code, 0, "{args:?}: {said:?}");
+    };
+    let sent = under_traffic(&lab, || {
+        for i in 0..10 {
+            let (name, port) = (format!("new{i}"), format!("{}", 2_000 + i));
+            let text = format!("{name} drop in udp from 198.51.100.1 to port {port}");
+            edit(&["add", "--before", "r300", &text]);
+            edit(&["delete", &format!("r{i}")]);
+            if i >= 3 {
+                edit(&["delete", &format!("new{}", i - 3)]);
+            }
+        }
+        // It takes the place of the one that refuses, which goes.
+        edit(&[
+            "add",
+            "--before",
+            "nope",
+            "other drop in on wan0 udp from 10.0.0.0/8 to port 54-999",
+        ]);
+        edit(&["delete", "nope"]);
+    });
+    // One by one, none as a whole policy: each is two generations on.
+    assert_eq!(daemon.json(&["status"])["generation"], 2 + 2 * (10 + 10 + 7 + 2));
+    // The file follows.
+    let file = || std::fs::read_to_string(daemon.dir.join("policy.sluice")).unwrap();
+    let begun = std::time::Instant::now();
+    while file().contains("rule nope ") && begun.elapsed() < SOON {
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    let text = file();
+    for (name, there) in [("new9", true), ("new6", false), ("r9", false), ("r10", true)] {
+        assert_eq!(text.contains(&format!("rule {name} ")), there, "{name}\n{text}");
+    }
+    let refused = daemon.rule("other")["packets"].as_u64().unwrap();
+    assert!((1..=sent).contains(&refused), "{refused} of {sent}");
+}
+
+#[test]
+fn a_rule_that_joined_decides_and_one_that_left_no_more() {
+    let test = "e2e_swap::a_rule_that_joined_decides_and_one_that_left_no_more";
+    let Some((lab, daemon)) = lab_and_daemon(test, OPEN) else { return };
+    daemon.apply(&many());
+    let socket = lab.server.run(|| UdpSocket::bind((Lab::SERVER4, 53))).unwrap();
+    socket.set_read_timeout(Some(Duration::from_millis(500))).unwrap();
+    let client = lab.client.run(|| UdpSocket::bind((Lab::CLIENT4, 4053))).unwrap();
+    let passes = || {
+        client.send_to(b"x", (Lab::SERVER4, 53)).unwrap();
+        socket.recv(&mut [0; 8]).is_ok()
+    };
+    assert!(passes());
+    let add = |place: &[&str], text: &str| {
+        let args: Vec<&str> =
+            ["rule", "add", "--force"].iter().chain(place).chain(&[text]).copied().collect();
+        assert_eq!(daemon.cli(&args).code, 0, "{text}");
+    };
+    let delete = |name: &str| assert_eq!(daemon.cli(&["rule", "delete", "--force", name]).code, 0);
+    // The flow lives; the rule that joined above judges it again.
+    add(&["--before", "yes"], "block drop in on wan0 udp from 10.0.0.0/8 to port 53");
+    assert!(!passes());
+    assert_eq!(daemon.rule("block")["packets"], 1);
+    // Above it one more joins, for this client.
+    add(&["--before", "block"], "but allow in on wan0 udp from 10.77.1.0/24 to port 53");
+    assert!(passes());
+    delete("block");
+    delete("but");
+    assert!(passes());
+    // The rule that was there from the beginning.
+    delete("yes");
+    assert!(!passes());
+    assert_eq!(daemon.json(&["status"])["generation"], 2 + 2 * 5);
+    // The next whole policy begins with all of that.
+    daemon.apply(&many());
+    assert!(passes());
+    assert_eq!(daemon.json(&["status"])["generation"], 13);
+}
+
+#[test]
+fn the_next_daemon_finds_text_and_tables_as_one() {
+    let test = "e2e_swap::the_next_daemon_finds_text_and_tables_as_one";
+    let Some((lab, mut daemon)) = lab_and_daemon(test, OPEN) else { return };
+    let socket = lab.server.run(|| UdpSocket::bind((Lab::SERVER4, 53))).unwrap();
+    socket.set_read_timeout(Some(Duration::from_millis(500))).unwrap();
+    let client = lab.client.run(|| UdpSocket::bind((Lab::CLIENT4, 4053))).unwrap();
+    let passes = || {
+        client.send_to(b"x", (Lab::SERVER4, 53)).unwrap();
+        socket.recv(&mut [0; 8]).is_ok()
+    };
+    let add = [
+        "rule",
+        "add",
+        "--force",
+        "--before",
+        "yes",
+        "block drop in on wan0 udp from 10.0.0.0/8 to port 53",
+    ];
+    for at_once in [true, false] {
+        daemon.apply(&many());
+        assert!(passes());
+        assert_eq!(daemon.cli(&add).code, 0);
+        let edited = daemon.json(&["status"])["generation"].as_u64().unwrap();
+        assert!(!passes());
+        if !at_once {
+            let written = || {
+                let read = |name: &str| std::fs::read_to_string(daemon.dir.join(name)).unwrap();
+                read("policy.sluice").contains("rule block ")
+                    && read("state/live.json").contains("rule block ")
+            };
+            let begun = std::time::Instant::now();
+            while !written() {
+                assert!(begun.elapsed() < SOON, "the file doesn't follow");
+                std::thread::sleep(Duration::from_millis(20));
+            }
+        }
+        daemon.kill9();
+        assert!(!passes(), "the filter stays");
+        daemon.start();
+        let said = daemon.cli(&["policy"]).stdout;
+        assert_eq!(passes(), !said.contains("rule block "), "{said}");
+        let found = daemon.json(&["status"])["generation"].as_u64().unwrap();
+        if !at_once {
+            assert!(said.contains("rule block "));
+            assert_eq!(found, edited, "it is taken over");
+        }
+        // The first change is a whole policy, the next one isn't.
+        for (i, by) in [(0, 1), (1, 2)] {
+            let before = daemon.json(&["status"])["generation"].as_u64().unwrap();
+            assert_eq!(daemon.cli(&["rule", "delete", "--force", &format!("r{i}")]).code, 0);
+            assert_eq!(daemon.json(&["status"])["generation"], before + by);
+        }
+    }
 }

@@ -36,6 +36,7 @@ export function Rules() {
         <span title={r().text}>
           <For each={ruleMarks(r().text)}>{([word, meaning]) => <span class="tag mark" title={meaning}>{word}</span>}</For>
           {r().text}
+          {r().over > 0 ? <span class="tag mark" title={`${count(r().over)} packets were over its limit`}>{short(r().over)} over</span> : null}
         </span>
       ),
     },

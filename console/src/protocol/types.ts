@@ -98,6 +98,8 @@ export interface RuleView {
   packets: number;
   bytes: number;
   last_hit: string | null;
+  /** Packets that were over its limit. */
+  over: number;
 }
 
 export interface ReasonView {

@@ -17,6 +17,7 @@ pub mod flow;
 pub mod frag;
 pub mod iface;
 pub mod kfunc;
+pub mod limit;
 pub mod names;
 pub mod nat;
 pub mod observed;
@@ -30,7 +31,7 @@ pub mod table;
 
 /// Raised whenever a pinned map's layout or meaning changes. Compared with [`control::Control`] at
 /// every adoption: a mismatch is an error that names both numbers.
-pub const ABI_VERSION: u32 = 6;
+pub const ABI_VERSION: u32 = 7;
 
 /// Marks a plain-bytes ABI type: `bytemuck` everywhere, `aya::Pod` in user space.
 macro_rules! plain_bytes {

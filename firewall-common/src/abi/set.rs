@@ -119,10 +119,11 @@ pub struct SetHead {
     pub _pad: [u64; 6],
 }
 
-/// Conditions and deeds of a rule that rows don't know, in the policy's arena, four words. The first are its tests: 16
+/// Conditions and deeds of a rule that rows don't know, in the policy's arena, eight words. The first are its tests: 16
 /// bits each for source, destination, source port and destination port, from the lowest on ([`test`]). The second: two
-/// [`deed`]s of 16 bits each. The third: the deeds' time-outs, milliseconds, 32 bits each; 0: none. The fourth is to come.
-pub const ASK_WORDS: u32 = 4;
+/// [`deed`]s of 16 bits each. The third: the deeds' time-outs, milliseconds, 32 bits each; 0: none. The fourth
+/// to sixth: its limit ([`super::limit::how`]). The others are to come.
+pub const ASK_WORDS: u32 = 8;
 
 /// A test of [`ASK_WORDS`]: 1 plus the set's index (7..0), and how.
 pub mod test {

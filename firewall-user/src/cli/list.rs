@@ -69,7 +69,11 @@ fn conditions(rule: &RuleView) -> String {
         words.next_if(|word| *word == known);
     }
     let rest: Vec<&str> = words.collect();
-    if rule.position == 0 { String::new() } else { rest.join(" ") }
+    match (rule.position, rule.over) {
+        (0, _) => String::new(),
+        (_, 0) => rest.join(" "),
+        (_, over) => format!("{} ({} over)", rest.join(" "), format::count(over)),
+    }
 }
 
 pub async fn events(

@@ -10,7 +10,7 @@ use crate::{
         programs::Ways,
     },
     monitor::{Clock, CounterInput, FlowRecord, Limits, Monitor, NatReading},
-    policy::{Compiled, Slots},
+    policy::{Compiled, Slots, live::Patch},
     server::{
         api::Api,
         auth::Auth,
@@ -55,7 +55,9 @@ pub struct Kernel {
     pub expired: Vec<FlowRecord>,
     pub counters: CounterInput,
     pub nat: NatReading,
-    /// The next installation fails with this.
+    /// Changes of single rules.
+    pub patches: Vec<Patch>,
+    /// The next installation, or change of a single rule, fails with this.
     pub refuses: Option<String>,
     pub now_ms: u64,
     /// Where live sets stand.
@@ -186,6 +188,26 @@ impl Gate for MemoryGate {
         (kernel.generation, kernel.installed) = (generation, generation);
         Ok(generation)
     }
+    fn patch(
+        &mut self,
+        patch: &Patch,
+        generation: u32,
+        _: Option<(u16, &str)>,
+    ) -> Result<u32, GateError> {
+        let mut kernel = self.kernel();
+        if let Some(refusal) = kernel.refuses.take() {
+            return Err(GateError(refusal));
+        }
+        let installed = if kernel.installed == 0 { kernel.generation } else { kernel.installed };
+        assert_eq!(generation, installed);
+        if !patch.changes {
+            return Ok(installed);
+        }
+        kernel.patches.push(patch.clone());
+        kernel.generation += 2;
+        kernel.installed = kernel.generation;
+        Ok(kernel.generation)
+    }
     fn ways(&self) -> Ways {
         Ways::default()
     }
@@ -273,6 +295,7 @@ impl Gate for MemoryGate {
 pub struct TestDaemon {
     pub kernel: Arc<Mutex<Kernel>>,
     pub control: Control,
+    pub monitor: Arc<Mutex<Monitor>>,
     pub beginning: Beginning,
     pub address: SocketAddr,
     pub dir: PathBuf,
@@ -368,7 +391,7 @@ impl TestDaemon {
         let (stop, stopped) = watch::channel(false);
         let server = Arc::new(Server {
             api: Arc::new(
-                Api::new(control.clone(), monitor, hub).with_history(Some(history.clone())),
+                Api::new(control.clone(), monitor.clone(), hub).with_history(Some(history.clone())),
             ),
             auth: Auth::new(TOKEN.to_owned(), address.port()),
             origins: Origins::new(address, &[], &[]),
@@ -381,7 +404,7 @@ impl TestDaemon {
         tokio::spawn(unix.serve(router.clone(), stopped.clone()));
         tokio::spawn(serve_tcp(tcp, router, stopped));
         let (dir, owned) = (dir.to_owned(), None);
-        Ok(Self { kernel, control, beginning, address, dir, epoch, stop, history, owned })
+        Ok(Self { kernel, control, monitor, beginning, address, dir, epoch, stop, history, owned })
     }
 
     /// The pretended kernel.

@@ -21,6 +21,7 @@ impl Datapath {
             flows_max: self.flows.capacity(),
             table: self.table_input()?,
             owners: self.owner_counters(),
+            limits: self.limit_stats.get(&0, 0).map_err(DatapathError::map("LIMIT_STATS"))?,
             ..Default::default()
         };
         for slot in &self.counted {
@@ -34,6 +35,10 @@ impl Datapath {
             }
             if sum.hits | sum.packets != 0 {
                 found.rules.push((*slot as u16, sum));
+            }
+            let over = self.limits.over(*slot as u16);
+            if over != 0 {
+                found.over.insert(*slot as u16, over);
             }
         }
         for verdict in Verdict::ALL {
@@ -66,6 +71,7 @@ impl Datapath {
     }
 
     pub(super) fn zero_rule(&mut self, slot: u16) -> Result<(), DatapathError> {
+        self.limits.clear(slot);
         let cpus = aya::util::nr_cpus().map_err(|(what, e)| DatapathError::io(what)(e))?;
         let zero = PerCpuValues::try_from(vec![RuleCounter::zeroed(); cpus])
             .map_err(DatapathError::io("clearing a counter"))?;

@@ -44,6 +44,9 @@ pub enum DatapathError {
     /// The kernel refused a program or a map.
     #[error("the kernel refused to load the filter: {0}")]
     Load(String),
+    /// A single rule was to be changed in a policy that an earlier daemon installed.
+    #[error("the live policy's tables aren't known: apply it whole")]
+    NotOurs,
     /// There is no such interface.
     #[error("no interface named `{name}`; there are: {existing}")]
     NoInterface {

@@ -65,6 +65,7 @@ impl Datapath {
         self.timeouts = ours.settings.timeouts;
         self.cookies_asked = cookies::asked(&ours);
         self.wanted = shortcut::Wanted::of(&ours);
+        self.live = Some(ours);
         // From here on nobody begins with the old table. Those who have are waited for by `settle`.
         self.unsettled =
             Some(Unsettled { old: idle ^ 1, owners: owners.map(|owners| owners.others) });

@@ -15,6 +15,7 @@ mod flows;
 mod follow;
 mod install;
 pub mod kfunc;
+mod limits;
 mod links;
 mod mode;
 mod names;
@@ -23,6 +24,7 @@ mod notify;
 mod object;
 pub mod observed;
 pub mod owners;
+mod patch;
 mod pins;
 pub mod programs;
 mod raw;
@@ -40,6 +42,7 @@ pub use error::DatapathError;
 pub use mode::{HookMode, outlook as interface_outlook};
 pub use names::SlotNames;
 pub use netdev::{addresses, names as interface_names};
+pub use patch::{NewPart, Patch as RulePatch, nobody_looks};
 
 use crate::{monitor::Clock, view::IfaceView};
 use aya::{
@@ -56,6 +59,7 @@ use firewall_common::abi::{
     counter::{EventCounter, ReasonCounter, RuleCounter, TableCounter},
     event::Event,
     iface::{IFACE_SLOTS, IFACE_XDP, IFACE_XDP_GENERIC, IFINDEX_LIMIT, Iface},
+    limit::LimitStats,
     names::Name,
     table::{RuleTable, SLOT_FIRST, TIMEOUTS},
 };
@@ -107,6 +111,8 @@ pub struct Datapath {
     wanted: shortcut::Wanted,
     /// What is left to do of the last installation.
     unsettled: Option<install::Unsettled>,
+    /// The live table as the kernel has it, if we installed it.
+    live: Option<Box<RuleTable>>,
     flows: Tables,
     events: RingBuf<MapData>,
     control: Array<MapData, Control>,
@@ -118,6 +124,8 @@ pub struct Datapath {
     ifaces: Array<MapData, Iface>,
     rule_counters: PerCpuArray<MapData, RuleCounter>,
     reason_counters: PerCpuArray<MapData, ReasonCounter>,
+    limits: limits::Limits,
+    limit_stats: Array<MapData, LimitStats>,
     event_counters: Array<MapData, EventCounter>,
     table_counters: Array<MapData, TableCounter>,
     clock: Array<MapData, ClockReading>,
@@ -243,6 +251,9 @@ impl Datapath {
             ifaces: take(&mut ebpf, "IFACES")?,
             rule_counters: take(&mut ebpf, "RULE_COUNTERS")?,
             reason_counters: take(&mut ebpf, "REASON_COUNTERS")?,
+            limits: limits::Limits::of(descriptor(&ebpf, "LIMITS")?.as_fd())
+                .map_err(DatapathError::io("mapping the limits of rules"))?,
+            limit_stats: take(&mut ebpf, "LIMIT_STATS")?,
             event_counters: take(&mut ebpf, "EVENT_COUNTERS")?,
             table_counters: take(&mut ebpf, "TABLE_COUNTERS")?,
             clock: take(&mut ebpf, "CLOCK")?,
@@ -267,6 +278,7 @@ impl Datapath {
             wanted: shortcut::Wanted::default(),
             // Whatever an earlier daemon left undone.
             unsettled: None,
+            live: None,
             ebpf,
         };
         this.control.set(0, control, 0).map_err(DatapathError::map("CONTROL"))?;

@@ -8,7 +8,7 @@ use firewall_common::abi::table::ARENAS;
 use std::{
     io,
     os::fd::{AsFd as _, AsRawFd as _, OwnedFd},
-    sync::atomic::Ordering,
+    sync::atomic::{AtomicU64, Ordering},
 };
 
 /// The arrays of maps, by size.
@@ -72,6 +72,11 @@ impl Arenas {
             }
         }
         Ok(room * 8)
+    }
+
+    /// The words of policy `index`, where they were put by us.
+    pub fn words(&self, index: u32) -> Option<&[AtomicU64]> {
+        self.held[index as usize & 1].as_ref().map(|(_, memory)| memory.words())
     }
 
     /// Policy `index` is no longer live, and no program looks there: gives its memory back, unless it is to be kept.

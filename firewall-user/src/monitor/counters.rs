@@ -5,6 +5,7 @@ use crate::view::{ReasonView, RuleView, StatsView};
 use firewall_common::abi::{
     counter::{EventCounter, ReasonCounter, RuleCounter},
     event::CLASSES,
+    limit::LimitStats,
     owner::OwnerCounter,
     reason::Reason,
     table::Verdict,
@@ -19,6 +20,10 @@ use std::{
 pub struct CounterInput {
     /// By rule slot.
     pub rules: Vec<(u16, RuleCounter)>,
+    /// Packets over the limits of rules, by rule slot; only where there were any.
+    pub over: HashMap<u16, u64>,
+    /// What went wrong with limits.
+    pub limits: LimitStats,
     /// By verdict and reason.
     pub reasons: Vec<(Verdict, Reason, ReasonCounter)>,
     /// By [`firewall_common::abi::event::Class`].
@@ -76,26 +81,47 @@ impl Counters {
         let version = self.version;
         self.rows = rules
             .into_iter()
-            .map(|rule| {
-                let counter = self.before.get(&rule.slot).copied().unwrap_or_default();
-                Row {
-                    view: Arc::new(RuleView {
-                        position: rule.position,
-                        name: rule.name,
-                        id: rule.slot,
-                        action: rule.action.to_owned(),
-                        enabled: rule.enabled,
-                        log: rule.log,
-                        text: rule.text,
-                        hits: counter.hits,
-                        packets: counter.packets,
-                        bytes: counter.bytes,
-                        last_hit: clock.tick_to_unix(counter.last).map(text::time),
-                    }),
-                    changed: version,
-                }
-            })
+            .map(|rule| Row { view: Arc::new(self.row(rule, clock)), changed: version })
             .collect();
+    }
+
+    fn row(&self, rule: RuleInfo, clock: &Clock) -> RuleView {
+        let counter = self.before.get(&rule.slot).copied().unwrap_or_default();
+        RuleView {
+            position: rule.position,
+            name: rule.name,
+            id: rule.slot,
+            action: rule.action.to_owned(),
+            enabled: rule.enabled,
+            log: rule.log,
+            text: rule.text,
+            hits: counter.hits,
+            packets: counter.packets,
+            bytes: counter.bytes,
+            last_hit: clock.tick_to_unix(counter.last).map(text::time),
+            over: 0,
+        }
+    }
+
+    /// The rule at `index` is gone, or there is one more before it.
+    pub fn edited(&mut self, index: usize, joins: Option<RuleInfo>, clock: &Clock) {
+        self.version += 1;
+        self.policy_version = self.version;
+        let by = if joins.is_some() { 1 } else { u32::MAX };
+        match joins {
+            Some(rule) => {
+                let row = Row { view: Arc::new(self.row(rule, clock)), changed: self.version };
+                self.rows.insert(index.min(self.rows.len()), row);
+            }
+            None if index < self.rows.len() => drop(self.rows.remove(index)),
+            None => {}
+        }
+        let behind = if by == 1 { index + 1 } else { index };
+        // The defaults, which come last, have no place.
+        for row in self.rows.iter_mut().skip(behind).filter(|row| row.view.position != 0) {
+            let view = Arc::make_mut(&mut row.view);
+            view.position = view.position.wrapping_add(by);
+        }
     }
 
     pub fn forget(&mut self) {
@@ -113,13 +139,15 @@ impl Counters {
         let mut moved = Vec::new();
         for row in &mut self.rows {
             let counter = now.get(&row.view.id).copied().unwrap_or_default();
-            if (row.view.hits, row.view.packets, row.view.bytes)
-                != (counter.hits, counter.packets, counter.bytes)
+            let over = input.over.get(&row.view.id).copied().unwrap_or(0);
+            if (row.view.hits, row.view.packets, row.view.bytes, row.view.over)
+                != (counter.hits, counter.packets, counter.bytes, over)
             {
                 let view = Arc::make_mut(&mut row.view);
                 view.hits = counter.hits;
                 view.packets = counter.packets;
                 view.bytes = counter.bytes;
+                view.over = over;
                 view.last_hit = clock.tick_to_unix(counter.last).map(text::time);
                 row.changed = self.version;
                 moved.push(row.view.clone());

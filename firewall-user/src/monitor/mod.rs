@@ -42,8 +42,8 @@ pub use sockets::{Place, SocketTable};
 pub use summary::{By, Key, Summary};
 
 use crate::view::{
-    AlarmView, EventView, FlowView, NatPoolView, NatStatsView, NetfilterStatsView, OwnerStatsView,
-    RuleView, StatsView, TableStatsView,
+    AlarmView, EventView, FlowView, LimitStatsView, NatPoolView, NatStatsView, NetfilterStatsView,
+    OwnerStatsView, RuleView, StatsView, TableStatsView,
 };
 use account::Accounts;
 use alarms::{Alarms, Fill};
@@ -289,6 +289,10 @@ impl Monitor {
             table,
             nat,
             netfilter: self.netfilter.clone(),
+            limits: LimitStatsView {
+                evicted: input.limits.evicted,
+                contended: input.limits.contended,
+            },
             owners: input.owners.map(|counter| OwnerStatsView {
                 judged: counter.judged,
                 unknown: counter.unknown,
@@ -415,6 +419,16 @@ impl Monitor {
         }
         self.timeouts = timeouts;
         self.counters.policy(rules, &self.clock);
+        self.tick.rules_replaced = Some(self.counters.version());
+    }
+
+    /// The rule at `index` (from 0) left the policy, or `joins` is there now.
+    pub fn policy_edited(&mut self, generation: u32, index: usize, joins: Option<RuleInfo>) {
+        self.generation = generation;
+        if let Some(rule) = &joins {
+            self.names.set_rule(rule.slot, &rule.name);
+        }
+        self.counters.edited(index, joins, &self.clock);
         self.tick.rules_replaced = Some(self.counters.version());
     }
 

@@ -5,6 +5,7 @@
 use super::compile::Compiled;
 use crate::sets::Entry;
 use firewall_common::abi::iface::IFACE_SLOTS;
+use firewall_common::abi::limit::how;
 use firewall_common::abi::set::test;
 use firewall_common::abi::table::{
     ACTION_ASKS, Direction, Part, RuleAction, RuleTable, SLOT_DEFAULT_IN, SLOT_DEFAULT_OUT, STATES,
@@ -86,7 +87,14 @@ struct Asking<'a> {
 impl Asking<'_> {
     /// Whether what rows don't know of the rule at `place` holds.
     fn are_met(&self, action: RuleAction, place: u32) -> bool {
-        action.flags & ACTION_ASKS == 0 || (0..4).all(|end| self.is_met(place, end))
+        action.flags & ACTION_ASKS == 0
+            || (0..4).all(|end| self.is_met(place, end)) && !self.is_over(place)
+    }
+
+    /// Whether the rule is about what exceeds a limit. Nothing does, as far as anybody knows here.
+    fn is_over(&self, place: u32) -> bool {
+        let said = self.arena.word(self.arena.half(self.table.asks + place) + 3);
+        said as u32 & how::OVER != 0
     }
 
     fn is_met(&self, place: u32, at: u32) -> bool {
@@ -233,7 +241,12 @@ pub fn classify_with(policy: &Compiled, probe: &Probe, holds: &Holds<'_>) -> Out
         .collect();
     if let Some((place, action)) = met {
         let verdict = Verdict::try_from(action.verdict).unwrap_or(Verdict::Drop);
-        return Outcome { verdict, rule: Some(place as usize), slot: action.slot, counted };
+        return Outcome {
+            verdict,
+            rule: Some((place / policy.gap) as usize),
+            slot: action.slot,
+            counted,
+        };
     }
     let default = table.settings.defaults[probe.direction.raw() as usize];
     let slot = match probe.direction {

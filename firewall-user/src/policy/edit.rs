@@ -103,10 +103,10 @@ pub fn add(policy: &Policy, text: &str, place: &Place) -> Result<Policy, EditErr
     let Some(what) = ["rule", "nat"].into_iter().find(|known| Some(*known) == what) else {
         return Err(not_one());
     };
-    let others: Vec<Item<'_>> = items(policy).filter(|item| item.what == what).collect();
-    let at = offset(policy, &others, place)?;
-    let indent = neighbour_indent(policy, &others, at);
-    let edited = reparse(policy, insert(&policy.source, at, &format!("{indent}{text}\n")))?;
+    let (at, lines) = inserted(policy, what, text, place)?;
+    let mut source = policy.source.clone();
+    source.insert_str(at, &lines);
+    let edited = reparse(policy, source)?;
     let same_rest = edited.sets.len() == policy.sets.len()
         && edited.live.len() == policy.live.len()
         && edited.groups.len() == policy.groups.len()
@@ -119,6 +119,53 @@ pub fn add(policy: &Policy, text: &str, place: &Place) -> Result<Policy, EditErr
         return Err(not_one());
     }
     Ok(edited)
+}
+
+/// Next to which rule another one goes, by its number from 0.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Spot {
+    /// Right above it.
+    Above(usize),
+    /// Right below it.
+    Below(usize),
+    /// Behind the last rule.
+    Last,
+}
+
+/// What adding the rule there would put into the text, and where; whether it is a rule nobody has looked. `None`: there is
+/// no such rule.
+pub(super) fn insertion(policy: &Policy, text: &str, spot: Spot) -> Option<(usize, String)> {
+    let item = |index: usize| {
+        policy.rules.get(index).map(|rule| Item {
+            what: "rule",
+            name: &rule.name.value,
+            enabled: rule.enabled,
+            span: rule.span,
+        })
+    };
+    let below = |item: &Item<'_>| lines(&policy.source, item.span).end;
+    let last = policy.rules.len().checked_sub(1).and_then(item);
+    let (at, neighbour) = match spot {
+        Spot::Above(index) => (block(policy, &item(index)?).start, item(index.saturating_sub(1))),
+        Spot::Below(index) => (below(&item(index)?), item(index)),
+        Spot::Last => (last.as_ref().map_or(policy.source.len(), below), last),
+    };
+    let indent = neighbour_indent(policy, neighbour.as_slice(), at);
+    let gap = gap(&policy.source[..at]);
+    Some((at, format!("{gap}{indent}{text}\n")))
+}
+
+fn inserted(
+    policy: &Policy,
+    what: &str,
+    text: &str,
+    place: &Place,
+) -> Result<(usize, String), EditError> {
+    let others: Vec<Item<'_>> = items(policy).filter(|item| item.what == what).collect();
+    let at = offset(policy, &others, place)?;
+    let indent = neighbour_indent(policy, &others, at);
+    let gap = gap(&policy.source[..at]);
+    Ok((at, format!("{gap}{indent}{text}\n")))
 }
 
 /// Deletes a rule: its lines, and nothing else.
@@ -214,8 +261,12 @@ fn reparse(policy: &Policy, source: String) -> Result<Policy, EditError> {
 /// Puts text in front of the byte at `at`, which begins a line or ends the text.
 fn insert(source: &str, at: usize, text: &str) -> String {
     let (before, after) = source.split_at(at);
-    let gap = if before.is_empty() || before.ends_with('\n') { "" } else { "\n" };
-    format!("{before}{gap}{text}{after}")
+    format!("{before}{}{text}{after}", gap(before))
+}
+
+/// What has to stand between a text and a line below it.
+fn gap(before: &str) -> &'static str {
+    if before.is_empty() || before.ends_with('\n') { "" } else { "\n" }
 }
 
 /// Where in the source a place is, `others` being the rules that stay.
@@ -235,7 +286,7 @@ fn offset(policy: &Policy, others: &[Item<'_>], place: &Place) -> Result<usize, 
 }
 
 /// The whole lines that a statement stands on, the last line end included.
-fn lines(source: &str, span: Span) -> Range<usize> {
+pub(super) fn lines(source: &str, span: Span) -> Range<usize> {
     let start = source[..span.start].rfind('\n').map_or(0, |i| i + 1);
     let end = source[span.end..].find('\n').map_or(source.len(), |i| span.end + i + 1);
     start..end

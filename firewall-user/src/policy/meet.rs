@@ -216,6 +216,10 @@ impl<'p> Meeting<'p> {
                 miss(&|| said(field, seen(), format!("{not}@{}", asked.name.value)));
             }
         }
+        // Nothing was sent before, as far as anybody knows here.
+        if let Some(limit) = when.limit.filter(|limit| limit.over) {
+            miss(&|| said("limit", "within".to_owned(), limit.to_string()));
+        }
         if let Some(flags) = when.flags
             && (seen.proto != TCP || seen.flags & flags.mask != flags.value)
         {

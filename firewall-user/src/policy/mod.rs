@@ -15,21 +15,23 @@ pub mod diff;
 pub mod edit;
 mod grammar;
 mod lex;
+pub mod live;
 pub mod meet;
 mod ranges;
 mod resolve;
 mod resolved;
 mod slots;
 pub mod span;
+pub mod splice;
 pub(crate) mod suggest;
 pub mod units;
 pub mod words;
 
 pub use ast::Policy;
-pub use check::{CheckContext, SSH_LOCKOUT, SshPeer, check, lockouts};
+pub use check::{CheckContext, Glance, Quiet, SSH_LOCKOUT, SshPeer, check, lockouts};
 pub use compile::{
-    CompileError, Compiled, CompiledNat, CompiledRule, OwnerRules, Part, PartPlan, Usage, Why,
-    compile,
+    CompileError, Compiled, CompiledNat, CompiledRule, Extra, OwnerRules, Part, PartPlan, Seat,
+    Usage, Why, compile,
 };
 pub use diagnostic::{Diagnostic, Diagnostics, Severity};
 pub use diff::{Change, diff};

@@ -196,6 +196,21 @@ impl Slots {
         self.rules.take(names, generation)
     }
 
+    /// A slot for one more rule: its old one, else the first that never had an owner. `None` where only a whole policy
+    /// can tell which may be given away.
+    pub fn take_rule(&mut self, name: &str, generation: u32) -> Option<u16> {
+        let rules = &mut self.rules;
+        if let Some(slot) = rules.by_name.get(name).copied() {
+            rules.owners.get_mut(&slot)?.generation = generation;
+            return Some(slot);
+        }
+        let taken = rules.owners.keys().copied();
+        let slot = (rules.first..=rules.last).zip(taken.map(Some).chain(std::iter::repeat(None)));
+        let slot = slot.into_iter().find(|(slot, taken)| Some(*slot) != *taken)?.0;
+        rules.set(slot, Owner { name: name.to_owned(), generation, held: false });
+        Some(slot)
+    }
+
     /// See [`Self::take_rules`].
     pub(super) fn take_ifaces(&mut self, names: &[&str], generation: u32) -> Result<(), usize> {
         self.ifaces.take(names, generation)
@@ -239,6 +254,20 @@ mod tests {
         assert_eq!(slots.rule_name(SLOT_FIRST + 1), Some("new"));
         slots.take_rules(&["newer"], 5).unwrap();
         assert_eq!(slots.rule("newer"), Some(SLOT_FIRST));
+    }
+
+    #[test]
+    fn one_more_rule_takes_its_own_or_the_first_that_is_free() {
+        let mut slots = Slots::new();
+        slots.take_rules(&["a", "b", "c"], 1).unwrap();
+        slots.restore_rule(SLOT_FIRST + 4, "e", 1);
+        assert_eq!(slots.take_rule("b", 3), Some(SLOT_FIRST + 1));
+        assert_eq!(slots.take_rule("d", 3), Some(SLOT_FIRST + 3));
+        assert_eq!(slots.take_rule("f", 3), Some(SLOT_FIRST + 5));
+        let many: Vec<String> = (0..Slots::RULES).map(|i| format!("r{i}")).collect();
+        let names: Vec<&str> = many.iter().map(String::as_str).collect();
+        slots.take_rules(&names, 4).unwrap();
+        assert_eq!(slots.take_rule("new", 5), None);
     }
 
     #[test]

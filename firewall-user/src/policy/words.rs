@@ -31,6 +31,8 @@ pub const CLAUSES: &[&str] = &[
     "cgroup",
     "no-track",
     "syn-cookies",
+    "limit",
+    "over",
     "add",
     "update",
     "log",

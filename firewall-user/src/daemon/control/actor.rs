@@ -3,6 +3,7 @@
 //! for.
 
 use super::{
+    edit::{PatchJob, RuleEdit},
     gate::{Gate, GateError},
     whose::Whose,
 };
@@ -144,6 +145,8 @@ pub struct Found {
 pub enum Job {
     /// Make a policy live.
     Install(Box<Install>, oneshot::Sender<Result<u32, GateError>>),
+    /// Change the live policy's tables where they stand.
+    Patch(Box<PatchJob>, oneshot::Sender<Result<u32, GateError>>),
     /// A policy is live already: tell the model.
     Announce(Box<Told>, Option<Box<Whose>>),
     /// Filter one more interface.
@@ -415,6 +418,17 @@ impl Actor {
                 if let Err(error) = self.gate.settle() {
                     log::error!("{error}");
                 }
+            }
+            Job::Patch(job, answer) => {
+                let PatchJob { patch, generation, edit } = *job;
+                let joins = edit.as_ref().and_then(|edit| edit.joins.as_ref());
+                let named = joins.map(|rule| (rule.slot, rule.name.as_str()));
+                let result = self.gate.patch(&patch, generation, named);
+                if let (Ok(generation), Some(RuleEdit { index, joins })) = (&result, edit) {
+                    self.books.rules(joins.as_slice());
+                    lock(&self.monitor).policy_edited(*generation, index, joins);
+                }
+                let _ = answer.send(result);
             }
             Job::Announce(told, whose) => {
                 self.whose = whose.map(|whose| *whose);

@@ -3,6 +3,8 @@
 
 use super::{
     actor::{GateFacts, Install},
+    attached,
+    edit::Known,
     persist::{self, Prepared},
     scene::CheckScene,
     sets::Witness,
@@ -11,7 +13,7 @@ use super::{
 };
 use crate::policy::{
     self, Diagnostic, Policy, Slots,
-    edit::{self, EditError},
+    edit::{self as edits, EditError},
 };
 use std::{path::Path, thread};
 
@@ -23,6 +25,8 @@ pub struct Next {
     pub warnings: Vec<Diagnostic>,
     /// The text beside its file, unless it is only looked at.
     pub prepared: Option<Prepared>,
+    /// What single rules will have to know, if they can be changed by themselves.
+    pub known: Option<Known>,
 }
 
 impl Next {
@@ -39,6 +43,7 @@ impl Next {
     ) -> Result<Self, ControlError> {
         let ChangeOptions { dry_run, force, ssh_connection, base_generation: _ } = options;
         let policy = changed(change, old)?;
+        let attached = attached(&facts);
         let scene =
             CheckScene::of_this_machine(ssh_connection.as_deref()).with_sets(sets, &policy)?;
         let unwritable =
@@ -60,7 +65,8 @@ impl Next {
         let changes = changes.map_err(|_| ControlError::Stopping)?;
         let prepared = prepared.map_err(|_| ControlError::Stopping)?;
         let prepared = prepared.transpose().map_err(unwritable)?;
-        Ok(Self { policy, install, changes, warnings, prepared })
+        let known = Known::of(&policy, &install, &warnings, scene.interfaces(), attached);
+        Ok(Self { policy, install, changes, warnings, prepared, known })
     }
 }
 
@@ -85,20 +91,20 @@ pub fn looked_at(
 /// The policy as the change would leave it.
 fn changed(change: Change, old: &Policy) -> Result<Policy, ControlError> {
     let place = |place: Place| match place {
-        Place::End => edit::Place::Last,
-        Place::Position(position) => edit::Place::At(position as usize),
-        Place::Before(name) => edit::Place::Before(name),
-        Place::After(name) => edit::Place::After(name),
+        Place::End => edits::Place::Last,
+        Place::Position(position) => edits::Place::At(position as usize),
+        Place::Before(name) => edits::Place::Before(name),
+        Place::After(name) => edits::Place::After(name),
     };
     let edited = match change {
         Change::Replace(text) => {
             return policy::parse(&text, &old.file).map_err(ControlError::Invalid);
         }
-        Change::Add { text, place: to } => edit::add(old, &text, &place(to)),
-        Change::Delete(name) => edit::delete(old, &name),
-        Change::Move { name, place: to } => edit::move_to(old, &name, &place(to)),
-        Change::Enable(name) => edit::enable(old, &name),
-        Change::Disable(name) => edit::disable(old, &name),
+        Change::Add { text, place: to } => edits::add(old, &text, &place(to)),
+        Change::Delete(name) => edits::delete(old, &name),
+        Change::Move { name, place: to } => edits::move_to(old, &name, &place(to)),
+        Change::Enable(name) => edits::enable(old, &name),
+        Change::Disable(name) => edits::disable(old, &name),
     };
     edited.map_err(|error| match error {
         EditError::UnknownRule { .. } => ControlError::NoSuchRule(error.to_string()),
@@ -109,7 +115,8 @@ fn changed(change: Change, old: &Policy) -> Result<Policy, ControlError> {
     })
 }
 
-fn change_view(change: &policy::Change) -> ChangeView {
+/// A difference, as it is answered.
+pub fn change_view(change: &policy::Change) -> ChangeView {
     use policy::Change as C;
     let (kind, what) = match change {
         C::Default { direction, .. } => ("changed", format!("default {direction}")),

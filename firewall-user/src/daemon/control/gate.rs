@@ -7,7 +7,7 @@ use crate::{
         table::Kept,
     },
     monitor::{Clock, CounterInput, FlowRecord, NatReading},
-    policy::{Compiled, Slots},
+    policy::{Compiled, Slots, live::Patch},
     sets::Ground,
     view::IfaceView,
 };
@@ -48,6 +48,14 @@ pub trait Gate: Send {
         generation: u32,
         owners: Option<&OwnerPolicy>,
     ) -> Result<u32, GateError>;
+    /// Changes single rules of the live policy, the one of `generation`; returns the new generation. `named`: the slot and
+    /// name of the rule that joins.
+    ///
+    /// # Errors
+    /// That can't be done here, or the kernel refused; the old policy stays live.
+    fn patch(&mut self, _: &Patch, _: u32, _: Option<(u16, &str)>) -> Result<u32, GateError> {
+        Err(GateError("single rules can't be changed at this gate".to_owned()))
+    }
     /// Waits for whoever began with the policy before the live one, and tidies up: what may take a while and nobody needs
     /// to wait for.
     ///

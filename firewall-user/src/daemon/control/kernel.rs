@@ -3,13 +3,13 @@
 use super::gate::{Gate, GateError};
 use crate::{
     datapath::{
-        Datapath, DatapathError, HookMode, SlotNames,
+        Datapath, DatapathError, HookMode, NewPart, RulePatch, SlotNames,
         owners::{OwnerKeys, OwnerPolicy},
         programs::Ways,
         table::Kept,
     },
     monitor::{Clock, CounterInput, FlowRecord, NatReading},
-    policy::{Compiled, Slots},
+    policy::{Compiled, Slots, live::Patch},
     sets::Ground,
     view::IfaceView,
 };
@@ -71,6 +71,32 @@ impl Gate for Datapath {
                 .collect(),
         };
         Ok(Datapath::install(self, &compiled.table, &compiled.arena, generation, &names, owners)?)
+    }
+
+    fn patch(
+        &mut self,
+        patch: &Patch,
+        generation: u32,
+        named: Option<(u16, &str)>,
+    ) -> Result<u32, GateError> {
+        let write = patch.write.as_ref().map(|(number, extra)| NewPart {
+            number: *number,
+            part: &extra.part,
+            at: extra.at,
+            words: &extra.words,
+            flags: extra.flags,
+        });
+        let clear: Vec<(u32, u8)> = patch.clear.iter().map(|seat| (seat.word, seat.bit)).collect();
+        let patch = RulePatch {
+            write,
+            always: patch.always,
+            store: &patch.store,
+            wait: patch.wait,
+            clear: &clear,
+            always_then: patch.always_then,
+            changes: patch.changes,
+        };
+        Ok(Datapath::patch(self, &patch, generation, named)?)
     }
 
     fn settle(&mut self) -> Result<(), GateError> {

@@ -6,12 +6,14 @@
 
 mod actor;
 mod change;
+mod edit;
 pub mod explain;
 mod gate;
 mod kernel;
 mod persist;
 mod plan;
 mod scene;
+mod scribe;
 pub mod sets;
 mod told;
 mod types;
@@ -32,7 +34,9 @@ use crate::{
     view::StatusView,
 };
 use change::{Next, looked_at};
+use edit::{Edited, Known};
 use firewall_common::abi::ABI_VERSION;
+use scribe::Scribe;
 use sets::Sets;
 use std::{
     path::{Path, PathBuf},
@@ -69,14 +73,17 @@ struct Desk {
     generation: u32,
     /// What is wrong with the file, if the live policy isn't what it says.
     trouble: Option<String>,
+    /// What is known of the live tables, where single rules can be changed by themselves.
+    known: Option<Known>,
 }
 
 #[derive(Debug)]
 struct Core {
     jobs: Mutex<Sender<Job>>,
-    desk: tokio::sync::Mutex<Desk>,
+    desk: Arc<tokio::sync::Mutex<Desk>>,
     monitor: Arc<Mutex<Monitor>>,
     facts: Facts,
+    scribe: Scribe,
     /// Live sets, once it is known where they stand.
     sets: OnceLock<Sets>,
 }
@@ -111,12 +118,18 @@ impl Control {
         file: &Path,
     ) -> Result<(Self, Beginning), ControlError> {
         let empty = policy::parse("", "").map_err(ControlError::Invalid)?;
-        let desk =
-            Desk { policy: Arc::new(empty), file: file.to_owned(), generation: 0, trouble: None };
+        let desk = Desk {
+            policy: Arc::new(empty),
+            file: file.to_owned(),
+            generation: 0,
+            trouble: None,
+            known: None,
+        };
         let control = Self(Arc::new(Core {
             jobs: Mutex::new(jobs),
-            desk: tokio::sync::Mutex::new(desk),
+            desk: Arc::new(tokio::sync::Mutex::new(desk)),
             monitor,
+            scribe: Scribe::new(facts.last_good.clone()),
             facts,
             sets: OnceLock::new(),
         }));
@@ -181,7 +194,7 @@ impl Control {
             (monitor.live_flows(), monitor.alarms())
         };
         let mut limits = gate.limits;
-        limits.extend(desk.trouble.clone());
+        limits.extend(desk.trouble.clone().or_else(|| self.0.scribe.trouble()));
         Ok(StatusView {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             abi_version: ABI_VERSION,
@@ -248,18 +261,23 @@ impl Control {
         change: Change,
         options: ChangeOptions,
     ) -> Result<Applied, ControlError> {
-        let mut desk = self.0.desk.lock().await;
+        let desk = self.0.desk.clone().lock_owned().await;
         if let Some(base) = options.base_generation
             && base != desk.generation
         {
             return Err(ControlError::Conflict { generation: desk.generation, base });
         }
+        let mut desk = match self.edited_in_place(desk, &change, &options).await? {
+            Edited::Done(applied) => return Ok(applied),
+            Edited::Not(desk) => desk,
+        };
+        self.written().await?;
         let gate = self.gate().await?;
         let facts = (gate.clone(), self.witness().await);
         let (old, file) = (desk.policy.clone(), desk.file.clone());
         let dry_run = options.dry_run;
         let next = in_background(move || Next::of(change, &old, options, facts, &file)).await?;
-        let Next { policy, install, changes, warnings, prepared } = next;
+        let Next { policy, install, changes, warnings, prepared, known } = next;
         let Some(prepared) = prepared else {
             return Ok(Applied { generation: desk.generation, dry_run, changes, warnings });
         };
@@ -267,6 +285,7 @@ impl Control {
         desk.policy = Arc::new(policy);
         desk.generation = generation;
         desk.trouble = None;
+        desk.known = known;
         self.remember(&desk, &gate);
         log::info!("policy generation {generation} is live: {} changes", changes.len());
         prepared.commit().map_err(|error| {
@@ -277,6 +296,7 @@ impl Control {
             desk.trouble = Some(said.clone());
             ControlError::File(said)
         })?;
+        self.0.scribe.is_well();
         Ok(Applied { generation, dry_run, changes, warnings })
     }
 
@@ -286,6 +306,7 @@ impl Control {
     /// The file can't be used: what was live stays live, and `status` says so.
     pub async fn reload(&self, file: &Path) -> Result<u32, ControlError> {
         let mut desk = self.0.desk.lock().await;
+        self.written().await?;
         let gate = self.gate().await?;
         let (path, facts) = (file.to_owned(), gate.clone());
         let read = in_background(move || {
@@ -308,6 +329,8 @@ impl Control {
         desk.policy = Arc::new(policy);
         desk.file = file.to_owned();
         desk.trouble = None;
+        desk.known = None;
+        self.0.scribe.is_well();
         self.remember(&desk, &gate);
         Ok(desk.generation)
     }
@@ -376,7 +399,18 @@ impl Control {
 
     /// Ends the core; the filter stays.
     pub fn stop(&self) {
+        self.0.scribe.flush();
         let _ = self.send(Job::Stop);
+    }
+
+    /// Returns when what single rules changed is in the file.
+    async fn written(&self) -> Result<(), ControlError> {
+        let scribe = self.0.scribe.clone();
+        in_background(move || {
+            scribe.flush();
+            Ok(())
+        })
+        .await
     }
 
     /// Leaves what the next daemon needs if the file is of no use by then.

@@ -41,6 +41,17 @@ pub fn prepare(path: &Path, text: &str) -> io::Result<Prepared> {
     Ok(prepared)
 }
 
+/// Whether a text could be put beside `path`, as far as can be told without writing one.
+pub fn can_prepare(path: &Path) -> bool {
+    let target = fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
+    let mut name = std::ffi::OsString::from(".");
+    name.push(target.file_name().unwrap_or_default());
+    // Not the name that somebody may be writing under.
+    name.push(format!(".{}.try", std::process::id()));
+    let temporary = target.with_file_name(name);
+    fs::File::create(&temporary).and_then(|_| fs::remove_file(&temporary)).is_ok()
+}
+
 impl Prepared {
     /// Puts the text in place: whoever reads the file sees the old or the new one, whole.
     ///

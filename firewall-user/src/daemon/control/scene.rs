@@ -52,6 +52,11 @@ impl CheckScene {
         Ok(self)
     }
 
+    /// Interfaces of this machine.
+    pub fn interfaces(&self) -> &[String] {
+        &self.interfaces
+    }
+
     /// What is odd about `policy` here.
     pub fn check(&self, policy: &Policy) -> Vec<Diagnostic> {
         let oddities = self.oddities(policy);

@@ -124,3 +124,117 @@ async fn interfaces_come_and_go_with_the_configuration() {
     assert!(error.to_string().contains("nowhere"), "{error}");
     assert_eq!(names(), ["b", "c"], "the others are served all the same");
 }
+
+/// Rules about ports from 1,000 on.
+fn many(n: usize) -> String {
+    let rules = (0..n).map(|i| format!("rule r{i} drop in udp to port {}\n", 1_000 + i));
+    format!("default in allow\n{}", rules.collect::<String>())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn among_many_rules_one_joins_and_leaves_by_itself() {
+    let daemon = TestDaemon::start("default in allow\n").await;
+    let control = &daemon.control;
+    let change = async |change| control.change(change, ChangeOptions::default()).await;
+    let add = |text: &str, place| Change::Add { text: text.to_owned(), place };
+    let (whole, before) = (many(600), Place::Before("r300".into()));
+    change(Change::Replace(whole.clone())).await.expect("applied");
+    let added = change(add("rule new drop in udp to port 7", before)).await.expect("added");
+    assert_eq!((added.generation, added.warnings.len()), (4, 0));
+    let said: Vec<&str> = added.changes.iter().map(|change| change.text.as_str()).collect();
+    assert_eq!(said, ["+ 301: rule new drop in udp to port 7"]);
+    assert_eq!(daemon.kernel().patches.len(), 1);
+    let place = |name: &str| {
+        let rules = daemon.monitor.lock().expect("no panic").rules();
+        rules.iter().find(|row| row.name == name).map(|row| row.position)
+    };
+    assert_eq!(["r299", "new", "r300", "r599"].map(place), [300, 301, 302, 601].map(Some));
+    let text = control.policy().await.text;
+    assert!(text.contains("port 1299\nrule new drop in udp to port 7\nrule r300"), "{text}");
+
+    let deleted = change(Change::Delete("r0".into())).await.expect("deleted");
+    assert_eq!(deleted.generation, 6);
+    assert_eq!(deleted.changes[0].text, "- 1: rule r0 drop in udp to port 1000");
+    assert_eq!((place("r0"), place("r599"), place("default in")), (None, Some(600), Some(0)));
+    let error = change(add("rule r5 drop in udp", Place::End)).await.expect_err("there is one");
+    assert!(error.to_string().contains("an error"), "{error}");
+
+    // What may be said of others is asked of all.
+    let shadows = change(add("rule all drop in udp to port 1-2000", Place::Position(1))).await;
+    let shadows = shadows.expect("added");
+    assert_eq!((shadows.generation, shadows.warnings.len()), (7, 600));
+    assert_eq!(daemon.kernel().patches.len(), 2);
+    let text = control.policy().await.text;
+    let file = std::fs::read_to_string(daemon.dir.join("policy")).expect("read");
+    assert_eq!(file, text, "what came before is in it");
+    policy::parse(&text, "test").expect("a policy");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_rule_that_the_kernel_refuses_by_itself_comes_with_all() {
+    let daemon = TestDaemon::start("default in allow\n").await;
+    let change = async |change| daemon.control.change(change, ChangeOptions::default()).await;
+    change(Change::Replace(many(600))).await.expect("applied");
+    daemon.kernel().refuses = Some("not like this".into());
+    let text = "rule new drop in udp to port 7".to_owned();
+    let added = change(Change::Add { text, place: Place::End }).await.expect("added");
+    assert_eq!((added.generation, added.changes.len()), (3, 1));
+    assert!(daemon.kernel().patches.is_empty());
+    let delete = async || change(Change::Delete("new".into())).await;
+    assert_eq!(delete().await.expect("deleted").generation, 5);
+    let dry = ChangeOptions { dry_run: true, ..ChangeOptions::default() };
+    let dry = daemon.control.change(Change::Delete("r1".into()), dry).await.expect("looked at");
+    assert_eq!((dry.generation, daemon.kernel().generation), (5, 5));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_single_rules_changed_is_in_the_file_when_the_daemon_stops() {
+    let daemon = TestDaemon::start("default in allow\n").await;
+    let change = async |change| daemon.control.change(change, ChangeOptions::default()).await;
+    change(Change::Replace(many(600))).await.expect("applied");
+    for i in 0..20 {
+        change(Change::Delete(format!("r{i}"))).await.expect("deleted");
+    }
+    assert_eq!(daemon.kernel().patches.len(), 20);
+    daemon.control.stop();
+    let text = daemon.control.policy().await.text;
+    assert_eq!(std::fs::read_to_string(daemon.dir.join("policy")).expect("read"), text);
+    let last = LastGood::load(&daemon.dir.join("live.json")).expect("written");
+    assert_eq!((last.text, last.generation), (text, 42));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn where_the_file_can_not_follow_no_single_rule_changes() {
+    let daemon = TestDaemon::start("default in allow\n").await;
+    let change = async |change| daemon.control.change(change, ChangeOptions::default()).await;
+    change(Change::Replace(many(600))).await.expect("applied");
+    let (dir, elsewhere) = (daemon.dir.clone(), daemon.dir.with_extension("elsewhere"));
+    std::fs::rename(&dir, &elsewhere).expect("renamed");
+    let delete = async || change(Change::Delete("r1".into())).await;
+    let error = delete().await.expect_err("there is no such folder");
+    assert!(error.to_string().contains("nothing was changed"), "{error}");
+    let (generation, patches) = {
+        let kernel = daemon.kernel();
+        (kernel.generation, kernel.patches.len())
+    };
+    assert_eq!((generation, patches), (2, 0));
+    std::fs::rename(&elsewhere, &dir).expect("renamed");
+    assert_eq!(delete().await.expect("deleted").generation, 4);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn more_rules_join_one_by_one_than_there_are_places() {
+    let daemon = TestDaemon::start("default in allow\n").await;
+    let change = async |change| daemon.control.change(change, ChangeOptions::default()).await;
+    change(Change::Replace(many(600))).await.expect("applied");
+    for i in 0..20 {
+        let text = format!("rule new{i} drop in udp to port {i}");
+        let added = change(Change::Add { text, place: Place::End }).await.expect("added");
+        assert_eq!(added.generation, 4 + 2 * i);
+    }
+    assert_eq!(daemon.kernel().patches.len(), 20);
+    // Judging anew is no other policy: the next one is made on top of it.
+    daemon.control.rejudge().await.expect("judged");
+    let deleted = change(Change::Delete("new7".into())).await.expect("deleted");
+    assert_eq!((deleted.generation, daemon.kernel().generation), (46, 46));
+}

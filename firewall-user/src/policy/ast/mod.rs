@@ -1,10 +1,12 @@
 //! A policy as the parser leaves it: every name checked, nothing compiled.
 
+mod limit;
 mod live;
 mod nat;
 mod options;
 mod owner;
 
+pub use limit::{Limit, LimitUnit};
 pub use live::{Adds, InSet, LiveSet};
 pub use nat::{Blocks, Half, Mapping, Nat, PortTarget, Prefix, Translation};
 pub use options::{FlowFull, HalfOpenFull, Options, SynCookies, TcpWindow};
@@ -241,6 +243,8 @@ pub struct Conditions {
     pub states: Option<Vec<State>>,
     /// `process`, `exe`, `user`, `unit`, `cgroup`.
     pub owner: OwnerMatch,
+    /// `limit`, `over`.
+    pub limit: Option<Limit>,
 }
 
 impl Conditions {
@@ -248,6 +252,10 @@ impl Conditions {
     pub fn asks_live(&self) -> impl Iterator<Item = &InSet> {
         let ends = [&self.src, &self.dst];
         ends.into_iter().flat_map(|end| end.live.iter().chain(&end.live_ports))
+    }
+    /// Whether what meets them today meets them tomorrow: no live set is asked, and nothing is limited.
+    pub fn are_certain(&self) -> bool {
+        self.limit.is_none() && self.asks_live().next().is_none()
     }
 }
 

@@ -3,11 +3,16 @@
 
 mod candidates;
 mod cookies;
+mod glance;
 mod lockout;
 mod nat;
 mod owners;
+mod quiet;
 mod shadow;
 mod space;
+
+pub use glance::Glance;
+pub use quiet::Quiet;
 
 use super::ast::{Action, AddrItem, Conditions, Element, Policy, PortItem, Rule};
 use super::diagnostic::{Diagnostic, Severity};
@@ -281,7 +286,7 @@ fn refused_without(policy: &Policy, rule: &Rule) -> bool {
             && other.when.family.is_none()
             && other.when.src.addrs.is_none()
             && other.when.dst.addrs.is_none()
-            && other.when.asks_live().next().is_none()
+            && other.when.are_certain()
     };
     !default_allows && !policy.rules.iter().any(catches_all)
 }

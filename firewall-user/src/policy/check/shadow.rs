@@ -23,8 +23,8 @@ pub fn check(resolved: &Resolved, report: &mut Report<'_>) {
     let mut budget = Budget(STEPS);
     let rules: Vec<(&Rule, Pair)> =
         policy.packet_rules().map(|rule| (rule, boxes.of(&rule.when))).collect();
-    // What a rule takes that asks a live set changes with the set.
-    let takes = |rule: &Rule| rule.action.is_terminal() && rule.when.asks_live().next().is_none();
+    // What a rule takes that asks a live set, or has a limit, changes.
+    let takes = |rule: &Rule| rule.action.is_terminal() && rule.when.are_certain();
     let decide = || rules.iter().enumerate().filter(|(_, (rule, _))| takes(rule));
     let four: Vec<(usize, &Space<u32>)> = decide().map(|(i, (_, (s, _)))| (i, s)).collect();
     let six: Vec<(usize, &Space<u128>)> = decide().map(|(i, (_, (_, s)))| (i, s)).collect();

@@ -2,33 +2,42 @@
 
 /// Words, and halves of them, one behind the other. The kernel maps them as they stand.
 #[derive(Debug, Default)]
-pub struct Words(Vec<u64>);
+pub struct Words {
+    words: Vec<u64>,
+    /// Words of the arena before the first.
+    base: usize,
+}
 
 impl Words {
+    /// Words that will stand behind `base` others, a multiple of eight.
+    pub const fn behind(base: usize) -> Self {
+        Self { words: Vec::new(), base }
+    }
+
     /// How many words there are.
     pub const fn len(&self) -> usize {
-        self.0.len()
+        self.words.len()
     }
 
     /// Words `at .. at + len`.
     pub fn get(&self, at: u32, len: usize) -> &[u64] {
-        &self.0[at as usize..][..len]
+        &self.words[at as usize - self.base..][..len]
     }
 
     /// Puts words behind the others; where they begin.
     pub fn push(&mut self, words: &[u64]) -> u32 {
-        let at = self.0.len() as u32;
-        self.0.extend_from_slice(words);
-        at
+        let at = self.base + self.words.len();
+        self.words.extend_from_slice(words);
+        at as u32
     }
 
     /// Puts half-words behind the others, such that those of a line of the cache (16) don't stand in two where they are
     /// as many as a power of two; where they begin, in halves.
     pub fn push_halves(&mut self, halves: &[u32]) -> u32 {
         let align = halves.len().next_power_of_two().clamp(2, 16) / 2;
-        self.0.resize(self.0.len().next_multiple_of(align), 0);
-        let at = self.0.len() as u32 * 2;
-        self.0.extend(halves.chunks(2).map(|pair| {
+        self.words.resize(self.words.len().next_multiple_of(align), 0);
+        let at = (self.base + self.words.len()) as u32 * 2;
+        self.words.extend(halves.chunks(2).map(|pair| {
             let second = pair.get(1).copied().unwrap_or(0);
             if cfg!(target_endian = "little") {
                 u64::from(second) << 32 | u64::from(pair[0])
@@ -41,7 +50,7 @@ impl Words {
 
     /// All of them.
     pub fn into_inner(self) -> Vec<u64> {
-        self.0
+        self.words
     }
 }
 

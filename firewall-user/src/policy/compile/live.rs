@@ -1,9 +1,10 @@
-//! What rows don't know of rules: what they ask of live sets, and what they add to them.
+//! What rows don't know of rules: what they ask of live sets, what they add to them, and their limits.
 
-use super::super::ast::{Adds, Conditions, InSet, Policy, Rule};
+use super::super::ast::{Adds, Conditions, InSet, Limit, LimitUnit, Policy, Rule};
 use super::super::slots::Slots;
 use super::{CompileError, Part};
 use crate::sets::Declared;
+use firewall_common::abi::limit::{COST_FRACTION, FRACTION, how};
 use firewall_common::abi::set::{ASK_WORDS, MAX_SETS, deed, test};
 use firewall_common::abi::table::{ACTION_ADDS, ACTION_ASKS};
 
@@ -33,10 +34,10 @@ pub fn declared(policy: &Policy, slots: &Slots) -> Vec<(u8, Declared)> {
     sets.collect()
 }
 
-/// `ACTION_*` of a rule as far as live sets go.
+/// `ACTION_*` of a rule as far as that goes.
 pub fn flags(rule: &Rule) -> u8 {
-    let asks = rule.when.asks_live().next().is_some();
-    (if asks { ACTION_ASKS } else { 0 }) | (if rule.adds.is_empty() { 0 } else { ACTION_ADDS })
+    (if !rule.when.are_certain() { ACTION_ASKS } else { 0 })
+        | (if rule.adds.is_empty() { 0 } else { ACTION_ADDS })
 }
 
 /// What rows don't know of a rule; `None`: nothing.
@@ -50,8 +51,34 @@ pub fn asked(rule: &Rule, policy: &Policy, slots: &Slots) -> Option<Asked> {
             let ms = adds.timeout.map(u64::from).or_else(of_set).unwrap_or(0);
             words[2] |= ms.min(u32::MAX.into()) << (i * 32);
         }
+        if let Some(limit) = &rule.when.limit {
+            words[3..6].copy_from_slice(&limited(limit, rule, slots));
+        }
         words
     })
+}
+
+/// A rule's limit, see [`how`].
+fn limited(of: &Limit, rule: &Rule, slots: &Slots) -> [u64; 3] {
+    let unit = match of.unit {
+        LimitUnit::Packets => how::PACKETS,
+        LimitUnit::Bits => how::BITS,
+        LimitUnit::New => how::NEW,
+        LimitUnit::Connections => how::CONNECTIONS,
+    };
+    let flag = |is: bool, bit: u32| if is { bit } else { 0 };
+    let flags = how::IS | unit | flag(of.over, how::OVER) | flag(of.per_source, how::SOURCE);
+    let slot = u64::from(slots.rule(&rule.name.value).unwrap_or_default());
+    let mut words = [u64::from(flags) | slot << 16, 0, 0];
+    if of.unit == LimitUnit::Connections {
+        words[0] |= of.count.min(u32::MAX.into()) << 32;
+        return words;
+    }
+    let ns = u128::from(of.per_ms) * 1_000_000;
+    let small = |n: u128| u64::try_from(n).unwrap_or(u64::MAX >> 1);
+    words[1] = small((ns << COST_FRACTION) / u128::from(of.count.max(1)));
+    words[2] = small((ns << FRACTION) * u128::from(of.burst()) / u128::from(of.count.max(1)));
+    words
 }
 
 fn tests(when: &Conditions, slots: &Slots) -> u64 {

@@ -3,6 +3,7 @@
 mod arena;
 mod axis;
 mod cut;
+mod extra;
 mod live;
 mod nat;
 mod owner;
@@ -14,17 +15,20 @@ mod trie;
 
 use super::Slots;
 use super::ast::{
-    Action, Conditions, FlowFull, HalfOpenFull, IcmpMatch, Policy, Rule, SynCookies, TcpWindow,
+    Action, Conditions, FlowFull, HalfOpenFull, IcmpMatch, LimitUnit, Policy, Rule, SynCookies,
+    TcpWindow,
 };
 use super::ranges::Ranges;
 use super::resolved::Resolved;
 use crate::sets::Declared;
+pub use extra::{EXTRA_WORDS, Extra, GAP, Seat, extra, room};
 use firewall_common::abi::iface::IFACE_SLOTS;
 use firewall_common::abi::nat::NatKind;
 use firewall_common::abi::table::{
-    ACTION_BYPASS, ACTION_COOKIES, ACTION_LOG, ACTION_NO_TRACK, ARENAS, MAX_CONTINUES, MAX_RULES,
-    RuleAction, RuleTable, SETTING_EVICT_HALF_OPEN, SETTING_FAST_PATH, SETTING_HAS_CONTINUE,
-    SETTING_TCP_PICKUP, SETTING_WINDOW_OFF, SETTING_WINDOW_STRICT, Settings, Verdict,
+    ACTION_ADDS, ACTION_ASKS, ACTION_BYPASS, ACTION_COOKIES, ACTION_LIMITS, ACTION_LOG,
+    ACTION_NO_TRACK, ARENAS, MAX_CONTINUES, MAX_RULES, RuleAction, RuleTable,
+    SETTING_EVICT_HALF_OPEN, SETTING_FAST_PATH, SETTING_HAS_CONTINUE, SETTING_TCP_PICKUP,
+    SETTING_WINDOW_OFF, SETTING_WINDOW_STRICT, Settings, Verdict,
 };
 pub use nat::CompiledNat;
 pub use owner::OwnerRules;
@@ -53,6 +57,12 @@ pub struct Compiled {
     pub interfaces: BTreeSet<String>,
     /// How full the tables are.
     pub usage: Usage,
+    /// Between the places of two rules that packets are judged by.
+    pub gap: u32,
+    /// Where each of those stands.
+    pub seats: Vec<Seat>,
+    /// Word of the arena behind which parts may come.
+    pub extras: u32,
 }
 
 impl std::fmt::Debug for Compiled {
@@ -234,6 +244,7 @@ pub fn compile(
     let rules: Vec<Ask<'_>> = enabled.iter().map(|rule| &rule.when).enumerate().map(ask).collect();
     let nats: Vec<Ask<'_>> =
         halves.iter().map(|(_, half)| &half.when).enumerate().map(ask).collect();
+    let gap = if table.any_flags & BESIDE_ROWS == 0 { GAP } else { 1 };
     let live: Vec<_> = enabled.iter().map(|rule| live::asked(rule, policy, &taken)).collect();
     let whole = plan::Whole {
         actions: &actions,
@@ -241,8 +252,9 @@ pub fn compile(
         live: &live,
         nats: &nats,
         resolved: &resolved,
+        gap,
     };
-    let (arena, plan) = plan::write(&whole, &mut table)?;
+    let plan::Laid { words: arena, plan, seats, extras } = plan::write(&whole, &mut table)?;
     let usage = Usage {
         rules: enabled.len(),
         nats: halves.len(),
@@ -270,7 +282,20 @@ pub fn compile(
         .collect();
     let nats = policy.nats.iter();
     let nats = nats.map(|n| nat::view(n, slot(&n.name.value), &mut pools, &resolved)).collect();
-    Ok(Compiled { table, arena, plan, owners, rules, nats, sets, interfaces, usage })
+    Ok(Compiled {
+        table,
+        arena,
+        plan,
+        owners,
+        rules,
+        nats,
+        sets,
+        interfaces,
+        usage,
+        gap,
+        seats,
+        extras,
+    })
 }
 
 /// Slots for all that the policy names, and the interfaces among it.
@@ -347,7 +372,11 @@ fn settings(policy: &Policy, enabled: &[&Rule], settings: &mut Settings) {
     settings.reject_budget = options.reject_rate;
     settings.sample_budget = options.sample_rate;
     settings.new_budget = options.new_rate;
-    settings.source_flows = options.source_flows.unwrap_or(0);
+    // Counted, but without end, where a rule asks how many there are.
+    let counts =
+        |rule: &&Rule| rule.when.limit.is_some_and(|limit| limit.unit == LimitUnit::Connections);
+    let counted = if enabled.iter().any(counts) { u32::MAX } else { 0 };
+    settings.source_flows = options.source_flows.unwrap_or(counted);
     settings.cookie_rate = match options.syn_cookies {
         SynCookies::Off => 0,
         SynCookies::Always => 1,
@@ -355,6 +384,9 @@ fn settings(policy: &Policy, enabled: &[&Rule], settings: &mut Settings) {
         SynCookies::Above(rate) => rate.max(1),
     };
 }
+
+/// `ACTION_*` of what rows don't know of a rule. That is found by the rule's place, so each place is a rule's then.
+const BESIDE_ROWS: u32 = (ACTION_ASKS | ACTION_ADDS | ACTION_LIMITS) as u32;
 
 /// A bit of the rows, and when it is set.
 struct Ask<'p> {

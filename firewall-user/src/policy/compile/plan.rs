@@ -3,11 +3,12 @@
 use super::super::resolved::Resolved;
 use super::arena::Words;
 use super::cut::{self, Cut, Stretch};
+use super::extra::{EXTRAS, Seat, TERMINALS};
 use super::live;
 use super::part::{self, Member};
 use super::{ARENAS, Ask, CompileError, Part as Limit, trie};
 use firewall_common::abi::table::{
-    Intervals, MAX_CONTINUES, MAX_PARTS, Part, RuleAction, RuleTable, Verdict,
+    Intervals, MAX_ALWAYS, MAX_CONTINUES, MAX_PARTS, Part, RuleAction, RuleTable, Verdict,
 };
 use firewall_common::classify::MOST;
 use std::collections::HashMap;
@@ -54,44 +55,64 @@ pub struct Whole<'w, 'p> {
     pub nats: &'w [Ask<'p>],
     /// What names stand for.
     pub resolved: &'p Resolved,
+    /// Between the places of two rules.
+    pub gap: u32,
+}
+
+/// Rules as they are laid out.
+pub struct Laid {
+    /// The arena.
+    pub words: Vec<u64>,
+    /// Its parts.
+    pub plan: Vec<PartPlan>,
+    /// Where each rule stands.
+    pub seats: Vec<Seat>,
+    /// First of the words for parts that may come.
+    pub extras: u32,
 }
 
 /// Lays the rules out: fills the table's `parts` and all that leads to them, and returns the arena.
-pub fn write(
-    whole: &Whole<'_, '_>,
-    table: &mut RuleTable,
-) -> Result<(Vec<u64>, Vec<PartPlan>), CompileError> {
-    let mut layout = Layout::default();
+pub fn write(whole: &Whole<'_, '_>, table: &mut RuleTable) -> Result<Laid, CompileError> {
+    let mut layout = Layout::of(whole);
     layout.write(whole, &cut::whole(whole.rules.len()), table, BUDGET);
     if layout.words.len() * 8 > BUDGET {
         let pinned = |i: usize| whole.actions[i].verdict == Verdict::Continue.raw();
         let cut = cut::cut(whole.rules, &pinned, whole.resolved);
-        layout = Layout::default();
+        layout = Layout::of(whole);
         layout.write(whole, &cut, table, usize::MAX);
     }
-    CompileError::check(Limit::Parts, layout.plan.len(), MAX_PARTS)?;
+    let cut = layout.plan.iter().filter(|part| part.why != Why::Always).count();
+    let always = layout.plan.len() - cut;
+    CompileError::check(Limit::Parts, layout.plan.len(), always + MAX_PARTS - MAX_ALWAYS)?;
     // The kernel's search takes so many steps and no more.
-    for part in &table.parts[..layout.plan.len()] {
+    for part in &table.parts {
         for (limit, map) in [(Limit::Ipv6Sources, part.src6), (Limit::Ipv6Destinations, part.dst6)]
         {
             CompileError::check(limit, map.step as usize * 2, MOST as usize)?;
         }
     }
-    let words = layout.words.into_inner();
+    let mut words = layout.words.into_inner();
+    let extras = words.len().next_multiple_of(EXTRAS);
+    words.resize(extras + TERMINALS, 0);
     let limit = ARENAS[ARENAS.len() - 1];
     CompileError::check(Limit::Bytes, words.len() * 8, limit * 8)?;
     let fits = ARENAS.iter().position(|size| words.len() <= *size);
     table.size = fits.unwrap_or_default() as u32;
-    Ok((words, layout.plan))
+    Ok(Laid { words, plan: layout.plan, seats: layout.seats, extras: extras as u32 })
 }
 
-#[derive(Default)]
 struct Layout {
     words: Words,
     plan: Vec<PartPlan>,
+    seats: Vec<Seat>,
 }
 
 impl Layout {
+    fn of(whole: &Whole<'_, '_>) -> Self {
+        let seats = vec![Seat { word: 0, bit: 0 }; whole.rules.len()];
+        Self { words: Words::default(), plan: Vec::new(), seats }
+    }
+
     /// Writes parts until they take more than `budget` bytes.
     fn write(&mut self, whole: &Whole<'_, '_>, cut: &Cut, table: &mut RuleTable, budget: usize) {
         // Offset 0 is no row.
@@ -110,7 +131,8 @@ impl Layout {
                 self.continues(whole, rules, table);
             }
         }
-        let first = cut.always.len();
+        // Before them there is room for parts that every packet may be asked for one day.
+        let first = MAX_ALWAYS;
         for (i, stretch) in cut.by_dst.iter().chain(&cut.by_src).enumerate() {
             let why = if i < cut.by_dst.len() {
                 Why::Destination(stretch.to_string())
@@ -132,12 +154,20 @@ impl Layout {
         let before = self.words.len();
         let members: Vec<Member> = rules
             .iter()
-            .map(|rule| Member { place: *rule, action: whole.actions[*rule as usize] })
+            .map(|rule| Member {
+                // The last of those that are the rule's: alone, it is its number.
+                place: *rule * whole.gap + whole.gap - 1,
+                action: whole.actions[*rule as usize],
+            })
             .collect();
         let nats = if is_first { whole.nats } else { &[] };
         let asks: Vec<&Ask<'_>> =
             rules.iter().map(|rule| &whole.rules[*rule as usize]).chain(nats).collect();
         let (part, rows) = part::write(&members, &asks, whole.resolved, &mut self.words);
+        for (i, rule) in rules.iter().enumerate() {
+            self.seats[*rule as usize] =
+                Seat { word: part.terminal + i as u32 / 64, bit: (i % 64) as u8 };
+        }
         self.plan.push(PartPlan {
             why,
             rules: rules.len(),

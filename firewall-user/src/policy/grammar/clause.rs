@@ -1,7 +1,8 @@
 //! Clauses: what a packet has to meet. Rules and translations share them.
 
 use super::super::ast::{
-    AddrItem, Adds, Conditions, Element, Endpoint, Family, FlagsMatch, IcmpMatch, Match, PortItem,
+    AddrItem, Adds, Conditions, Element, Endpoint, Family, FlagsMatch, IcmpMatch, Limit, Match,
+    PortItem,
 };
 use super::super::lex::{Kind, Token, lex};
 use super::super::span::{Span, Spanned};
@@ -11,7 +12,7 @@ use super::super::words::{
 use super::owner::{self, Field};
 use super::statement::quoted;
 use super::{
-    Fault, Input, Parsed, at_next_statement, at_word, bump, list, live, peek, value, word,
+    Fault, Input, Parsed, at_next_statement, at_word, bump, limit, list, live, peek, value, word,
 };
 use firewall_common::abi::table::{Direction, State};
 use winnow::combinator::{dispatch, fail, peek as look};
@@ -32,6 +33,7 @@ pub enum Clause {
     NoTrack,
     SynCookies,
     Adds(Adds),
+    Limit(Limit),
     Log,
 }
 
@@ -52,6 +54,7 @@ impl Clause {
             Self::Log => (10, "`log`"),
             Self::Owner(field, _) => (11 + *field as usize, field.said()),
             Self::Adds(Adds { destination: false, .. }) => (16, "what becomes of the source"),
+            Self::Limit(_) => (18, "a limit"),
             Self::Adds(_) => (17, "what becomes of the destination"),
         }
     }
@@ -59,7 +62,7 @@ impl Clause {
 
 /// Clauses of one statement, each said once.
 #[derive(Default)]
-pub struct Said([Option<(Clause, Span)>; 18]);
+pub struct Said([Option<(Clause, Span)>; 19]);
 
 impl Said {
     /// Reads one more clause; `known` are the words it may begin with. Mistakes go to the input's state.
@@ -124,6 +127,10 @@ impl Said {
                 Clause::NoTrack => marks.no_track = Some(at),
                 Clause::SynCookies => marks.syn_cookies = Some(at),
                 Clause::Adds(adds) => marks.adds.push(adds),
+                Clause::Limit(limit) => {
+                    when.limit = Some(limit);
+                    marks.limit = at;
+                }
                 Clause::Log => marks.log = true,
             }
         }
@@ -151,6 +158,8 @@ pub struct Marks {
     pub syn_cookies: Option<Span>,
     /// `add`, `update`.
     pub adds: Vec<Adds>,
+    /// `limit`, `over`, if there is one.
+    pub limit: Span,
 }
 
 /// Sees to it that a statement with this clause is about TCP.
@@ -221,6 +230,7 @@ fn clause(input: &mut Input<'_, '_>, known: &[&str]) -> Parsed<Clause> {
         "ipv4" => one.map(|_| Clause::Family(Family::V4)),
         "ipv6" => one.map(|_| Clause::Family(Family::V6)),
         "log" => one.map(|_| Clause::Log),
+        "limit" | "over" => limit::limit.map(Clause::Limit),
         "add" | "update" => live::adds.map(Clause::Adds),
         "no-track" => one.map(|_| Clause::NoTrack),
         "syn-cookies" => one.map(|_| Clause::SynCookies),

@@ -2,6 +2,7 @@
 //! element of the list, the next clause of the rule, or the next line.
 
 mod clause;
+mod limit;
 mod list;
 mod live;
 mod nat;

@@ -6,7 +6,7 @@ use super::super::span::{Span, Spanned};
 use super::super::words::{self, WITH_PORTS};
 use super::clause::{Marks, Said, last_span, one_line};
 use super::statement::{Draft, quoted};
-use super::{Fault, Input, Parsed, at_line_end, at_word, bump, keyword, owner, peek, value};
+use super::{Fault, Input, Parsed, at_line_end, at_word, bump, keyword, limit, owner, peek, value};
 use firewall_common::abi::table::Direction;
 use winnow::prelude::*;
 
@@ -47,6 +47,7 @@ pub fn rule(input: &mut Input<'_, '_>, draft: &mut Draft, text: &str) -> Parsed<
     };
     check_marks(input, action, when.direction, &marks, action_span);
     owner::check(input, action, &when, &marks, action_span);
+    limit::check(input, action, &when, &marks, marks.limit);
     if input.state.0.len() == faults {
         draft.broken.pop();
         draft.rules.push(Rule {
