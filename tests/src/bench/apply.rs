@@ -4,14 +4,15 @@
 //!   rules, each as a command.
 //! - `single edit`: one rule added in the middle of 10,000 that are live, and deleted again: as a command, and for Sluice as a
 //!   request on the control socket, too.
-//! - `set 1M`, `one address`: a set filled with a million addresses, and one more in and out; for Sluice also as requests.
+//! - `set 1M`, `one address`: a set filled with a million addresses, and one more in and out; for Sluice also as
+//!   requests, each on a connection of its own and all on one.
 
 use super::Figures;
 use super::gate::{Gate, Setup, refusal};
 use crate::lab::NetNs;
 use crate::rng::Rng;
 use crate::ruleset::{Rule, foreign, name, policy, random};
-use firewall_user::server::client::Client;
+use firewall_user::server::client::{Client, ClientError};
 use serde_json::{Value, json};
 use std::collections::HashSet;
 use std::net::Ipv4Addr;
@@ -247,6 +248,37 @@ impl Requests {
         })
     }
 
+    /// Enters an address and takes it out so many times, on one connection: milliseconds of each.
+    fn many(&self, set: &str, address: &str, times: usize) -> Result<Vec<[f64; 2]>, String> {
+        let said = |error: ClientError| short(&error.to_string());
+        self.runtime.block_on(async {
+            let mut talk = self.client.talk().await.map_err(said)?;
+            let mut all = Vec::with_capacity(times);
+            for _ in 0..times {
+                let mut both = [0.0; 2];
+                for (verb, spent) in ["sets.add", "sets.delete"].into_iter().zip(&mut both) {
+                    let args = json!({"name": set, "entries": [address]});
+                    let command = json!({"type": "command", "id": 1, "verb": verb, "args": args});
+                    let start = Instant::now();
+                    talk.say(&command).await.map_err(said)?;
+                    loop {
+                        let heard = talk.hear().await.map_err(said)?;
+                        let heard = heard.ok_or("the daemon closed the conversation")?;
+                        if heard["type"] == "result" {
+                            *spent = millis(start);
+                            if heard["ok"] != true {
+                                return Err(short(&heard.to_string()));
+                            }
+                            break;
+                        }
+                    }
+                }
+                all.push(both);
+            }
+            Ok(all)
+        })
+    }
+
     /// Enters an address into a live set and takes it out: milliseconds of each.
     fn one(&self, set: &str, address: &str) -> Result<[f64; 2], String> {
         let (path, body) = (format!("/api/v1/sets/{set}/entries"), json!({"entries": [address]}));
@@ -332,6 +364,13 @@ fn sets(figures: &mut Figures, rounds: usize) -> Result<(), String> {
                 let both = requests.one("listed", "192.0.2.1").map(|both| both.map(|ms| ms * 1e3));
                 twice(figures, SLUICE, ONE, ONE_REQUESTS, both);
             }
+            match requests.many("listed", "192.0.2.1", EACH) {
+                Ok(all) => all.into_iter().for_each(|both| {
+                    let both = both.map(|ms| ms * 1e3);
+                    twice(figures, SLUICE, ONE, ONE_TALK, Ok(both));
+                }),
+                Err(why) => figures.missing(SLUICE, ONE, why),
+            }
             let one = |verb| scene.sluice(&["set", verb, "listed", "192.0.2.1"]);
             let both = one("add").and_then(|add| Ok([add, one("delete")?]));
             twice(figures, SLUICE, ONE, ONE_UNITS, both);
@@ -357,6 +396,7 @@ fn sets(figures: &mut Figures, rounds: usize) -> Result<(), String> {
 
 /// Requests for each command.
 const EACH: usize = 20;
+const ONE_TALK: [&str; 2] = ["µs to add, kept connection", "µs to delete, kept connection"];
 const ONE_REQUESTS: [&str; 2] = ["µs to add, request", "µs to delete, request"];
 const ONE_UNITS: [&str; 2] = ["ms to add, command", "ms to delete, command"];
 
