@@ -6,8 +6,12 @@ mod scene;
 
 use scene::{SOON, Scene, number};
 use sluice_tests::lab::{Lab, Transfer, wait_for};
+use std::process::Stdio;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
+/// How long an echo takes at most that nothing stands in the way of.
+const SHORT: Duration = Duration::from_millis(100);
 const SERVER: &str = "10.77.2.2:53";
 const SERVER6: &str = "[fd77:2::2]:53";
 
@@ -385,4 +389,70 @@ rule admins allow in tcp from @admins to port 22
     let broken = policy.replace("set listed live", "set listed live file \"none.txt\"");
     let (code, said) = apply(&broken, &["--dry-run"]);
     assert!(code != Some(0) && said.contains("lists/none.txt"), "{code:?}: {said}");
+}
+
+#[test]
+fn no_packet_meets_half_a_list_whenever_its_daemon_is_killed() {
+    const MANY: u32 = 20_000;
+    let policy = "
+set listed live
+rule listed drop in on wan0 udp from @listed
+";
+    let test = "e2e_sets::no_packet_meets_half_a_list_whenever_its_daemon_is_killed";
+    let Some(mut scene) = Scene::start(test, policy, &[]) else { return };
+    // Two lists that have one address in common, of tables of different sizes.
+    let list = |name: &str, net: u32, many: u32| {
+        let others = (0..many).map(|i| std::net::Ipv4Addr::from((net << 24) + i * 97));
+        let others: String = others.map(|address| format!("{address}\n")).collect();
+        let path = scene.daemon.dir.join(name);
+        std::fs::write(&path, format!("{others}10.77.1.70\n")).expect("written");
+        path.display().to_string()
+    };
+    let lists = [list("long.txt", 11, MANY), list("short.txt", 12, 50)];
+    scene.set(&["load", "listed", &lists[0]]);
+    for round in 0..2 {
+        let stop = AtomicBool::new(false);
+        let mut loads = lists.each_ref().map(|list| {
+            let mut load = scene.daemon.command(&["set", "load", "listed", list]);
+            load.stdout(Stdio::null()).stderr(Stdio::null());
+            load
+        });
+        let Scene { lab, daemon, .. } = &mut scene;
+        let (lab, stop) = (&*lab, &stop);
+        let (loaded, passed) = std::thread::scope(|threads| {
+            let loader = threads.spawn(move || {
+                let mut loaded = 0;
+                while !stop.load(Relaxed) {
+                    let load = loads[loaded % 2].status().expect("run");
+                    loaded += usize::from(load.success());
+                }
+                loaded
+            });
+            let packets = threads.spawn(move || {
+                let mut passed = 0;
+                while !stop.load(Relaxed) {
+                    passed += u32::from(scene::passes(lab, "10.77.1.70", SERVER, SHORT));
+                }
+                passed
+            });
+            std::thread::sleep(Duration::from_millis(1_500 + 137 * round));
+            daemon.kill9();
+            // What is on its way goes on without it.
+            std::thread::sleep(3 * SHORT);
+            stop.store(true, Relaxed);
+            (loader.join().expect("no panic"), packets.join().expect("no panic"))
+        });
+        assert!(loaded > 3, "{loaded} lists were loaded");
+        assert_eq!(passed, 0, "it is in both lists");
+        scene.daemon.start();
+        assert!(!scene.passes("10.77.1.70", SERVER), "with the next daemon");
+        let there = number(&scene.row("listed"), "entries");
+        assert!([u64::from(MANY) + 1, 51].contains(&there), "{there} entries are no list");
+        // It takes lists as before, and leaves no memory behind.
+        let said = scene.set(&["load", "listed", &lists[1]]);
+        assert_eq!((number(&said, "entries"), number(&said, "deleted")), (51, there));
+        let pins = std::fs::read_dir(&scene.daemon.pin_dir).expect("pins").flatten();
+        let arenas = pins.filter(|pin| pin.file_name().to_string_lossy().starts_with("ARENA_"));
+        assert_eq!(arenas.count(), 1);
+    }
 }

@@ -63,20 +63,9 @@ impl Scene {
         Some(Self { lab, daemon, _echoes: echoes })
     }
 
-    fn socket(&self, from: &str, to: &str) -> UdpSocket {
-        let from: IpAddr = from.parse().expect("an address");
-        let to: SocketAddr = to.parse().expect("an address and a port");
-        let bound = self.lab.client.run(|| {
-            let socket = UdpSocket::bind((from, 0))?;
-            socket.connect(to)?;
-            std::io::Result::Ok(socket)
-        });
-        bound.unwrap_or_else(|error| panic!("a socket from {from} to {to}: {error}"))
-    }
-
     /// Sends one datagram, and waits for nothing.
     pub fn send(&self, from: &str, to: &str) {
-        let socket = self.socket(from, to);
+        let socket = socket(&self.lab, from, to);
         socket.send(b"a").expect("sent");
         // Until it is through the gate.
         let _ = socket.set_read_timeout(Some(Duration::from_millis(100)));
@@ -85,10 +74,7 @@ impl Scene {
 
     /// Whether a new flow is let through, there and back.
     pub fn passes(&self, from: &str, to: &str) -> bool {
-        let socket = self.socket(from, to);
-        socket.set_read_timeout(Some(SILENCE)).expect("a limit");
-        socket.send(b"through").expect("sent");
-        socket.recv(&mut [0; 8]).is_ok()
+        passes(&self.lab, from, to, SILENCE)
     }
 
     /// `sluice set ...`, which has to succeed.
@@ -107,4 +93,23 @@ impl Scene {
         let found = rows.iter().find(|row| row["name"] == name).cloned();
         found.unwrap_or_else(|| panic!("no set {name} in {rows:?}"))
     }
+}
+
+fn socket(lab: &Lab, from: &str, to: &str) -> UdpSocket {
+    let from: IpAddr = from.parse().expect("an address");
+    let to: SocketAddr = to.parse().expect("an address and a port");
+    let bound = lab.client.run(|| {
+        let socket = UdpSocket::bind((from, 0))?;
+        socket.connect(to)?;
+        std::io::Result::Ok(socket)
+    });
+    bound.unwrap_or_else(|error| panic!("a socket from {from} to {to}: {error}"))
+}
+
+/// Whether a new flow of the client's is let through and comes back within `limit`.
+pub fn passes(lab: &Lab, from: &str, to: &str, limit: Duration) -> bool {
+    let socket = socket(lab, from, to);
+    socket.set_read_timeout(Some(limit)).expect("a limit");
+    socket.send(b"through").expect("sent");
+    socket.recv(&mut [0; 8]).is_ok()
 }
