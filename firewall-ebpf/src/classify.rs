@@ -19,7 +19,7 @@ use crate::{
     asks, counters,
     events::{self, Told},
     maps::{TABLES, WORK},
-    opaque::put,
+    opaque::{put, volatile},
     rules::{self, NOTHING},
     work::Work,
 };
@@ -191,7 +191,8 @@ pub extern "C" fn sluice_classify(generation: u32, query: u64) -> u64 {
     let mut met = rules::first(size, generation, 0);
     asks::note(work, 0, met, 0);
     let mut index = 1;
-    while index < MAX_ALWAYS as u32 && index < table.always {
+    // Read anew each time: a part that a single rule joined may be there by now (ADR 13).
+    while index < MAX_ALWAYS as u32 && index < volatile(&table.always) {
         let found = rules::first(size, generation, index);
         asks::note(work, index, found, index);
         met = met.min(found);

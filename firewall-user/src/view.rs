@@ -558,6 +558,7 @@ mod tests {
             ("KilledView", fields(&KilledView::default())),
             ("EventView", fields(&EventView::default())),
             ("OwnerStatsView", fields(&OwnerStatsView::default())),
+            ("LimitStatsView", fields(&LimitStatsView::default())),
             ("LearnView", fields(&LearnView::default())),
             ("LearntRuleView", fields(&LearntRuleView::default())),
             ("SocketAttributeRowView", fields(&SocketAttributeRowView::default())),

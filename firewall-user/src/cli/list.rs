@@ -352,6 +352,12 @@ fn table_stats(out: &Out, stats: &StatsView) -> Result<(), CliError> {
         ("ended, not listed", table.ended_unlisted, ""),
         ("translated", nat.mappings_live, ""),
         ("no port left", nat.failures, ""),
+        ("limited sources forgotten", stats.limits.evicted, "no room for more that owe"),
+        (
+            "passed unmeasured",
+            stats.limits.contended,
+            "by limits that several CPUs changed at once",
+        ),
     ];
     let owners = stats.owners.iter().flat_map(|owners| {
         [
