@@ -1,16 +1,21 @@
 //! A new policy under traffic: live flows meet it, no packet is lost, none sees a mix.
 
-use sluice_tests::lab::{Daemon, DaemonOptions, Lab, RawSocket, Transfer};
+use firewall_user::server::client::Client;
+use serde_json::{Value, json};
+use sluice_tests::lab::{Daemon, DaemonOptions, Lab, RawSocket, TcpEcho, Transfer};
 use sluice_tests::packet::Packet;
 use std::fmt::Write as _;
-use std::net::UdpSocket;
+use std::io::{Read as _, Write as _};
+use std::net::{TcpStream, UdpSocket};
 use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 use std::time::Duration;
 
+/// Policies that go live one after the other, under traffic.
+const SWAPS: u64 = 1_000;
 const SOON: Duration = Duration::from_secs(5);
 
 const OPEN: &str =
-    "default in drop\ndefault out allow\nrule bulk allow in on wan0 tcp to port 9000\n";
+    "default in drop\ndefault out allow\nrule talk allow in on wan0 tcp to port 9000\n";
 
 fn lab_and_daemon(test: &str, policy: &str) -> Option<(Lab, Daemon)> {
     let lab = Lab::or_skip(test)?;
@@ -73,8 +78,8 @@ fn a_transfer_is_cut_by_a_policy_that_forbids_it() {
 /// other places, other address and port lists. A packet that met rows of one and actions of the other
 /// would go astray.
 fn twins() -> (String, String) {
-    let mut a = String::from("default in drop\ndefault out allow\n");
-    let mut b = a.clone();
+    let both = "default in drop\ndefault out allow\nrule bulk allow in on wan0 tcp to port 9000\n";
+    let (mut a, mut b) = (String::from(both), String::from(both));
     for i in 0..150 {
         let _ = writeln!(a, "rule a{i} drop in udp from 192.0.{i}.0/24 to port {}", 1 + i);
     }
@@ -94,6 +99,11 @@ fn twins() -> (String, String) {
 /// Sends packets of ever new flows to an allowed port and to a refused one while `meanwhile` goes on: how many of each were
 /// sent, and that all allowed and no refused ones arrived.
 fn under_traffic(lab: &Lab, meanwhile: impl FnOnce()) -> u64 {
+    under_paced_traffic(lab, Duration::from_millis(2), meanwhile)
+}
+
+/// As [`under_traffic`], with such a rest behind each 64 of both: there are 60,000 different ones.
+fn under_paced_traffic(lab: &Lab, rest: Duration, meanwhile: impl FnOnce()) -> u64 {
     let raw = RawSocket::open(&lab.client, "c0").unwrap();
     let (from, to) = (lab.client.mac("c0").unwrap(), lab.gate.mac("wan0").unwrap());
     let sink = |port: u16| {
@@ -116,7 +126,7 @@ fn under_traffic(lab: &Lab, meanwhile: impl FnOnce()) -> u64 {
                 raw.send(&head.udp(sport, 99).fill(8).build());
                 sent += 1;
                 if sent.is_multiple_of(64) {
-                    std::thread::sleep(Duration::from_millis(2));
+                    std::thread::sleep(rest);
                 }
             }
             sent
@@ -152,11 +162,32 @@ fn no_packet_sees_a_mix_of_two_policies() {
     let test = "e2e_swap::no_packet_sees_a_mix_of_two_policies";
     let (a, b) = twins();
     let Some((lab, daemon)) = lab_and_daemon(test, &a) else { return };
-    let sent = under_traffic(&lab, || {
-        for i in 0..30 {
-            daemon.apply(if i % 2 == 0 { &b } else { &a });
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let client = Client::new(daemon.dir.join("sock"));
+    let _echo = TcpEcho::start(&lab.server, &format!("{}:9000", Lab::SERVER4)).unwrap();
+    let mut talk = lab.client.run(|| TcpStream::connect((Lab::SERVER4, 9000))).unwrap();
+    talk.set_read_timeout(Some(SOON)).unwrap();
+    let mut said = |i: u64| {
+        let (text, mut heard) = (i.to_be_bytes(), [0; 8]);
+        talk.write_all(&text).unwrap();
+        talk.read_exact(&mut heard).unwrap();
+        assert_eq!(heard, text);
+    };
+    said(0);
+    let id = || daemon.flows("proto=tcp and dport=9000")[0]["id"].clone();
+    let flow = id();
+    // Some 40 ms each, as each waits for those who look into what the last but one left.
+    let sent = under_paced_traffic(&lab, Duration::from_millis(60), || {
+        for i in 0..SWAPS {
+            let text = if i % 2 == 0 { &b } else { &a };
+            let body = json!({"text": text, "force": true});
+            let applied = client.post::<Value>("/api/v1/policy/apply", &body);
+            let applied = runtime.block_on(applied).expect("applied");
+            assert_eq!(applied["generation"], 2 + i);
+            said(i);
         }
     });
+    assert_eq!(id(), flow, "its flow outlived them all");
     // Each policy's own rule refused its share, and counters outlive the policies: both shares are
     // there to read. (What the links themselves send, such as MLD, meets the default, not these.)
     let refused = |policy: &str, rule: &str| {
