@@ -20,6 +20,7 @@ use crate::{
     conntrack::{Family, Hit, Step, advance, count_source, segment, sluice_leave},
     cookies::{self, CookieState},
     events::{self, About, Told},
+    limits,
     maps::{FLOW_IDS, TABLE_COUNTERS, TABLES, WORK},
     table::{self, Claim, Terms, V4, V6},
     words,
@@ -75,6 +76,9 @@ fn prepare(src_is_a: bool, judgement: Judgement, work: &mut Work) {
     }
     if work.bypass {
         flow.bits |= bypass::BITS;
+    }
+    if work.limited {
+        flow.bits |= limits::bit(work.direction);
     }
     match work.direction {
         Direction::In => {

@@ -129,6 +129,7 @@ pub fn run<P: Packet>(pkt: &P, direction: Direction) -> Outcome {
     work.rewrite.quotes = false;
     work.cookie.state = CookieState::None;
     work.bypass = false;
+    work.limited = false;
     let early = match parse(pkt, &mut work.facts) {
         Err(reason) => Decision::new(refusal(table.settings.malformed), reason).pack(),
         Ok(Parsed::Arp) => Decision::new(Verdict::Allow, Reason::Arp).pack(),

@@ -6,8 +6,8 @@ use firewall_common::{
         flow::{Flow, Judgement},
         reason::Reason,
         table::{
-            ACTION_BYPASS, ACTION_NO_TRACK, Direction, RuleTable, SLOT_FIRST, SLOT_NONE, State,
-            Verdict,
+            ACTION_BYPASS, ACTION_LIMITS, ACTION_NO_TRACK, Direction, RuleTable, SLOT_FIRST,
+            SLOT_NONE, State, Verdict,
         },
     },
     wire::transport,
@@ -20,6 +20,7 @@ use crate::{
     cookies::{self, CookieState},
     entering::{self, Entered},
     gate::Decision,
+    limits,
     maps::{TABLES, WORK},
     nat, snat,
     table::{V4, V6},
@@ -142,6 +143,7 @@ fn judge<F: Family>(table: &RuleTable, work: &mut Work) -> Decision {
             }
         }
         renew(flow.flow, judge_at, judge_iface, judgement);
+        limits::mark(flow.flow, judge_at, m.flags & ACTION_LIMITS != 0);
         if matches!(judge_at, Direction::In) {
             let bypass = m.flags & ACTION_BYPASS != 0;
             bypass::mark(flow.flow, bypass);
@@ -166,6 +168,7 @@ fn judge<F: Family>(table: &RuleTable, work: &mut Work) -> Decision {
         return decision;
     }
     work.bypass = m.flags & ACTION_BYPASS != 0;
+    work.limited = m.flags & ACTION_LIMITS != 0;
     if nat_rule == 0 && cookies::is_asked_for(table, m.flags, work) {
         return Decision { reason: Reason::CookieSent, ..decision };
     }

@@ -4,8 +4,9 @@ use aya_ebpf::helpers::generated::bpf_ktime_get_ns;
 use firewall_common::{
     abi::{
         bucket::{finish, mix},
+        flow::{Flow, bits},
         limit::{FRACTION, LIMIT_BUCKETS, LIMIT_WAYS, cost_of, how, moved},
-        table::{STATES, State},
+        table::{Direction, STATES, State},
     },
     classify::HAS_V4,
     flow::hash::{source4, source6},
@@ -13,14 +14,30 @@ use firewall_common::{
 
 use crate::{
     atomic,
+    classify::v6_halves,
     conntrack::count_source,
     maps::{LIMIT_SOURCES, LIMIT_STATS, LIMITS, WORK},
-    opaque::{opaque, volatile},
+    opaque::{opaque, put, volatile},
     work::Work,
 };
 
 /// Who passes unmeasured where others change the same number: after so many tries.
 const TRIES: u32 = 4;
+
+/// What is measured, and against what.
+struct Measured {
+    /// `how::*`.
+    flags: u32,
+    /// Of a unit, as the policy has it.
+    cost: u64,
+    /// As the policy has it.
+    burst: u64,
+    /// Of the rule.
+    slot: u32,
+    /// The source: an IPv4 address, an IPv6 /64.
+    source: u64,
+    is_v4: u32,
+}
 
 /// Whether the rule at hand (`work.ask`) is met as far as its limit goes. What is within the limit is taken off it.
 #[unsafe(no_mangle)]
@@ -32,57 +49,134 @@ pub extern "C" fn sluice_limit() -> u32 {
     let said = volatile(&work.ask[3]);
     let flags = said as u32 & 0xffff;
     let is_new = volatile(&work.fields.place) as usize % STATES == State::New as usize;
-    let unit = flags & how::UNIT;
     let slot = (said >> 16) as u32 & 0xffff;
-    let is_within = match unit {
-        // A live flow that is judged again was counted when it began.
-        how::NEW | how::CONNECTIONS if !is_new => true,
-        how::CONNECTIONS => count_source(source(work), 0) < said >> 32,
-        _ => is_within(work, flags, slot),
-    };
-    if !is_within && let Some(limited) = LIMITS.get_ptr_mut(slot) {
-        // SAFETY: a live map value, an aligned word.
-        unsafe { atomic::add(&raw mut (*limited).over, volatile(&work.packets)) };
+    let (cost, burst) = (volatile(&work.ask[4]), volatile(&work.ask[5]));
+    if flags & how::FLOWS != 0 {
+        note(slot, [said, cost, burst]);
     }
-    u32::from(is_within != (flags & how::OVER != 0))
+    let source = volatile(&work.fields.src[0]);
+    let is_v4 = volatile(&work.fields.has) & HAS_V4;
+    // A live flow that is judged again was counted when it began, or is measured packet by packet.
+    let counts = flags & how::FLOWS == 0 && flags & how::UNIT < how::NEW;
+    let within = if !is_new && !counts {
+        true
+    } else if flags & how::UNIT == how::CONNECTIONS {
+        count_source(index(source, is_v4, work.seed), 0) < said >> 32
+    } else {
+        is_within(work, &Measured { flags, cost, burst, slot, source, is_v4 })
+    };
+    if !within {
+        count_over(slot, volatile(&work.packets));
+    }
+    u32::from(within != (flags & how::OVER != 0))
 }
 
-/// Index of the packet's source in map `SOURCES`.
+/// Whether a packet of a known flow keeps within the limit of the rule in `slot`, which let the flow in. `reply`: it goes
+/// against the flow's original direction, and the source that is meant is the other end.
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub extern "C" fn sluice_police(slot: u32, reply: u32) -> u32 {
+    let (Some(work), Some(limited)) = (WORK.get_ptr(0), LIMITS.get_ptr(slot)) else { return 1 };
+    // SAFETY: this CPU's own entry; programs of one CPU don't nest. A live map value, three aligned words: by turns of
+    // those of two policies one packet may be measured.
+    let (work, [said, cost, burst]) = unsafe { (&*work, volatile(&(*limited).says)) };
+    let flags = said as u32 & 0xffff;
+    if flags & how::FLOWS == 0 {
+        return 1;
+    }
+    let f = &work.facts;
+    let address = if reply == 0 { &f.src } else { &f.dst };
+    let is_v4 = u32::from(f.family == 4);
+    let source = if is_v4 != 0 {
+        u64::from(u32::from_be_bytes([address[0], address[1], address[2], address[3]]))
+    } else {
+        v6_halves(address)[0]
+    };
+    let within = is_within(work, &Measured { flags, cost, burst, slot, source, is_v4 });
+    if !within {
+        count_over(slot, volatile(&work.packets));
+    }
+    u32::from(within)
+}
+
+/// The bit of a flow that is limited by the rule that let it by at a hook.
 #[inline(always)]
-fn source(work: &Work) -> usize {
-    let src = volatile(&work.fields.src);
-    if volatile(&work.fields.has) & HAS_V4 != 0 {
-        source4((src[0] as u32).to_be_bytes(), work.seed)
+pub const fn bit(at: Direction) -> u64 {
+    match at {
+        Direction::In => bits::LIMITED_IN,
+        Direction::Out => bits::LIMITED_OUT,
+    }
+}
+
+/// Makes a flow that was judged at a hook one of those, or one no longer.
+#[inline(always)]
+pub fn mark(flow: *mut Flow, at: Direction, limited: bool) {
+    let bit = bit(at);
+    // SAFETY: a live map value; the field is an aligned word.
+    unsafe {
+        let seen = (&raw const (*flow).bits).read_volatile();
+        if limited && seen & bit == 0 {
+            atomic::fetch_or(&raw mut (*flow).bits, bit);
+        } else if !limited && seen & bit != 0 {
+            atomic::and(&raw mut (*flow).bits, !bit);
+        }
+    }
+}
+
+/// Remembers what a rule says of the flows that it lets in.
+#[inline(always)]
+fn note(slot: u32, says: [u64; 3]) {
+    let Some(limited) = LIMITS.get_ptr_mut(slot) else { return };
+    // SAFETY: a live map value; whoever else writes it writes the same, or what another policy says.
+    unsafe {
+        if volatile(&(*limited).says) != says {
+            put(&mut (*limited).says, says);
+        }
+    }
+}
+
+#[inline(always)]
+fn count_over(slot: u32, packets: u64) {
+    if let Some(limited) = LIMITS.get_ptr_mut(slot) {
+        // SAFETY: a live map value, an aligned word.
+        unsafe { atomic::add(&raw mut (*limited).over, packets) };
+    }
+}
+
+/// Index of a source in map `SOURCES`.
+#[inline(always)]
+fn index(source: u64, is_v4: u32, seed: u64) -> usize {
+    if is_v4 != 0 {
+        source4((source as u32).to_be_bytes(), seed)
     } else {
         let mut wide = [0; 16];
-        wide[..8].copy_from_slice(&src[0].to_be_bytes());
-        source6(&wide, work.seed)
+        wide[..8].copy_from_slice(&source.to_be_bytes());
+        source6(&wide, seed)
     }
 }
 
 #[inline(always)]
-fn is_within(work: &Work, flags: u32, slot: u32) -> bool {
-    let units = match flags & how::UNIT {
+fn is_within(work: &Work, m: &Measured) -> bool {
+    let units = match m.flags & how::UNIT {
         how::BITS => volatile(&work.bytes) * 8,
         how::NEW => 1,
         _ => volatile(&work.packets),
     };
-    let cost = cost_of(units, volatile(&work.ask[4]));
-    let burst = volatile(&work.ask[5]);
+    let cost = cost_of(units, m.cost);
     // SAFETY: a helper without arguments.
     let now = unsafe { bpf_ktime_get_ns() } << FRACTION;
-    let word = if flags & how::SOURCE != 0 {
-        of_source(work, slot, now)
+    let word = if m.flags & how::SOURCE != 0 {
+        of_source(work, m, now)
     } else {
         // SAFETY: a live map value.
-        LIMITS.get_ptr_mut(slot).map(|limited| unsafe { &raw mut (*limited).arrival })
+        LIMITS.get_ptr_mut(m.slot).map(|limited| unsafe { &raw mut (*limited).arrival })
     };
     let Some(word) = word else { return true };
     let mut left = TRIES;
     while left != 0 {
         // SAFETY: an aligned word of a live map value.
         let arrival = unsafe { word.read_volatile() };
-        let Some(next) = moved(arrival, now, cost, burst) else { return false };
+        let Some(next) = moved(arrival, now, cost, m.burst) else { return false };
         // SAFETY: as above.
         if unsafe { atomic::swap_if(word, arrival, next) } {
             return true;
@@ -98,12 +192,9 @@ fn is_within(work: &Work, flags: u32, slot: u32) -> bool {
 
 /// The arrival time of the packet's source; a place for it where it has none.
 #[inline(always)]
-fn of_source(work: &Work, slot: u32, now: u64) -> Option<*mut u64> {
-    let src = volatile(&work.fields.src);
-    let family = volatile(&work.fields.has) & HAS_V4;
-    // IPv6: a host has all of its /64.
-    let rule = u64::from(slot) << 32 | u64::from(family);
-    let hash = finish(mix(mix(volatile(&work.seed), src[0]), rule));
+fn of_source(work: &Work, m: &Measured, now: u64) -> Option<*mut u64> {
+    let rule = u64::from(m.slot) << 32 | u64::from(m.is_v4 != 0);
+    let hash = finish(mix(mix(volatile(&work.seed), m.source), rule));
     let key = hash | 1;
     let bucket = LIMIT_SOURCES.get_ptr_mut((hash >> 32) as u32 & (LIMIT_BUCKETS as u32 - 1))?;
     // SAFETY: a live map value.

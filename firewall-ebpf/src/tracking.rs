@@ -22,6 +22,7 @@ use crate::{
     cookies::CookieState,
     events,
     gate::{Decision, control},
+    limits,
     maps::{TABLES, WORK},
     nat,
     table::{V4, V6},
@@ -196,6 +197,8 @@ fn track<F: Family>(table: &RuleTable, control: &Control, work: &mut Work) -> u6
         let stale = |j: Judgement| j.is_set() && j.generation() != work.generation;
         let settled;
         let slot;
+        // At which hook the rule judged that the packet counts for.
+        let mut at = direction;
         if reply {
             if stale(judged_in) {
                 settled = false;
@@ -214,6 +217,8 @@ fn track<F: Family>(table: &RuleTable, control: &Control, work: &mut Work) -> u6
                     if matches!(direction, Direction::In) { judged_out } else { judged_in };
                 let other = if matches!(direction, Direction::In) { judged_in } else { judged_out };
                 slot = if across.is_set() { across.slot() } else { other.slot() };
+                let is_in = matches!(direction, Direction::In) != across.is_set();
+                at = if is_in { Direction::In } else { Direction::Out };
             }
         } else {
             let here = if matches!(direction, Direction::In) { judged_in } else { judged_out };
@@ -229,6 +234,12 @@ fn track<F: Family>(table: &RuleTable, control: &Control, work: &mut Work) -> u6
             let flow_bits = unsafe { (&raw const (*found.flow).bits).read_volatile() };
             let wanted = flow_bits & bits::BYPASS != 0;
             work.bypass = wanted && !reply && matches!(direction, Direction::In);
+            if counts
+                && flow_bits & limits::bit(at) != 0
+                && limits::sluice_police(u32::from(slot), u32::from(reply)) == 0
+            {
+                return Decision { verdict: Verdict::Drop, reason: Reason::OverLimit, slot }.pack();
+            }
             let step = Step { reply, slot, counts, acts: fits, flags: step_flags };
             conntrack::advance(found, step, table.settings.stream_after, work);
             let reason = if fits { Reason::Established } else { Reason::OutOfWindow };

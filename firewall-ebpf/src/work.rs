@@ -133,6 +133,8 @@ pub struct Work {
     pub across_judged: bool,
     /// Its flow goes to an AF_XDP socket.
     pub bypass: bool,
+    /// The rule that lets its flow in limits packets or bits.
+    pub limited: bool,
     /// The packet goes against its flow's original direction.
     pub reply: bool,
     /// It counts on its flow at this hook.

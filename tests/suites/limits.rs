@@ -11,6 +11,8 @@ rule bits    allow in udp to port 1002 no-track limit 800k bits/s burst 40k
 rule new     allow in udp to port 1003 limit 200 new/s
 rule over    drop  in udp to port 1004 over 200 packets/s
 rule rest    allow in udp to port 1004 no-track
+rule flows   allow in udp to port 1006 limit 200 packets/s
+rule shaped  allow in udp to port 1007 limit 400k bits/s burst 20k per source
 rule source  allow in udp to port 1005 no-track limit 100 packets/s burst 10 per source
 ";
 
@@ -78,6 +80,9 @@ fn rates_are_kept_at_ten_times_the_load() {
         Stream::new("bits", all, from("192.0.2.1", 1002, 472)),
         Stream::new("new", all, |i| datagram("192.0.2.1", 1024 + i as u16, 1003, 100)),
         Stream::new("over", all, from("192.0.2.1", 1004, 100)),
+        // One flow each, of which only the first packet asks the rules.
+        Stream::new("flow", all, from("192.0.2.1", 1006, 100)),
+        Stream::new("shaped", (6, 100.0, 5.0), from("192.0.2.1", 1007, 472)),
         Stream::new("one source", (6, 100.0, 10.0), from("192.0.2.1", 1005, 100)),
         Stream::new("another", (6, 100.0, 10.0), from("192.0.2.2", 1005, 100)),
     ];
@@ -107,10 +112,15 @@ fn rates_are_kept_at_ten_times_the_load() {
         assert!(f64::from(sent) > 5.0 * expected, "{}: {sent} is no overload", stream.name);
     }
     assert_eq!(quiet.passed, quiet.sent, "within its limit");
+    let reason = kernel.counters().reasons[&("drop", "over-limit")][0];
     let over = |name: &str| kernel.over(name);
     assert_eq!(over("packets"), u64::from(streams[0].sent - streams[0].passed));
     assert_eq!(over("over"), u64::from(streams[3].sent - streams[3].passed));
-    let sources = &streams[4..];
+    let flow = &streams[4];
+    assert_eq!(over("flows"), u64::from(flow.sent - flow.passed));
+    let policed = flow.sent - flow.passed + streams[5].sent - streams[5].passed;
+    assert_eq!(reason, u64::from(policed));
+    let sources = &streams[6..];
     let refused: u32 = sources.iter().map(|stream| stream.sent - stream.passed).sum();
     assert_eq!(over("source"), u64::from(refused));
 }
@@ -133,6 +143,38 @@ fn what_was_taken_off_stays_taken_off_when_the_policy_changes() {
         assert_eq!(passing(&kernel), 3);
         kernel.install(&policy("rule b count in tcp\n"));
         assert_eq!(passing(&kernel), 0);
+    });
+}
+
+#[test]
+fn a_flow_that_is_over_its_limit_lives_on() {
+    let Some(mut kernel) = Kernel::or_skip("limits::a_flow_that_is_over_its_limit_lives_on") else {
+        return;
+    };
+    let limited =
+        "default in drop\ndefault out drop\nrule a allow in udp limit 4 packets/h burst 4\n";
+    let there = datagram("192.0.2.1", 4242, 53, 10);
+    let back = Packet::new().ipv4("198.51.100.2", "192.0.2.1").udp(53, 4242).fill(10).build();
+    let ns = kernel.namespace().clone();
+    let passing = |kernel: &Kernel, hook, frame: &[u8], times: usize| {
+        let run = || kernel.run(hook, 0, frame).expect("a run").0 == Fate::Pass;
+        (0..times).filter(|_| run()).count()
+    };
+    ns.run(|| {
+        kernel.install(limited);
+        // Answers are the flow's packets, too.
+        assert_eq!(passing(&kernel, Hook::TcIn, &there, 2), 2);
+        assert_eq!(passing(&kernel, Hook::TcOut, &back, 5), 2);
+        assert_eq!(passing(&kernel, Hook::TcIn, &there, 3), 0);
+        // Judged anew it isn't cut; nothing is earned by it, but for the packet that is judged.
+        kernel.install(&format!("rule b count in tcp\n{limited}"));
+        assert_eq!(passing(&kernel, Hook::TcIn, &there, 5), 1);
+        assert_eq!(kernel.flows().len(), 1);
+        // A policy without the limit lets it go on as it likes.
+        kernel.install(&limited.replace(" limit 4 packets/h burst 4", ""));
+        assert_eq!(passing(&kernel, Hook::TcIn, &there, 5), 5);
+        kernel.install(limited);
+        assert_eq!(passing(&kernel, Hook::TcIn, &there, 5), 1);
     });
 }
 

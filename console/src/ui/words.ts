@@ -53,6 +53,7 @@ const REASONS: Record<string, string> = {
   bypassed: "handed to an AF_XDP socket",
   "fast-path": "forwarded past the stack",
   "no-track": "let by without tracking, because a rule says so",
+  "over-limit": "over the limit of the rule that let its flow in",
   "flow-table-busy": "two CPUs wanted one lock of the flow table for too long: judged, not tracked",
 };
 

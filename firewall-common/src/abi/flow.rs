@@ -120,6 +120,10 @@ pub mod bits {
     pub const FIN_ORIG: u64 = 1 << 18;
     /// TCP: the responder's FIN went by.
     pub const FIN_REPLY: u64 = 1 << 19;
+    /// The rule that let it by at an ingress hook limits packets or bits.
+    pub const LIMITED_IN: u64 = 1 << 20;
+    /// The same at an egress hook.
+    pub const LIMITED_OUT: u64 = 1 << 21;
 }
 
 /// What one end of a TCP connection has sent and may send, as sequence numbers (RFC 9293 section 3.3.1,

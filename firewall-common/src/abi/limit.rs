@@ -28,6 +28,8 @@ pub mod how {
     pub const OVER: u32 = 2;
     /// Each source by itself (IPv6: each /64).
     pub const SOURCE: u32 = 4;
+    /// The packets of the flows that the rule lets in are measured, too.
+    pub const FLOWS: u32 = 8;
     /// What is counted.
     pub const UNIT: u32 = 3 << 4;
     /// Packets.
@@ -48,6 +50,11 @@ pub struct Limited {
     pub arrival: u64,
     /// Packets that were over the limit.
     pub over: u64,
+    /// The limit of packets or bits of flows that the rule let in, as it was when it last let one by: the fourth to sixth
+    /// of its [`super::set::ASK_WORDS`].
+    pub says: [u64; 3],
+    /// To come.
+    pub _pad: [u64; 3],
 }
 
 /// Sources, in map `LIMIT_SOURCES`. One whose arrival time is past owes nothing, and is as one that was never seen: its place
@@ -91,7 +98,7 @@ pub const fn cost_of(units: u64, cost: u64) -> u64 {
     units.wrapping_mul(cost) >> (COST_FRACTION - FRACTION)
 }
 
-plain_bytes!(Limited => 16, LimitBucket => 64, LimitStats => 16);
+plain_bytes!(Limited => 64, LimitBucket => 64, LimitStats => 16);
 
 #[cfg(test)]
 mod tests {

@@ -114,5 +114,7 @@ numbers! {
         TableBusy = 50 => "flow-table-busy",
         /// Every public port that was tried for a new mapping is a local socket's: dropped.
         NatLocalPort = 51 => "nat-local-port",
+        /// A packet of a known flow that is over the limit of the rule that let the flow in: dropped.
+        OverLimit = 52 => "over-limit",
     }
 }

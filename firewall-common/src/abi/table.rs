@@ -95,7 +95,7 @@ pub const ACTION_BYPASS: u8 = 8;
 pub const ACTION_ASKS: u8 = 16;
 /// [`RuleAction::flags`]: it adds to sets.
 pub const ACTION_ADDS: u8 = 32;
-/// [`RuleAction::flags`]: what it lets by has a limit.
+/// [`RuleAction::flags`]: packets or bits of the flows that it lets in are limited.
 pub const ACTION_LIMITS: u8 = 64;
 
 /// What rule number *i* does.

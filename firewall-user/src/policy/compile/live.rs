@@ -1,12 +1,12 @@
 //! What rows don't know of rules: what they ask of live sets, what they add to them, and their limits.
 
-use super::super::ast::{Adds, Conditions, InSet, Limit, LimitUnit, Policy, Rule};
+use super::super::ast::{Action, Adds, Conditions, InSet, Limit, LimitUnit, Policy, Rule};
 use super::super::slots::Slots;
 use super::{CompileError, Part};
 use crate::sets::Declared;
 use firewall_common::abi::limit::{COST_FRACTION, FRACTION, how};
 use firewall_common::abi::set::{ASK_WORDS, MAX_SETS, deed, test};
-use firewall_common::abi::table::{ACTION_ADDS, ACTION_ASKS};
+use firewall_common::abi::table::{ACTION_ADDS, ACTION_ASKS, ACTION_LIMITS};
 
 /// [`firewall_common::abi::set`]'s words of a rule.
 pub type Asked = [u64; ASK_WORDS as usize];
@@ -36,8 +36,10 @@ pub fn declared(policy: &Policy, slots: &Slots) -> Vec<(u8, Declared)> {
 
 /// `ACTION_*` of a rule as far as that goes.
 pub fn flags(rule: &Rule) -> u8 {
-    (if !rule.when.are_certain() { ACTION_ASKS } else { 0 })
-        | (if rule.adds.is_empty() { 0 } else { ACTION_ADDS })
+    let of = |is: bool, flag: u8| if is { flag } else { 0 };
+    of(!rule.when.are_certain(), ACTION_ASKS)
+        | of(!rule.adds.is_empty(), ACTION_ADDS)
+        | of(polices(rule), ACTION_LIMITS)
 }
 
 /// What rows don't know of a rule; `None`: nothing.
@@ -58,6 +60,13 @@ pub fn asked(rule: &Rule, policy: &Policy, slots: &Slots) -> Option<Asked> {
     })
 }
 
+/// Whether the packets of the flows that a rule lets in are measured.
+fn polices(rule: &Rule) -> bool {
+    let lets_in = matches!(rule.action, Action::Allow | Action::Bypass) && !rule.no_track;
+    let units = [LimitUnit::Packets, LimitUnit::Bits];
+    lets_in && rule.when.limit.is_some_and(|limit| units.contains(&limit.unit) && !limit.over)
+}
+
 /// A rule's limit, see [`how`].
 fn limited(of: &Limit, rule: &Rule, slots: &Slots) -> [u64; 3] {
     let unit = match of.unit {
@@ -67,7 +76,9 @@ fn limited(of: &Limit, rule: &Rule, slots: &Slots) -> [u64; 3] {
         LimitUnit::Connections => how::CONNECTIONS,
     };
     let flag = |is: bool, bit: u32| if is { bit } else { 0 };
-    let flags = how::IS | unit | flag(of.over, how::OVER) | flag(of.per_source, how::SOURCE);
+    let flows = if polices(rule) { how::FLOWS } else { 0 };
+    let flags =
+        how::IS | flows | unit | flag(of.over, how::OVER) | flag(of.per_source, how::SOURCE);
     let slot = u64::from(slots.rule(&rule.name.value).unwrap_or_default());
     let mut words = [u64::from(flags) | slot << 16, 0, 0];
     if of.unit == LimitUnit::Connections {

@@ -94,10 +94,10 @@ pub fn check(
         input.state.0.push(Fault::new("limit", at, message).hint(Some(hint.to_owned())));
     };
     let flows = matches!(action, Action::Allow | Action::Bypass) && marks.no_track.is_none();
-    if flows && matches!(limit.unit, LimitUnit::Packets | LimitUnit::Bits) {
+    if flows && limit.over && matches!(limit.unit, LimitUnit::Packets | LimitUnit::Bits) {
         refuse(
             format!("`{limit}` on a rule whose packets begin flows"),
-            "the packets of a flow that was let in ask no rules: limit `new/s`, or say `no-track`",
+            "what is over can't be let in and be over: say `limit`, or refuse what is `over`",
         );
     }
     if when.owner.is_asked() {
