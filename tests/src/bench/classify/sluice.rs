@@ -53,9 +53,17 @@ impl Sluice {
     pub fn load(&self, set: &str, list: &str) -> Result<(), String> {
         let daemon = &self.ours.gate.daemon;
         let file = daemon.dir.join(format!("{set}.txt"));
-        std::fs::write(&file, list).map_err(|error| format!("{}: {error}", file.display()))?;
-        let output = daemon.cli(&["set", "load", set, &file.display().to_string()]);
-        if output.code == 0 { Ok(()) } else { Err(output.stderr) }
+        let lines: Vec<&str> = list.lines().collect();
+        // A list may have 32 MiB.
+        for some in lines.chunks(500_000) {
+            std::fs::write(&file, some.join("\n"))
+                .map_err(|error| format!("{}: {error}", file.display()))?;
+            let output = daemon.cli(&["set", "load", set, &file.display().to_string(), "--add"]);
+            if output.code != 0 {
+                return Err(output.stderr);
+            }
+        }
+        Ok(())
     }
 
     /// Bytes that the kernel accounts for the policies' tables, for live sets, and for the map that holds the live one's
