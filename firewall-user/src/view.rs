@@ -12,6 +12,7 @@ mod names;
 mod nat;
 mod paths;
 mod plan;
+mod rules;
 mod sets;
 mod sockets;
 mod summary;
@@ -33,6 +34,7 @@ pub use paths::{
     PathsView,
 };
 pub use plan::{PlanPartView, PlanView};
+pub use rules::{LimitStatsView, RuleView};
 pub use sets::{SetChangeView, SetEntryView, SetPageView, SetTestView, SetView};
 pub use sockets::{
     FailedKillView, KilledSocketsView, SOCKET_ENDS, SOCKET_STATES, SOCKET_TCP_STATES,
@@ -196,45 +198,6 @@ pub struct CallerView {
     pub uid: u32,
     /// The socket's cookie, hexadecimal: `id` of `sluice sockets`.
     pub socket: String,
-}
-
-/// A rule of the live policy with its counters.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-pub struct RuleView {
-    /// 1-based place; 0 for the two defaults.
-    pub position: u32,
-    /// Name.
-    pub name: String,
-    /// Stable id: the slot of its counters.
-    pub id: u16,
-    /// `allow`, `drop`, `reject`, `count`.
-    pub action: String,
-    /// Whether it takes part.
-    pub enabled: bool,
-    /// Whether it logs.
-    pub log: bool,
-    /// The rule as written, one line, comments stripped.
-    pub text: String,
-    /// Packets that were judged by it.
-    pub hits: u64,
-    /// All packets it decided, of established flows too.
-    pub packets: u64,
-    /// Bytes of those.
-    pub bytes: u64,
-    /// Last hit.
-    pub last_hit: Option<String>,
-    /// Packets that were over its limit.
-    #[serde(default)]
-    pub over: u64,
-}
-
-/// What went wrong with limits of rules.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct LimitStatsView {
-    /// Sources that were forgotten while they owed something, for want of room.
-    pub evicted: u64,
-    /// Packets that passed unmeasured, as several CPUs changed one limit at once.
-    pub contended: u64,
 }
 
 /// A counter by reason.

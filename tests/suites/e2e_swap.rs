@@ -197,6 +197,17 @@ fn no_packet_sees_a_mix_of_two_policies() {
     assert_eq!(refused(&a, "nope") + refused(&b, "no"), sent, "exactly the denied ones");
 }
 
+/// Says whether a datagram to port 53 arrives.
+fn knocker(lab: &Lab) -> impl Fn() -> bool {
+    let socket = lab.server.run(|| UdpSocket::bind((Lab::SERVER4, 53))).unwrap();
+    socket.set_read_timeout(Some(Duration::from_millis(500))).unwrap();
+    let client = lab.client.run(|| UdpSocket::bind((Lab::CLIENT4, 4053))).unwrap();
+    move || {
+        client.send_to(b"x", (Lab::SERVER4, 53)).unwrap();
+        socket.recv(&mut [0; 8]).is_ok()
+    }
+}
+
 /// Rules enough that single ones change by themselves, and two that decide.
 fn many() -> String {
     let mut text = String::from("default in drop\ndefault out allow\n");
@@ -261,13 +272,7 @@ fn a_rule_that_joined_decides_and_one_that_left_no_more() {
     let test = "e2e_swap::a_rule_that_joined_decides_and_one_that_left_no_more";
     let Some((lab, daemon)) = lab_and_daemon(test, OPEN) else { return };
     daemon.apply(&many());
-    let socket = lab.server.run(|| UdpSocket::bind((Lab::SERVER4, 53))).unwrap();
-    socket.set_read_timeout(Some(Duration::from_millis(500))).unwrap();
-    let client = lab.client.run(|| UdpSocket::bind((Lab::CLIENT4, 4053))).unwrap();
-    let passes = || {
-        client.send_to(b"x", (Lab::SERVER4, 53)).unwrap();
-        socket.recv(&mut [0; 8]).is_ok()
-    };
+    let passes = knocker(&lab);
     assert!(passes());
     let add = |place: &[&str], text: &str| {
         let args: Vec<&str> =
@@ -299,13 +304,7 @@ fn a_rule_that_joined_decides_and_one_that_left_no_more() {
 fn the_next_daemon_finds_text_and_tables_as_one() {
     let test = "e2e_swap::the_next_daemon_finds_text_and_tables_as_one";
     let Some((lab, mut daemon)) = lab_and_daemon(test, OPEN) else { return };
-    let socket = lab.server.run(|| UdpSocket::bind((Lab::SERVER4, 53))).unwrap();
-    socket.set_read_timeout(Some(Duration::from_millis(500))).unwrap();
-    let client = lab.client.run(|| UdpSocket::bind((Lab::CLIENT4, 4053))).unwrap();
-    let passes = || {
-        client.send_to(b"x", (Lab::SERVER4, 53)).unwrap();
-        socket.recv(&mut [0; 8]).is_ok()
-    };
+    let passes = knocker(&lab);
     let add = [
         "rule",
         "add",

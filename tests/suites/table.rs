@@ -12,7 +12,7 @@ use firewall_user::{
         Datapath, Options, SlotNames,
         testing::{Hook, TestOutcome},
     },
-    policy::{self, Slots},
+    policy::{self, Compiled, Slots},
 };
 use sluice_tests::{packet::Packet, skip};
 
@@ -50,13 +50,30 @@ impl Gate {
         self.datapath.as_mut().expect("open until the end")
     }
 
-    fn install(&mut self, text: &str) {
+    fn compiled(&mut self, text: &str) -> Compiled {
         let parsed = policy::parse(text, "test").expect("a good policy");
         let next = self.datapath().generation() + 1;
-        let compiled = policy::compile(&parsed, &mut self.slots, next).expect("a small policy");
+        policy::compile(&parsed, &mut self.slots, next).expect("a small policy")
+    }
+
+    fn install(&mut self, text: &str) {
+        let compiled = self.compiled(text);
+        let next = self.datapath().generation() + 1;
         self.datapath()
             .install(&compiled.table, &compiled.arena, next, &SlotNames::default(), None)
             .expect("installed");
+    }
+
+    /// The same, and says whose the counters are.
+    fn install_named(&mut self, text: &str) {
+        let compiled = self.compiled(text);
+        let next = self.datapath().generation() + 1;
+        let owners = self.slots.rules();
+        let rules = owners.map(|(slot, of)| (slot, of.name.clone(), of.generation)).collect();
+        let names = SlotNames { rules, ..SlotNames::default() };
+        let installed =
+            self.datapath().install(&compiled.table, &compiled.arena, next, &names, None);
+        installed.expect("installed");
     }
 
     /// A datagram from a port of its own: each begins a flow.
@@ -268,4 +285,22 @@ fn a_swept_mapping_leaves_its_totals_and_gives_its_port_back() {
     let (ended, _) = gate.datapath().sweep().expect("a sweep");
     assert_eq!(ended[0].nat, Some(nat));
     assert_eq!(accounts(&mut gate), (1, 1, [2, 56, 0, 0], 0));
+}
+
+#[test]
+fn a_flow_keeps_its_limit_when_counters_are_reset() {
+    let Some(mut gate) = Gate::or_skip("table::a_flow_keeps_its_limit_when_counters_are_reset")
+    else {
+        return;
+    };
+    gate.install_named("default in drop\nrule a allow in udp limit 3 packets/h burst 3\n");
+    let slot = gate.slots.rule("a").expect("a slot");
+    let passing = |gate: &mut Gate| (0..5).filter(|_| gate.send(1).action == PASS).count();
+    assert_eq!(passing(&mut gate), 3);
+    let over =
+        |gate: &mut Gate| gate.datapath().counters().expect("counters").over.get(&slot).copied();
+    assert_eq!(over(&mut gate), Some(2));
+    gate.datapath().reset_counters().expect("reset");
+    assert_eq!(over(&mut gate), None);
+    assert_eq!((passing(&mut gate), over(&mut gate)), (0, Some(5)));
 }

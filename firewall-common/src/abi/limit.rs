@@ -42,7 +42,8 @@ pub mod how {
     pub const CONNECTIONS: u32 = 3 << 4;
 }
 
-/// An entry of map `LIMITS`, by rule slot. Written by programs alone.
+/// An entry of map `LIMITS`, by rule slot. Programs write; the daemon clears it where the slot gets another owner, and sets
+/// `over` to zero where counters are reset.
 #[derive(Clone, Copy, Debug, Default, Pod, Zeroable)]
 #[repr(C)]
 pub struct Limited {

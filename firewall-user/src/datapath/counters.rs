@@ -10,6 +10,7 @@ use firewall_common::abi::{
     reason::Reason,
     table::Verdict,
 };
+use std::collections::BTreeSet;
 
 impl Datapath {
     /// All counters, summed over CPUs; those that never counted are left out.
@@ -71,7 +72,7 @@ impl Datapath {
     }
 
     pub(super) fn zero_rule(&mut self, slot: u16) -> Result<(), DatapathError> {
-        self.limits.clear(slot);
+        self.limits.zero(slot);
         let cpus = aya::util::nr_cpus().map_err(|(what, e)| DatapathError::io(what)(e))?;
         let zero = PerCpuValues::try_from(vec![RuleCounter::zeroed(); cpus])
             .map_err(DatapathError::io("clearing a counter"))?;
@@ -86,7 +87,9 @@ impl Datapath {
     /// # Errors
     /// The kernel refused to change a map.
     pub fn reset_counters(&mut self) -> Result<(), DatapathError> {
-        let used: Vec<u16> = self.counters()?.rules.iter().map(|(slot, _)| *slot).collect();
+        let found = self.counters()?;
+        let counted = found.rules.iter().map(|(slot, _)| *slot);
+        let used: BTreeSet<u16> = counted.chain(found.over.keys().copied()).collect();
         for slot in used {
             self.zero_rule(slot)?;
         }

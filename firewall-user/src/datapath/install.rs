@@ -48,6 +48,7 @@ impl Datapath {
             if self.rule_names.is_of_another(*slot, name) {
                 // The slot has a new owner: its counters begin at zero.
                 self.zero_rule(*slot)?;
+                self.limits.clear(*slot);
             }
             self.rule_names.store(*slot, name, *at);
         }

@@ -20,6 +20,11 @@ impl Limits {
         self.0.words()[usize::from(slot) * WORDS + 1].load(Relaxed)
     }
 
+    /// Counts from zero. What is owed is owed, and live flows keep their limit.
+    pub(super) fn zero(&self, slot: u16) {
+        self.0.words()[usize::from(slot) * WORDS + 1].store(0, Relaxed);
+    }
+
     /// The slot is another rule's from here on: nobody owes anything.
     pub(super) fn clear(&self, slot: u16) {
         for word in &self.0.words()[usize::from(slot) * WORDS..][..WORDS] {

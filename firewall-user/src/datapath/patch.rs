@@ -82,6 +82,7 @@ impl Datapath {
         if let Some((slot, name)) = named {
             if self.rule_names.is_of_another(slot, name) {
                 self.zero_rule(slot)?;
+                self.limits.clear(slot);
             }
             self.rule_names.store(slot, name, next);
             self.counted.insert(slot.into());

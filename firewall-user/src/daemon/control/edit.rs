@@ -56,6 +56,13 @@ struct Recent {
     text: String,
 }
 
+impl Recent {
+    fn of(rule: &Rule, turn: u64) -> Self {
+        let (name, text) = (rule.name.value.clone(), rule.text.clone());
+        Self { turn, glance: Glance::of(&rule.when), name, text }
+    }
+}
+
 impl Known {
     /// Of a policy that is about to be installed. `None` where single rules aren't worth it, can't be told apart, or where
     /// something was said about it: what is said of a policy may change with every rule.
@@ -361,13 +368,8 @@ fn prepared(
             }
             let slot = known.slots.take_rule(&rule.name.value, generation + 2)?;
             let (next, patch) = known.live.join(policy, index, rule, &known.slots, turn)?;
-            let (name, text) = (rule.name.value.clone(), rule.text.clone());
-            let recent = Recent {
-                turn,
-                glance: Glance::of(&rule.when),
-                name: name.clone(),
-                text: text.clone(),
-            };
+            let recent = Recent::of(rule, turn);
+            let (name, text) = (recent.name.clone(), recent.text.clone());
             let is_early = known.is_early(&recent.glance, rule);
             let said = policy::Change::RuleAdded { what, name, position: index + 1, text };
             Some(Edit { next, patch, index, joins: Some(joins), slot, said, recent, is_early })
@@ -379,13 +381,8 @@ fn prepared(
                 return None;
             }
             let (next, patch) = known.live.leave(index, turn)?;
-            let (name, text) = (rule.name.value.clone(), rule.text.clone());
-            let recent = Recent {
-                turn,
-                glance: Glance::of(&rule.when),
-                name: name.clone(),
-                text: text.clone(),
-            };
+            let recent = Recent::of(rule, turn);
+            let (name, text) = (recent.name.clone(), recent.text.clone());
             let is_early = known.is_early(&recent.glance, rule);
             let said = policy::Change::RuleRemoved { what, name, position: index + 1, text };
             Some(Edit { next, patch, index, joins: None, slot: 0, said, recent, is_early })
