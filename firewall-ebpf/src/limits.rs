@@ -37,6 +37,8 @@ struct Measured {
     /// The source: an IPv4 address, an IPv6 /64.
     source: u64,
     is_v4: u32,
+    /// 1: it goes against its flow's original direction.
+    reply: u32,
 }
 
 /// Whether the rule at hand (`work.ask`) is met as far as its limit goes. What is within the limit is taken off it.
@@ -63,7 +65,7 @@ pub extern "C" fn sluice_limit() -> u32 {
     } else if flags & how::UNIT == how::CONNECTIONS {
         count_source(index(source, is_v4, work.seed), 0) < said >> 32
     } else {
-        is_within(work, &Measured { flags, cost, burst, slot, source, is_v4 })
+        is_within(work, &Measured { flags, cost, burst, slot, source, is_v4, reply: 0 })
     };
     if !within {
         count_over(slot, volatile(&work.packets));
@@ -92,7 +94,7 @@ pub extern "C" fn sluice_police(slot: u32, reply: u32) -> u32 {
     } else {
         v6_halves(address)[0]
     };
-    let within = is_within(work, &Measured { flags, cost, burst, slot, source, is_v4 });
+    let within = is_within(work, &Measured { flags, cost, burst, slot, source, is_v4, reply });
     if !within {
         count_over(slot, volatile(&work.packets));
     }
@@ -169,7 +171,13 @@ fn is_within(work: &Work, m: &Measured) -> bool {
         of_source(work, m, now)
     } else {
         // SAFETY: a live map value.
-        LIMITS.get_ptr_mut(m.slot).map(|limited| unsafe { &raw mut (*limited).arrival })
+        LIMITS.get_ptr_mut(m.slot).map(|limited| unsafe {
+            if m.reply == 0 {
+                &raw mut (*limited).arrival
+            } else {
+                &raw mut (*limited).arrival_reply
+            }
+        })
     };
     let Some(word) = word else { return true };
     let mut left = TRIES;
@@ -193,7 +201,8 @@ fn is_within(work: &Work, m: &Measured) -> bool {
 /// The arrival time of the packet's source; a place for it where it has none.
 #[inline(always)]
 fn of_source(work: &Work, m: &Measured, now: u64) -> Option<*mut u64> {
-    let rule = u64::from(m.slot) << 32 | u64::from(m.is_v4 != 0);
+    let kind = u64::from(m.reply) << 1 | u64::from(m.is_v4 != 0);
+    let rule = u64::from(m.slot) << 32 | kind;
     let hash = finish(mix(mix(volatile(&work.seed), m.source), rule));
     let key = hash | 1;
     let bucket = LIMIT_SOURCES.get_ptr_mut((hash >> 32) as u32 & (LIMIT_BUCKETS as u32 - 1))?;

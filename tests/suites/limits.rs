@@ -162,10 +162,10 @@ fn a_flow_that_is_over_its_limit_lives_on() {
     };
     ns.run(|| {
         kernel.install(limited);
-        // Answers are the flow's packets, too.
+        // Answers are the flow's packets, too, and measured by themselves.
         assert_eq!(passing(&kernel, Hook::TcIn, &there, 2), 2);
-        assert_eq!(passing(&kernel, Hook::TcOut, &back, 5), 2);
-        assert_eq!(passing(&kernel, Hook::TcIn, &there, 3), 0);
+        assert_eq!(passing(&kernel, Hook::TcOut, &back, 5), 4);
+        assert_eq!(passing(&kernel, Hook::TcIn, &there, 3), 2);
         // Judged anew it isn't cut; nothing is earned by it, but for the packet that is judged.
         kernel.install(&format!("rule b count in tcp\n{limited}"));
         assert_eq!(passing(&kernel, Hook::TcIn, &there, 5), 1);

@@ -54,8 +54,11 @@ pub struct Limited {
     /// The limit of packets or bits of flows that the rule let in, as it was when it last let one by: the fourth to sixth
     /// of its [`super::set::ASK_WORDS`].
     pub says: [u64; 3],
+    /// As `arrival`, of what goes against the original direction of flows that the rule let in: measured by itself, as
+    /// answers that come right behind what they answer would never find anything left.
+    pub arrival_reply: u64,
     /// To come.
-    pub _pad: [u64; 3],
+    pub _pad: [u64; 2],
 }
 
 /// Sources, in map `LIMIT_SOURCES`. One whose arrival time is past owes nothing, and is as one that was never seen: its place
