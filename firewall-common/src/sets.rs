@@ -4,7 +4,7 @@
 use crate::{
     abi::{
         bucket::{finish, mix},
-        set::{PROBES, SLOT4, SLOT6, shape, tag},
+        set::{NET4, NET6, PROBES, SLOT4, SLOT6, shape, tag},
     },
     classify::Arena,
 };
@@ -57,11 +57,36 @@ pub const fn masked6(address: [u64; 2], len: u32) -> [u64; 2] {
     }
 }
 
-/// Word of the bit of an IPv4 address' /24, behind the gate's first, and the bit.
+/// Word of a network's bit in the gate, behind its first, and the bit: the multiplication spreads networks that stand
+/// side by side (the constant is the odd number next to 2^32 over the golden ratio; Knuth, volume 3, 6.4).
 #[inline(always)]
 #[must_use]
-pub const fn gate4(address: u32) -> (u32, u64) {
-    (address >> 14, 1 << (address >> 8 & 63))
+pub const fn gate(net: u32, shift: u32) -> (u32, u64) {
+    let bit = net.wrapping_mul(0x9e37_79b1) >> (shift & 31);
+    (bit >> 6, 1 << (bit & 63))
+}
+
+/// The network of an IPv4 address, as the gate knows it.
+#[inline(always)]
+#[must_use]
+pub const fn net4(address: u32) -> u32 {
+    address >> (32 - NET4)
+}
+
+/// The network of an IPv6 address, by its upper half.
+#[inline(always)]
+#[must_use]
+pub const fn net6(upper: u64) -> u32 {
+    (upper >> (64 - NET6)) as u32
+}
+
+/// Whether anything that is listed may hold an address of this network.
+#[inline(always)]
+#[must_use]
+pub fn is_open<A: Arena + ?Sized>(arena: &A, net: u32) -> bool {
+    let (first, shift) = halves(arena.word(shape::GATE));
+    let (word, bit) = gate(net, shift);
+    first == 0 || arena.word(first + word) & bit != 0
 }
 
 /// Word of a hash's bit in the filter, behind its first, and the bit.
@@ -103,24 +128,20 @@ pub fn holds4<A: Arena + ?Sized>(
     pair: u32,
     mut probe: impl FnMut(u64, u64) -> bool,
 ) -> bool {
-    let gate = arena.word(shape::GATE4) as u32;
-    if gate != 0 {
-        let (word, bit) = gate4(address);
-        if arena.word(gate + word) & bit == 0 {
-            return false;
-        }
+    if !is_open(arena, net4(address)) {
+        return false;
     }
     let paired = if_pair(arena, pair);
     let seed = arena.word(shape::SEED);
     let mut lens = arena.word(shape::LENS4);
     let mut left = 33;
     while left != 0 && lens != 0 {
-        let len = lens.trailing_zeros() & 63;
+        let shorter = lens.trailing_zeros() & 63;
+        let len = 32u32.wrapping_sub(shorter);
         lens &= lens - 1;
         left -= 1;
         let tag = tag::prefix(len) & !paired | pair;
-        let entry =
-            entry4((u64::from(address) & !0u64 << (32u32.wrapping_sub(len) & 63)) as u32, tag);
+        let entry = entry4((u64::from(address) & !0u64 << shorter) as u32, tag);
         let hash = hash4(entry, seed);
         if may_be(arena, hash) && probe(entry, hash) {
             return true;
@@ -137,6 +158,9 @@ pub fn holds6<A: Arena + ?Sized>(
     pair: u32,
     mut probe: impl FnMut([u64; 2], u32, u64) -> bool,
 ) -> bool {
+    if !is_open(arena, net6(address[0])) {
+        return false;
+    }
     let mut left = lens6(arena);
     while let Some(candidate) = next6(arena, address, pair, &mut left) {
         if may_be(arena, candidate.hash) && probe(candidate.prefix, candidate.tag, candidate.hash) {
@@ -157,7 +181,7 @@ pub struct Candidate {
     pub hash: u64,
 }
 
-/// The IPv6 prefix lengths in use.
+/// The IPv6 prefix lengths in use, by how much shorter than the whole address they are.
 #[inline(always)]
 pub fn lens6<A: Arena + ?Sized>(arena: &A) -> [u64; 3] {
     [arena.word(shape::LENS6), arena.word(shape::LENS6 + 1), arena.word(shape::LENS6 + 2)]
@@ -174,18 +198,19 @@ pub fn next6<A: Arena + ?Sized>(
 ) -> Option<Candidate> {
     let paired = if_pair(arena, pair);
     let seed = arena.word(shape::SEED);
-    let (first, prefix) = if left[0] != 0 {
-        let more = taken(&mut left[0]);
-        (more, [address[0] & upper(more), 0])
+    let (len, prefix) = if left[0] != 0 {
+        let shorter = taken(&mut left[0]);
+        (128 - shorter, [address[0], address[1] & but_last(shorter)])
     } else if left[1] != 0 {
-        let more = taken(&mut left[1]);
-        (64 + more, [address[0], address[1] & upper(more)])
+        let shorter = taken(&mut left[1]);
+        (64 - shorter, [address[0] & but_last(shorter), 0])
     } else if left[2] != 0 {
-        (128 + taken(&mut left[2]), address)
+        left[2] = 0;
+        (0, [0, 0])
     } else {
         return None;
     };
-    let tag = tag::prefix(first) & !paired | pair;
+    let tag = tag::prefix(len) & !paired | pair;
     Some(Candidate { prefix, tag, hash: hash6(prefix, tag, seed) })
 }
 
@@ -197,10 +222,10 @@ const fn taken(word: &mut u64) -> u32 {
     bit
 }
 
-/// The first `bits` bits of a word, of which there are fewer than 64.
+/// All bits of a word but for the last `bits`, of which there are fewer than 64.
 #[inline(always)]
-const fn upper(bits: u32) -> u64 {
-    !(!0u64 >> (bits & 63))
+const fn but_last(bits: u32) -> u64 {
+    !0u64 << (bits & 63)
 }
 
 /// The slot behind a slot.

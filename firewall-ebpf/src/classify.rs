@@ -11,7 +11,7 @@ use firewall_common::{
             SLOT_DEFAULT_IN, SLOT_DEFAULT_OUT, STATES, State, Verdict,
         },
     },
-    classify::{Fields, HAS_DPORT, HAS_SPORT, HAS_V4},
+    classify::{Fields, HAS_DPORT, HAS_SPORT, HAS_V4, PLACES},
     wire::{icmp, transport},
 };
 
@@ -21,6 +21,7 @@ use crate::{
     maps::{TABLES, WORK},
     opaque::{put, volatile},
     rules::{self, NOTHING},
+    sets,
     work::Work,
 };
 
@@ -186,6 +187,11 @@ pub extern "C" fn sluice_classify(generation: u32, query: u64) -> u64 {
     // CPU's own.
     let (table, work) = unsafe { (&*table, &mut *work) };
     look_at(Query::unpack(query), work);
+    if table.gates != 0 {
+        let held = sets::sluice_gates(table.gates);
+        let place = volatile(&work.fields.place) | held << PLACES.trailing_zeros();
+        put(&mut work.fields.place, place);
+    }
     let size = table.size;
     // What stands first among all rules is the smaller number.
     let mut met = rules::first(size, generation, 0);

@@ -10,7 +10,10 @@ use aya_ebpf::{
 use firewall_common::{
     abi::{
         bucket::QUARANTINE,
-        set::{MAX_SETS, SET_ARENAS, SET_FROZEN, SLOT4, SLOT6, SetHead, SetKind, shape, tag},
+        set::{
+            GATES, MAX_SETS, SET_ARENAS, SET_FROZEN, SLOT4, SLOT6, SetHead, SetKind, gate, shape,
+            tag,
+        },
     },
     classify::{Arena as _, HAS_SPORT, HAS_V4},
     sets,
@@ -160,17 +163,18 @@ fn write<const WORDS: usize>(
     let filter = arena.word(shape::FILTER);
     let (word, bit) = sets::filtered(hash, (filter >> 32) as u32);
     set_bit(arena, filter as u32 + word, bit);
+    let gate = arena.word(shape::GATE);
+    if gate as u32 != 0 {
+        let net = if is_v4 { sets::net4(address[0] as u32) } else { sets::net6(address[0]) };
+        let (word, bit) = sets::gate(net, (gate >> 32) as u32);
+        set_bit(arena, gate as u32 + word, bit);
+    }
     if is_v4 {
-        let gate = arena.word(shape::GATE4) as u32;
-        if gate != 0 {
-            let (word, bit) = sets::gate4(address[0] as u32);
-            set_bit(arena, gate + word, bit);
-        }
-        set_bit(arena, shape::LENS4, 1 << 32);
+        set_bit(arena, shape::LENS4, 1);
         store(arena, at + 1, ends);
         store(arena, at, sets::entry4(address[0] as u32, tag));
     } else {
-        set_bit(arena, shape::LENS6 + 2, 1);
+        set_bit(arena, shape::LENS6, 1);
         store(arena, at, address[0]);
         store(arena, at + 1, address[1]);
         store(arena, at + 3, ends);
@@ -234,6 +238,9 @@ macro_rules! sized {
             }
             let pair = if which.pair { whole(&end, true) } else { 0 };
             if !end.is_v4 {
+                if !sets::is_open(&arena, sets::net6(end.address[0])) {
+                    return 0;
+                }
                 // The caller goes on with `$has6`.
                 put(&mut work.look, Look { left: sets::lens6(&arena), pair, held: 0 });
                 return LOOK;
@@ -481,6 +488,28 @@ pub fn hold(index: u32, which: Which) -> bool {
         _ => sluice_set_has6_d(index, which),
     };
     held != 0
+}
+
+/// What the policy's gates say of the packet at hand, a bit for each.
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub extern "C" fn sluice_gates(gates: u64) -> u32 {
+    let mut held = 0;
+    let mut i = 0;
+    while i < GATES {
+        let gate = (gates >> (i * 16)) as u32 & 0xffff;
+        if gate == 0 {
+            break;
+        }
+        let which = Which {
+            port: gate & gate::PORT != 0,
+            destination: gate & gate::DESTINATION != 0,
+            pair: gate & gate::PAIR != 0,
+        };
+        held |= opaque(hold((gate & gate::SET) - 1, which) as u32) << i;
+        i += 1;
+    }
+    held
 }
 
 /// Adds an end of the packet at hand to set `index`, for `ms` milliseconds; 0: for good. `renew`: one that is there gets

@@ -6,8 +6,8 @@
 //! then does [`SetHead::class`] say so.
 //!
 //! Addresses are entries of a hash table with linear probing, by prefix and length: a look-up asks once for each length
-//! that is in use. Before the table stands a filter, a bit for each hash, and before that, in large sets, a bit for each
-//! IPv4 /24: what isn't listed costs one or two loads. The look-ups are [`crate::sets`]'.
+//! that is in use, the longest first. Before the table stands a filter, a bit for each hash, and before that a gate, a bit
+//! for the network that the address is in: most of what isn't listed costs one load. The look-ups are [`crate::sets`]'.
 
 use super::{numbers, plain_bytes};
 use bytemuck::{Pod, Zeroable};
@@ -22,6 +22,10 @@ pub const PROBES: u32 = 32;
 pub const SLOT4: u32 = 2;
 /// Words of a slot of an IPv6 table: upper half, lower half, tag, tick.
 pub const SLOT6: u32 = 4;
+/// Bits of an IPv4 address that the gate tells apart.
+pub const NET4: u32 = 24;
+/// The same of an IPv6 address: at most as long as anything is that registries hand out.
+pub const NET6: u32 = 32;
 /// Words at the arena's beginning that say where what stands.
 pub const SHAPE: u32 = 16;
 
@@ -39,12 +43,14 @@ numbers! {
 
 /// Words of the shape. Where two numbers share a word, the first stands in its lower half.
 pub mod shape {
-    /// IPv4 prefix lengths in use, bit by length. Bits are only added.
+    /// IPv4 prefix lengths in use: a bit for each, by how much shorter than the whole address it is. Bits are only added.
     pub const LENS4: u32 = 0;
-    /// IPv6 prefix lengths in use: bits of this word and the two behind it.
+    /// IPv6 prefix lengths in use: as `LENS4`, in this word and the two behind it.
     pub const LENS6: u32 = 1;
-    /// First word of the bits of each IPv4 /24; 0: there are none.
-    pub const GATE4: u32 = 4;
+    /// First word of the gate's bits, and how far a hash of 32 bits is shifted down to be one's number
+    /// ([`crate::sets::gate`]): each network of [`super::NET4`] or [`super::NET6`] bits that an entry is in, or that is in an
+    /// entry, has its bit set. First word 0: there is no gate.
+    pub const GATE: u32 = 4;
     /// First word of the filter's bits, and their number less 1.
     pub const FILTER: u32 = 5;
     /// First word of the IPv4 slots, and their number; more than [`super::PROBES`] of them, or none.
@@ -131,6 +137,22 @@ pub mod test {
     pub const SET: u32 = 0xff;
     /// It must not hold it.
     pub const NOT: u32 = 1 << 15;
+    /// Address and port of this end together.
+    pub const PAIR: u32 = 1 << 14;
+}
+
+/// Most tests that are made of every packet before its rows are looked up: what they say is a part of what it is looked
+/// up by ([`crate::classify::Fields::place`]).
+pub const GATES: u32 = 3;
+
+/// A test of [`super::table::RuleTable::gates`], 16 bits: 1 plus the set's index (7..0), and which end of the packet.
+pub mod gate {
+    /// The set's index plus 1.
+    pub const SET: u32 = 0xff;
+    /// The destination, not the source.
+    pub const DESTINATION: u32 = 1 << 12;
+    /// The port of this end.
+    pub const PORT: u32 = 1 << 13;
     /// Address and port of this end together.
     pub const PAIR: u32 = 1 << 14;
 }

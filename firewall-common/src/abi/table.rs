@@ -249,7 +249,8 @@ pub struct Part {
     pub no_dport: u32,
     /// First half-word of `KINDS` rows: by protocol number; TCP: 256 + flags.
     pub kind: u32,
-    /// First half-word of `PLACES` rows by `(direction * IFACE_SLOTS + slot) * STATES + state`.
+    /// First half-word of `PLACES` rows by `(direction * IFACE_SLOTS + slot) * STATES + state`; where there are `gates`, of
+    /// as many for each of the answers that they may give.
     pub place: u32,
     /// Words of rules in a row.
     pub words: u32,
@@ -295,8 +296,9 @@ pub struct RuleTable {
     /// First half-word of an array by a rule's place among all: the first word of what rows don't know of it
     /// ([`super::set::ASK_WORDS`]); 0: nothing. Read where `ACTION_ASKS` or `ACTION_ADDS` says so.
     pub asks: u32,
-    /// Explicit padding.
-    pub _pad: [u32; 2],
+    /// Tests of live sets that are made before rows are looked up, 16 bits each ([`super::set::gate`]): bit `i` of what is
+    /// looked up says whether the set of test `i` holds the packet. 0: none.
+    pub gates: u64,
     /// The parts.
     pub parts: [Part; MAX_PARTS],
     /// Translation rules, in order: rule `i` is bit `i` of a row's word `nat_word`.

@@ -3,6 +3,7 @@
 use super::{Arena, intervals, trie};
 use crate::abi::{
     iface::IFACE_SLOTS,
+    set::GATES,
     table::{PART_WORDS, Part, STATES},
 };
 
@@ -23,7 +24,8 @@ pub struct Fields {
     pub dport: u32,
     /// Protocol; TCP: 256 + flags.
     pub kind: u32,
-    /// `(direction * IFACE_SLOTS + slot) * STATES + state`.
+    /// `(direction * IFACE_SLOTS + slot) * STATES + state`, and times `PLACES` what the policy's gates say
+    /// ([`crate::abi::table::RuleTable::gates`]).
     pub place: u32,
     /// `HAS_*`.
     pub has: u32,
@@ -40,8 +42,10 @@ pub const HAS_DPORT: u32 = 4;
 
 /// Values of [`Fields::kind`].
 pub const KINDS: usize = 512;
-/// Values of [`Fields::place`].
+/// Values of [`Fields::place`], for each answer of the gates.
 pub const PLACES: usize = 2 * IFACE_SLOTS * STATES;
+/// What [`Fields::place`] is at most, plus 1.
+const ALL_PLACES: u32 = (PLACES as u32) << GATES;
 
 /// Rows of the six fields.
 pub type Rows = [u32; 6];
@@ -82,7 +86,7 @@ pub fn rows<A: Arena + ?Sized>(arena: &A, part: &Part, f: &Fields, out: &mut Row
         put(out, 3, part.no_dport);
     }
     put(out, 4, arena.half(part.kind + (volatile(&f.kind) & (KINDS as u32 - 1))));
-    put(out, 5, arena.half(part.place + (volatile(&f.place) & (PLACES as u32 - 1))));
+    put(out, 5, arena.half(part.place + (volatile(&f.place) & (ALL_PLACES - 1))));
 }
 
 #[inline(always)]

@@ -6,14 +6,14 @@ use super::compile::Compiled;
 use crate::sets::Entry;
 use firewall_common::abi::iface::IFACE_SLOTS;
 use firewall_common::abi::limit::how;
-use firewall_common::abi::set::test;
+use firewall_common::abi::set::{GATES, gate, test};
 use firewall_common::abi::table::{
     ACTION_ASKS, Direction, Part, RuleAction, RuleTable, SLOT_DEFAULT_IN, SLOT_DEFAULT_OUT, STATES,
     State, Verdict,
 };
 use firewall_common::classify::{
-    Arena as _, Fields, HAS_DPORT, HAS_SPORT, HAS_V4, NO_RULE, Rows, Step, first, intervals, meets,
-    nat_word, rows, step, trie,
+    Arena as _, Fields, HAS_DPORT, HAS_SPORT, HAS_V4, NO_RULE, PLACES, Rows, Step, first,
+    intervals, meets, nat_word, rows, step, trie,
 };
 use std::net::IpAddr;
 
@@ -76,6 +76,18 @@ pub(super) fn end(address: IpAddr, port: Option<u16>) -> Entry {
     }
 }
 
+/// An end of a packet as a set would hold it, alone, its port alone or both; `None` where it has no port.
+fn end_of(probe: &Probe, destination: bool, port: bool, pair: bool) -> Option<Entry> {
+    let has_ports = matches!(probe.proto, 6 | 17 | 132 | 136);
+    let (address, number) =
+        if destination { (probe.dst, probe.dport) } else { (probe.src, probe.sport) };
+    match (port, pair) {
+        (true, _) => has_ports.then_some(Entry::Ports(number, number)),
+        (_, true) => has_ports.then(|| end(address, Some(number))),
+        _ => Some(end(address, None)),
+    }
+}
+
 /// A packet, and what else than rows there is to know.
 struct Asking<'a> {
     table: &'a RuleTable,
@@ -100,21 +112,25 @@ impl Asking<'_> {
     fn is_met(&self, place: u32, at: u32) -> bool {
         let tests = self.arena.word(self.arena.half(self.table.asks + place));
         let asked = (tests >> (at * 16)) as u32 & 0xffff;
-        let probe = self.probe;
-        let has_ports = matches!(probe.proto, 6 | 17 | 132 | 136);
-        let (address, port) =
-            if at & 1 == 0 { (probe.src, probe.sport) } else { (probe.dst, probe.dport) };
-        let end = match (at >= 2, asked & test::PAIR != 0) {
-            (true, _) => has_ports.then_some(Entry::Ports(port, port)),
-            (_, true) => has_ports.then(|| end(address, Some(port))),
-            _ => Some(end(address, None)),
-        };
         if asked == 0 {
             return true;
         }
+        let end = end_of(self.probe, at & 1 != 0, at >= 2, asked & test::PAIR != 0);
         let index = (asked & test::SET) - 1;
         let held = end.is_some_and(|end| (self.holds)(index as u8, end));
         held != (asked & test::NOT != 0)
+    }
+
+    /// What the policy's gates say, as a part of [`Fields::place`].
+    fn gates(&self) -> u32 {
+        (0..GATES).fold(0, |said, i| {
+            let asked = (self.table.gates >> (i * 16)) as u32 & 0xffff;
+            let (destination, port) = (asked & gate::DESTINATION != 0, asked & gate::PORT != 0);
+            let end = end_of(self.probe, destination, port, asked & gate::PAIR != 0);
+            let holds = |index: u32| end.is_some_and(|end| (self.holds)(index as u8, end));
+            let held = (asked & gate::SET).checked_sub(1).is_some_and(holds);
+            said | u32::from(held) << i
+        }) * PLACES as u32
     }
 
     /// The first rule of a part that decides: its place, and what it does.
@@ -224,7 +240,8 @@ pub fn classify(policy: &Compiled, probe: &Probe) -> Outcome {
 pub fn classify_with(policy: &Compiled, probe: &Probe, holds: &Holds<'_>) -> Outcome {
     let (table, arena) = (&*policy.table, policy.arena.as_slice());
     let asking = Asking { table, arena, probe, holds };
-    let f = fields(probe);
+    let mut f = fields(probe);
+    f.place += asking.gates();
     let met = parts(table, arena, &f)
         .into_iter()
         .filter_map(|part| asking.first(part, &rows_of(arena, part, &f)));

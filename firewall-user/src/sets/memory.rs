@@ -8,7 +8,7 @@ use super::{
     SetKind,
     entry::Entry,
     shape::{Counts, Shape},
-    slot::{Key, nets24},
+    slot::{Key, nets},
 };
 use firewall_common::{
     abi::{
@@ -16,7 +16,7 @@ use firewall_common::{
         set::{PROBES, SHAPE, SLOT4, SLOT6, shape, tag},
     },
     classify::Arena,
-    sets::{filtered, home},
+    sets::{filtered, gate, home},
 };
 use std::sync::atomic::{
     AtomicU64,
@@ -93,7 +93,7 @@ impl<'a> Memory<'a> {
     /// Lays out an arena of zeros, which nobody else knows of yet. `seed`: a secret, so that nobody can aim at a slot.
     pub fn lay(words: &'a [AtomicU64], shape: &Shape, seed: u64) -> Self {
         let this = Self(words);
-        this.set(shape::GATE4, shape.gate4.into());
+        this.set(shape::GATE, pair(shape.gate, shape.gate_shift));
         this.set(shape::FILTER, pair(shape.filter, shape.filter_mask));
         this.set(shape::SLOTS4, pair(shape.first4, shape.slots4));
         this.set(shape::SLOTS6, pair(shape.first6, shape.slots6));
@@ -112,12 +112,14 @@ impl<'a> Memory<'a> {
             .iter()
             .position(|words| *words == self.0.len())
             .map(|class| class as u32 + 1)?;
+        let (gate, gate_shift) = both(shape::GATE);
         let (filter, filter_mask) = both(shape::FILTER);
         let (first4, slots4) = both(shape::SLOTS4);
         let (first6, slots6) = both(shape::SLOTS6);
         (filter >= SHAPE).then(|| Shape {
             class,
-            gate4: self.word(shape::GATE4) as u32,
+            gate,
+            gate_shift,
             ports: self.word(shape::PORTS) as u32,
             filter,
             filter_mask,
@@ -202,28 +204,30 @@ impl<'a> Memory<'a> {
         let filter = self.word(shape::FILTER);
         let (word, bit) = filtered(hash, (filter >> 32) as u32);
         self.or(filter as u32 + word, bit);
-        let len = key.len();
-        match key {
-            Key::Four(entry) => {
-                let gate = self.word(shape::GATE4) as u32;
-                if gate != 0 {
-                    let (first, many) = nets24(entry as u32, len);
-                    self.ones(gate, first, many);
-                }
-                self.or(shape::LENS4, 1 << (len & 63));
-            }
-            Key::Six(..) => self.or(shape::LENS6 + len / 64, 1 << (len & 63)),
-        }
+        self.open(key);
+        let (lens, shorter) = match key {
+            Key::Four(_) => (shape::LENS4, 32 - key.len()),
+            Key::Six(..) => (shape::LENS6, 128 - key.len()),
+        };
+        self.or(lens + shorter / 64, 1 << (shorter & 63));
     }
 
-    /// Sets `many` bits from bit `first` on, of the words from `at` on. `many` is a power of two, and `first` divisible
-    /// by it, where it is more than one word's.
-    fn ones(&self, at: u32, first: u32, many: u32) {
-        if many < 64 {
-            return self.or(at + first / 64, ((1 << many) - 1) << (first & 63));
+    /// Opens the gate for all addresses of a key.
+    fn open(&self, key: Key) {
+        let word = self.word(shape::GATE);
+        let (first, shift) = (word as u32, (word >> 32) as u32);
+        if first == 0 {
+            return;
         }
-        for word in 0..many / 64 {
-            self.or(at + first / 64 + word, u64::MAX);
+        let bits = 1u64 << (32 - shift);
+        let (net, many) = nets(key);
+        if many > bits / 4 {
+            // Hardly a bit would stay clear.
+            return (0..(bits / 64) as u32).for_each(|word| self.or(first + word, u64::MAX));
+        }
+        for behind in 0..many {
+            let (word, bit) = gate(net + behind as u32, shift);
+            self.or(first + word, bit);
         }
     }
 
@@ -357,8 +361,8 @@ impl<'a> Memory<'a> {
             return self.runs().into_iter().filter(within).map(|run| (run, 0)).collect();
         }
         let (width, lens): (u32, Vec<u32>) = match entry {
-            Entry::Prefix4(_, len) => (u32::from(len), bits(self.word(shape::LENS4)).collect()),
-            Entry::Prefix6(_, len) => (u32::from(len), self.lens6()),
+            Entry::Prefix4(_, len) => (u32::from(len), self.lens(shape::LENS4, 32)),
+            Entry::Prefix6(_, len) => (u32::from(len), self.lens(shape::LENS6, 128)),
             // A pair is an entry of its own, or none.
             _ => (u32::MAX, vec![0]),
         };
@@ -372,14 +376,15 @@ impl<'a> Memory<'a> {
             }
             other => other,
         };
-        let candidates = lens.into_iter().rev().filter(|len| *len <= width).map(cut);
+        let candidates = lens.into_iter().filter(|len| *len <= width).map(cut);
         candidates.filter_map(|entry| Some((entry, self.ends(entry, now)?))).collect()
     }
 
-    fn lens6(&self) -> Vec<u32> {
-        (0..3u32)
-            .flat_map(|at| bits(self.word(shape::LENS6 + at)).map(move |bit| at * 64 + bit))
-            .filter(|len| *len <= 128)
+    /// Prefix lengths in use of addresses of `width` bits, the longest first.
+    fn lens(&self, first: u32, width: u32) -> Vec<u32> {
+        (0..=width / 64)
+            .flat_map(|at| bits(self.word(first + at)).map(move |bit| at * 64 + bit))
+            .filter_map(|shorter| width.checked_sub(shorter))
             .collect()
     }
 

@@ -7,8 +7,6 @@ use super::SetKind;
 use firewall_common::abi::set::{PROBES, SET_ARENAS, SHAPE, SLOT4, SLOT6};
 use thiserror::Error;
 
-/// Words of the bits of all IPv4 /24.
-pub const GATE_WORDS: u32 = 1 << 18;
 /// Words of the bits of all ports.
 pub const PORT_WORDS: u32 = 1 << 10;
 /// Least slots of a table: a look-up tries so many, and the walk mustn't come round.
@@ -56,8 +54,10 @@ pub struct TooMany {
 pub struct Shape {
     /// 1 plus the index of the arena's size.
     pub class: u32,
-    /// First word of the bits of each IPv4 /24; 0: none.
-    pub gate4: u32,
+    /// First word of the gate; 0: none.
+    pub gate: u32,
+    /// How far a hash of 32 bits is shifted down to be the number of one of its bits.
+    pub gate_shift: u32,
     /// First word of the ports' bits; 0: none.
     pub ports: u32,
     /// First word of the filter.
@@ -91,12 +91,17 @@ impl Load {
     }
 }
 
+/// Words of the gate of an arena: half as many bits as there may be bytes, 9 or more for each entry of a table of IPv4
+/// that is half full. In the largest, each IPv4 network that the gate knows has its own.
+const fn gate_words(words: u64) -> u64 {
+    words / 32
+}
+
 /// Words of an arena of `class` that slots and their filter share out, and those of the filter: 16 bits for each entry of
 /// a table that is half full.
 fn room(class: u32) -> (u64, u64) {
     let words = SET_ARENAS.get(class as usize - 1).copied().unwrap_or(0) as u64;
-    let gate = if class == CLASSES { u64::from(GATE_WORDS) } else { 0 };
-    let room = words - u64::from(SHAPE) - gate;
+    let room = words - u64::from(SHAPE) - gate_words(words);
     let filter = 1 << (room / 9).ilog2();
     (room - filter, filter)
 }
@@ -143,7 +148,8 @@ fn of_ports() -> Shape {
     let filter = ports + PORT_WORDS;
     let slots = Shape {
         class: 1,
-        gate4: 0,
+        gate: 0,
+        gate_shift: 0,
         ports,
         filter,
         filter_mask: 63,
@@ -168,12 +174,13 @@ fn shaped(class: u32, counts: Counts, load: Load) -> Option<Shape> {
     let spare6 = (u128::from(spare) * u128::from(weight6) / u128::from(weight4 + weight6)) as u64;
     let slots6 = need6 + spare6 / W6;
     let slots4 = need4 + (spare - spare6) / W4;
-    let gate4 = if class == CLASSES { SHAPE } else { 0 };
-    let filter = SHAPE + if class == CLASSES { GATE_WORDS } else { 0 };
+    let gate_words = gate_words(SET_ARENAS[class as usize - 1] as u64) as u32;
+    let filter = SHAPE + gate_words;
     let first4 = filter + filter_words as u32;
     Some(Shape {
         class,
-        gate4,
+        gate: SHAPE,
+        gate_shift: 32 - (gate_words * 64).ilog2(),
         ports: 0,
         filter,
         filter_mask: (filter_words * 64 - 1) as u32,
@@ -185,6 +192,11 @@ fn shaped(class: u32, counts: Counts, load: Load) -> Option<Shape> {
 }
 
 impl Shape {
+    /// Words of the gate.
+    pub const fn gate_words(&self) -> u32 {
+        if self.gate == 0 { 0 } else { 1 << (32 - self.gate_shift - 6) }
+    }
+
     /// Words of its arena.
     pub fn words(&self) -> usize {
         SET_ARENAS.get(self.class as usize - 1).copied().unwrap_or(0)
@@ -212,8 +224,8 @@ mod tests {
     #[test]
     fn the_smallest_arena_that_stays_half_empty_is_taken() {
         assert_eq!([0, 1_700, 2_000].map(|n| class(four(n))), [1, 1, 2]);
-        assert_eq!([30_000, 32_000].map(|n| class(four(n))), [2, 3]);
-        assert_eq!([240_000, 250_000, 1_000_000, 2_000_000].map(|n| class(four(n))), [3, 4, 4, 4]);
+        assert_eq!([29_000, 32_000].map(|n| class(four(n))), [2, 3]);
+        assert_eq!([230_000, 250_000, 1_000_000, 2_000_000].map(|n| class(four(n))), [3, 4, 4, 4]);
         assert_eq!(class(Counts { four: 0, six: 1_000_000 }), 4);
         assert_eq!(plan(SetKind::Ports, four(0)).expect("fits").class, 1);
     }
@@ -250,10 +262,8 @@ mod tests {
                 (shape.first4, shape.slots4 * SLOT4),
                 (shape.first6, shape.slots6 * SLOT6),
             ];
-            if shape.gate4 != 0 {
-                parts.push((shape.gate4, GATE_WORDS));
-            }
-            prop_assert_eq!(shape.gate4 != 0, shape.class == CLASSES);
+            prop_assert!(shape.gate_words() >= 64);
+            parts.push((shape.gate, shape.gate_words()));
             parts.sort_unstable();
             for pair in parts.windows(2) {
                 prop_assert!(pair[0].0 + pair[0].1 <= pair[1].0, "{parts:?}");

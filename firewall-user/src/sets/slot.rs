@@ -2,8 +2,8 @@
 
 use super::entry::Entry;
 use firewall_common::{
-    abi::set::tag,
-    sets::{entry4, hash4, hash6},
+    abi::set::{NET4, NET6, tag},
+    sets::{entry4, hash4, hash6, net4, net6},
 };
 
 /// What a slot holds of an entry of a table.
@@ -68,16 +68,18 @@ impl Key {
     }
 }
 
-/// The /24 that an IPv4 prefix is a part of, or those that are parts of it: the first, as the gate counts, and how many.
-pub const fn nets24(address: u32, len: u32) -> (u32, u32) {
-    let many = if len >= 24 { 1 } else { 1 << (24 - len) };
-    (address >> 8, many)
+/// The network, as the gate knows it, that a prefix is a part of, or those that are parts of it: the first, and how many.
+pub const fn nets(key: Key) -> (u32, u64) {
+    let (first, bits) = match key {
+        Key::Four(word) => (net4(word as u32), NET4),
+        Key::Six([upper, _], _) => (net6(upper), NET6),
+    };
+    (first, 1 << bits.saturating_sub(key.len()))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use firewall_common::sets::gate4;
     use proptest::prelude::*;
 
     proptest! {
@@ -95,10 +97,16 @@ mod tests {
         }
 
         #[test]
-        fn nets_are_the_gates_bits(address: u32) {
-            let (net, many) = nets24(address, 24);
-            prop_assert_eq!((net >> 6, 1u64 << (net & 63)), gate4(address));
-            prop_assert_eq!(many, 1);
+        fn nets_hold_all_that_is_in_a_prefix(four: u32, six: u128, len in 0u8..=128) {
+            let holds = |entry: Option<Entry>, net| {
+                let (first, many) = nets(entry.and_then(Key::of).expect("an entry"));
+                first <= net && u64::from(net - first) < many
+            };
+            let cut = len.min(32);
+            let mask = u32::MAX.checked_shl(32 - u32::from(cut)).unwrap_or(0);
+            prop_assert!(holds(Entry::prefix4(four & mask, cut), net4(four)));
+            let mask = u128::MAX.checked_shl(128 - u32::from(len)).unwrap_or(0);
+            prop_assert!(holds(Entry::prefix6(six & mask, len), net6((six >> 64) as u64)));
         }
     }
 }

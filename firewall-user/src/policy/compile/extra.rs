@@ -8,6 +8,7 @@ use super::super::ast::{Action, Rule};
 use super::super::resolved::Resolved;
 use super::super::slots::Slots;
 use super::arena::Words;
+use super::gates::Gates;
 use super::part::{self, Member};
 use super::{Ask, BESIDE_ROWS, Compiled, action};
 use firewall_common::abi::table::{ARENAS, MAX_ALWAYS, Part, RuleAction};
@@ -64,13 +65,14 @@ pub fn extra(rules: &[(&Rule, u32)], index: usize, extras: u32, slots: &Slots) -
     }
     let at = extras as usize + TERMINALS + index * ROOM;
     let mut words = Words::behind(at);
-    let resolved = Resolved::default();
+    let (resolved, gates) = (Resolved::default(), Gates::default());
     let asks: Vec<Ask<'_>> = rules
         .iter()
         .enumerate()
-        .map(|(i, (rule, _))| Ask::new(i, &rule.when, &resolved, slots))
+        .map(|(i, (rule, _))| Ask::new(i, &rule.when, &gates, &resolved, slots))
         .collect();
-    let actions: Vec<RuleAction> = rules.iter().map(|(rule, _)| action(rule, slots)).collect();
+    let actions: Vec<RuleAction> =
+        rules.iter().map(|(rule, _)| action(rule, &gates, slots)).collect();
     let flags = actions.iter().fold(0, |all, action| all | u32::from(action.flags));
     if flags & BESIDE_ROWS != 0 {
         return None;
@@ -81,7 +83,7 @@ pub fn extra(rules: &[(&Rule, u32)], index: usize, extras: u32, slots: &Slots) -
         .map(|((_, place), action)| Member { place: *place, action: *action })
         .collect();
     let asks: Vec<&Ask<'_>> = asks.iter().collect();
-    let (mut part, _) = part::write(&members, &asks, &resolved, &mut words);
+    let (mut part, _) = part::write(&members, &asks, 1, &resolved, &mut words);
     part.terminal = extras + (index * EXTRA_WORDS) as u32;
     let words = words.into_inner();
     (words.len() <= ROOM).then_some(Extra { part, at: at as u32, words, flags })

@@ -2,6 +2,7 @@
 
 use super::super::ast::{Action, Adds, Conditions, InSet, Limit, LimitUnit, Policy, Rule};
 use super::super::slots::Slots;
+use super::gates::{Gates, asked as asked_of};
 use super::{CompileError, Part};
 use crate::sets::Declared;
 use firewall_common::abi::limit::{COST_FRACTION, FRACTION, how};
@@ -35,18 +36,19 @@ pub fn declared(policy: &Policy, slots: &Slots) -> Vec<(u8, Declared)> {
 }
 
 /// `ACTION_*` of a rule as far as that goes.
-pub fn flags(rule: &Rule) -> u8 {
+pub fn flags(rule: &Rule, gates: &Gates<'_>) -> u8 {
     let of = |is: bool, flag: u8| if is { flag } else { 0 };
-    of(!rule.when.are_certain(), ACTION_ASKS)
+    let asks = asked_of(&rule.when).any(|(end, asked)| !gates.has(end, asked));
+    of(asks || rule.when.limit.is_some(), ACTION_ASKS)
         | of(!rule.adds.is_empty(), ACTION_ADDS)
         | of(polices(rule), ACTION_LIMITS)
 }
 
 /// What rows don't know of a rule; `None`: nothing.
-pub fn asked(rule: &Rule, policy: &Policy, slots: &Slots) -> Option<Asked> {
-    (flags(rule) != 0).then(|| {
+pub fn asked(rule: &Rule, policy: &Policy, gates: &Gates<'_>, slots: &Slots) -> Option<Asked> {
+    (flags(rule, gates) != 0).then(|| {
         let mut words = Asked::default();
-        words[0] = tests(&rule.when, slots);
+        words[0] = tests(&rule.when, gates, slots);
         for (i, adds) in rule.adds.iter().take(2).enumerate() {
             words[1] |= u64::from(deed(adds, slots)) << (i * 16);
             let of_set = || policy.live_set(&adds.name.value)?.timeout;
@@ -92,11 +94,11 @@ fn limited(of: &Limit, rule: &Rule, slots: &Slots) -> [u64; 3] {
     words
 }
 
-fn tests(when: &Conditions, slots: &Slots) -> u64 {
-    let ends = [&when.src.live, &when.dst.live, &when.src.live_ports, &when.dst.live_ports];
-    let all = ends.into_iter().enumerate();
-    all.filter_map(|(i, asked)| Some(u64::from(test(asked.as_ref()?, slots)) << (i * 16)))
-        .fold(0, |all, one| all | one)
+/// Those that aren't made before.
+fn tests(when: &Conditions, gates: &Gates<'_>, slots: &Slots) -> u64 {
+    asked_of(when)
+        .filter(|(end, asked)| !gates.has(*end, asked))
+        .fold(0, |all, (end, asked)| all | u64::from(test(asked, slots)) << (end * 16))
 }
 
 fn index(name: &str, slots: &Slots) -> u32 {

@@ -4,6 +4,7 @@ mod arena;
 mod axis;
 mod cut;
 mod extra;
+mod gates;
 mod live;
 mod nat;
 mod owner;
@@ -30,6 +31,7 @@ use firewall_common::abi::table::{
     SETTING_EVICT_HALF_OPEN, SETTING_FAST_PATH, SETTING_HAS_CONTINUE, SETTING_TCP_PICKUP,
     SETTING_WINDOW_OFF, SETTING_WINDOW_STRICT, Settings, Verdict,
 };
+use gates::{Gates, Wanted};
 pub use nat::CompiledNat;
 pub use owner::OwnerRules;
 pub use plan::{PartPlan, Why};
@@ -238,20 +240,26 @@ pub fn compile(
         };
         *way |= 1 << i;
     }
-    let actions: Vec<RuleAction> = enabled.iter().map(|rule| action(rule, &taken)).collect();
+    let gates = Gates::of(&enabled);
+    table.gates = gates.word(&taken);
+    let actions: Vec<RuleAction> =
+        enabled.iter().map(|rule| action(rule, &gates, &taken)).collect();
     table.any_flags = actions.iter().fold(0, |all, action| all | u32::from(action.flags));
-    let ask = |(i, when)| Ask::new(i, when, &resolved, &taken);
+    let ask = |(i, when)| Ask::new(i, when, &gates, &resolved, &taken);
     let rules: Vec<Ask<'_>> = enabled.iter().map(|rule| &rule.when).enumerate().map(ask).collect();
     let nats: Vec<Ask<'_>> =
         halves.iter().map(|(_, half)| &half.when).enumerate().map(ask).collect();
-    let gap = if table.any_flags & BESIDE_ROWS == 0 { GAP } else { 1 };
-    let live: Vec<_> = enabled.iter().map(|rule| live::asked(rule, policy, &taken)).collect();
+    let single = table.any_flags & BESIDE_ROWS == 0 && table.gates == 0;
+    let gap = if single { GAP } else { 1 };
+    let live: Vec<_> =
+        enabled.iter().map(|rule| live::asked(rule, policy, &gates, &taken)).collect();
     let whole = plan::Whole {
         actions: &actions,
         rules: &rules,
         live: &live,
         nats: &nats,
         resolved: &resolved,
+        answers: gates.answers(),
         gap,
     };
     let plan::Laid { words: arena, plan, seats, extras } = plan::write(&whole, &mut table)?;
@@ -329,18 +337,18 @@ fn take_slots(
 }
 
 /// What a rule does, and where it counts.
-fn action(rule: &Rule, slots: &Slots) -> RuleAction {
+fn action(rule: &Rule, gates: &Gates<'_>, slots: &Slots) -> RuleAction {
     let slot = slots.rule(&rule.name.value).unwrap_or_default();
-    RuleAction { verdict: rule.action.verdict().raw(), flags: flags(rule), slot }
+    RuleAction { verdict: rule.action.verdict().raw(), flags: flags(rule, gates), slot }
 }
 
-fn flags(rule: &Rule) -> u8 {
+fn flags(rule: &Rule, gates: &Gates<'_>) -> u8 {
     let of = |on: bool, flag: u8| if on { flag } else { 0 };
     of(rule.log, ACTION_LOG)
         | of(rule.no_track, ACTION_NO_TRACK)
         | of(rule.syn_cookies, ACTION_COOKIES)
         | of(rule.action == Action::Bypass, ACTION_BYPASS)
-        | live::flags(rule)
+        | live::flags(rule, gates)
 }
 
 fn settings(policy: &Policy, enabled: &[&Rule], settings: &mut Settings) {
@@ -393,6 +401,8 @@ struct Ask<'p> {
     bit: usize,
     when: &'p Conditions,
     on: Option<OnSlots>,
+    /// What gates have to say.
+    gates: Wanted,
 }
 
 /// `on`, as interface slots.
@@ -402,7 +412,13 @@ struct OnSlots {
 }
 
 impl<'p> Ask<'p> {
-    fn new(bit: usize, when: &'p Conditions, resolved: &Resolved, slots: &Slots) -> Self {
+    fn new(
+        bit: usize,
+        when: &'p Conditions,
+        gates: &Gates<'_>,
+        resolved: &Resolved,
+        slots: &Slots,
+    ) -> Self {
         let on = when.on.as_ref().map(|on| {
             let mut out = OnSlots { negated: on.negated, slots: [false; IFACE_SLOTS] };
             for slot in resolved.interfaces(on).iter().filter_map(|name| slots.iface(name)) {
@@ -410,7 +426,7 @@ impl<'p> Ask<'p> {
             }
             out
         });
-        Self { bit, when, on }
+        Self { bit, when, on, gates: gates.wanted(when) }
     }
 }
 

@@ -6,6 +6,7 @@
 use super::super::ast::{Match, OwnerMatch, Policy, Rule};
 use super::super::resolved::Resolved;
 use super::super::slots::Slots;
+use super::gates::Gates;
 use super::small::{Bits, Pool, addresses, ports, small_fields};
 use super::{Ask, CompileError, Part, action, settings};
 use firewall_common::abi::{
@@ -101,13 +102,15 @@ pub(super) fn compile(
     let mut table: Box<OwnerTable> = bytemuck::zeroed_box();
     let rules = &mut table.rules;
     settings(policy, &enabled, &mut rules.settings);
+    // They ask no live sets.
+    let gates = Gates::default();
     for (to, rule) in rules.actions.iter_mut().zip(&enabled) {
-        *to = action(rule, slots);
+        *to = action(rule, &gates, slots);
     }
     let asks: Vec<Ask<'_>> = enabled
         .iter()
         .enumerate()
-        .map(|(bit, rule)| Ask::new(bit, &rule.when, resolved, slots))
+        .map(|(bit, rule)| Ask::new(bit, &rule.when, &gates, resolved, slots))
         .collect();
     let mut pool = Pool::new(0..enabled.len());
     small_fields(&asks, rules, &mut pool);

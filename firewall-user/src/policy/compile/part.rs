@@ -23,10 +23,11 @@ pub struct Member {
     pub action: RuleAction,
 }
 
-/// Writes a part. Returns it with the number of its rows.
+/// Writes a part. Returns it with the number of its rows. `answers`: how many the policy's gates may give.
 pub fn write<'p>(
     members: &[Member],
     asks: &[&Ask<'p>],
+    answers: usize,
     resolved: &'p Resolved,
     words: &mut Words,
 ) -> (Part, usize) {
@@ -57,7 +58,7 @@ pub fn write<'p>(
     part.order = words.push_halves(&order);
     let mut field = Field { asks, bit: &bit, shape, rows: &mut rows, words };
     part.kind = field.kinds();
-    part.place = field.places();
+    part.place = field.places(answers);
     (part.sport, part.no_sport) = field.ports(|when, axis, bit| match &when.src.ports {
         None => axis.any(bit),
         Some(list) => {
@@ -141,19 +142,21 @@ impl<'p> Field<'_, 'p> {
         )
     }
 
-    fn places(&mut self) -> u32 {
+    fn places(&mut self, answers: usize) -> u32 {
         self.small(
-            PLACES,
+            PLACES * answers,
             |ask| {
                 let on = ask.on.as_ref().map(|on| (on.negated, on.slots));
-                (ask.when.direction, on, ask.when.states.clone())
+                (ask.when.direction, on, ask.when.states.clone(), ask.gates)
             },
-            |(direction, on, states), value| {
+            |(direction, on, states, gates), value| {
+                let (answer, value) = (value / PLACES, value % PLACES);
                 let (at, state) = (value / STATES, (value % STATES) as u8);
                 let (way, slot) = (at / IFACE_SLOTS, at % IFACE_SLOTS);
                 direction.is_none_or(|d: Direction| usize::from(d.raw()) == way)
                     && on.is_none_or(|(negated, slots)| slots[slot] != negated)
                     && states.as_ref().is_none_or(|all| all.iter().any(|s| s.raw() == state))
+                    && gates.are(answer)
             },
         )
     }

@@ -55,6 +55,8 @@ pub struct Whole<'w, 'p> {
     pub nats: &'w [Ask<'p>],
     /// What names stand for.
     pub resolved: &'p Resolved,
+    /// How many answers its gates may give.
+    pub answers: usize,
     /// Between the places of two rules.
     pub gap: u32,
 }
@@ -163,7 +165,8 @@ impl Layout {
         let nats = if is_first { whole.nats } else { &[] };
         let asks: Vec<&Ask<'_>> =
             rules.iter().map(|rule| &whole.rules[*rule as usize]).chain(nats).collect();
-        let (part, rows) = part::write(&members, &asks, whole.resolved, &mut self.words);
+        let (part, rows) =
+            part::write(&members, &asks, whole.answers, whole.resolved, &mut self.words);
         for (i, rule) in rules.iter().enumerate() {
             self.seats[*rule as usize] =
                 Seat { word: part.terminal + i as u32 / 64, bit: (i % 64) as u8 };

@@ -109,9 +109,45 @@ fn what_rules_add_is_laid_out_as_the_kernel_reads_it() {
     let at = half(c.table.asks + 5) as usize;
     let renewed = 1 << 15 | 1 << 14 | 1 << 13 | index("dns");
     assert_eq!(arena[at..at + 3], [0, renewed << 16 | index("scanners"), 5_000 << 32 | 600_000]);
-    // Place 4 is `web`: source not in `scanners`, destination's port in `web`.
+    // Place 4 is `web`: source not in `scanners`. That its destination's port is in `web` is a gate's affair.
     let at = half(c.table.asks + 4) as usize;
-    assert_eq!(arena[at], (1 << 15 | index("scanners")) | index("web") << 48);
+    assert_eq!(arena[at], 1 << 15 | index("scanners"));
+}
+
+#[test]
+fn the_first_tests_are_gates() {
+    let c = compiled(&mut Slots::new(), 1);
+    let index = |name: &str| u64::from(c.sets.iter().find(|(_, s)| s.name == name).unwrap().0) + 1;
+    let port_there =
+        (1 << 12 | 1 << 13 | index("web"), index("bad"), 1 << 12 | 1 << 14 | index("dns"));
+    assert_eq!(c.table.gates, port_there.0 | port_there.1 << 16 | port_there.2 << 32);
+    // Rules that ask nothing else are found by their rows alone; `not` asks the same.
+    let asks = |slot: u16| {
+        let part = &c.table.parts[0];
+        let half = |at: u32| (c.arena[at as usize / 2] >> (32 * (at % 2))) as u32;
+        let actions = (0..c.rules.len() as u32).map(|i| half(part.actions + i));
+        let all: Vec<u32> = actions.filter(|raw| raw >> 16 == u32::from(slot)).collect();
+        assert_eq!(all.len(), 1);
+        (all[0] >> 8) as u8 & ACTION_ASKS != 0
+    };
+    let asking = c.rules.iter().filter(|rule| asks(rule.slot)).map(|rule| rule.name.as_str());
+    assert_eq!(asking.collect::<Vec<_>>(), ["web"]);
+}
+
+#[test]
+fn what_counting_rules_add_to_is_asked_where_its_rule_stands() {
+    let text = "
+set seen live
+set other live
+default in drop
+rule note  count in udp add source to @seen
+rule again count in from @seen
+rule other drop in from @other
+rule both  allow in from @seen
+";
+    let c = compile(&parse(text, "test").unwrap(), &mut Slots::new(), 1).unwrap();
+    let (other, _) = c.sets.iter().find(|(_, s)| s.name == "other").unwrap();
+    assert_eq!(c.table.gates, u64::from(*other) + 1);
 }
 
 #[test]
