@@ -12,7 +12,7 @@ use firewall_common::abi::{
 
 use crate::{
     classify::meet,
-    limits::sluice_limit,
+    limits::{MEASURE, sluice_limit, sluice_within},
     maps::{TABLES, WORK},
     opaque::{opaque, put, volatile},
     rules::{self, NOTHING},
@@ -52,38 +52,16 @@ pub fn note(work: &mut Work, at: u32, said: u64, part: u32) {
 #[inline(always)]
 pub fn go_on(table: &RuleTable, work: &mut Work, met: u64, asked: u32) -> u64 {
     // The most common case without a loop: the first one is met.
-    if are_met(rules::action(met), table, (met >> 32) as u32) {
+    if are_met(rules::action(met), table.size, (met >> 32) as u32) {
         return met;
     }
     put(&mut work.met, met);
     put(&mut work.asked, asked);
     put(&mut work.size, table.size);
-    // Most policies are one part, and hold one such rule.
-    if asked == 1 && sluice_second() & 1 != 0 {
-        return volatile(&work.met);
-    }
     // What the callback needs stands in the work: the stack is nearly used up here.
     // SAFETY: the callback takes nothing.
     unsafe { bpf_loop(MAX_RULES as u32, step as *mut c_void, core::ptr::null_mut(), 0) };
     volatile(&work.met)
-}
-
-/// Puts the rule behind `work.met` there, of the only part; 1 where it is met, or there is none.
-#[unsafe(no_mangle)]
-#[inline(never)]
-pub extern "C" fn sluice_second() -> u32 {
-    let Some(work) = WORK.get_ptr_mut(0) else { return 1 };
-    // SAFETY: this CPU's own entry; programs of one CPU don't nest.
-    let work = unsafe { &mut *work };
-    let (size, generation) = (volatile(&work.size), volatile(&work.generation));
-    let behind = volatile(&work.found_in[0].behind);
-    let said = rules::next(size, generation, 0, behind);
-    put(&mut work.met, said);
-    if said == NOTHING || rules::action(said).flags & ACTION_ASKS == 0 {
-        return 1;
-    }
-    note(work, 0, said, 0);
-    sluice_met(size, (said >> 32) as u32)
 }
 
 /// Leaves the rule behind that isn't met; 1 where the next one is, or there is none. One after the other, not one in the
@@ -108,7 +86,7 @@ extern "C" fn step(_: u64, _: *mut c_void) -> i64 {
     let Some(work) = WORK.get_ptr(0) else { return 1 };
     // SAFETY: this CPU's own entry.
     let (met, size) = unsafe { (volatile(&(*work).met), volatile(&(*work).size)) };
-    i64::from(opaque(sluice_met(size, (met >> 32) as u32)) & 1)
+    i64::from(holds(size, (met >> 32) as u32))
 }
 
 /// What [`sluice_next`] returns where the next rule has to be asked, too.
@@ -162,11 +140,26 @@ pub extern "C" fn sluice_next() -> u32 {
 
 /// Whether what rows don't know of a rule holds.
 #[inline(always)]
-pub fn are_met(action: RuleAction, table: &RuleTable, place: u32) -> bool {
-    action.flags & ACTION_ASKS == 0 || sluice_met(table.size, place) != 0
+fn are_met(action: RuleAction, size: u32, place: u32) -> bool {
+    action.flags & ACTION_ASKS == 0 || holds(size, place)
 }
 
-/// See [`are_met`].
+/// What [`sluice_met`] returns where there is a limit to be looked at, too.
+const LIMIT: u32 = 2;
+
+/// [`are_met`] of a rule of which rows don't know all. The limit last: what is within it is taken off it. One call after
+/// the other, not one in the other: the stack.
+#[inline(always)]
+fn holds(size: u32, place: u32) -> bool {
+    let said = opaque(sluice_met(size, place));
+    if said != LIMIT {
+        return said != 0;
+    }
+    let said = opaque(sluice_limit());
+    if said == MEASURE { opaque(sluice_within()) != 0 } else { said != 0 }
+}
+
+/// Whether live sets hold what the rule at `place` asks; 0, 1 or [`LIMIT`].
 #[unsafe(no_mangle)]
 #[inline(never)]
 pub extern "C" fn sluice_met(size: u32, place: u32) -> u32 {
@@ -190,8 +183,7 @@ pub extern "C" fn sluice_met(size: u32, place: u32) -> u32 {
         }
         end += 1;
     }
-    // Last of all: what is within the limit is taken off it.
-    if volatile(&work.ask[3]) as u32 & how::IS == 0 { 1 } else { sluice_limit() }
+    if volatile(&work.ask[3]) as u32 & how::IS == 0 { 1 } else { LIMIT }
 }
 
 /// Notes a rule that only counts or logs, and of which rows don't know all, or that adds to sets.
@@ -216,14 +208,15 @@ pub fn pass(work: &mut Work, size: u32, end: u32, behind: u32) {
 /// Asks the rule that was noted, counts it and adds what it adds, and looks for the next one; 1: there is none. One
 /// after the other, not one in the other, and nothing kept between: the stack is nearly used up here.
 extern "C" fn pass_step(_: u64, _: *mut c_void) -> i64 {
-    if opaque(sluice_passing()) & 1 != 0 {
-        let Some(work) = WORK.get_ptr(0) else { return 1 };
-        // SAFETY: this CPU's own entry.
-        let (size, generation, passing) = unsafe {
-            let work = &*work;
-            (volatile(&work.size), volatile(&work.generation), volatile(&work.passing))
-        };
-        sluice_add(generation, size, (passing >> 32) as u32);
+    let Some(work) = WORK.get_ptr(0) else { return 1 };
+    // SAFETY: this CPU's own entry.
+    let (size, generation, passing) = unsafe {
+        let work = &*work;
+        (volatile(&work.size), volatile(&work.generation), volatile(&work.passing))
+    };
+    let place = (passing >> 32) as u32;
+    if are_met(rules::action(passing), size, place) && opaque(sluice_passing()) & 1 != 0 {
+        sluice_add(generation, size, place);
     }
     let Some(work) = WORK.get_ptr(0) else { return 1 };
     // SAFETY: this CPU's own entry.
@@ -239,7 +232,7 @@ extern "C" fn pass_step(_: u64, _: *mut c_void) -> i64 {
     i64::from(stopped == 0)
 }
 
-/// Counts and logs the rule that was noted, if what it asks holds; 1: it adds to sets, too.
+/// Counts and logs the rule that was noted; 1: it adds to sets, too.
 #[unsafe(no_mangle)]
 #[inline(never)]
 pub extern "C" fn sluice_passing() -> u32 {
@@ -251,9 +244,6 @@ pub extern "C" fn sluice_passing() -> u32 {
     let Some(table) = TABLES.get_ptr(volatile(&work.generation) & 1) else { return 0 };
     // SAFETY: a live map value, which isn't written while its generation is live.
     let table = unsafe { &*table };
-    if !are_met(action, table, (passing >> 32) as u32) {
-        return 0;
-    }
     meet(action, table, work);
     u32::from(action.flags & ACTION_ADDS != 0)
 }

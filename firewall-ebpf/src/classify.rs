@@ -124,6 +124,29 @@ pub fn meet(action: RuleAction, table: &RuleTable, work: &Work) {
     }
 }
 
+/// What is said where there is no policy to be found: `Verdict::Allow` by no rule.
+pub const NO_POLICY: u64 = Verdict::Allow as u64;
+
+/// Judges the packet at hand by the live policy; counts and logs every rule it meets on the way. By one call where it may
+/// be: a call and its return cost as much as several look-ups.
+#[inline(always)]
+pub fn judge_by_rules(table: &RuleTable, work: &mut Work, query: Query) -> Match {
+    // Kept there between the calls, not on the stack.
+    put(&mut work.query, query.pack());
+    if table.gates != 0 {
+        sluice_gates(table.gates, volatile(&work.query));
+    }
+    // Read anew each time: a part that a single rule joined may be there by now (ADR 13).
+    let more = table.cut | table.continues_len | (volatile(&table.always) - 1);
+    let beside = table.any_flags & (ACTION_ASKS | ACTION_ADDS) as u32;
+    let is_small = table.size < rules::SIZES_BY_ONE;
+    Match::unpack(if is_small && more | beside == 0 {
+        rules::judge_by_one(table.size, volatile(&work.generation), volatile(&work.query))
+    } else {
+        sluice_classify(volatile(&work.generation), volatile(&work.query))
+    })
+}
+
 /// The two halves of an IPv6 address.
 #[inline(always)]
 pub fn v6_halves(a: &[u8; 16]) -> [u64; 2] {
@@ -136,6 +159,28 @@ pub fn v6_halves(a: &[u8; 16]) -> [u64; 2] {
 #[inline(always)]
 fn v4_word(a: &[u8; 16]) -> [u64; 2] {
     [u64::from(u32::from_be_bytes([a[0], a[1], a[2], a[3]])), 0]
+}
+
+/// [`look_at`], unless [`sluice_gates`] did.
+#[inline(always)]
+pub fn look_at_once(query: Query, table: &RuleTable, work: &mut Work) {
+    if table.gates == 0 {
+        look_at(query, work);
+    }
+}
+
+/// [`look_at`], with what the policy's gates say of it.
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub extern "C" fn sluice_gates(gates: u64, query: u64) -> u32 {
+    let Some(work) = WORK.get_ptr_mut(0) else { return 0 };
+    // SAFETY: this CPU's own entry; programs of one CPU don't nest.
+    let work = unsafe { &mut *work };
+    look_at(Query::unpack(query), work);
+    let held = sets::held(gates);
+    let place = volatile(&work.fields.place) | held << PLACES.trailing_zeros();
+    put(&mut work.fields.place, place);
+    held
 }
 
 /// Puts what the rules are looked up by into `work.fields`.
@@ -172,26 +217,19 @@ fn look_at(query: Query, work: &mut Work) {
     put(&mut fields.has, has);
 }
 
-/// Judges the packet at hand by the policy of `generation`; counts and logs every rule it meets on the
-/// way. The query and the answer ([`Match`]) are packed.
+/// [`judge_by_rules`] of any policy. The query and the answer ([`Match`]) are packed.
 ///
 /// A global function: the verifier checks it once by itself, for any arguments.
 #[unsafe(no_mangle)]
 #[inline(never)]
 pub extern "C" fn sluice_classify(generation: u32, query: u64) -> u64 {
     let (Some(table), Some(work)) = (TABLES.get_ptr(generation & 1), WORK.get_ptr_mut(0)) else {
-        return Match { verdict: Verdict::Allow, reason: Reason::Default, slot: 0, flags: 0 }
-            .pack();
+        return NO_POLICY;
     };
     // SAFETY: live map values; the table isn't written while its generation is live, the work is this
     // CPU's own.
     let (table, work) = unsafe { (&*table, &mut *work) };
-    look_at(Query::unpack(query), work);
-    if table.gates != 0 {
-        let held = sets::sluice_gates(table.gates);
-        let place = volatile(&work.fields.place) | held << PLACES.trailing_zeros();
-        put(&mut work.fields.place, place);
-    }
+    look_at_once(Query::unpack(query), table, work);
     let size = table.size;
     // What stands first among all rules is the smaller number.
     let mut met = rules::first(size, generation, 0);
@@ -229,16 +267,22 @@ pub extern "C" fn sluice_classify(generation: u32, query: u64) -> u64 {
             asks::pass(work, size, end, stopped);
         }
     }
+    if met != NOTHING && rules::action(met).flags & ACTION_ADDS != 0 {
+        asks::add(size, generation, (met >> 32) as u32);
+    }
+    conclude(table, work, met, Query::unpack(query).direction)
+}
+
+/// Counts the packet on the rule that it met, or on the default, and says what that means ([`Match`], packed).
+#[inline(always)]
+pub fn conclude(table: &RuleTable, work: &Work, met: u64, direction: Direction) -> u64 {
     if met != NOTHING {
         let action = rules::action(met);
         meet(action, table, work);
-        if action.flags & ACTION_ADDS != 0 {
-            asks::add(size, generation, (met >> 32) as u32);
-        }
         let (verdict, slot, flags) = (decided(action), action.slot, action.flags);
         return Match { verdict, reason: Reason::Rule, slot, flags }.pack();
     }
-    let (raw, slot) = match Query::unpack(query).direction {
+    let (raw, slot) = match direction {
         Direction::In => (table.settings.defaults[0], SLOT_DEFAULT_IN),
         Direction::Out => (table.settings.defaults[1], SLOT_DEFAULT_OUT),
     };

@@ -255,7 +255,7 @@ fn parse_network(pkt: &Network<'_>, facts: &mut Facts) -> Result<(), Reason> {
 
 /// The parser, with a frame of its own, which is gone when the flow table is asked: the frames of a
 /// whole chain of calls have to fit in 512 bytes.
-#[inline(never)]
+#[inline(always)]
 fn parse<P: Packet>(pkt: &P, facts: &mut Facts) -> Result<Parsed, Reason> {
     wire::parse(pkt, facts)
 }
@@ -375,7 +375,7 @@ fn is_related<P: Packet>(pkt: &P, table: &RuleTable, control: &Control, work: &m
 }
 
 /// Counts the packet under its reason, tells of refusals, answers rejects.
-#[inline(never)]
+#[inline(always)]
 fn carry_out<P: Packet>(pkt: &P, table: &RuleTable, decision: u64, work: &mut Work) -> Outcome {
     let Decision { mut verdict, mut reason, slot } = Decision::unpack(decision);
     if verdict == Verdict::Reject {

@@ -15,7 +15,7 @@ use firewall_common::{
 
 use crate::{
     bypass,
-    classify::{self, Match, Query, refusal},
+    classify::{self, Query, refusal},
     conntrack::{self, Family, Hit, Step},
     cookies::{self, CookieState},
     entering::{self, Entered},
@@ -119,7 +119,7 @@ fn judge<F: Family>(table: &RuleTable, work: &mut Work) -> Decision {
     }
     let (judge_at, judge_iface) = (work.judge_at, work.judge_iface);
     let query = Query { direction: judge_at, iface: judge_iface, state, tcp_flags, other };
-    let m = Match::unpack(classify::sluice_classify(work.generation, query.pack()));
+    let m = classify::judge_by_rules(table, work, query);
     let decision = Decision { verdict: m.verdict, reason: m.reason, slot: m.slot };
     let allowed = matches!(m.verdict, Verdict::Allow | Verdict::Continue);
     let judgement = Judgement::new(work.generation, m.slot, Verdict::Allow as u8);

@@ -25,7 +25,9 @@ use crate::{
 const TRIES: u32 = 4;
 
 /// What is measured, and against what.
-struct Measured {
+#[derive(Clone, Copy)]
+#[repr(C)]
+pub struct Measured {
     /// `how::*`.
     flags: u32,
     /// Of a unit, as the policy has it.
@@ -41,7 +43,10 @@ struct Measured {
     reply: u32,
 }
 
-/// Whether the rule at hand (`work.ask`) is met as far as its limit goes. What is within the limit is taken off it.
+/// What [`sluice_limit`] returns where [`sluice_within`] has to say it.
+pub const MEASURE: u32 = 2;
+
+/// Whether the rule at hand (`work.ask`) is met as far as its limit goes; 0, 1 or [`MEASURE`].
 #[unsafe(no_mangle)]
 #[inline(never)]
 pub extern "C" fn sluice_limit() -> u32 {
@@ -60,17 +65,56 @@ pub extern "C" fn sluice_limit() -> u32 {
     let is_v4 = volatile(&work.fields.has) & HAS_V4;
     // A live flow that is judged again was counted when it began, or is measured packet by packet.
     let counts = flags & how::FLOWS == 0 && flags & how::UNIT < how::NEW;
-    let within = if !is_new && !counts {
-        true
-    } else if flags & how::UNIT == how::CONNECTIONS {
-        count_source(index(source, is_v4, work.seed), 0) < said >> 32
-    } else {
-        is_within(work, &Measured { flags, cost, burst, slot, source, is_v4, reply: 0 })
-    };
+    let over = flags & how::OVER != 0;
+    if !is_new && !counts {
+        return u32::from(!over);
+    }
+    if flags & how::UNIT != how::CONNECTIONS {
+        // Not called from here: the stack is nearly used up.
+        measure(work, flags, [cost, burst, source], slot, is_v4, 0);
+        return MEASURE;
+    }
+    let within = count_source(index(source, is_v4, work.seed), 0) < said >> 32;
     if !within {
         count_over(slot, volatile(&work.packets));
     }
-    u32::from(within != (flags & how::OVER != 0))
+    u32::from(within != over)
+}
+
+/// Notes what [`sluice_within`] is to measure; field by field, for as a whole it would stand on the stack first.
+#[inline(always)]
+fn measure(
+    work: &mut Work,
+    flags: u32,
+    [cost, burst, source]: [u64; 3],
+    slot: u32,
+    is_v4: u32,
+    reply: u32,
+) {
+    let to = &mut work.measured;
+    put(&mut to.flags, flags);
+    put(&mut to.cost, cost);
+    put(&mut to.burst, burst);
+    put(&mut to.slot, slot);
+    put(&mut to.source, source);
+    put(&mut to.is_v4, is_v4);
+    put(&mut to.reply, reply);
+}
+
+/// Measures the packet as `work.measured` says: whether it is within the limit, and what is, is taken off it; or whether
+/// it is over it, where the rule asks that.
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub extern "C" fn sluice_within() -> u32 {
+    let Some(work) = WORK.get_ptr(0) else { return 1 };
+    // SAFETY: this CPU's own entry; programs of one CPU don't nest.
+    let work = unsafe { &*work };
+    let m = &work.measured;
+    let within = is_within(work, m);
+    if !within {
+        count_over(volatile(&m.slot), volatile(&work.packets));
+    }
+    u32::from(within != (volatile(&m.flags) & how::OVER != 0))
 }
 
 /// Whether a packet of a known flow keeps within the limit of the rule in `slot`, which let the flow in. `reply`: it goes
@@ -78,10 +122,10 @@ pub extern "C" fn sluice_limit() -> u32 {
 #[unsafe(no_mangle)]
 #[inline(never)]
 pub extern "C" fn sluice_police(slot: u32, reply: u32) -> u32 {
-    let (Some(work), Some(limited)) = (WORK.get_ptr(0), LIMITS.get_ptr(slot)) else { return 1 };
+    let (Some(work), Some(limited)) = (WORK.get_ptr_mut(0), LIMITS.get_ptr(slot)) else { return 1 };
     // SAFETY: this CPU's own entry; programs of one CPU don't nest. A live map value, three aligned words: by turns of
     // those of two policies one packet may be measured.
-    let (work, [said, cost, burst]) = unsafe { (&*work, volatile(&(*limited).says)) };
+    let (work, [said, cost, burst]) = unsafe { (&mut *work, volatile(&(*limited).says)) };
     let flags = said as u32 & 0xffff;
     if flags & how::FLOWS == 0 {
         return 1;
@@ -94,11 +138,9 @@ pub extern "C" fn sluice_police(slot: u32, reply: u32) -> u32 {
     } else {
         v6_halves(address)[0]
     };
-    let within = is_within(work, &Measured { flags, cost, burst, slot, source, is_v4, reply });
-    if !within {
-        count_over(slot, volatile(&work.packets));
-    }
-    u32::from(within)
+    // Only a rule that lets its flows in within a limit, not over one, measures them.
+    measure(work, flags, [cost, burst, source], slot, is_v4, reply);
+    sluice_within()
 }
 
 /// The bit of a flow that is limited by the rule that let it by at a hook.
@@ -159,20 +201,20 @@ fn index(source: u64, is_v4: u32, seed: u64) -> usize {
 
 #[inline(always)]
 fn is_within(work: &Work, m: &Measured) -> bool {
-    let units = match m.flags & how::UNIT {
+    let units = match volatile(&m.flags) & how::UNIT {
         how::BITS => volatile(&work.bytes) * 8,
         how::NEW => 1,
         _ => volatile(&work.packets),
     };
-    let cost = cost_of(units, m.cost);
+    let cost = cost_of(units, volatile(&m.cost));
     // SAFETY: a helper without arguments.
     let now = unsafe { bpf_ktime_get_ns() } << FRACTION;
-    let word = if m.flags & how::SOURCE != 0 {
+    let word = if volatile(&m.flags) & how::SOURCE != 0 {
         of_source(work, m, now)
     } else {
         // SAFETY: a live map value.
-        LIMITS.get_ptr_mut(m.slot).map(|limited| unsafe {
-            if m.reply == 0 {
+        LIMITS.get_ptr_mut(volatile(&m.slot)).map(|limited| unsafe {
+            if volatile(&m.reply) == 0 {
                 &raw mut (*limited).arrival
             } else {
                 &raw mut (*limited).arrival_reply
@@ -184,7 +226,7 @@ fn is_within(work: &Work, m: &Measured) -> bool {
     while left != 0 {
         // SAFETY: an aligned word of a live map value.
         let arrival = unsafe { word.read_volatile() };
-        let Some(next) = moved(arrival, now, cost, m.burst) else { return false };
+        let Some(next) = moved(arrival, now, cost, volatile(&m.burst)) else { return false };
         // SAFETY: as above.
         if unsafe { atomic::swap_if(word, arrival, next) } {
             return true;
@@ -201,9 +243,9 @@ fn is_within(work: &Work, m: &Measured) -> bool {
 /// The arrival time of the packet's source; a place for it where it has none.
 #[inline(always)]
 fn of_source(work: &Work, m: &Measured, now: u64) -> Option<*mut u64> {
-    let kind = u64::from(m.reply) << 1 | u64::from(m.is_v4 != 0);
-    let rule = u64::from(m.slot) << 32 | kind;
-    let hash = finish(mix(mix(volatile(&work.seed), m.source), rule));
+    let kind = u64::from(volatile(&m.reply)) << 1 | u64::from(volatile(&m.is_v4) != 0);
+    let rule = u64::from(volatile(&m.slot)) << 32 | kind;
+    let hash = finish(mix(mix(volatile(&work.seed), volatile(&m.source)), rule));
     let key = hash | 1;
     let bucket = LIMIT_SOURCES.get_ptr_mut((hash >> 32) as u32 & (LIMIT_BUCKETS as u32 - 1))?;
     // SAFETY: a live map value.

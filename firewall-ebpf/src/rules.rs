@@ -23,9 +23,9 @@ use firewall_common::{
 use crate::{
     arena::Mem,
     asks,
-    classify::{meet, v6_halves},
+    classify::{NO_POLICY, Query, conclude, look_at_once, meet, v6_halves},
     maps::{MMAPABLE, TABLES, WORK},
-    opaque::put,
+    opaque::{put, volatile},
     work::Work,
 };
 
@@ -89,71 +89,55 @@ fn in_part(arena: &impl Arena, table: &RuleTable, work: &mut Work, index: u32) -
     said_of(arena, part, work, rule)
 }
 
-/// What [`search`] needs.
-struct Rest<'a> {
-    arena: *const u64,
-    part: &'a Part,
-    rows: &'a Rows,
-    from: u32,
-    rule: u32,
-}
-
-/// One step of [`behind`]; 1 ends it.
-extern "C" fn search<const WORDS: usize>(_: u64, ctx: *mut c_void) -> i64 {
-    // SAFETY: `behind` hands over a live `Rest`.
-    let rest = unsafe { &mut *ctx.cast::<Rest>() };
-    match classify::step(&Mem::<WORDS>(rest.arena), rest.part, rest.rows, rest.from) {
+/// One step of [`behind`], from `work.behind_search` on; 1 ends it.
+#[inline(always)]
+fn search(arena: &impl Arena, table: &RuleTable, work: &mut Work) -> i64 {
+    let Search { index, from, .. } = volatile(&work.behind_search);
+    let part = part(table, index);
+    match classify::step(arena, part, rows_of(work, index), from) {
         Step::From(from) => {
-            rest.from = from;
+            put(&mut work.behind_search.from, from);
             0
         }
         Step::Found(rule) => {
-            rest.rule = rule;
+            put(&mut work.behind_search.rule, rule);
             1
         }
         Step::Over => 1,
     }
 }
 
+/// A search behind a rule.
+#[derive(Clone, Copy)]
+#[repr(C)]
+pub struct Search {
+    /// The part.
+    index: u32,
+    /// Number in it that it goes on from.
+    from: u32,
+    /// What was found; [`NO_RULE`].
+    rule: u32,
+}
+
 /// Steps of a search, at most: one for each word, one for each that sums them up.
 const STEPS: u32 = (PART_WORDS + PART_WORDS / 64) as u32;
 
-/// As [`in_part`], from number `from` of the part on. Rare: where what rows don't know of a rule doesn't hold.
+/// Begins a search for what [`in_part`] says, from number `from` of a part on; 0: it has to be gone on with. Rare: where
+/// what rows don't know of a rule doesn't hold.
 #[inline(always)]
-fn behind<const WORDS: usize>(
-    arena: *const u64,
-    table: &RuleTable,
-    work: &mut Work,
-    index: u32,
-    from: u32,
-) -> u64 {
-    let part = part(table, index);
-    let fields = &raw const work.fields;
-    let rows = rows_of(work, index);
-    if index != 0 {
-        // Parts but for part 0 share the place of theirs.
-        // SAFETY: as in `in_part`.
-        classify::rows(&Mem::<WORDS>(arena), part, unsafe { &*fields }, rows);
-    }
-    let mut rest = Rest { arena, part, rows, from, rule: NO_RULE };
+fn behind(arena: &impl Arena, table: &RuleTable, work: &mut Work, index: u32, from: u32) -> i64 {
+    put(&mut work.behind_search.index, index);
+    put(&mut work.behind_search.from, from);
+    put(&mut work.behind_search.rule, NO_RULE);
     // Two steps are all there is to do where a part has few rules: a loop costs more than they do.
-    let mut turns = 0;
-    while turns < 2 {
-        match classify::step(&Mem::<WORDS>(arena), part, rows, rest.from) {
-            Step::From(from) => rest.from = from,
-            Step::Found(rule) => return said_of(&Mem::<WORDS>(arena), part, work, rule),
-            Step::Over => return NOTHING,
-        }
-        turns += 1;
-    }
-    let ctx = (&raw mut rest).cast();
-    // SAFETY: the callback takes a `Rest`, which outlives the call.
-    unsafe { bpf_loop(STEPS, search::<WORDS> as *mut c_void, ctx, 0) };
-    let rule = rest.rule;
-    if rule == NO_RULE {
-        return NOTHING;
-    }
-    said_of(&Mem::<WORDS>(arena), part, work, rule)
+    if search(arena, table, work) != 0 { 1 } else { search(arena, table, work) }
+}
+
+/// What the search found, as [`in_part`] says it.
+#[inline(always)]
+fn found(arena: &impl Arena, table: &RuleTable, work: &mut Work) -> u64 {
+    let Search { index, rule, .. } = volatile(&work.behind_search);
+    if rule == NO_RULE { NOTHING } else { said_of(arena, part(table, index), work, rule) }
 }
 
 /// Parts that are asked for the packet's addresses: source's in the upper half, destination's in the lower; 0: none.
@@ -174,39 +158,27 @@ fn of_addresses(arena: &impl Arena, table: &RuleTable, work: &Work) -> u64 {
     u64::from(src) << 32 | u64::from(dst)
 }
 
-/// What [`pass_by`] needs.
-struct Walk<'a> {
-    arena: *const u64,
-    table: &'a RuleTable,
-    work: &'a mut Work,
-    end: u32,
-    from: u32,
-    stopped: u32,
-}
-
-/// One rule that only counts or logs, number `i` of those that are left; 1 ends the walk.
-extern "C" fn pass_by<const WORDS: usize>(i: u64, ctx: *mut c_void) -> i64 {
-    // SAFETY: `count` hands over a live `Walk`.
-    let walk = unsafe { &mut *ctx.cast::<Walk>() };
-    let arena = Mem::<WORDS>(walk.arena);
-    let part = part(walk.table, 0);
-    let at = walk.from + i as u32;
+/// One rule that only counts or logs, number `i` of those from `work.passed` on; 1 ends the walk. What it needs stands in
+/// the work, not on the stack.
+#[inline(always)]
+fn pass_by(arena: &impl Arena, table: &RuleTable, work: &mut Work, i: u32) -> i64 {
+    let part = part(table, 0);
+    let at = volatile(&work.passed) + i;
     // SAFETY: the masked index is below the array's length.
-    let rule = u32::from(unsafe {
-        *walk.table.continues.get_unchecked(at as usize & (MAX_CONTINUES - 1))
-    });
-    if arena.half(part.order + rule) > walk.end {
+    let rule =
+        u32::from(unsafe { *table.continues.get_unchecked(at as usize & (MAX_CONTINUES - 1)) });
+    let place = arena.half(part.order + rule);
+    if place > volatile(&work.pass_end) {
         return 1;
     }
-    if classify::meets(&arena, part, &walk.work.rows[0], rule) {
-        let place = arena.half(part.order + rule);
+    if classify::meets(arena, part, &work.rows[0], rule) {
         let raw = arena.half(part.actions + rule);
         if action(u64::from(raw)).flags & (ACTION_ASKS | ACTION_ADDS) != 0 {
-            asks::note_passing(walk.work, u64::from(place) << 32 | u64::from(raw));
-            walk.stopped = at + 1;
+            asks::note_passing(work, u64::from(place) << 32 | u64::from(raw));
+            put(&mut work.stopped, at + 1);
             return 1;
         }
-        meet(action(u64::from(raw)), walk.table, walk.work);
+        meet(action(u64::from(raw)), table, work);
     }
     0
 }
@@ -226,22 +198,23 @@ fn ask(arena: &impl Arena, table: &RuleTable, work: &mut Work, place: u32) {
 
 /// Counts the packet on the rules before place `end` that only count or log, from number `from` of them on. Where rows
 /// don't know all of one, or it adds to sets, it isn't counted: what it says is noted, and the number behind it returned.
-/// Else 0.
+/// Else 0. `step` is [`pass_by`] in an arena of this size.
 #[inline(always)]
-fn count<const WORDS: usize>(
-    arena: *const u64,
+fn count(
     table: &RuleTable,
     work: &mut Work,
     end: u32,
     from: u32,
+    step: extern "C" fn(u64, *mut c_void) -> i64,
 ) -> u32 {
+    put(&mut work.pass_end, end);
+    put(&mut work.passed, from);
+    put(&mut work.stopped, 0);
     let left = table.continues_len.wrapping_sub(from);
-    let mut walk = Walk { arena, table, work, end, from, stopped: 0 };
-    let ctx = (&raw mut walk).cast();
     // A plain loop of this length would cost the verifier its million instructions.
-    // SAFETY: the callback takes a `Walk`, which outlives the call.
-    unsafe { bpf_loop(left, pass_by::<WORDS> as *mut c_void, ctx, 0) };
-    walk.stopped
+    // SAFETY: the callback takes nothing.
+    unsafe { bpf_loop(left, step as *mut c_void, core::ptr::null_mut(), 0) };
+    volatile(&work.stopped)
 }
 
 /// Rows of part 0 that are looked up anew, or those that the last look-up left.
@@ -299,7 +272,7 @@ const STATES_OF_PLACE: usize = firewall_common::abi::table::STATES;
 
 /// The functions of one size.
 macro_rules! sized {
-    ($map:ident, $words:expr, $part:ident, $behind:ident, $cut:ident, $count:ident, $nat:ident, $prefix:ident, $ask:ident) => {
+    ($map:ident, $words:expr, $part:ident, $behind:ident, $found:ident, $search:ident, $cut:ident, $count:ident, $pass:ident, $nat:ident, $prefix:ident, $ask:ident) => {
         /// See [`in_part`].
         #[unsafe(no_mangle)]
         #[inline(never)]
@@ -311,10 +284,27 @@ macro_rules! sized {
         /// See [`behind`].
         #[unsafe(no_mangle)]
         #[inline(never)]
-        pub extern "C" fn $behind(generation: u32, index: u32, from: u32) -> u64 {
+        pub extern "C" fn $behind(generation: u32, index: u32, from: u32) -> i64 {
+            let Some((table, work)) = at_hand(generation) else { return 1 };
+            let Some(arena) = $map.get_value(generation & 1, &0) else { return 1 };
+            behind(&Mem::<{ $words }>(arena.as_ptr()), table, work, index, from)
+        }
+        /// See [`found`].
+        #[unsafe(no_mangle)]
+        #[inline(never)]
+        pub extern "C" fn $found(generation: u32) -> u64 {
             let Some((table, work)) = at_hand(generation) else { return NOTHING };
             let Some(arena) = $map.get_value(generation & 1, &0) else { return NOTHING };
-            behind::<{ $words }>(arena.as_ptr(), table, work, index, from)
+            found(&Mem::<{ $words }>(arena.as_ptr()), table, work)
+        }
+        /// See [`search`].
+        extern "C" fn $search(_: u64, _: *mut c_void) -> i64 {
+            let Some(work) = WORK.get_ptr(0) else { return 1 };
+            // SAFETY: this CPU's own entry.
+            let generation = unsafe { volatile(&(*work).generation) };
+            let Some((table, work)) = at_hand(generation) else { return 1 };
+            let Some(arena) = $map.get_value(generation & 1, &0) else { return 1 };
+            search(&Mem::<{ $words }>(arena.as_ptr()), table, work)
         }
         /// See [`of_addresses`].
         #[unsafe(no_mangle)]
@@ -329,8 +319,16 @@ macro_rules! sized {
         #[inline(never)]
         pub extern "C" fn $count(generation: u32, end: u32, from: u32) -> u32 {
             let Some((table, work)) = at_hand(generation) else { return 0 };
-            let Some(arena) = $map.get_value(generation & 1, &0) else { return 0 };
-            count::<{ $words }>(arena.as_ptr(), table, work, end, from)
+            count(table, work, end, from, $pass)
+        }
+        /// See [`pass_by`].
+        extern "C" fn $pass(i: u64, _: *mut c_void) -> i64 {
+            let Some(work) = WORK.get_ptr(0) else { return 1 };
+            // SAFETY: this CPU's own entry.
+            let generation = unsafe { volatile(&(*work).generation) };
+            let Some((table, work)) = at_hand(generation) else { return 1 };
+            let Some(arena) = $map.get_value(generation & 1, &0) else { return 1 };
+            pass_by(&Mem::<{ $words }>(arena.as_ptr()), table, work, i as u32)
         }
         /// See [`translations`].
         #[unsafe(no_mangle)]
@@ -360,13 +358,39 @@ macro_rules! sized {
     };
 }
 
+/// The functions of the sizes that most policies have: for the largest they would take the verifier's last instructions.
+macro_rules! sized_one {
+    ($map:ident, $words:expr, $one:ident) => {
+        /// See [`judge_by_one`].
+        #[unsafe(no_mangle)]
+        #[inline(never)]
+        pub extern "C" fn $one(generation: u32, query: u64) -> u64 {
+            let Some((table, work)) = at_hand(generation) else { return NO_POLICY };
+            let query = Query::unpack(query);
+            look_at_once(query, table, work);
+            let Some(arena) = $map.get_value(generation & 1, &0) else { return NO_POLICY };
+            let said = in_part(&Mem::<{ $words }>(arena.as_ptr()), table, work, 0);
+            // Through the map's memory: one answer for the verifier, whichever way it was found.
+            put(&mut work.met, said);
+            let said = volatile(&work.met);
+            conclude(table, work, said, query.direction)
+        }
+    };
+}
+
+sized_one!(RULES_S, ARENAS[0], sluice_one_s);
+sized_one!(RULES_M, ARENAS[1], sluice_one_m);
+
 sized!(
     RULES_S,
     ARENAS[0],
     sluice_part_s,
     sluice_behind_s,
+    sluice_found_s,
+    search_s,
     sluice_cut_s,
     sluice_count_s,
+    pass_s,
     sluice_nat_s,
     sluice_npt_s,
     sluice_ask_s
@@ -376,8 +400,11 @@ sized!(
     ARENAS[1],
     sluice_part_m,
     sluice_behind_m,
+    sluice_found_m,
+    search_m,
     sluice_cut_m,
     sluice_count_m,
+    pass_m,
     sluice_nat_m,
     sluice_npt_m,
     sluice_ask_m
@@ -387,8 +414,11 @@ sized!(
     ARENAS[2],
     sluice_part_l,
     sluice_behind_l,
+    sluice_found_l,
+    search_l,
     sluice_cut_l,
     sluice_count_l,
+    pass_l,
     sluice_nat_l,
     sluice_npt_l,
     sluice_ask_l
@@ -401,6 +431,15 @@ fn at_hand(generation: u32) -> Option<(&'static RuleTable, &'static mut Work)> {
     Some(unsafe { (&*table, &mut *work) })
 }
 
+/// What `classify::sluice_classify` says where part 0 is all there is to look into, and rows know all of its rules; in an arena of `size`.
+#[inline(always)]
+pub fn judge_by_one(size: u32, generation: u32, query: u64) -> u64 {
+    if size == 0 { sluice_one_s(generation, query) } else { sluice_one_m(generation, query) }
+}
+
+/// Sizes that [`judge_by_one`] knows.
+pub const SIZES_BY_ONE: u32 = 2;
+
 /// [`in_part`] of an arena of `size`.
 #[inline(always)]
 pub fn first(size: u32, generation: u32, index: u32) -> u64 {
@@ -411,13 +450,31 @@ pub fn first(size: u32, generation: u32, index: u32) -> u64 {
     }
 }
 
-/// [`behind`] in an arena of `size`.
+/// As [`first`], from number `from` of the part on. One call after the other: the stack is nearly used up here.
 #[inline(always)]
 pub fn next(size: u32, generation: u32, index: u32, from: u32) -> u64 {
-    match size {
+    if index != 0 {
+        // Its rows anew: parts but for part 0 share the place of theirs.
+        first(size, generation, index);
+    }
+    let ended = match size {
         0 => sluice_behind_s(generation, index, from),
         1 => sluice_behind_m(generation, index, from),
         _ => sluice_behind_l(generation, index, from),
+    };
+    if ended == 0 {
+        let step = match size {
+            0 => search_s,
+            1 => search_m,
+            _ => search_l,
+        };
+        // SAFETY: the callback takes nothing.
+        unsafe { bpf_loop(STEPS, step as *mut c_void, core::ptr::null_mut(), 0) };
+    }
+    match size {
+        0 => sluice_found_s(generation),
+        1 => sluice_found_m(generation),
+        _ => sluice_found_l(generation),
     }
 }
 

@@ -491,9 +491,8 @@ pub fn hold(index: u32, which: Which) -> bool {
 }
 
 /// What the policy's gates say of the packet at hand, a bit for each.
-#[unsafe(no_mangle)]
-#[inline(never)]
-pub extern "C" fn sluice_gates(gates: u64) -> u32 {
+#[inline(always)]
+pub fn held(gates: u64) -> u32 {
     let mut held = 0;
     let mut i = 0;
     while i < GATES {

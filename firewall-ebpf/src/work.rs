@@ -17,9 +17,11 @@ use crate::{
     conntrack::Key,
     cookies::Cookie,
     forward::Route,
+    limits::Measured,
     localports::Lent,
     mapping::{Mapping, Rewrite},
     ports::Search,
+    rules,
     table::Scan,
 };
 
@@ -91,6 +93,14 @@ pub struct Work {
     pub pass_end: u32,
     /// See `passing`.
     pub passed: u32,
+    /// The number behind the rule at which a walk along those that only count stopped; 0: it came to its end.
+    pub stopped: u32,
+    /// What is measured against a limit.
+    pub measured: Measured,
+    /// What the rules are asked, packed.
+    pub query: u64,
+    /// A search for a rule behind another.
+    pub behind_search: rules::Search,
     /// Number in its part of the rule that was found last, plus 1.
     pub behind: u32,
     /// An answer on its way into the packet.
