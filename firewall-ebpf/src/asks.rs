@@ -79,7 +79,7 @@ pub extern "C" fn sluice_second() -> u32 {
     let behind = volatile(&work.found_in[0].behind);
     let said = rules::next(size, generation, 0, behind);
     put(&mut work.met, said);
-    if said == NOTHING || rules::action(said).flags & ACTION_ASKS == 0 {
+    if said == NOTHING || rules::action(said).flags() & ACTION_ASKS == 0 {
         return 1;
     }
     note(work, 0, said, 0);
@@ -157,13 +157,13 @@ pub extern "C" fn sluice_next() -> u32 {
         at += 1;
     }
     put(&mut work.met, best);
-    if best == NOTHING || rules::action(best).flags & ACTION_ASKS == 0 { 1 } else { ASK }
+    if best == NOTHING || rules::action(best).flags() & ACTION_ASKS == 0 { 1 } else { ASK }
 }
 
 /// Whether what rows don't know of a rule holds.
 #[inline(always)]
 pub fn are_met(action: RuleAction, table: &RuleTable, place: u32) -> bool {
-    action.flags & ACTION_ASKS == 0 || sluice_met(table.size, place) != 0
+    action.flags() & ACTION_ASKS == 0 || sluice_met(table.size, place) != 0
 }
 
 /// See [`are_met`].
@@ -255,7 +255,7 @@ pub extern "C" fn sluice_passing() -> u32 {
         return 0;
     }
     meet(action, table, work);
-    u32::from(action.flags & ACTION_ADDS != 0)
+    u32::from(action.flags() & ACTION_ADDS != 0)
 }
 
 /// Adds the packet to the sets that the rule at `place` names.

@@ -76,7 +76,7 @@ pub struct Match {
     /// Rule or Default.
     pub reason: Reason,
     /// Slot of the rule.
-    pub slot: u16,
+    pub slot: u32,
     /// `ACTION_*` of the rule.
     pub flags: u8,
 }
@@ -86,8 +86,8 @@ impl Match {
     fn pack(self) -> u64 {
         self.verdict as u64
             | (matches!(self.reason, Reason::Rule) as u64) << 8
-            | (self.slot as u64) << 16
-            | (self.flags as u64) << 32
+            | (self.flags as u64) << 16
+            | (self.slot as u64) << 32
     }
     /// From what [`classify`] returned.
     #[inline(always)]
@@ -95,8 +95,8 @@ impl Match {
         Self {
             verdict: refusal(raw as u8),
             reason: if raw >> 8 & 1 != 0 { Reason::Rule } else { Reason::Default },
-            slot: (raw >> 16) as u16,
-            flags: (raw >> 32) as u8,
+            slot: (raw >> 32) as u32,
+            flags: (raw >> 16) as u8,
         }
     }
 }
@@ -104,7 +104,7 @@ impl Match {
 /// What a rule's verdict means where it decides.
 #[inline(always)]
 fn decided(action: RuleAction) -> Verdict {
-    match action.verdict {
+    match action.verdict() {
         1 => Verdict::Allow,
         2 => Verdict::Drop,
         3 => Verdict::Reject,
@@ -115,11 +115,11 @@ fn decided(action: RuleAction) -> Verdict {
 /// Counts the packet on a rule, and logs it if the rule says so.
 #[inline(always)]
 pub fn meet(action: RuleAction, table: &RuleTable, work: &Work) {
-    counters::rule_hit(action.slot, work.packets, work.bytes, work.now);
-    if action.flags & ACTION_LOG != 0 {
+    counters::rule_hit(action.slot(), work.packets, work.bytes, work.now);
+    if action.flags() & ACTION_LOG != 0 {
         let verdict = decided(action);
         let told = Told { class: Class::Log, verdict, reason: Reason::Rule, reply: false };
-        events::emit_sampled(told, action.slot, &table.settings);
+        events::emit_sampled(told, action.slot(), &table.settings);
     }
 }
 
@@ -213,7 +213,7 @@ pub extern "C" fn sluice_classify(generation: u32, query: u64) -> u64 {
             index += 1;
         }
     }
-    if met != NOTHING && rules::action(met).flags & ACTION_ASKS != 0 {
+    if met != NOTHING && rules::action(met).flags() & ACTION_ASKS != 0 {
         met = asks::go_on(table, work, met, index);
     }
     if table.continues_len != 0 {
@@ -226,10 +226,10 @@ pub extern "C" fn sluice_classify(generation: u32, query: u64) -> u64 {
     if met != NOTHING {
         let action = rules::action(met);
         meet(action, table, work);
-        if action.flags & ACTION_ADDS != 0 {
+        if action.flags() & ACTION_ADDS != 0 {
             asks::add(size, generation, (met >> 32) as u32);
         }
-        let (verdict, slot, flags) = (decided(action), action.slot, action.flags);
+        let (verdict, slot, flags) = (decided(action), action.slot(), action.flags());
         return Match { verdict, reason: Reason::Rule, slot, flags }.pack();
     }
     let (raw, slot) = match Query::unpack(query).direction {

@@ -196,7 +196,6 @@ fn begin_in<F: Family>(generation: u32, slot: u32) -> u64 {
     };
     // SAFETY: as in `judge_in`.
     let (table, work) = unsafe { (&*table, &mut *work) };
-    let slot = slot as u16;
     let reason = if slot < SLOT_FIRST { Reason::Default } else { Reason::Rule };
     begin::<F>(table, work, Decision { verdict: Verdict::Allow, reason, slot }, 0).pack()
 }

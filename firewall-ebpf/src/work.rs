@@ -128,7 +128,7 @@ pub struct Work {
     /// `IFACE_*` of the interface.
     pub iface_flags: u32,
     /// Rule whose packet it would be at the hook that it skips; `SLOT_NONE`: none judged there.
-    pub across_slot: u16,
+    pub across_slot: u32,
     /// A program of ours stands at the hook that it skips.
     pub across_judged: bool,
     /// Its flow goes to an AF_XDP socket.

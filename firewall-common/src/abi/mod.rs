@@ -31,7 +31,7 @@ pub mod table;
 
 /// Raised whenever a pinned map's layout or meaning changes. Compared with [`control::Control`] at
 /// every adoption: a mismatch is an error that names both numbers.
-pub const ABI_VERSION: u32 = 7;
+pub const ABI_VERSION: u32 = 8;
 
 /// Marks a plain-bytes ABI type: `bytemuck` everywhere, `aya::Pod` in user space.
 macro_rules! plain_bytes {

@@ -35,11 +35,11 @@ impl Datapath {
                 sum.last = sum.last.max(c.last);
             }
             if sum.hits | sum.packets != 0 {
-                found.rules.push((*slot as u16, sum));
+                found.rules.push((*slot, sum));
             }
-            let over = self.limits.over(*slot as u16);
+            let over = self.limits.over(*slot);
             if over != 0 {
-                found.over.insert(*slot as u16, over);
+                found.over.insert(*slot, over);
             }
         }
         for verdict in Verdict::ALL {
@@ -71,14 +71,12 @@ impl Datapath {
         self.table_counters.get(&0, 0).map_err(DatapathError::map("TABLE_COUNTERS"))
     }
 
-    pub(super) fn zero_rule(&mut self, slot: u16) -> Result<(), DatapathError> {
+    pub(super) fn zero_rule(&mut self, slot: u32) -> Result<(), DatapathError> {
         self.limits.zero(slot);
         let cpus = aya::util::nr_cpus().map_err(|(what, e)| DatapathError::io(what)(e))?;
         let zero = PerCpuValues::try_from(vec![RuleCounter::zeroed(); cpus])
             .map_err(DatapathError::io("clearing a counter"))?;
-        self.rule_counters
-            .set(u32::from(slot), zero, 0)
-            .map_err(DatapathError::map("RULE_COUNTERS"))
+        self.rule_counters.set(slot, zero, 0).map_err(DatapathError::map("RULE_COUNTERS"))
     }
 
     /// Sets the counters of rules and reasons to zero. Event counters go on: sequence numbers hang on
@@ -89,7 +87,7 @@ impl Datapath {
     pub fn reset_counters(&mut self) -> Result<(), DatapathError> {
         let found = self.counters()?;
         let counted = found.rules.iter().map(|(slot, _)| *slot);
-        let used: BTreeSet<u16> = counted.chain(found.over.keys().copied()).collect();
+        let used: BTreeSet<u32> = counted.chain(found.over.keys().copied()).collect();
         for slot in used {
             self.zero_rule(slot)?;
         }

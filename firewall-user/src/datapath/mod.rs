@@ -266,7 +266,7 @@ impl Datapath {
             sets: None,
             owners: None,
             ring_bytes: options.ring_bytes,
-            counted: (0..u32::from(SLOT_FIRST)).collect(),
+            counted: (0..SLOT_FIRST).collect(),
             notices: LinkNotices::open().inspect_err(|e| log::warn!("{e}")).ok(),
             adopted: pinned.is_some_and(|c| c.generation != 0),
             pin_dir: options.pin_dir.clone(),
@@ -286,7 +286,7 @@ impl Datapath {
         let met = clock::read(&this.ebpf, &this.clock)?;
         this.sets = sets::Sets::of(&this.ebpf, Some(&this.pin_dir), met, this.rate)?.map(Arc::new);
         let named = this.slot_names()?.rules;
-        this.counted.extend(named.iter().map(|(slot, ..)| u32::from(*slot)));
+        this.counted.extend(named.iter().map(|(slot, ..)| *slot));
         if this.adopted {
             let live = this.table(this.generation() & 1)?;
             this.timeouts = live.settings.timeouts;

@@ -79,7 +79,7 @@ impl std::fmt::Debug for Compiled {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CompiledRule {
     /// Slot of its counters.
-    pub slot: u16,
+    pub slot: u32,
     /// Name.
     pub name: String,
     /// `allow`, `drop`, `reject`, `count`, `bypass`.
@@ -239,7 +239,7 @@ pub fn compile(
         *way |= 1 << i;
     }
     let actions: Vec<RuleAction> = enabled.iter().map(|rule| action(rule, &taken)).collect();
-    table.any_flags = actions.iter().fold(0, |all, action| all | u32::from(action.flags));
+    table.any_flags = actions.iter().fold(0, |all, action| all | u32::from(action.flags()));
     let ask = |(i, when)| Ask::new(i, when, &resolved, &taken);
     let rules: Vec<Ask<'_>> = enabled.iter().map(|rule| &rule.when).enumerate().map(ask).collect();
     let nats: Vec<Ask<'_>> =
@@ -331,7 +331,7 @@ fn take_slots(
 /// What a rule does, and where it counts.
 fn action(rule: &Rule, slots: &Slots) -> RuleAction {
     let slot = slots.rule(&rule.name.value).unwrap_or_default();
-    RuleAction { verdict: rule.action.verdict().raw(), flags: flags(rule), slot }
+    RuleAction::new(rule.action.verdict(), flags(rule), slot)
 }
 
 fn flags(rule: &Rule) -> u8 {

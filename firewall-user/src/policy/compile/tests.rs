@@ -48,7 +48,7 @@ fn the_sketch_means_what_it_says() {
     );
     let wan = slots.iface("eth0").unwrap();
     let judge = |text: &str| classify(&c, &probe(text));
-    let name = |slot: u16| slots.rule_name(slot).unwrap_or("default");
+    let name = |slot: u32| slots.rule_name(slot).unwrap_or("default");
     let ssh = judge(&format!("in {wan} tcp 10.0.0.77 999 192.0.2.1 22"));
     assert_eq!((ssh.verdict, name(ssh.slot)), (Verdict::Allow, "ssh"));
     assert_eq!(judge(&format!("in {wan} tcp 10.0.1.0 999 192.0.2.1 22")).verdict, Verdict::Drop);
@@ -233,9 +233,9 @@ fn what_a_rule_does_beside_its_verdict() {
          rule d allow state untracked",
     );
     let action = |rule| super::super::classify::action(&c.arena, &c.table.parts[0], rule);
-    assert_eq!(action(0).flags, ACTION_NO_TRACK | ACTION_LOG);
-    assert_eq!(action(1).flags, ACTION_COOKIES);
-    assert_eq!((action(2).verdict, action(2).flags), (Verdict::Allow.raw(), ACTION_BYPASS));
+    assert_eq!(action(0).flags(), ACTION_NO_TRACK | ACTION_LOG);
+    assert_eq!(action(1).flags(), ACTION_COOKIES);
+    assert_eq!((action(2).verdict(), action(2).flags()), (Verdict::Allow.raw(), ACTION_BYPASS));
     assert_eq!(
         c.table.any_flags,
         u32::from(ACTION_NO_TRACK | ACTION_LOG | ACTION_COOKIES | ACTION_BYPASS)
