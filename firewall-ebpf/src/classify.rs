@@ -82,21 +82,22 @@ pub struct Match {
 }
 
 impl Match {
+    /// The slot stands where a judgement has it.
     #[inline(always)]
     fn pack(self) -> u64 {
         self.verdict as u64
-            | (matches!(self.reason, Reason::Rule) as u64) << 8
-            | (self.flags as u64) << 16
-            | (self.slot as u64) << 32
+            | (matches!(self.reason, Reason::Rule) as u64) << 2
+            | (self.slot as u64) << 8
+            | (self.flags as u64) << 32
     }
     /// From what [`classify`] returned.
     #[inline(always)]
     pub fn unpack(raw: u64) -> Self {
         Self {
-            verdict: refusal(raw as u8),
-            reason: if raw >> 8 & 1 != 0 { Reason::Rule } else { Reason::Default },
-            slot: (raw >> 32) as u32,
-            flags: (raw >> 16) as u8,
+            verdict: refusal(raw as u8 & 3),
+            reason: if raw >> 2 & 1 != 0 { Reason::Rule } else { Reason::Default },
+            slot: raw as u32 >> 8,
+            flags: (raw >> 32) as u8,
         }
     }
 }
