@@ -123,6 +123,7 @@ pub struct Datapath {
     tables_fd: OwnedFd,
     ifaces: Array<MapData, Iface>,
     rule_counters: PerCpuArray<MapData, RuleCounter>,
+    rule_counters_fd: OwnedFd,
     reason_counters: PerCpuArray<MapData, ReasonCounter>,
     limits: limits::Limits,
     limit_stats: Array<MapData, LimitStats>,
@@ -168,7 +169,7 @@ where
 
 /// A descriptor of an array map's own.
 fn descriptor(ebpf: &Ebpf, name: &'static str) -> Result<OwnedFd, DatapathError> {
-    let Some(Map::Array(data)) = ebpf.map(name) else {
+    let Some(Map::Array(data) | Map::PerCpuArray(data)) = ebpf.map(name) else {
         return Err(DatapathError::Load(format!("the object has no array {name}")));
     };
     let what = "duplicating a map's descriptor";
@@ -249,6 +250,7 @@ impl Datapath {
             arenas: rules::Arenas::of(&ebpf)
                 .map_err(DatapathError::io("opening the arrays of rows"))?,
             ifaces: take(&mut ebpf, "IFACES")?,
+            rule_counters_fd: descriptor(&ebpf, "RULE_COUNTERS")?,
             rule_counters: take(&mut ebpf, "RULE_COUNTERS")?,
             reason_counters: take(&mut ebpf, "REASON_COUNTERS")?,
             limits: limits::Limits::of(descriptor(&ebpf, "LIMITS")?.as_fd())

@@ -1,7 +1,7 @@
 use super::*;
 use crate::policy::classify::{Probe, classify};
 use crate::policy::parse;
-use firewall_common::abi::table::{Direction, State};
+use firewall_common::abi::table::{Direction, RULE_SLOTS, State};
 
 fn compiled(text: &str) -> (Compiled, Slots) {
     let mut slots = Slots::new();
@@ -103,6 +103,24 @@ fn what_is_too_large_is_named_and_slots_stay() {
     assert_eq!(slots.rules().count(), 0);
     assert_eq!(error, CompileError { part: Part::CountRules, seen: 65, limit: MAX_CONTINUES });
     assert!(error.to_string().contains("needs 65 rules that only count or log"), "{error}");
+}
+
+#[test]
+fn more_rules_than_there_are_slots_are_refused_and_as_many_are_not() {
+    use std::fmt::Write as _;
+    let mut text = String::new();
+    for i in 0..=MAX_RULES {
+        writeln!(text, "rule r{i} drop in from 10.0.0.1").unwrap();
+    }
+    let mut policy = parse(&text, "test").unwrap_or_else(|e| panic!("{e}"));
+    let mut slots = Slots::new();
+    let error = compile(&policy, &mut slots, 1).unwrap_err();
+    assert_eq!(error, CompileError { part: Part::Rules, seen: MAX_RULES + 1, limit: MAX_RULES });
+    let said = error.to_string();
+    assert!(said.contains("needs 131057 enabled rules, and there is room for 131056"), "{said}");
+    policy.rules.pop();
+    let compiled = compile(&policy, &mut slots, 1).unwrap();
+    assert_eq!(compiled.rules.last().map(|rule| rule.slot), Some(RULE_SLOTS as u32 - 1));
 }
 
 #[test]
