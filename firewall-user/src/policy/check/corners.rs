@@ -72,3 +72,53 @@ fn block<T: Number>(addrs: &Ranges<T>) -> Option<Block> {
     let length = u128::BITS - (a ^ b).leading_zeros();
     Some((length, a.checked_shr(length).unwrap_or(0)))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::super::parse;
+    use super::super::super::resolved::Resolved;
+    use super::super::space::{Boxes, Budget};
+    use super::*;
+
+    /// Boxes of the rules, which drop what comes in.
+    fn free(rules: &[&str]) -> Vec<bool> {
+        let lines = rules.iter().enumerate().map(|(i, rule)| format!("rule r{i} drop in {rule}\n"));
+        let policy = parse(&lines.collect::<String>(), "test").unwrap();
+        let resolved = Resolved::new(&policy);
+        let mut boxes = Boxes::new(&resolved);
+        let spaces: Vec<Space<u32>> = policy.rules.iter().map(|r| boxes.of(&r.when).0).collect();
+        let all: Vec<(usize, &Space<u32>)> = spaces.iter().enumerate().collect();
+        let corners = Corners::new(&all);
+        let free: Vec<bool> = all.iter().map(|(i, space)| corners.are_free(space, *i)).collect();
+        for (i, space) in &all {
+            let within = all[..*i].iter().any(|(_, o)| space.is_within(o, &mut Budget(u64::MAX)));
+            assert!(!(free[*i] && within), "r{i} is within one above");
+        }
+        free
+    }
+
+    #[test]
+    fn a_packet_that_no_rule_above_has_makes_a_rule_free() {
+        let rules = [
+            "tcp to 10.0.0.0/24 port 80",
+            "tcp to 10.0.0.0/25",
+            "tcp to 10.0.1.0/24",
+            "udp to 10.0.0.1 port 80",
+            "tcp to 10.0.0.128/25 port 80",
+            "tcp from 10.0.0.0/8",
+            "tcp from 10.0.0.0/8 to 192.0.2.0/24 port 443",
+            "from 255.255.255.255 to 255.255.255.255",
+        ];
+        assert_eq!(free(&rules), [true, true, true, true, false, true, false, true]);
+    }
+
+    #[test]
+    fn among_too_many_that_may_have_it_nothing_is_said() {
+        let ports: Vec<String> = (0..=LOOKS).map(|i| format!("tcp to port {i}")).collect();
+        let mut rules: Vec<&str> = ports.iter().map(String::as_str).collect();
+        rules.push("tcp to port 60000");
+        let free = free(&rules);
+        assert_eq!(free.iter().filter(|free| !**free).count(), 1);
+        assert_eq!(free.last(), Some(&false));
+    }
+}
