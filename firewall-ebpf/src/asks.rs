@@ -135,13 +135,13 @@ pub extern "C" fn sluice_next() -> u32 {
         at += 1;
     }
     put(&mut work.met, best);
-    if best == NOTHING || rules::action(best).flags & ACTION_ASKS == 0 { 1 } else { ASK }
+    if best == NOTHING || rules::action(best).flags() & ACTION_ASKS == 0 { 1 } else { ASK }
 }
 
 /// Whether what rows don't know of a rule holds.
 #[inline(always)]
 fn are_met(action: RuleAction, size: u32, place: u32) -> bool {
-    action.flags & ACTION_ASKS == 0 || holds(size, place)
+    action.flags() & ACTION_ASKS == 0 || holds(size, place)
 }
 
 /// What [`sluice_met`] returns where there is a limit to be looked at, too.
@@ -245,7 +245,7 @@ pub extern "C" fn sluice_passing() -> u32 {
     // SAFETY: a live map value, which isn't written while its generation is live.
     let table = unsafe { &*table };
     meet(action, table, work);
-    u32::from(action.flags & ACTION_ADDS != 0)
+    u32::from(action.flags() & ACTION_ADDS != 0)
 }
 
 /// Adds the packet to the sets that the rule at `place` names.

@@ -77,26 +77,27 @@ pub struct Match {
     /// Rule or Default.
     pub reason: Reason,
     /// Slot of the rule.
-    pub slot: u16,
+    pub slot: u32,
     /// `ACTION_*` of the rule.
     pub flags: u8,
 }
 
 impl Match {
+    /// The slot stands where a judgement has it.
     #[inline(always)]
     fn pack(self) -> u64 {
         self.verdict as u64
-            | (matches!(self.reason, Reason::Rule) as u64) << 8
-            | (self.slot as u64) << 16
+            | (matches!(self.reason, Reason::Rule) as u64) << 2
+            | (self.slot as u64) << 8
             | (self.flags as u64) << 32
     }
     /// From what [`classify`] returned.
     #[inline(always)]
     pub fn unpack(raw: u64) -> Self {
         Self {
-            verdict: refusal(raw as u8),
-            reason: if raw >> 8 & 1 != 0 { Reason::Rule } else { Reason::Default },
-            slot: (raw >> 16) as u16,
+            verdict: refusal(raw as u8 & 3),
+            reason: if raw >> 2 & 1 != 0 { Reason::Rule } else { Reason::Default },
+            slot: raw as u32 >> 8,
             flags: (raw >> 32) as u8,
         }
     }
@@ -105,7 +106,7 @@ impl Match {
 /// What a rule's verdict means where it decides.
 #[inline(always)]
 fn decided(action: RuleAction) -> Verdict {
-    match action.verdict {
+    match action.verdict() {
         1 => Verdict::Allow,
         2 => Verdict::Drop,
         3 => Verdict::Reject,
@@ -116,11 +117,11 @@ fn decided(action: RuleAction) -> Verdict {
 /// Counts the packet on a rule, and logs it if the rule says so.
 #[inline(always)]
 pub fn meet(action: RuleAction, table: &RuleTable, work: &Work) {
-    counters::rule_hit(action.slot, work.packets, work.bytes, work.now);
-    if action.flags & ACTION_LOG != 0 {
+    counters::rule_hit(action.slot(), work.packets, work.bytes, work.now);
+    if action.flags() & ACTION_LOG != 0 {
         let verdict = decided(action);
         let told = Told { class: Class::Log, verdict, reason: Reason::Rule, reply: false };
-        events::emit_sampled(told, action.slot, &table.settings);
+        events::emit_sampled(told, action.slot(), &table.settings);
     }
 }
 
@@ -140,11 +141,19 @@ pub fn judge_by_rules(table: &RuleTable, work: &mut Work, query: Query) -> Match
     let more = table.cut | table.continues_len | (volatile(&table.always) - 1);
     let beside = table.any_flags & (ACTION_ASKS | ACTION_ADDS) as u32;
     let is_small = table.size < rules::SIZES_BY_ONE;
-    Match::unpack(if is_small && more | beside == 0 {
+    let said = if is_small && more | beside == 0 {
         rules::judge_by_one(table.size, volatile(&work.generation), volatile(&work.query))
     } else {
         sluice_classify(volatile(&work.generation), volatile(&work.query))
-    })
+    };
+    put(&mut work.query, said);
+    answer(work)
+}
+
+/// What the rules said last.
+#[inline(always)]
+pub fn answer(work: &Work) -> Match {
+    Match::unpack(volatile(&work.query))
 }
 
 /// The two halves of an IPv6 address.
@@ -257,7 +266,7 @@ pub extern "C" fn sluice_classify(generation: u32, query: u64) -> u64 {
             index += 1;
         }
     }
-    if met != NOTHING && rules::action(met).flags & ACTION_ASKS != 0 {
+    if met != NOTHING && rules::action(met).flags() & ACTION_ASKS != 0 {
         met = asks::go_on(table, work, met, index);
     }
     if table.continues_len != 0 {
@@ -267,7 +276,7 @@ pub extern "C" fn sluice_classify(generation: u32, query: u64) -> u64 {
             asks::pass(work, size, end, stopped);
         }
     }
-    if met != NOTHING && rules::action(met).flags & ACTION_ADDS != 0 {
+    if met != NOTHING && rules::action(met).flags() & ACTION_ADDS != 0 {
         asks::add(size, generation, (met >> 32) as u32);
     }
     conclude(table, work, met, Query::unpack(query).direction)
@@ -279,7 +288,7 @@ pub fn conclude(table: &RuleTable, work: &Work, met: u64, direction: Direction) 
     if met != NOTHING {
         let action = rules::action(met);
         meet(action, table, work);
-        let (verdict, slot, flags) = (decided(action), action.slot, action.flags);
+        let (verdict, slot, flags) = (decided(action), action.slot(), action.flags());
         return Match { verdict, reason: Reason::Rule, slot, flags }.pack();
     }
     let (raw, slot) = match direction {

@@ -244,7 +244,7 @@ pub struct Step {
     /// Against the original direction.
     pub reply: bool,
     /// Rule whose packet it is; `SLOT_NONE` where the rule has counted it already.
-    pub slot: u16,
+    pub slot: u32,
     /// Whether it counts at this hook (see [`counts_here`]).
     pub counts: bool,
     /// Whether the TCP state goes on: the segment fits.
@@ -344,7 +344,7 @@ pub fn advance(hit: Hit, step: Step, stream_after: u32, work: &Work) {
 
 /// Tells a flow's end, once.
 #[inline(always)]
-fn tell_closed(hit: Hit, reply: bool, why: (Verdict, Reason, u16)) {
+fn tell_closed(hit: Hit, reply: bool, why: (Verdict, Reason, u32)) {
     if events::first_to(hit.flow, bits::TOLD_CLOSED) {
         let (verdict, reason, slot) = why;
         let told = Told { class: Class::FlowClosed, verdict, reason, reply };
@@ -354,16 +354,16 @@ fn tell_closed(hit: Hit, reply: bool, why: (Verdict, Reason, u16)) {
 
 /// Takes a flow out of the table and tells why.
 #[inline(always)]
-pub fn end(hit: Hit, reply: bool, why: (Verdict, Reason, u16)) {
+pub fn end(hit: Hit, reply: bool, why: (Verdict, Reason, u32)) {
     let (verdict, reason, rule) = why;
-    let why = verdict as u32 | (reason as u32) << 8 | u32::from(rule) << 16;
+    let why = verdict as u64 | (reason as u64) << 8 | u64::from(rule) << 16;
     sluice_end(hit.slot, u32::from(reply), why);
 }
 
 /// See [`end`]. A global function: flows end rarely.
 #[unsafe(no_mangle)]
 #[inline(never)]
-pub extern "C" fn sluice_end(slot: u32, reply: u32, why: u32) -> u32 {
+pub extern "C" fn sluice_end(slot: u32, reply: u32, why: u64) -> u32 {
     let Some(work) = WORK.get_ptr_mut(0) else { return 0 };
     // SAFETY: this CPU's own entry; programs of one CPU don't nest.
     let work = unsafe { &mut *work };
@@ -375,10 +375,10 @@ pub extern "C" fn sluice_end(slot: u32, reply: u32, why: u32) -> u32 {
     let Some(flow) = flow else { return 0 };
     // Its end was told when it was closed; but only now is its translated port another's.
     // SAFETY: a live map value.
-    let lent_again = why >> 8 & 0xff == Reason::Reused as u32 && unsafe { (*flow).nat } != 0;
+    let lent_again = why >> 8 & 0xff == Reason::Reused as u64 && unsafe { (*flow).nat } != 0;
     if events::first_to(flow, bits::TOLD_CLOSED) || lent_again {
-        let told = Class::FlowClosed as u32 | (why & 0xffff) << 8 | reply << 24;
-        events::sluice_tell(told, why >> 16, 2, slot);
+        let told = Class::FlowClosed as u32 | (why as u32 & 0xffff) << 8 | reply << 24;
+        events::sluice_tell(told, (why >> 16) as u32, 2, slot);
     }
     let now = work.now as u32;
     let ours = if work.facts.family == 4 {

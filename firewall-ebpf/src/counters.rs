@@ -18,15 +18,15 @@ pub fn reason(verdict: Verdict, reason: Reason, packets: u64, bytes: u64) {
 }
 
 #[inline(always)]
-fn rule(slot: u16) -> Option<&'static mut RuleCounter> {
-    let c = RULE_COUNTERS.get_ptr_mut(u32::from(slot))?;
+fn rule(slot: u32) -> Option<&'static mut RuleCounter> {
+    let c = RULE_COUNTERS.get_ptr_mut(slot)?;
     // SAFETY: this CPU's own entry; programs of one CPU don't nest.
     Some(unsafe { &mut *c })
 }
 
 /// Counts a packet that was judged by the rule.
 #[inline(always)]
-pub fn rule_hit(slot: u16, packets: u64, bytes: u64, now: u64) {
+pub fn rule_hit(slot: u32, packets: u64, bytes: u64, now: u64) {
     if let Some(c) = rule(slot) {
         c.hits += 1;
         c.packets += packets;
@@ -37,7 +37,7 @@ pub fn rule_hit(slot: u16, packets: u64, bytes: u64, now: u64) {
 
 /// Counts a packet of a flow that the rule let in.
 #[inline(always)]
-pub fn rule_flow(slot: u16, packets: u64, bytes: u64) {
+pub fn rule_flow(slot: u32, packets: u64, bytes: u64) {
     if let Some(c) = rule(slot) {
         c.packets += packets;
         c.bytes += bytes;

@@ -101,7 +101,7 @@ pub fn enter<F: Family>(src_is_a: bool, judgement: Judgement, generation: u32) -
         return Entered::SourceLimit;
     }
     let raw = if F::FAMILY == 4 { sluice_enter4(terms) } else { sluice_enter6(terms) };
-    sluice_entered(generation, raw, u32::from(judgement.slot()));
+    sluice_entered(generation, raw, judgement.slot());
     match raw {
         0 => Entered::Yes,
         1 => Entered::Full,
@@ -169,10 +169,10 @@ pub extern "C" fn sluice_entered(generation: u32, how: u32, rule: u32) -> u32 {
     }
     let told =
         Told { class: Class::FlowNew, verdict: Verdict::Allow, reason: Reason::Rule, reply: false };
-    events::emit_new(told, rule as u16, &table.settings);
+    events::emit_new(told, rule, &table.settings);
     if work.flow.bits & bits::COOKIE != 0 {
         let told = Told { class: Class::FlowEstablished, reason: Reason::CookieGood, ..told };
-        events::emit(told, rule as u16, About::Entering);
+        events::emit(told, rule, About::Entering);
     }
     0
 }

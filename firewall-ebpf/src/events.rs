@@ -16,6 +16,7 @@ use crate::{
     atomic, budget,
     maps::{EVENT_COUNTERS, EVENTS, FLOWS4, FLOWS6, WORK},
     nat::{ends, set_address},
+    opaque::put,
     words,
     work::Work,
 };
@@ -50,7 +51,7 @@ pub enum About {
 
 /// Numbers an event about the packet at hand and writes it, unless the ring is full.
 #[inline(always)]
-pub fn emit(told: Told, slot: u16, about: About) {
+pub fn emit(told: Told, slot: u32, about: About) {
     let bits = (told.class as u32)
         | (told.verdict as u32) << 8
         | (told.reason as u32) << 16
@@ -60,7 +61,7 @@ pub fn emit(told: Told, slot: u16, about: About) {
         About::Entering => (1, 0),
         About::Flow(place) => (2, place),
     };
-    sluice_tell(bits, u32::from(slot), kind, place);
+    sluice_tell(bits, slot, kind, place);
 }
 
 /// See [`emit`]. A global function: the verifier checks it once, by itself.
@@ -79,13 +80,13 @@ pub extern "C" fn sluice_tell(told: u32, slot: u32, kind: u32, place: u32) -> u3
         } else {
             FLOWS6.get_ptr(place).map_or(core::ptr::null(), |record| record.cast::<Flow>())
         };
-        write(work, told, slot as u16, flow, kind == 2);
+        write(work, told, slot, flow, kind == 2);
     }
     0
 }
 
 #[inline(always)]
-fn write(work: &Work, told: u32, slot: u16, flow: *const Flow, entered: bool) {
+fn write(work: &Work, told: u32, slot: u32, flow: *const Flow, entered: bool) {
     let class = told & 0xff;
     let Some(counter) = EVENT_COUNTERS.get_ptr_mut(class) else {
         return;
@@ -121,15 +122,16 @@ fn write(work: &Work, told: u32, slot: u16, flow: *const Flow, entered: bool) {
         (*e).proto = f.proto;
         (*e).tcp_flags = f.tcp_flags;
         (*e).ethertype = f.ethertype.to_be_bytes();
-        (*e)._pad = [0; 6];
+        (*e)._pad = [0; 4];
         (*e).frame_len = work.frame_len;
         (*e)._pad2 = 0;
         if flow.is_null() {
             (*e).flow_id = 0;
             (*e).packets = work.packets;
             (*e).bytes = work.bytes;
-            (*e).reply_packets = 0;
-            (*e).reply_bytes = 0;
+            // One by one, or they would be a call of `memset`.
+            put(&mut (*e).reply_packets, 0);
+            put(&mut (*e).reply_bytes, 0);
             (*e).tcp_state = 0;
         } else {
             (*e).flow_id = (*flow).id;
@@ -169,7 +171,7 @@ unsafe fn own_ends(e: *mut Event, record: *const Flow4) {
 
 /// As [`emit`] without a flow, but within the budget; what is held back is counted.
 #[inline(always)]
-pub fn emit_sampled(told: Told, slot: u16, settings: &Settings) {
+pub fn emit_sampled(told: Told, slot: u32, settings: &Settings) {
     if budget::take_sample(settings) {
         emit(told, slot, About::Packet);
     } else if let Some(counter) = EVENT_COUNTERS.get_ptr_mut(told.class as u32) {
@@ -181,7 +183,7 @@ pub fn emit_sampled(told: Told, slot: u16, settings: &Settings) {
 /// As [`emit`] for a new flow, `work.flow`, unless the budget for those is spent: the next look at the
 /// table shows what wasn't told.
 #[inline(always)]
-pub fn emit_new(told: Told, slot: u16, settings: &Settings) {
+pub fn emit_new(told: Told, slot: u32, settings: &Settings) {
     if budget::take_new(settings) {
         emit(told, slot, About::Entering);
     } else if let Some(counter) = EVENT_COUNTERS.get_ptr_mut(told.class as u32) {

@@ -47,7 +47,7 @@ pub struct Decision {
     /// Why.
     pub reason: Reason,
     /// Slot of the rule that said so.
-    pub slot: u16,
+    pub slot: u32,
 }
 
 impl Decision {
@@ -62,10 +62,10 @@ impl Decision {
         self.verdict as u64 | (self.reason as u64) << 8 | (self.slot as u64) << 16
     }
     #[inline(always)]
-    fn unpack(raw: u64) -> Self {
+    pub fn unpack(raw: u64) -> Self {
         // SAFETY: `pack` made it of a reason.
         let reason = unsafe { core::mem::transmute::<u8, Reason>((raw >> 8) as u8) };
-        Self { verdict: refusal(raw as u8), reason, slot: (raw >> 16) as u16 }
+        Self { verdict: refusal(raw as u8), reason, slot: (raw >> 16) as u32 }
     }
 }
 
@@ -220,7 +220,7 @@ fn track_and_judge<P: Packet>(pkt: &P, work: &mut Work, generation: u32) -> u64 
     if Decision::unpack(said).reason != Reason::CookieSent || cookies::prepare(pkt, work) {
         return said;
     }
-    let slot = u32::from(Decision::unpack(said).slot);
+    let slot = Decision::unpack(said).slot;
     if family == 4 {
         judge::sluice_begin4(generation, slot)
     } else {
@@ -432,7 +432,7 @@ fn carry_out<P: Packet>(pkt: &P, table: &RuleTable, decision: u64, work: &mut Wo
 }
 
 #[inline(always)]
-fn tell(table: &RuleTable, verdict: Verdict, reason: Reason, slot: u16) {
+fn tell(table: &RuleTable, verdict: Verdict, reason: Reason, slot: u32) {
     let told = Told { class: Class::Verdict, verdict, reason, reply: false };
     events::emit_sampled(told, slot, &table.settings);
 }

@@ -72,7 +72,6 @@ fn judge<F: Family>(table: &RuleTable, work: &mut Work) -> Decision {
     let mut tcp_flags = work.facts.tcp_flags;
     let mut other = false;
     let mut nat_rule = 0;
-    let mut nat = 0;
     if flow.is_some() {
         other = true;
         // SAFETY: both are the work's.
@@ -85,7 +84,7 @@ fn judge<F: Family>(table: &RuleTable, work: &mut Work) -> Decision {
         // SAFETY: a live map value.
         let (first_flags, first_icmp) = unsafe { ((*flow.flow).first_flags, (*flow.flow).icmp()) };
         // SAFETY: as above.
-        nat = unsafe { (*flow.flow).nat };
+        let nat = unsafe { (*flow.flow).nat };
         tcp_flags = first_flags;
         if !f.has_ports() {
             asked.dport = first_icmp;
@@ -122,44 +121,14 @@ fn judge<F: Family>(table: &RuleTable, work: &mut Work) -> Decision {
     let m = classify::judge_by_rules(table, work, query);
     let decision = Decision { verdict: m.verdict, reason: m.reason, slot: m.slot };
     let allowed = matches!(m.verdict, Verdict::Allow | Verdict::Continue);
-    let judgement = Judgement::new(work.generation, m.slot, Verdict::Allow as u8);
-
     if flow.is_some() {
-        if !allowed {
-            // At its second hook for the first time, or let in by an older policy.
-            let why = if matches!(state, State::New) { m.reason } else { Reason::PolicyChanged };
-            conntrack::end(flow, reply, (m.verdict, why, m.slot));
-            return decision;
-        }
-        if matches!((direction, state), (Direction::Out, State::New))
-            && family == 4
-            && (table.settings.nat_out != 0 || nat != 0)
-        {
-            let refused = snat::at_egress(work.generation, flow.slot, false);
-            if refused != 0 {
-                let reason = nat::refusal(refused);
-                conntrack::end(flow, reply, (Verdict::Drop, reason, m.slot));
-                return Decision { verdict: Verdict::Drop, reason, slot: m.slot };
-            }
-        }
-        renew(flow.flow, judge_at, judge_iface, judgement);
-        limits::mark(flow.flow, judge_at, m.flags & ACTION_LIMITS != 0);
-        if matches!(judge_at, Direction::In) {
-            let bypass = m.flags & ACTION_BYPASS != 0;
-            bypass::mark(flow.flow, bypass);
-            work.bypass = bypass && !reply && matches!(direction, Direction::In);
-        }
-        // The rule's packets were counted as the hit; only the flow is left.
-        let step = Step {
-            reply,
-            slot: SLOT_NONE,
-            counts: work.counts,
-            acts: work.fits,
-            flags: work.step_flags,
+        // The rest has a frame of its own, which isn't there while the rules are asked.
+        let raw = if family == 4 {
+            sluice_rejudged4(work.generation)
+        } else {
+            sluice_rejudged6(work.generation)
         };
-        conntrack::advance(flow, step, table.settings.stream_after, work);
-        let reason = if work.fits { Reason::Established } else { Reason::OutOfWindow };
-        return Decision { reason, ..decision };
+        return Decision::unpack(raw);
     }
     if allowed && m.flags & ACTION_NO_TRACK != 0 {
         return Decision { reason: Reason::NoTrack, ..decision };
@@ -173,6 +142,82 @@ fn judge<F: Family>(table: &RuleTable, work: &mut Work) -> Decision {
         return Decision { reason: Reason::CookieSent, ..decision };
     }
     begin::<F>(table, work, decision, nat_rule)
+}
+
+/// [`rejudged`] for IPv4.
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub extern "C" fn sluice_rejudged4(generation: u32) -> u64 {
+    rejudged_in::<V4>(generation)
+}
+
+/// [`rejudged`] for IPv6.
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub extern "C" fn sluice_rejudged6(generation: u32) -> u64 {
+    rejudged_in::<V6>(generation)
+}
+
+#[inline(always)]
+fn rejudged_in<F: Family>(generation: u32) -> u64 {
+    let (Some(table), Some(work)) = (TABLES.get_ptr(generation & 1), WORK.get_ptr_mut(0)) else {
+        return Decision::new(Verdict::Allow, Reason::NoPolicy).pack();
+    };
+    // SAFETY: as in `judge_in`.
+    let (table, work) = unsafe { (&*table, &mut *work) };
+    rejudged::<F>(table, work).pack()
+}
+
+/// What the rules' answer ([`classify::answer`]) means to the packet's flow, which is there already.
+#[inline(always)]
+fn rejudged<F: Family>(table: &RuleTable, work: &mut Work) -> Decision {
+    let Some(record) = F::record(work.found) else {
+        return Decision::new(Verdict::Drop, Reason::TableBusy);
+    };
+    let flow = Hit { slot: work.found, flow: record.cast() };
+    let (direction, state, family) = (work.direction, work.state, F::FAMILY);
+    let (judge_at, judge_iface, reply) = (work.judge_at, work.judge_iface, work.reply);
+    // SAFETY: a live map value.
+    let nat = unsafe { (*flow.flow).nat };
+    let m = classify::answer(work);
+    let decision = Decision { verdict: m.verdict, reason: m.reason, slot: m.slot };
+    let allowed = matches!(m.verdict, Verdict::Allow | Verdict::Continue);
+    let judgement = Judgement::new(work.generation, m.slot, Verdict::Allow as u8);
+    if !allowed {
+        // At its second hook for the first time, or let in by an older policy.
+        let why = if matches!(state, State::New) { m.reason } else { Reason::PolicyChanged };
+        conntrack::end(flow, reply, (m.verdict, why, m.slot));
+        return decision;
+    }
+    if matches!((direction, state), (Direction::Out, State::New))
+        && family == 4
+        && (table.settings.nat_out != 0 || nat != 0)
+    {
+        let refused = snat::at_egress(work.generation, flow.slot, false);
+        if refused != 0 {
+            let reason = nat::refusal(refused);
+            conntrack::end(flow, reply, (Verdict::Drop, reason, m.slot));
+            return Decision { verdict: Verdict::Drop, reason, slot: m.slot };
+        }
+    }
+    renew(flow.flow, judge_at, judge_iface, judgement);
+    limits::mark(flow.flow, judge_at, m.flags & ACTION_LIMITS != 0);
+    if matches!(judge_at, Direction::In) {
+        let bypass = m.flags & ACTION_BYPASS != 0;
+        bypass::mark(flow.flow, bypass);
+        work.bypass = bypass && !reply && matches!(direction, Direction::In);
+    }
+    // The rule's packets were counted as the hit; only the flow is left.
+    let step = Step {
+        reply,
+        slot: SLOT_NONE,
+        counts: work.counts,
+        acts: work.fits,
+        flags: work.step_flags,
+    };
+    conntrack::advance(flow, step, table.settings.stream_after, work);
+    let reason = if work.fits { Reason::Established } else { Reason::OutOfWindow };
+    return Decision { reason, ..decision };
 }
 
 /// [`begin`] for IPv4, where a SYN that was to be answered with a cookie can't be.
@@ -196,7 +241,6 @@ fn begin_in<F: Family>(generation: u32, slot: u32) -> u64 {
     };
     // SAFETY: as in `judge_in`.
     let (table, work) = unsafe { (&*table, &mut *work) };
-    let slot = slot as u16;
     let reason = if slot < SLOT_FIRST { Reason::Default } else { Reason::Rule };
     begin::<F>(table, work, Decision { verdict: Verdict::Allow, reason, slot }, 0).pack()
 }

@@ -54,9 +54,9 @@ pub extern "C" fn sluice_limit() -> u32 {
     // SAFETY: this CPU's own entry; programs of one CPU don't nest.
     let work = unsafe { &mut *work };
     let said = volatile(&work.ask[3]);
-    let flags = said as u32 & 0xffff;
+    let flags = said as u32 & 0xff;
     let is_new = volatile(&work.fields.place) as usize % STATES == State::New as usize;
-    let slot = (said >> 16) as u32 & 0xffff;
+    let slot = said as u32 >> 8;
     let (cost, burst) = (volatile(&work.ask[4]), volatile(&work.ask[5]));
     if flags & how::FLOWS != 0 {
         note(slot, [said, cost, burst]);
@@ -126,7 +126,7 @@ pub extern "C" fn sluice_police(slot: u32, reply: u32) -> u32 {
     // SAFETY: this CPU's own entry; programs of one CPU don't nest. A live map value, three aligned words: by turns of
     // those of two policies one packet may be measured.
     let (work, [said, cost, burst]) = unsafe { (&mut *work, volatile(&(*limited).says)) };
-    let flags = said as u32 & 0xffff;
+    let flags = said as u32 & 0xff;
     if flags & how::FLOWS == 0 {
         return 1;
     }

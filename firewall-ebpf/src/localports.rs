@@ -120,7 +120,7 @@ pub extern "C" fn sluice_leave_port() -> u32 {
         endpoints::forget(work);
     }
     let why =
-        Verdict::Drop as u32 | (Reason::NatLocalPort as u32) << 8 | u32::from(SLOT_NONE) << 16;
+        Verdict::Drop as u64 | (Reason::NatLocalPort as u64) << 8 | u64::from(SLOT_NONE) << 16;
     sluice_end(work.mapping.flow, 0, why);
     snat::count_failure(work);
     0

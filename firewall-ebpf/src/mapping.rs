@@ -52,7 +52,7 @@ pub struct Mapping {
     /// Flags of the alias.
     pub flags: u8,
     /// Stable slot of the rule.
-    pub rule: u16,
+    pub rule: u32,
     /// Index in `PORTS` of the public address, plus 1.
     pub pool: u16,
     /// Ports to choose from.

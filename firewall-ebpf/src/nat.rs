@@ -337,7 +337,7 @@ pub extern "C" fn sluice_reserve(port: u32) -> u64 {
         let Alias4 { key, flow, rule, pool, flags, inner } = &mut *record;
         words::copy(key, &raw const m.key.v4);
         (*flow, *rule, *pool) = (m.flow, m.rule, m.pool);
-        (*flags, *inner) = (u32::from(m.flags) | orientation, 0);
+        (*flags, *inner) = (u16::from(m.flags) | orientation, 0);
     }
     table::publish::<Aliases>(slot, hash, terms);
     m.alias = slot;

@@ -49,7 +49,7 @@ pub const NOTHING: u64 = u64::MAX;
 /// The action in what [`in_part`] says.
 #[inline(always)]
 pub fn action(said: u64) -> RuleAction {
-    RuleAction { verdict: said as u8, flags: (said >> 8) as u8, slot: (said >> 16) as u16 }
+    RuleAction(said as u32)
 }
 
 #[inline(always)]
@@ -173,7 +173,7 @@ fn pass_by(arena: &impl Arena, table: &RuleTable, work: &mut Work, i: u32) -> i6
     }
     if classify::meets(arena, part, &work.rows[0], rule) {
         let raw = arena.half(part.actions + rule);
-        if action(u64::from(raw)).flags & (ACTION_ASKS | ACTION_ADDS) != 0 {
+        if action(u64::from(raw)).flags() & (ACTION_ASKS | ACTION_ADDS) != 0 {
             asks::note_passing(work, u64::from(place) << 32 | u64::from(raw));
             put(&mut work.stopped, at + 1);
             return 1;

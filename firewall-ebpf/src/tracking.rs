@@ -236,7 +236,7 @@ fn track<F: Family>(table: &RuleTable, control: &Control, work: &mut Work) -> u6
             work.bypass = wanted && !reply && matches!(direction, Direction::In);
             if counts
                 && flow_bits & limits::bit(at) != 0
-                && limits::sluice_police(u32::from(slot), u32::from(reply)) == 0
+                && limits::sluice_police(slot, u32::from(reply)) == 0
             {
                 return Decision { verdict: Verdict::Drop, reason: Reason::OverLimit, slot }.pack();
             }

@@ -97,7 +97,7 @@ pub struct Work {
     pub stopped: u32,
     /// What is measured against a limit.
     pub measured: Measured,
-    /// What the rules are asked, packed.
+    /// What the rules are asked, packed; then what they said.
     pub query: u64,
     /// A search for a rule behind another.
     pub behind_search: rules::Search,
@@ -138,7 +138,7 @@ pub struct Work {
     /// `IFACE_*` of the interface.
     pub iface_flags: u32,
     /// Rule whose packet it would be at the hook that it skips; `SLOT_NONE`: none judged there.
-    pub across_slot: u16,
+    pub across_slot: u32,
     /// A program of ours stands at the hook that it skips.
     pub across_judged: bool,
     /// Its flow goes to an AF_XDP socket.

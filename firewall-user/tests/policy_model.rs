@@ -53,7 +53,7 @@ fn compare(rules: &[Rule], packets: &[(Probe, u8)]) -> Result<(), TestCaseError>
         let probe =
             Probe { iface: slots.iface(&format!("if{iface}")).unwrap_or(0), ..probe.clone() };
         let got = classify(&compiled, &probe);
-        let name = |slot: u16| slots.rule_name(slot).map(str::to_owned);
+        let name = |slot: u32| slots.rule_name(slot).map(str::to_owned);
         prop_assert_eq!(got.verdict, verdict, "{}\n{:?}", text, probe);
         prop_assert_eq!(
             got.rule.and_then(|_| name(got.slot)),

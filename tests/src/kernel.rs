@@ -378,7 +378,7 @@ impl Kernel {
         let slot = self.slots.rule(rule).expect("a rule");
         let map = self.ebpf.map("LIMITS").expect("a map");
         let limits: Array<_, Limited> = Array::try_from(map).expect("an array");
-        limits.get(&u32::from(slot), 0).expect("an entry").over
+        limits.get(&slot, 0).expect("an entry").over
     }
 
     /// What a live set holds, sorted.
@@ -445,7 +445,7 @@ impl Kernel {
             (SLOT_DEFAULT_OUT, "default out".to_owned()),
         ];
         for (slot, name) in named.chain(defaults) {
-            let each = rules.get(&u32::from(slot), 0).expect("a counter");
+            let each = rules.get(&slot, 0).expect("a counter");
             let sum = each
                 .iter()
                 .fold([0; 3], |sum, c| [sum[0] + c.hits, sum[1] + c.packets, sum[2] + c.bytes]);
@@ -517,8 +517,8 @@ impl Kernel {
         cookies.set(0, CookieClock::default(), 0).expect("writing COOKIES");
         self.zero::<[u64; 3]>("BUDGETS", &[0]);
         let counters = self.counters();
-        let mut slots: Vec<u32> = vec![SLOT_DEFAULT_IN.into(), SLOT_DEFAULT_OUT.into()];
-        slots.extend(counters.rules.keys().filter_map(|name| self.slots.rule(name)).map(u32::from));
+        let mut slots: Vec<u32> = vec![SLOT_DEFAULT_IN, SLOT_DEFAULT_OUT];
+        slots.extend(counters.rules.keys().filter_map(|name| self.slots.rule(name)));
         self.zero::<RuleCounter>("RULE_COUNTERS", &slots);
         let reasons: Vec<u32> = counters
             .reasons

@@ -205,6 +205,38 @@ fn kernel_and_oracle_agree_on_rules_in_parts() {
     agree(&mut kernel, count, |seed| classbench::full(seed, &INTERFACES, PART_RULES + 2_000));
 }
 
+/// A hundred thousand rules: more than numbers of 16 bits tell apart. Who decides is asked of the rules one by one.
+#[test]
+fn a_hundred_thousand_rules_decide_and_count_by_their_names() {
+    use sluice_tests::{
+        packet::{DST_MAC, SRC_MAC},
+        ruleset::{draw, first_match, name, policy, random},
+    };
+    const RULES: usize = 100_000;
+    let test = "differential::a_hundred_thousand_rules_decide_and_count_by_their_names";
+    let Some(mut kernel) = Kernel::or_skip(test) else { return };
+    let rules = random::five_tuples(RULES, 7);
+    kernel.install(&policy::policy(&rules, "drop"));
+    kernel.clear();
+    let mut rng = Rng::new(7);
+    let mut expected: BTreeMap<String, u64> = BTreeMap::new();
+    let ns = kernel.namespace().clone();
+    ns.run(|| {
+        // The last of all, some whose slots need 17 bits, some of the others.
+        let asked = (RULES - 40..RULES).chain((0..RULES).step_by(2_500));
+        for rule in asked {
+            let key = draw::key_of(&rules[rule], &mut rng);
+            let met = first_match(&rules, &key).expect("its own rule takes it");
+            *expected.entry(name(met)).or_default() += 1;
+            let fate = kernel.run(Hook::Xdp, 0, &key.frame(SRC_MAC, DST_MAC));
+            assert!(matches!(fate, Some((Fate::Drop, _))), "{rule}");
+        }
+    });
+    assert!(expected.contains_key(&name(RULES - 1)), "the last rule is met");
+    let hits = kernel.counters().rules.into_iter().map(|(name, [hits, ..])| (name, hits));
+    assert_eq!(hits.collect::<BTreeMap<_, _>>(), expected);
+}
+
 /// Live sets: asked, added to, kept through swaps.
 #[test]
 fn kernel_and_oracle_agree_on_live_sets() {

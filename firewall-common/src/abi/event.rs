@@ -61,7 +61,7 @@ pub struct Event {
     /// Destination port, big-endian; ICMP: type, code.
     pub dport: [u8; 2],
     /// Rule slot ([`super::table`]), 0 if no rule was asked.
-    pub rule: u16,
+    pub rule: u32,
     /// Outer VLAN id, 0 if untagged.
     pub vlan: u16,
     /// [`Class`].
@@ -83,7 +83,7 @@ pub struct Event {
     /// EtherType, big-endian.
     pub ethertype: [u8; 2],
     /// Explicit padding.
-    pub _pad: [u8; 6],
+    pub _pad: [u8; 4],
     /// Length of the frame, bytes.
     pub frame_len: u32,
     /// Explicit padding.

@@ -42,7 +42,7 @@ pub struct Key6 {
 }
 
 /// A policy's judgement at one hook, in one word that is read and written whole:
-/// generation (bits 63..32), rule slot (31..16), verdict (15..8), 1 if ever judged (0).
+/// generation (bits 63..32), rule slot (31..8), verdict (7..4), 1 if ever judged (0).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Pod, Zeroable)]
 #[repr(transparent)]
 pub struct Judgement(pub u64);
@@ -50,8 +50,13 @@ pub struct Judgement(pub u64);
 impl Judgement {
     /// Packs a judgement.
     #[inline(always)]
-    pub const fn new(generation: u32, slot: u16, verdict: u8) -> Self {
-        Self((generation as u64) << 32 | (slot as u64) << 16 | (verdict as u64) << 8 | 1)
+    pub const fn new(generation: u32, slot: u32, verdict: u8) -> Self {
+        Self(
+            (generation as u64) << 32
+                | (slot as u64 & 0xff_ffff) << 8
+                | (verdict as u64 & 15) << 4
+                | 1,
+        )
     }
     /// Generation of the policy that judged.
     #[inline(always)]
@@ -60,13 +65,13 @@ impl Judgement {
     }
     /// Slot of the rule that decided.
     #[inline(always)]
-    pub const fn slot(self) -> u16 {
-        (self.0 >> 16) as u16
+    pub const fn slot(self) -> u32 {
+        self.0 as u32 >> 8
     }
     /// [`super::table::Verdict`], raw.
     #[inline(always)]
     pub const fn verdict(self) -> u8 {
-        (self.0 >> 8) as u8
+        (self.0 >> 4) as u8 & 15
     }
     /// Whether the flow's original direction ever passed this hook.
     #[inline(always)]

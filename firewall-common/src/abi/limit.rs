@@ -18,7 +18,7 @@ pub const LIMIT_BUCKETS: usize = 1 << 15;
 /// Sources of a bucket.
 pub const LIMIT_WAYS: usize = 4;
 
-/// The fourth of a rule's [`super::set::ASK_WORDS`]: how it is limited, in the lower 16 bits; slot of the rule (31..16);
+/// The fourth of a rule's [`super::set::ASK_WORDS`]: how it is limited, in the lower 8 bits; slot of the rule (31..8);
 /// for [`how::CONNECTIONS`] how many (63..32). The fifth: nanoseconds that a unit costs, in fractions of
 /// [`COST_FRACTION`] bits. The sixth: the burst, nanoseconds in fractions of [`FRACTION`] bits.
 pub mod how {

@@ -69,12 +69,10 @@ pub struct NatRule {
     pub kind: u8,
     /// `NAT_*`.
     pub flags: u8,
-    /// Stable slot of its counters and name, among the rules' slots.
-    pub slot: u16,
     /// Source rules: first of its addresses in map `PORTS` (masquerade: by interface slot).
     pub pool: u16,
-    /// How many public addresses, from `to` on.
-    pub addresses: u16,
+    /// Stable slot of its counters and name, among the rules' slots.
+    pub slot: u32,
     /// IPv4: first address of the target, as on the wire.
     pub to: [u8; 4],
     /// IPv4, static and blocks: first address of the inside prefix.
@@ -95,6 +93,10 @@ pub struct NatRule {
     pub adjust: u16,
     /// IPv6 prefix translation: prefix that comes in place of the other.
     pub prefix: [u8; 16],
+    /// How many public addresses, from `to` on.
+    pub addresses: u16,
+    /// Explicit padding.
+    pub _pad: u16,
 }
 
 /// Every tuple beside its own under which a flow's packets are seen.
@@ -106,32 +108,33 @@ pub struct Alias4 {
     /// Slot of the flow's record in `FLOWS4`.
     pub flow: u32,
     /// Stable slot of the rule.
-    pub rule: u16,
+    pub rule: u32,
     /// Index of the public address in map `PORTS`, plus 1; 0: no port is reserved.
     pub pool: u16,
     /// `ALIAS_*`.
-    pub flags: u32,
+    pub flags: u16,
     /// Slot of the flow's inner alias, plus 1; 0: there is none.
     pub inner: u32,
 }
 
 /// [`Alias4::flags`]: the original direction's source is end `a` of this key.
-pub const ALIAS_ORIG_IS_A: u32 = 1;
+pub const ALIAS_ORIG_IS_A: u16 = 1;
 /// [`Alias4::flags`]: the tuple between the two hooks; else it is the translated tuple.
-pub const ALIAS_INNER: u32 = 2;
+pub const ALIAS_INNER: u16 = 2;
 
 /// [`Alias4::flags`]: the destination rule asks for a hairpin.
-pub const ALIAS_HAIRPIN: u32 = 4;
+pub const ALIAS_HAIRPIN: u16 = 4;
 /// [`Alias4::flags`]: no tuple, but what an endpoint inside has outside (see [`endpoint_key`]): `flow` holds
 /// the public address as on the wire, `inner` the public port.
-pub const ALIAS_ENDPOINT: u32 = 8;
+pub const ALIAS_ENDPOINT: u16 = 8;
 /// [`Alias4::flags`]: its port is that of an endpoint, and stays in use when the flow ends.
-pub const ALIAS_KEEPS_PORT: u32 = 16;
+pub const ALIAS_KEEPS_PORT: u16 = 16;
 
 /// Key of what an endpoint inside has by a rule: that of no packet, for its padding isn't zero.
 #[inline(always)]
-pub const fn endpoint_key(src: [u8; 4], sport: [u8; 2], proto: u8, rule: u16) -> Key4 {
-    Key4 { a: src, b: [0; 4], a_port: sport, b_port: rule.to_be_bytes(), proto, _pad: [1, 0, 0] }
+pub const fn endpoint_key(src: [u8; 4], sport: [u8; 2], proto: u8, rule: u32) -> Key4 {
+    let [_, high, b_port @ ..] = rule.to_be_bytes();
+    Key4 { a: src, b: [0; 4], a_port: sport, b_port, proto, _pad: [1, high, 0] }
 }
 
 /// Ports of one public address and protocol, an entry of map `PORTS`, `3 * address + class` (TCP, UDP,
@@ -183,4 +186,4 @@ pub struct NatTotals {
     pub reply_bytes: u64,
 }
 
-plain_bytes!(NatRule => 44, Alias4 => 32, Ports => 8192 + 128 + 48, NatTotals => 64);
+plain_bytes!(NatRule => 48, Alias4 => 32, Ports => 8192 + 128 + 48, NatTotals => 64);

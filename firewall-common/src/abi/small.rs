@@ -107,10 +107,10 @@ impl SmallTable {
         self.terminal = [0; WORDS];
         let mut n = 0;
         for (i, action) in self.actions.iter().enumerate() {
-            if action.slot == SLOT_NONE {
+            if action.slot() == SLOT_NONE {
                 continue;
             }
-            if action.verdict != Verdict::Continue as u8 {
+            if action.verdict() != Verdict::Continue as u8 {
                 self.terminal[i / 64] |= 1 << (i % 64);
             } else {
                 if let Some(slot) = self.continues.get_mut(n) {

@@ -13,7 +13,7 @@ use super::{
 use bytemuck::{Pod, Zeroable};
 
 /// Rule slots: indices of `RULE_COUNTERS` and `RULE_NAMES`.
-pub const RULE_SLOTS: usize = 65_536;
+pub const RULE_SLOTS: usize = 131_072;
 /// Most rules a policy may have: each has a slot.
 pub const MAX_RULES: usize = RULE_SLOTS - SLOT_FIRST as usize;
 /// Most parts.
@@ -27,13 +27,13 @@ pub const PART_WORDS: usize = PART_RULES / 64;
 /// 64-bit words of the arenas, by [`RuleTable::size`]: maps `RULES_S`, `RULES_M`, `RULES_L`.
 pub const ARENAS: [usize; 3] = [1 << 17, 1 << 22, 1 << 25];
 /// Slot of "no rule".
-pub const SLOT_NONE: u16 = 0;
+pub const SLOT_NONE: u32 = 0;
 /// Slot that counts the default for incoming packets.
-pub const SLOT_DEFAULT_IN: u16 = 1;
+pub const SLOT_DEFAULT_IN: u32 = 1;
 /// Slot that counts the default for outgoing packets.
-pub const SLOT_DEFAULT_OUT: u16 = 2;
+pub const SLOT_DEFAULT_OUT: u32 = 2;
 /// First slot that a named rule may own.
-pub const SLOT_FIRST: u16 = 16;
+pub const SLOT_FIRST: u32 = 16;
 
 numbers! {
     /// What happens to a packet.
@@ -98,16 +98,36 @@ pub const ACTION_ADDS: u8 = 32;
 /// [`RuleAction::flags`]: packets or bits of the flows that it lets in are limited.
 pub const ACTION_LIMITS: u8 = 64;
 
-/// What rule number *i* does.
+/// What rule number *i* does, in half a word: slot (bits 31..10), flags (9..2), verdict (1..0).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Pod, Zeroable)]
-#[repr(C)]
-pub struct RuleAction {
-    /// [`Verdict`].
-    pub verdict: u8,
+#[repr(transparent)]
+pub struct RuleAction(pub u32);
+
+impl RuleAction {
+    /// Packs an action.
+    #[inline(always)]
+    #[must_use]
+    pub const fn new(verdict: Verdict, flags: u8, slot: u32) -> Self {
+        Self(slot << 10 | (flags as u32) << 2 | verdict as u32)
+    }
+    /// [`Verdict`], raw.
+    #[inline(always)]
+    #[must_use]
+    pub const fn verdict(self) -> u8 {
+        self.0 as u8 & 3
+    }
     /// `ACTION_*`.
-    pub flags: u8,
+    #[inline(always)]
+    #[must_use]
+    pub const fn flags(self) -> u8 {
+        (self.0 >> 2) as u8
+    }
     /// Stable slot of its counters and name.
-    pub slot: u16,
+    #[inline(always)]
+    #[must_use]
+    pub const fn slot(self) -> u32 {
+        self.0 >> 10
+    }
 }
 
 numbers! {
@@ -306,6 +326,8 @@ pub struct RuleTable {
 }
 
 const _: () = assert!(core::mem::size_of::<RuleAction>() == 4);
+// Half a word's 22 bits, and the 24 of a judgement and a limit's key, hold every slot.
+const _: () = assert!(RULE_SLOTS <= 1 << 22);
 const _: () = assert!(core::mem::size_of::<Settings>() == 128);
 const _: () = assert!(core::mem::size_of::<Part>() == 80);
-plain_bytes!(RuleTable => 128 + 128 + 64 + 80 * MAX_PARTS + 64 * 44);
+plain_bytes!(RuleTable => 128 + 128 + 64 + 80 * MAX_PARTS + 64 * 48);

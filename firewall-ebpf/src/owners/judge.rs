@@ -119,10 +119,10 @@ fn look_up(asked: &mut Asked<'_>) {
 #[inline(always)]
 fn meet(asked: &Asked<'_>, index: usize) -> u64 {
     let action: RuleAction = at!(asked.table.rules.actions, index, SMALL_RULES);
-    if action.slot == SLOT_NONE {
+    if action.slot() == SLOT_NONE {
         return Verdict::Allow as u64;
     }
-    if let Some(counter) = RULE_COUNTERS.get_ptr_mut(u32::from(action.slot)) {
+    if let Some(counter) = RULE_COUNTERS.get_ptr_mut(action.slot()) {
         // SAFETY: a live map value; its fields are aligned words. What interrupts us may count here, too.
         unsafe {
             atomic::add(&raw mut (*counter).hits, 1);
@@ -132,11 +132,11 @@ fn meet(asked: &Asked<'_>, index: usize) -> u64 {
             (&raw mut (*counter).last).write_volatile(bpf_jiffies64());
         }
     }
-    let refused = matches!(action.verdict, 2 | 3);
-    if refused || action.flags & ACTION_LOG != 0 {
+    let refused = matches!(action.verdict(), 2 | 3);
+    if refused || action.flags() & ACTION_LOG != 0 {
         tell::call(asked, action);
     }
-    u64::from(action.verdict)
+    u64::from(action.verdict())
 }
 
 /// One rule that only counts or logs; 1 ends the walk.

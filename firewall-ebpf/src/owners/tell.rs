@@ -55,18 +55,18 @@ pub fn call(asked: &Asked<'_>, action: RuleAction) {
         (*e).ifindex = 0;
         (*e).sport = (call.sport as u16).to_ne_bytes();
         (*e).dport = (call.dport as u16).to_ne_bytes();
-        (*e).rule = action.slot;
+        (*e).rule = action.slot();
         (*e).vlan = 0;
         (*e).class = Class::Call as u8;
         (*e).reason = Reason::Rule as u8;
-        (*e).verdict = action.verdict;
+        (*e).verdict = action.verdict();
         (*e).direction = call.direction() as u8;
         (*e).family = call.family as u8;
         (*e).proto = call.proto as u8;
         (*e).tcp_flags = 0;
         (*e).tcp_state = 0;
         (*e).ethertype = [0; 2];
-        (*e)._pad = [0; 6];
+        (*e)._pad = [0; 4];
         (*e).frame_len = 0;
         (*e)._pad2 = 0;
     }

@@ -197,7 +197,7 @@ mod tests {
         }
     }
 
-    fn flow(id: u64, packets: u64, rule: u16) -> FlowRecord {
+    fn flow(id: u64, packets: u64, rule: u32) -> FlowRecord {
         let mut flow = Kernel::flow(id, packets);
         flow.nat = Some(NatTuple {
             src: [203, 0, 113, 5],
@@ -230,7 +230,7 @@ mod tests {
         words
     }
 
-    fn told(class: Class, id: u64, rule: u16, reason: Reason, packets: u64) -> Event {
+    fn told(class: Class, id: u64, rule: u32, reason: Reason, packets: u64) -> Event {
         Event {
             class: class.raw(),
             flow_id: id,

@@ -30,7 +30,7 @@ struct Open {
     minute: i64,
     since_ns: i64,
     verdicts: BTreeMap<(Verdict, Reason), ReasonCounter>,
-    rules: BTreeMap<u16, RuleCounter>,
+    rules: BTreeMap<u32, RuleCounter>,
 }
 
 /// See the module.
@@ -39,9 +39,9 @@ pub struct Books {
     /// The last reading, if there was one, or the counters are known to have begun at zero.
     started: bool,
     verdicts: HashMap<(Verdict, Reason), ReasonCounter>,
-    rules: HashMap<u16, RuleCounter>,
+    rules: HashMap<u32, RuleCounter>,
     /// Names and actions by slot; those of rules that are gone too, until another has their slot.
-    names: HashMap<u16, (Arc<str>, Arc<str>)>,
+    names: HashMap<u32, (Arc<str>, Arc<str>)>,
     open: Open,
 }
 

@@ -192,7 +192,7 @@ impl Gate for MemoryGate {
         &mut self,
         patch: &Patch,
         generation: u32,
-        _: Option<(u16, &str)>,
+        _: Option<(u32, &str)>,
     ) -> Result<u32, GateError> {
         let mut kernel = self.kernel();
         if let Some(refusal) = kernel.refuses.take() {

@@ -41,9 +41,9 @@ impl Datapath {
         self.tables.set(idle, ours.as_ref(), 0).map_err(DatapathError::map("TABLES"))?;
         self.prepare_owners(idle, owners)?;
         let owners_rules = owners.iter().flat_map(|owners| &owners.table.rules.actions);
-        let actions = owners_rules.map(|action| action.slot);
-        self.counted.extend(actions.chain(ours.nat.iter().map(|nat| nat.slot)).map(u32::from));
-        self.counted.extend(names.rules.iter().map(|(slot, ..)| u32::from(*slot)));
+        let actions = owners_rules.map(|action| action.slot());
+        self.counted.extend(actions.chain(ours.nat.iter().map(|nat| nat.slot)));
+        self.counted.extend(names.rules.iter().map(|(slot, ..)| *slot));
         for (slot, name, at) in &names.rules {
             if self.rule_names.is_of_another(*slot, name) {
                 // The slot has a new owner: its counters begin at zero.

@@ -16,18 +16,18 @@ impl Limits {
     }
 
     /// Packets over a rule's limit.
-    pub(super) fn over(&self, slot: u16) -> u64 {
-        self.0.words()[usize::from(slot) * WORDS + 1].load(Relaxed)
+    pub(super) fn over(&self, slot: u32) -> u64 {
+        self.0.words()[slot as usize * WORDS + 1].load(Relaxed)
     }
 
     /// Counts from zero. What is owed is owed, and live flows keep their limit.
-    pub(super) fn zero(&self, slot: u16) {
-        self.0.words()[usize::from(slot) * WORDS + 1].store(0, Relaxed);
+    pub(super) fn zero(&self, slot: u32) {
+        self.0.words()[slot as usize * WORDS + 1].store(0, Relaxed);
     }
 
     /// The slot is another rule's from here on: nobody owes anything.
-    pub(super) fn clear(&self, slot: u16) {
-        for word in &self.0.words()[usize::from(slot) * WORDS..][..WORDS] {
+    pub(super) fn clear(&self, slot: u32) {
+        for word in &self.0.words()[slot as usize * WORDS..][..WORDS] {
             word.store(0, Relaxed);
         }
     }

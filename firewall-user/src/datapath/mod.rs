@@ -123,6 +123,7 @@ pub struct Datapath {
     tables_fd: OwnedFd,
     ifaces: Array<MapData, Iface>,
     rule_counters: PerCpuArray<MapData, RuleCounter>,
+    rule_counters_fd: OwnedFd,
     reason_counters: PerCpuArray<MapData, ReasonCounter>,
     limits: limits::Limits,
     limit_stats: Array<MapData, LimitStats>,
@@ -168,7 +169,7 @@ where
 
 /// A descriptor of an array map's own.
 fn descriptor(ebpf: &Ebpf, name: &'static str) -> Result<OwnedFd, DatapathError> {
-    let Some(Map::Array(data)) = ebpf.map(name) else {
+    let Some(Map::Array(data) | Map::PerCpuArray(data)) = ebpf.map(name) else {
         return Err(DatapathError::Load(format!("the object has no array {name}")));
     };
     let what = "duplicating a map's descriptor";
@@ -249,6 +250,7 @@ impl Datapath {
             arenas: rules::Arenas::of(&ebpf)
                 .map_err(DatapathError::io("opening the arrays of rows"))?,
             ifaces: take(&mut ebpf, "IFACES")?,
+            rule_counters_fd: descriptor(&ebpf, "RULE_COUNTERS")?,
             rule_counters: take(&mut ebpf, "RULE_COUNTERS")?,
             reason_counters: take(&mut ebpf, "REASON_COUNTERS")?,
             limits: limits::Limits::of(descriptor(&ebpf, "LIMITS")?.as_fd())
@@ -266,7 +268,7 @@ impl Datapath {
             sets: None,
             owners: None,
             ring_bytes: options.ring_bytes,
-            counted: (0..u32::from(SLOT_FIRST)).collect(),
+            counted: (0..SLOT_FIRST).collect(),
             notices: LinkNotices::open().inspect_err(|e| log::warn!("{e}")).ok(),
             adopted: pinned.is_some_and(|c| c.generation != 0),
             pin_dir: options.pin_dir.clone(),
@@ -286,7 +288,7 @@ impl Datapath {
         let met = clock::read(&this.ebpf, &this.clock)?;
         this.sets = sets::Sets::of(&this.ebpf, Some(&this.pin_dir), met, this.rate)?.map(Arc::new);
         let named = this.slot_names()?.rules;
-        this.counted.extend(named.iter().map(|(slot, ..)| u32::from(*slot)));
+        this.counted.extend(named.iter().map(|(slot, ..)| *slot));
         if this.adopted {
             let live = this.table(this.generation() & 1)?;
             this.timeouts = live.settings.timeouts;

@@ -12,7 +12,7 @@ use std::{
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct SlotNames {
     /// Of rule slots.
-    pub rules: Vec<(u16, String, u32)>,
+    pub rules: Vec<(u32, String, u32)>,
     /// Of interface slots.
     pub ifaces: Vec<(u8, String, u32)>,
 }
@@ -38,24 +38,24 @@ impl RuleNames {
         Mapping::of(map, RULE_SLOTS * size_of::<Name>()).map(Self)
     }
 
-    fn entry(&self, slot: u16) -> &[AtomicU64] {
-        &self.0.words()[usize::from(slot) * WORDS..][..WORDS]
+    fn entry(&self, slot: u32) -> &[AtomicU64] {
+        &self.0.words()[slot as usize * WORDS..][..WORDS]
     }
 
-    fn load(&self, slot: u16) -> Name {
+    fn load(&self, slot: u32) -> Name {
         let entry = self.entry(slot);
         let words: [u64; WORDS] = std::array::from_fn(|i| entry[i].load(Ordering::Relaxed));
         bytemuck::cast(words)
     }
 
     /// Whether somebody else than `name` owns a slot so far.
-    pub(super) fn is_of_another(&self, slot: u16, name: &str) -> bool {
+    pub(super) fn is_of_another(&self, slot: u32, name: &str) -> bool {
         let owner = self.load(slot);
         owner.len != 0 && owner.as_str() != name
     }
 
-    fn read(&self) -> Vec<(u16, String, u32)> {
-        let named = (0..=u16::MAX).take(RULE_SLOTS).filter_map(|slot| {
+    fn read(&self) -> Vec<(u32, String, u32)> {
+        let named = (0..RULE_SLOTS as u32).filter_map(|slot| {
             let name = self.load(slot);
             (name.len != 0).then(|| (slot, name.as_str().to_owned(), name.generation))
         });
@@ -63,7 +63,7 @@ impl RuleNames {
     }
 
     /// Writes one owner.
-    pub(super) fn store(&self, slot: u16, name: &str, generation: u32) {
+    pub(super) fn store(&self, slot: u32, name: &str, generation: u32) {
         let words: [u64; WORDS] = bytemuck::cast(Name::new(name, generation).unwrap_or_default());
         for (to, from) in self.entry(slot).iter().zip(words) {
             to.store(from, Ordering::Relaxed);

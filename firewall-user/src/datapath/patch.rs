@@ -54,7 +54,7 @@ impl Datapath {
         &mut self,
         patch: &Patch<'_>,
         generation: u32,
-        named: Option<(u16, &str)>,
+        named: Option<(u32, &str)>,
     ) -> Result<u32, DatapathError> {
         let (live, installed) = (self.generation(), self.installed());
         // Numbers begin anew with a whole policy.
@@ -77,7 +77,7 @@ impl Datapath {
         patch: &Patch<'_>,
         index: u32,
         next: u32,
-        named: Option<(u16, &str)>,
+        named: Option<(u32, &str)>,
     ) -> Result<(), DatapathError> {
         if let Some((slot, name)) = named {
             if self.rule_names.is_of_another(slot, name) {
@@ -85,7 +85,7 @@ impl Datapath {
                 self.limits.clear(slot);
             }
             self.rule_names.store(slot, name, next);
-            self.counted.insert(slot.into());
+            self.counted.insert(slot);
         }
         if let Some(new) = &patch.write {
             let words = self.room(index, new.at as usize, new.words.len())?;

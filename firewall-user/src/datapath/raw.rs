@@ -58,6 +58,54 @@ pub fn set<K: Pod, V: Pod>(map: BorrowedFd, key: &K, value: &V) -> io::Result<()
     element(BPF_MAP_UPDATE_ELEM, map, key, std::ptr::from_ref(value) as u64)
 }
 
+/// `union bpf_attr`, the member of the commands about many entries.
+#[repr(C)]
+struct BatchAttr {
+    in_batch: u64,
+    out_batch: u64,
+    keys: u64,
+    values: u64,
+    count: u32,
+    map_fd: u32,
+    elem_flags: u64,
+    flags: u64,
+}
+
+const BPF_MAP_LOOKUP_BATCH: libc::c_long = 24;
+
+/// Reads entries of an array from `first` on, by one call. `cpus` values are an entry's: those of all possible CPUs of a
+/// per-CPU array, whose size is a multiple of eight.
+///
+/// # Errors
+/// What the kernel says; there are fewer entries.
+pub fn get_some<V: Pod>(
+    map: BorrowedFd,
+    first: u32,
+    cpus: usize,
+    values: &mut [V],
+) -> io::Result<()> {
+    let count = values.len() / cpus.max(1);
+    let mut keys = vec![0u32; count];
+    // The kernel goes on behind the key that it is given.
+    let (before, mut last) = (first.wrapping_sub(1), 0u32);
+    let mut attr = BatchAttr {
+        in_batch: if first == 0 { 0 } else { std::ptr::from_ref(&before) as u64 },
+        out_batch: std::ptr::from_mut(&mut last) as u64,
+        keys: keys.as_mut_ptr() as u64,
+        values: values.as_mut_ptr() as u64,
+        count: u32::try_from(count).map_err(io::Error::other)?,
+        map_fd: map.as_raw_fd() as u32,
+        elem_flags: 0,
+        flags: 0,
+    };
+    match bpf(BPF_MAP_LOOKUP_BATCH, &mut attr) {
+        // It says so where the map ends with the last of them, too.
+        Err(error) if error.raw_os_error() != Some(libc::ENOENT) => Err(error),
+        _ if attr.count as usize == count => Ok(()),
+        _ => Err(io::Error::from_raw_os_error(libc::ENOENT)),
+    }
+}
+
 /// Takes an entry out.
 ///
 /// # Errors

@@ -19,9 +19,9 @@ use std::{
 #[derive(Clone, Debug, Default)]
 pub struct CounterInput {
     /// By rule slot.
-    pub rules: Vec<(u16, RuleCounter)>,
+    pub rules: Vec<(u32, RuleCounter)>,
     /// Packets over the limits of rules, by rule slot; only where there were any.
-    pub over: HashMap<u16, u64>,
+    pub over: HashMap<u32, u64>,
     /// What went wrong with limits.
     pub limits: LimitStats,
     /// By verdict and reason.
@@ -42,7 +42,7 @@ pub struct RuleInfo {
     /// 1-based place; 0 for the two defaults.
     pub position: u32,
     /// Slot of its counters.
-    pub slot: u16,
+    pub slot: u32,
     /// Name.
     pub name: String,
     /// What it does: `allow`, `drop`, `reject`, `count`, `bypass`.
@@ -64,7 +64,7 @@ struct Row {
 #[derive(Debug, Default)]
 pub(super) struct Counters {
     rows: Vec<Row>,
-    before: HashMap<u16, RuleCounter>,
+    before: HashMap<u32, RuleCounter>,
     version: u64,
     policy_version: u64,
     stats: Arc<StatsView>,
@@ -135,7 +135,7 @@ impl Counters {
         clock: &Clock,
     ) -> Option<(u64, Vec<Arc<RuleView>>)> {
         self.version += 1;
-        let now: HashMap<u16, RuleCounter> = input.rules.iter().copied().collect();
+        let now: HashMap<u32, RuleCounter> = input.rules.iter().copied().collect();
         let mut moved = Vec::new();
         for row in &mut self.rows {
             let counter = now.get(&row.view.id).copied().unwrap_or_default();

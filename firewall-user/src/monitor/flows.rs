@@ -179,7 +179,7 @@ impl FlowTable {
 
     /// The rule that let in the flow that an event is about, where the event decides nothing itself: it carries the
     /// rule of the hook that happened to see the packet.
-    pub(super) fn let_in_by(&self, event: &Event) -> Option<u16> {
+    pub(super) fn let_in_by(&self, event: &Event) -> Option<u32> {
         use Reason::{Closed, Established, Reset, Reused};
         let decides =
             !matches!(Reason::try_from(event.reason), Ok(Closed | Established | Reset | Reused));

@@ -157,7 +157,7 @@ pub(super) fn show(record: &FlowRecord, names: &Names, visit: Visit<'_>) {
     }
 }
 
-fn rule(slot: u16, names: &Names) -> Arc<str> {
+fn rule(slot: u32, names: &Names) -> Arc<str> {
     let known = names.shared_rule(slot);
     known.unwrap_or_else(|| rule_text(slot, None).into())
 }

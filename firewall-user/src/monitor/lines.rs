@@ -21,7 +21,7 @@ const TO_MINUTE: usize = 17;
 pub struct Lines {
     lens: Lens,
     /// Rules' names as JSON.
-    rules: HashMap<u16, Vec<u8>>,
+    rules: HashMap<u32, Vec<u8>>,
     /// Interfaces' names as JSON.
     ifaces: HashMap<u32, Vec<u8>>,
     minutes: Box<[(i64, [u8; TO_MINUTE]); MINUTES]>,
@@ -108,7 +108,7 @@ impl Lines {
         out.extend_from_slice(b"Z\"");
     }
 
-    fn rule(&mut self, out: &mut Vec<u8>, name: &str, slot: u16) {
+    fn rule(&mut self, out: &mut Vec<u8>, name: &str, slot: u32) {
         let names = &self.lens.names;
         out.extend_from_slice(name.as_bytes());
         out.extend_from_slice(self.rules.entry(slot).or_insert_with(|| json(&names.rule(slot))));
@@ -221,7 +221,7 @@ mod tests {
 
     fn record() -> impl Strategy<Value = FlowRecord> {
         let judgement = || {
-            (any::<u32>(), prop_oneof![Just(20u16), 0..30u16], 0..6u8, any::<bool>()).prop_map(
+            (any::<u32>(), prop_oneof![Just(20u32), 0..30u32], 0..6u8, any::<bool>()).prop_map(
                 |(generation, slot, verdict, set)| {
                     if set {
                         Judgement::new(generation, slot, verdict)

@@ -349,7 +349,7 @@ impl Monitor {
     }
 
     /// What is to be said of the rule behind a mapping.
-    pub fn nat_words(&self, slot: u16) -> NatWords {
+    pub fn nat_words(&self, slot: u32) -> NatWords {
         self.nats.words(slot, &self.names)
     }
 

@@ -15,14 +15,14 @@ pub const DEFAULT_OUT: &str = "default out";
 /// still point at it.
 #[derive(Clone, Debug, Default)]
 pub struct Names {
-    rules: HashMap<u16, Arc<str>>,
+    rules: HashMap<u32, Arc<str>>,
     slots: HashMap<u8, Arc<str>>,
     indices: HashMap<u32, Arc<str>>,
 }
 
 impl Names {
     /// Rule `name` owns `slot`.
-    pub fn set_rule(&mut self, slot: u16, name: &str) {
+    pub fn set_rule(&mut self, slot: u32, name: &str) {
         self.rules.insert(slot, name.into());
     }
     /// Interface `name` owns interface slot `slot`.
@@ -34,11 +34,11 @@ impl Names {
         self.indices.insert(ifindex, name.into());
     }
     /// Name of the rule behind a slot; empty for "no rule".
-    pub fn rule(&self, slot: u16) -> String {
+    pub fn rule(&self, slot: u32) -> String {
         rule_text(slot, self.rules.get(&slot).map(|name| &**name))
     }
     /// Name of the rule behind a slot, if that is known: to be given to [`rule_text`] later.
-    pub(super) fn shared_rule(&self, slot: u16) -> Option<Arc<str>> {
+    pub(super) fn shared_rule(&self, slot: u32) -> Option<Arc<str>> {
         self.rules.get(&slot).cloned()
     }
     /// Name of the interface with this index, if that is known: to be given to [`iface_text`] later.
@@ -46,7 +46,7 @@ impl Names {
         self.indices.get(&ifindex).cloned()
     }
     /// Name of the rule behind a slot, if that is known.
-    pub fn known_rule(&self, slot: u16) -> Option<String> {
+    pub fn known_rule(&self, slot: u32) -> Option<String> {
         self.rules.get(&slot).map(|name| name.to_string())
     }
     /// Name of the interface behind an interface slot; `None` for slot 0.
@@ -62,7 +62,7 @@ impl Names {
 }
 
 /// What is said of the rule behind a slot, which had this name; empty for "no rule".
-pub(super) fn rule_text(slot: u16, name: Option<&str>) -> String {
+pub(super) fn rule_text(slot: u32, name: Option<&str>) -> String {
     match slot {
         SLOT_NONE => String::new(),
         SLOT_DEFAULT_IN => DEFAULT_IN.to_owned(),

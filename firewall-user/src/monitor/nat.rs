@@ -22,7 +22,7 @@ const OTHER_HOSTS: &str = "other";
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NatInfo {
     /// Slot of its counters.
-    pub slot: u16,
+    pub slot: u32,
     /// Name.
     pub name: String,
     /// `masquerade`, `source`, `destination`, `redirect`, `static`, `prefix`.
@@ -81,7 +81,7 @@ fn mapping_kind(kind: Option<&str>, flow_bits: u64) -> &'static str {
 pub struct NatBook {
     live: Vec<Arc<NatInfo>>,
     /// Kind, and whether there are blocks.
-    kinds: HashMap<u16, (&'static str, bool)>,
+    kinds: HashMap<u32, (&'static str, bool)>,
 }
 
 impl NatBook {
@@ -94,17 +94,17 @@ impl NatBook {
     }
 
     /// The rule in this slot, if it stands.
-    pub fn rule(&self, slot: u16) -> Option<&NatInfo> {
+    pub fn rule(&self, slot: u32) -> Option<&NatInfo> {
         self.live.iter().find(|nat| nat.slot == slot).map(|nat| &**nat)
     }
 
     /// Its kind, also where it doesn't stand any more.
-    pub fn kind(&self, slot: u16) -> Option<&'static str> {
+    pub fn kind(&self, slot: u32) -> Option<&'static str> {
         self.kinds.get(&slot).map(|(kind, _)| *kind)
     }
 
     /// What is to be said of the rule in this slot.
-    pub(super) fn words(&self, slot: u16, names: &Names) -> NatWords {
+    pub(super) fn words(&self, slot: u32, names: &Names) -> NatWords {
         let (kind, has_blocks) = self.kinds.get(&slot).copied().unzip();
         NatWords {
             name: names.known_rule(slot).unwrap_or_default(),
@@ -115,8 +115,8 @@ impl NatBook {
 
     /// Rules in the policy's order, then those that are gone but have counted something.
     fn rows(&self, reading: &NatReading, names: &Names) -> Vec<NatRuleView> {
-        let sums: HashMap<u16, NatSum> = reading.rules.iter().copied().collect();
-        let sum = |slot: u16| sums.get(&slot).copied().unwrap_or_default();
+        let sums: HashMap<u32, NatSum> = reading.rules.iter().copied().collect();
+        let sum = |slot: u32| sums.get(&slot).copied().unwrap_or_default();
         let standing = self.live.iter().map(|nat| {
             let row = rule_row(nat.slot, nat.name.clone(), nat.kind, sum(nat.slot));
             NatRuleView { text: Some(nat.text.clone()), ..row }
@@ -210,7 +210,7 @@ fn covered(mut ranges: Vec<(u16, u16)>) -> u64 {
     sum
 }
 
-fn rule_row(slot: u16, name: String, kind: &str, sum: NatSum) -> NatRuleView {
+fn rule_row(slot: u32, name: String, kind: &str, sum: NatSum) -> NatRuleView {
     NatRuleView { slot, name, kind: kind.to_owned(), text: None, account: account(sum) }
 }
 
@@ -291,7 +291,7 @@ mod tests {
     use crate::monitor::{Limits, Monitor, NatTuple};
     use firewall_common::abi::{flow::Flow, table::TIMEOUTS};
 
-    fn info(slot: u16, name: &str, kind: &'static str) -> NatInfo {
+    fn info(slot: u32, name: &str, kind: &'static str) -> NatInfo {
         NatInfo {
             slot,
             name: name.into(),

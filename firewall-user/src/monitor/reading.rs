@@ -28,7 +28,7 @@ pub struct NatSum {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct NatReading {
     /// By slot of the rule.
-    pub rules: Vec<(u16, NatSum)>,
+    pub rules: Vec<(u32, NatSum)>,
     /// By inside host; `None`: those that found no row of their own.
     pub hosts: Vec<(Option<[u8; 4]>, NatSum)>,
 }

@@ -14,7 +14,7 @@ pub struct NatTuple {
     /// Responder's port, host-endian (ICMP: 0).
     pub dport: u16,
     /// Slot of the rule that translates.
-    pub rule: u16,
+    pub rule: u32,
 }
 
 /// One entry of the flow table. Oriented: `src` began the flow.

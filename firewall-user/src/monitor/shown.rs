@@ -51,7 +51,7 @@ pub(super) struct Shown {
     pub out_iface: Met,
     pub verdict: &'static str,
     /// Slot of the rule that let it in, or cut it.
-    pub rule: u16,
+    pub rule: u32,
     pub generation: u32,
     /// Ticks.
     pub first: u64,

@@ -50,9 +50,9 @@ pub struct Outcome {
     /// Place of the rule that decided, among the enabled ones; `None`: the default.
     pub rule: Option<usize>,
     /// Slot of the rule that decided, or of the default.
-    pub slot: u16,
+    pub slot: u32,
     /// Slots of the rules that counted it on the way.
-    pub counted: Vec<u16>,
+    pub counted: Vec<u32>,
 }
 
 /// Whether the live set at an index holds an end of a packet.
@@ -99,7 +99,7 @@ struct Asking<'a> {
 impl Asking<'_> {
     /// Whether what rows don't know of the rule at `place` holds.
     fn are_met(&self, action: RuleAction, place: u32) -> bool {
-        action.flags & ACTION_ASKS == 0
+        action.flags() & ACTION_ASKS == 0
             || (0..4).all(|end| self.is_met(place, end)) && !self.is_over(place)
     }
 
@@ -228,7 +228,7 @@ fn parts<'t>(table: &'t RuleTable, arena: &[u64], f: &Fields) -> Vec<&'t Part> {
 /// What rule `rule` of a part does.
 pub(super) fn action(arena: &[u64], part: &Part, rule: u32) -> RuleAction {
     let raw = arena.half(part.actions + rule);
-    RuleAction { verdict: raw as u8, flags: (raw >> 8) as u8, slot: (raw >> 16) as u16 }
+    RuleAction(raw)
 }
 
 /// Judges a packet that belongs to no flow yet. Live sets are taken [`as_written`].
@@ -254,14 +254,14 @@ pub fn classify_with(policy: &Compiled, probe: &Probe, holds: &Holds<'_>) -> Out
         .filter(|rule| met.is_none_or(|(place, _)| arena.half(part.order + rule) < place))
         .filter(|rule| meets(arena, part, &walked, *rule))
         .filter(|rule| asking.are_met(action(arena, part, *rule), arena.half(part.order + rule)))
-        .map(|rule| action(arena, part, rule).slot)
+        .map(|rule| action(arena, part, rule).slot())
         .collect();
     if let Some((place, action)) = met {
-        let verdict = Verdict::try_from(action.verdict).unwrap_or(Verdict::Drop);
+        let verdict = Verdict::try_from(action.verdict()).unwrap_or(Verdict::Drop);
         return Outcome {
             verdict,
             rule: Some((place / policy.gap) as usize),
-            slot: action.slot,
+            slot: action.slot(),
             counted,
         };
     }

@@ -3,7 +3,7 @@
 use super::ast::AddrRange;
 
 /// A number that ranges are made of.
-pub trait Number: Copy + Ord + std::hash::Hash + std::fmt::Debug {
+pub trait Number: Into<u128> + Copy + Ord + std::hash::Hash + std::fmt::Debug {
     /// 0.
     const MIN: Self;
     /// The largest.
@@ -68,6 +68,11 @@ impl<T: Number> Ranges<T> {
     /// Whether it holds nothing.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
+    }
+    /// Whether a number is in it.
+    pub fn has(&self, number: T) -> bool {
+        let behind = self.0.partition_point(|(start, _)| *start <= number);
+        behind.checked_sub(1).is_some_and(|at| self.0[at].1 >= number)
     }
     /// Everything that isn't in it.
     pub fn complement(&self) -> Self {

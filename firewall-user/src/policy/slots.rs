@@ -19,19 +19,19 @@ pub struct Owner {
 /// Slots of one kind.
 #[derive(Clone, Debug)]
 struct Space {
-    first: u16,
+    first: u32,
     /// The last one.
-    last: u16,
-    owners: BTreeMap<u16, Owner>,
-    by_name: HashMap<String, u16>,
+    last: u32,
+    owners: BTreeMap<u32, Owner>,
+    by_name: HashMap<String, u32>,
 }
 
 impl Space {
-    fn new(first: u16, end: usize) -> Self {
-        Self { first, last: (end - 1) as u16, owners: BTreeMap::new(), by_name: HashMap::new() }
+    fn new(first: u32, end: usize) -> Self {
+        Self { first, last: (end - 1) as u32, owners: BTreeMap::new(), by_name: HashMap::new() }
     }
 
-    fn set(&mut self, slot: u16, owner: Owner) {
+    fn set(&mut self, slot: u32, owner: Owner) {
         if let Some(old) = self.owners.get(&slot) {
             self.by_name.remove(&old.name);
         }
@@ -52,9 +52,9 @@ impl Space {
         // In the order of the policy, not of the alphabet, so that slots read as rules do.
         let mut missing: HashSet<&str> = missing.into_iter().collect();
         let asked: Vec<&str> = names.iter().copied().filter(|name| missing.remove(name)).collect();
-        let unused: Vec<u16> =
+        let unused: Vec<u32> =
             (self.first..=self.last).filter(|s| !self.owners.contains_key(s)).collect();
-        let mut stale: Vec<(u32, u16)> = self
+        let mut stale: Vec<(u32, u32)> = self
             .owners
             .iter()
             .filter(|(_, o)| o.generation != generation && !o.held)
@@ -108,7 +108,7 @@ impl Slots {
 
     /// Restores an owner of a rule slot, as read from the pinned names. Slots out of range and empty
     /// names are ignored.
-    pub fn restore_rule(&mut self, slot: u16, name: &str, generation: u32) {
+    pub fn restore_rule(&mut self, slot: u32, name: &str, generation: u32) {
         restore(&mut self.rules, slot, name, generation);
     }
 
@@ -127,12 +127,12 @@ impl Slots {
     }
 
     /// The slot of a rule.
-    pub fn rule(&self, name: &str) -> Option<u16> {
+    pub fn rule(&self, name: &str) -> Option<u32> {
         self.rules.by_name.get(name).copied()
     }
 
     /// The name of the rule that owns a slot, also if it isn't in the live policy any more.
-    pub fn rule_name(&self, slot: u16) -> Option<&str> {
+    pub fn rule_name(&self, slot: u32) -> Option<&str> {
         self.rules.owners.get(&slot).map(|o| o.name.as_str())
     }
 
@@ -143,7 +143,7 @@ impl Slots {
 
     /// The name of the interface that owns a slot.
     pub fn iface_name(&self, slot: u8) -> Option<&str> {
-        self.ifaces.owners.get(&u16::from(slot)).map(|o| o.name.as_str())
+        self.ifaces.owners.get(&u32::from(slot)).map(|o| o.name.as_str())
     }
 
     /// The index of a live set.
@@ -153,7 +153,7 @@ impl Slots {
 
     /// The name of the live set at an index.
     pub fn set_name(&self, index: u8) -> Option<&str> {
-        self.sets.owners.get(&u16::from(index)).map(|o| o.name.as_str())
+        self.sets.owners.get(&u32::from(index)).map(|o| o.name.as_str())
     }
 
     /// All live sets, by their indices.
@@ -162,7 +162,7 @@ impl Slots {
     }
 
     /// All rule slots with an owner, ascending.
-    pub fn rules(&self) -> impl Iterator<Item = (u16, &Owner)> {
+    pub fn rules(&self) -> impl Iterator<Item = (u32, &Owner)> {
         self.rules.owners.iter().map(|(slot, o)| (*slot, o))
     }
 
@@ -198,7 +198,7 @@ impl Slots {
 
     /// A slot for one more rule: its old one, else the first that never had an owner. `None` where only a whole policy
     /// can tell which may be given away.
-    pub fn take_rule(&mut self, name: &str, generation: u32) -> Option<u16> {
+    pub fn take_rule(&mut self, name: &str, generation: u32) -> Option<u32> {
         let rules = &mut self.rules;
         if let Some(slot) = rules.by_name.get(name).copied() {
             rules.owners.get_mut(&slot)?.generation = generation;
@@ -223,7 +223,7 @@ impl Slots {
     }
 }
 
-fn restore(space: &mut Space, slot: u16, name: &str, generation: u32) {
+fn restore(space: &mut Space, slot: u32, name: &str, generation: u32) {
     if (space.first..=space.last).contains(&slot)
         && !name.is_empty()
         && !space.by_name.contains_key(name)

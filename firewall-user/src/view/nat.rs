@@ -76,7 +76,7 @@ pub struct NatAccountView {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct NatRuleView {
     /// Stable id: the slot of its counters.
-    pub slot: u16,
+    pub slot: u32,
     /// Name.
     pub name: String,
     /// `masquerade`, `source`, `destination`, `redirect`, `static`, `prefix`; empty where the rule isn't known any more.

@@ -10,7 +10,7 @@ pub struct RuleView {
     /// Name.
     pub name: String,
     /// Stable id: the slot of its counters.
-    pub id: u16,
+    pub id: u32,
     /// `allow`, `drop`, `reject`, `count`.
     pub action: String,
     /// Whether it takes part.

@@ -34,7 +34,7 @@ pub struct Known {
     slots: Slots,
     /// What a rule's conditions lie between, and its slot, by its number.
     glances: Vec<Glance>,
-    owners: Vec<u16>,
+    owners: Vec<u32>,
     /// Interfaces that the machine had when the policy was checked.
     interfaces: Vec<String>,
     /// Those that took part when it was installed.
@@ -137,7 +137,7 @@ struct Edit {
     patch: Patch,
     index: usize,
     joins: Option<splice::Joining>,
-    slot: u16,
+    slot: u32,
     said: policy::Change,
     recent: Recent,
     /// It has to wait for a grace period.
@@ -295,7 +295,7 @@ fn follow(
     desk: &mut Desk,
     joins: Option<splice::Joining>,
     index: usize,
-    slot: u16,
+    slot: u32,
     promise: Promise,
 ) {
     let generation = desk.generation;

@@ -53,7 +53,7 @@ pub trait Gate: Send {
     ///
     /// # Errors
     /// That can't be done here, or the kernel refused; the old policy stays live.
-    fn patch(&mut self, _: &Patch, _: u32, _: Option<(u16, &str)>) -> Result<u32, GateError> {
+    fn patch(&mut self, _: &Patch, _: u32, _: Option<(u32, &str)>) -> Result<u32, GateError> {
         Err(GateError("single rules can't be changed at this gate".to_owned()))
     }
     /// Waits for whoever began with the policy before the live one, and tidies up: what may take a while and nobody needs

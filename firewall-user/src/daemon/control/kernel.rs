@@ -77,7 +77,7 @@ impl Gate for Datapath {
         &mut self,
         patch: &Patch,
         generation: u32,
-        named: Option<(u16, &str)>,
+        named: Option<(u32, &str)>,
     ) -> Result<u32, GateError> {
         let write = patch.write.as_ref().map(|(number, extra)| NewPart {
             number: *number,

@@ -30,9 +30,9 @@ fn account(row: &[AtomicU64]) -> NatAccount {
 
 impl View<'_> {
     /// Accounts by rule slot, of those that ever counted.
-    pub fn nat_rules(&self) -> Vec<(u16, NatAccount)> {
+    pub fn nat_rules(&self) -> Vec<(u32, NatAccount)> {
         let rows = self.rules.chunks_exact(ROW).enumerate();
-        rows.map(|(slot, row)| (slot as u16, account(row)))
+        rows.map(|(slot, row)| (slot as u32, account(row)))
             .filter(|(_, account)| account.mappings != 0 || account.failures != 0)
             .collect()
     }
@@ -69,7 +69,7 @@ impl View<'_> {
 
 impl Tables {
     /// Accounts by rule slot, of those that ever counted: of ended flows.
-    pub fn nat_rules(&self) -> Vec<(u16, NatAccount)> {
+    pub fn nat_rules(&self) -> Vec<(u32, NatAccount)> {
         self.view().nat_rules()
     }
 

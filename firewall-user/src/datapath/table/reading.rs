@@ -37,7 +37,7 @@ const TRIES: usize = 3;
 /// A row of either kind.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Row {
-    Rule(u16),
+    Rule(u32),
     Host(Option<[u8; 4]>),
 }
 
@@ -48,7 +48,7 @@ pub struct Gaps(Vec<(Row, i64)>);
 /// What ended flows left, and what was begun.
 #[derive(Default, PartialEq, Eq)]
 struct Folded {
-    rules: Vec<(u16, NatAccount)>,
+    rules: Vec<(u32, NatAccount)>,
     hosts: Vec<(Option<[u8; 4]>, NatAccount)>,
 }
 
@@ -137,9 +137,9 @@ impl View<'_> {
     }
 
     /// The live flows' figures by rule and by the row that their host has.
-    fn live_sums(&self, rows: &Folded) -> (Sums<u16>, Sums<Option<[u8; 4]>>) {
+    fn live_sums(&self, rows: &Folded) -> (Sums<u32>, Sums<Option<[u8; 4]>>) {
         let own: HashSet<[u8; 4]> = rows.hosts.iter().filter_map(|(host, _)| *host).collect();
-        let (mut rules, mut hosts) = (Sums::<u16>::new(), Sums::new());
+        let (mut rules, mut hosts) = (Sums::<u32>::new(), Sums::new());
         self.each_translated(0, 1, &mut |alias, flow| {
             let (Some(nat), Some(host)) = (flow.nat, inside_host(&flow)) else { return };
             let row = |host| own.contains(&host).then_some(host);

@@ -260,7 +260,7 @@ fn a_chosen_flow_goes_though_it_is_busy() {
 /// Gives the flow in `slot` a public source port, and with `inner` another destination too.
 fn translate(memory: &Memory, slot: usize, sport: u16, port: u16, inner: bool) -> (usize, usize) {
     let mut record = memory.tables().v4.record(slot);
-    let alias = |from: ([u8; 4], u16), flags: u32, inner: u32| {
+    let alias = |from: ([u8; 4], u16), flags: u16, inner: u32| {
         let (key, orig_is_a) = key(from, (FAR, 53));
         let flags = flags | if orig_is_a { ALIAS_ORIG_IS_A } else { 0 };
         let pool = if flags & ALIAS_INNER == 0 { 2 } else { 0 };
@@ -483,7 +483,7 @@ fn a_flow_that_is_translated_at_both_ends_counts_for_both() {
         let (reading, quiet) =
             memory.tables().nat_reading(&mut Gaps::default(), || panic!("no gap"));
         assert!(quiet);
-        let rules: Vec<u16> = reading.rules.iter().map(|(rule, _)| *rule).collect();
+        let rules: Vec<u32> = reading.rules.iter().map(|(rule, _)| *rule).collect();
         assert_eq!((rules, reading.hosts.len()), (vec![20, 21], 2));
         let sums = reading.rules.iter().map(|(_, sum)| sum);
         for sum in sums.chain(reading.hosts.iter().map(|(_, sum)| sum)) {

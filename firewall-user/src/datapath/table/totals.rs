@@ -85,8 +85,8 @@ impl View<'_> {
         }
         // Whose translation it is: the client that was given another source, else the server behind.
         let host = if flow.bits & bits::NAT_SOURCE != 0 { src } else { inside };
-        let rule = |slot: u16| {
-            let at = usize::from(slot) * ROW;
+        let rule = |slot: u32| {
+            let at = slot as usize * ROW;
             self.rules.get(at..at + ROW)
         };
         let rows = [rule(alias.rule), host_row(self.hosts, host, self.seed)];

@@ -3,6 +3,7 @@
 
 mod candidates;
 mod cookies;
+mod corners;
 mod glance;
 mod lockout;
 mod nat;

@@ -5,6 +5,7 @@ use super::super::ast::Rule;
 use super::super::ranges::Number;
 use super::super::resolved::Resolved;
 use super::candidates::Candidates;
+use super::corners::Corners;
 use super::space::{Boxes, Budget, Space};
 use super::{Report, contradiction, rule_span};
 
@@ -73,15 +74,18 @@ pub fn check(resolved: &Resolved, report: &mut Report<'_>) {
 }
 
 /// Rules that decide, by what they match.
-struct Earlier<T> {
-    index: Candidates<T>,
+struct Earlier<'s, T> {
+    rules: &'s [(usize, &'s Space<T>)],
+    corners: Corners<'s, T>,
+    /// Made where it is asked for: of a hundred thousand rules it takes a hundred megabytes.
+    index: Option<Candidates<T>>,
     /// Where those that may matter are put: a list for each rule would be as many allocations.
     near: Vec<usize>,
 }
 
-impl<T: Number> Earlier<T> {
-    fn new(rules: &[(usize, &Space<T>)]) -> Self {
-        Self { index: Candidates::new(rules), near: Vec::new() }
+impl<'r, T: Number> Earlier<'r, T> {
+    fn new(rules: &'r [(usize, &'r Space<T>)]) -> Self {
+        Self { rules, corners: Corners::new(rules), index: None, near: Vec::new() }
     }
 
     /// Whether those before rule `i` leave nothing of `space`, see [`covered`].
@@ -99,7 +103,11 @@ impl<T: Number> Earlier<T> {
         if space.is_empty() {
             return true;
         }
-        self.index.of(space, i, &mut self.near);
+        if self.corners.are_free(space, i) {
+            return false;
+        }
+        let index = self.index.get_or_insert_with(|| Candidates::new(self.rules));
+        index.of(space, i, &mut self.near);
         let near: Vec<(usize, &Space<T>)> = self.near.iter().map(|j| (*j, of(*j))).collect();
         covered(space, &near, takers, budget)
     }

@@ -34,6 +34,15 @@ pub struct Space<T> {
     addrs: [Rc<Ranges<T>>; 2],
 }
 
+/// One packet of a box: the least value of each field.
+#[derive(Clone, Copy, Debug)]
+pub struct Corner<T> {
+    few: [u8; 5],
+    ports: [u16; 2],
+    /// Addresses: source's, destination's.
+    pub addrs: [T; 2],
+}
+
 /// Steps that may still be taken. Checks are a courtesy: on a policy of thousands of rules over huge
 /// sets that overlap they stop rather than keep the operator waiting.
 pub struct Budget(pub u64);
@@ -69,6 +78,26 @@ impl<T: Number> Space<T> {
         self.few.contains(&[0; 4])
             || self.ports.iter().any(|p| p.is_empty())
             || self.addrs.iter().any(|a| a.is_empty())
+    }
+
+    /// A packet of it; `None` where there is none.
+    pub fn corner(&self) -> Option<Corner<T>> {
+        let mut few = [0; 5];
+        for (least, few) in few.iter_mut().zip(&self.few) {
+            let word = few.iter().position(|word| *word != 0)?;
+            *least = word as u8 * 64 + few[word].trailing_zeros() as u8;
+        }
+        let [sport, dport] = [0, 1].map(|d| self.ports[d].hull());
+        let [src, dst] = [0, 1].map(|d| self.addrs[d].hull());
+        Some(Corner { few, ports: [sport?.0, dport?.0], addrs: [src?.0, dst?.0] })
+    }
+
+    /// Whether this packet is in it.
+    pub fn has(&self, packet: &Corner<T>) -> bool {
+        let few = self.few.iter().zip(packet.few);
+        few.into_iter().all(|(few, at)| few[usize::from(at / 64)] >> (at % 64) & 1 != 0)
+            && (0..2).all(|d| self.addrs[d].has(packet.addrs[d]))
+            && (0..2).all(|d| self.ports[d].has(packet.ports[d]))
     }
 
     /// Whether some packet is in both.

@@ -7,11 +7,15 @@
 use super::super::ast::{AddrItem, Family, Match};
 use super::super::resolved::Resolved;
 use super::Ask;
-use firewall_common::abi::table::PART_RULES;
+use firewall_common::abi::table::{MAX_ALWAYS, MAX_PARTS, PART_RULES};
 use std::net::{Ipv4Addr, Ipv6Addr};
 
 /// Rules of a part that is about a stretch, at most, unless they can't be told apart.
-pub const STRETCH_RULES: usize = 2_048;
+const STRETCH_RULES: usize = 2_048;
+
+/// Fewer, where there are parts enough and no rule has to be asked of every packet for it: rows that are a cache line or two,
+/// and a quarter of the memory.
+const SHORTER: [usize; 2] = [512, 1_024];
 
 /// Addresses from the first to the second; IPv4's as they are.
 type Hull = (u128, u128);
@@ -62,12 +66,34 @@ fn chunks(rules: &[u32]) -> Vec<Vec<u32>> {
     rules.chunks(PART_RULES).map(<[u32]>::to_vec).collect()
 }
 
-/// Cuts. `pinned`: rules that have to stand in part 0.
+/// Cuts, into stretches as short as there is room for. `pinned`: rules that have to stand in part 0.
 pub fn cut(asks: &[Ask<'_>], pinned: &dyn Fn(usize) -> bool, resolved: &Resolved) -> Cut {
+    let longest = cut_to(STRETCH_RULES, asks, pinned, resolved);
+    let asked = |cut: &Cut| cut.always.iter().map(Vec::len).sum::<usize>();
+    for most in SHORTER {
+        // Some are half full.
+        if asks.len() <= most * (MAX_PARTS - MAX_ALWAYS) {
+            let cut = cut_to(most, asks, pinned, resolved);
+            let parts = cut.by_dst.len() + cut.by_src.len();
+            if parts <= MAX_PARTS - MAX_ALWAYS && asked(&cut) <= asked(&longest) {
+                return cut;
+            }
+        }
+    }
+    longest
+}
+
+/// Cuts into stretches of at most so many rules.
+fn cut_to(
+    most: usize,
+    asks: &[Ask<'_>],
+    pinned: &dyn Fn(usize) -> bool,
+    resolved: &Resolved,
+) -> Cut {
     let all: Vec<u32> = (0..asks.len() as u32).collect();
     let (kept, free): (Vec<u32>, Vec<u32>) = all.into_iter().partition(|i| pinned(*i as usize));
-    let (by_dst, rest) = by_end(asks, free, resolved, |ask| ask.when.dst.addrs.as_ref());
-    let (by_src, rest) = by_end(asks, rest, resolved, |ask| ask.when.src.addrs.as_ref());
+    let (by_dst, rest) = by_end(most, asks, free, resolved, |ask| ask.when.dst.addrs.as_ref());
+    let (by_src, rest) = by_end(most, asks, rest, resolved, |ask| ask.when.src.addrs.as_ref());
     let mut always = rest;
     always.extend(kept.iter().copied());
     // Those pinned are few, and first of all: part 0 has room for them.
@@ -79,12 +105,13 @@ pub fn cut(asks: &[Ask<'_>], pinned: &dyn Fn(usize) -> bool, resolved: &Resolved
 
 /// Stretches of one end of the packets, and the rules that don't fit any.
 fn by_end<'p>(
+    most: usize,
     asks: &[Ask<'p>],
     rules: Vec<u32>,
     resolved: &Resolved,
     list: impl Fn(&Ask<'p>) -> Option<&'p Match<AddrItem>>,
 ) -> (Vec<Stretch>, Vec<u32>) {
-    if rules.len() <= STRETCH_RULES {
+    if rules.len() <= most {
         return (Vec::new(), rules);
     }
     let (mut v4, mut v6, mut rest) = (Vec::new(), Vec::new(), Vec::new());
@@ -99,8 +126,8 @@ fn by_end<'p>(
     let mut out = Vec::new();
     for (is_v4, bits, rules) in [(true, 32, v4), (false, 128, v6)] {
         let mut cells = Vec::new();
-        halve(rules, 0, bits, &mut cells, &mut rest);
-        join(is_v4, cells, &mut out);
+        halve(most, rules, 0, bits, &mut cells, &mut rest);
+        join(most, is_v4, cells, &mut out);
     }
     (out, rest)
 }
@@ -124,6 +151,7 @@ fn hull(
 
 /// Halves a stretch until its rules are few; those that reach over a middle go to `rest`.
 fn halve(
+    most: usize,
     rules: Vec<(Hull, u32)>,
     from: u128,
     bits: u32,
@@ -135,12 +163,12 @@ fn halve(
     }
     let size = 1u128.checked_shl(bits).unwrap_or(0);
     let to = from.wrapping_add(size).wrapping_sub(1);
-    if bits == 0 && rules.len() > STRETCH_RULES {
+    if bits == 0 && rules.len() > most {
         // All about one address: the other end may tell them apart.
         rest.extend(rules.into_iter().map(|(_, rule)| rule));
         return;
     }
-    if rules.len() <= STRETCH_RULES {
+    if rules.len() <= most {
         cells.push(((from, to), rules.into_iter().map(|(_, rule)| rule).collect()));
         return;
     }
@@ -155,16 +183,16 @@ fn halve(
             rest.push(rule);
         }
     }
-    halve(low, from, bits - 1, cells, rest);
-    halve(high, middle, bits - 1, cells, rest);
+    halve(most, low, from, bits - 1, cells, rest);
+    halve(most, high, middle, bits - 1, cells, rest);
 }
 
 /// Joins neighbours that are small together.
-fn join(is_v4: bool, cells: Vec<(Hull, Vec<u32>)>, out: &mut Vec<Stretch>) {
+fn join(most: usize, is_v4: bool, cells: Vec<(Hull, Vec<u32>)>, out: &mut Vec<Stretch>) {
     let first = out.len();
     for (hull, rules) in cells {
         if let Some(last) = out[first..].last_mut()
-            && last.rules.len() + rules.len() <= STRETCH_RULES
+            && last.rules.len() + rules.len() <= most
         {
             last.hull.1 = hull.1;
             last.rules.extend(rules);
@@ -185,9 +213,9 @@ mod tests {
         let mut rules: Vec<(Hull, u32)> = (0..10_000).map(|i| at(i, 255)).collect();
         rules.push(((0, u128::from(u32::MAX)), 10_000));
         let (mut cells, mut rest, mut out) = (Vec::new(), Vec::new(), Vec::new());
-        halve(rules, 0, 32, &mut cells, &mut rest);
+        halve(STRETCH_RULES, rules, 0, 32, &mut cells, &mut rest);
         assert_eq!(rest, [10_000]);
-        join(true, cells, &mut out);
+        join(STRETCH_RULES, true, cells, &mut out);
         assert!(out.iter().all(|stretch| stretch.rules.len() <= STRETCH_RULES));
         assert!(out.windows(2).all(|pair| pair[0].hull.1 < pair[1].hull.0));
         let all: Vec<u32> = out.iter().flat_map(|stretch| stretch.rules.clone()).collect();
@@ -205,7 +233,7 @@ mod tests {
     fn rules_about_one_address_are_left_to_the_other_end() {
         let rules = (0..5_000).map(|i| ((7, 7), i)).collect();
         let (mut cells, mut rest) = (Vec::new(), Vec::new());
-        halve(rules, 0, 128, &mut cells, &mut rest);
+        halve(STRETCH_RULES, rules, 0, 128, &mut cells, &mut rest);
         assert_eq!((cells.len(), rest.len()), (0, 5_000));
     }
 }

@@ -73,7 +73,7 @@ pub fn extra(rules: &[(&Rule, u32)], index: usize, extras: u32, slots: &Slots) -
         .collect();
     let actions: Vec<RuleAction> =
         rules.iter().map(|(rule, _)| action(rule, &gates, slots)).collect();
-    let flags = actions.iter().fold(0, |all, action| all | u32::from(action.flags));
+    let flags = actions.iter().fold(0, |all, action| all | u32::from(action.flags()));
     if flags & BESIDE_ROWS != 0 {
         return None;
     }

@@ -82,7 +82,7 @@ fn limited(of: &Limit, rule: &Rule, slots: &Slots) -> [u64; 3] {
     let flags =
         how::IS | flows | unit | flag(of.over, how::OVER) | flag(of.per_source, how::SOURCE);
     let slot = u64::from(slots.rule(&rule.name.value).unwrap_or_default());
-    let mut words = [u64::from(flags) | slot << 16, 0, 0];
+    let mut words = [u64::from(flags) | slot << 8, 0, 0];
     if of.unit == LimitUnit::Connections {
         words[0] |= of.count.min(u32::MAX.into()) << 32;
         return words;

@@ -81,7 +81,7 @@ impl std::fmt::Debug for Compiled {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CompiledRule {
     /// Slot of its counters.
-    pub slot: u16,
+    pub slot: u32,
     /// Name.
     pub name: String,
     /// `allow`, `drop`, `reject`, `count`, `bypass`.
@@ -244,7 +244,7 @@ pub fn compile(
     table.gates = gates.word(&taken);
     let actions: Vec<RuleAction> =
         enabled.iter().map(|rule| action(rule, &gates, &taken)).collect();
-    table.any_flags = actions.iter().fold(0, |all, action| all | u32::from(action.flags));
+    table.any_flags = actions.iter().fold(0, |all, action| all | u32::from(action.flags()));
     let ask = |(i, when)| Ask::new(i, when, &gates, &resolved, &taken);
     let rules: Vec<Ask<'_>> = enabled.iter().map(|rule| &rule.when).enumerate().map(ask).collect();
     let nats: Vec<Ask<'_>> =
@@ -339,7 +339,7 @@ fn take_slots(
 /// What a rule does, and where it counts.
 fn action(rule: &Rule, gates: &Gates<'_>, slots: &Slots) -> RuleAction {
     let slot = slots.rule(&rule.name.value).unwrap_or_default();
-    RuleAction { verdict: rule.action.verdict().raw(), flags: flags(rule, gates), slot }
+    RuleAction::new(rule.action.verdict(), flags(rule, gates), slot)
 }
 
 fn flags(rule: &Rule, gates: &Gates<'_>) -> u8 {

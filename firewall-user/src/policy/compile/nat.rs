@@ -15,7 +15,7 @@ use std::net::{IpAddr, Ipv4Addr};
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CompiledNat {
     /// Slot of its counters, among the rules' slots.
-    pub slot: u16,
+    pub slot: u32,
     /// Name.
     pub name: String,
     /// `masquerade`, `source`, `destination`, `redirect`, `static`, `prefix`.
@@ -105,7 +105,7 @@ pub const fn at_ingress(kind: NatKind) -> bool {
 }
 
 /// The kernel's rule.
-pub fn rule(nat: &Nat, half: &Half, slot: u16, pools: &mut Pools) -> NatRule {
+pub fn rule(nat: &Nat, half: &Half, slot: u32, pools: &mut Pools) -> NatRule {
     let mut rule = NatRule { kind: half.kind.raw(), slot, ..NatRule::default() };
     match &nat.translation {
         Translation::Masquerade(mapping) => {
@@ -170,7 +170,7 @@ fn to_ports(rule: &mut NatRule, target: Option<PortTarget>) {
 }
 
 /// What people see of it.
-pub fn view(nat: &Nat, slot: u16, pools: &mut Pools, resolved: &Resolved) -> CompiledNat {
+pub fn view(nat: &Nat, slot: u32, pools: &mut Pools, resolved: &Resolved) -> CompiledNat {
     let one = |range: AddrRange| vec![range.ends()];
     let range = |(a, b): (Ipv4Addr, Ipv4Addr)| AddrRange::V4(a.into(), b.into());
     let (mut public, mut inside, mut ports, mut block) = (Vec::new(), None, None, None);

@@ -42,17 +42,12 @@ pub fn write<'p>(
     let terminal: Vec<u64> = members
         .chunks(64)
         .map(|chunk| {
-            let decides = chunk.iter().enumerate().filter(|(_, m)| m.action.verdict != 0);
+            let decides = chunk.iter().enumerate().filter(|(_, m)| m.action.verdict() != 0);
             decides.fold(0, |bits, (i, _)| bits | 1 << i)
         })
         .collect();
     part.terminal = words.push(&terminal);
-    let actions: Vec<u32> = members
-        .iter()
-        .map(|Member { action: a, .. }| {
-            u32::from(a.verdict) | u32::from(a.flags) << 8 | u32::from(a.slot) << 16
-        })
-        .collect();
+    let actions: Vec<u32> = members.iter().map(|member| member.action.0).collect();
     part.actions = words.push_halves(&actions);
     let order: Vec<u32> = members.iter().map(|member| member.place).collect();
     part.order = words.push_halves(&order);

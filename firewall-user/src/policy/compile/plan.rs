@@ -78,7 +78,7 @@ pub fn write(whole: &Whole<'_, '_>, table: &mut RuleTable) -> Result<Laid, Compi
     let mut layout = Layout::of(whole);
     layout.write(whole, &cut::whole(whole.rules.len()), table, BUDGET);
     if layout.words.len() * 8 > BUDGET {
-        let pinned = |i: usize| whole.actions[i].verdict == Verdict::Continue.raw();
+        let pinned = |i: usize| whole.actions[i].verdict() == Verdict::Continue.raw();
         let cut = cut::cut(whole.rules, &pinned, whole.resolved);
         layout = Layout::of(whole);
         layout.write(whole, &cut, table, usize::MAX);
@@ -184,7 +184,7 @@ impl Layout {
     /// Those of part 0 that only count or log.
     fn continues(&self, whole: &Whole<'_, '_>, rules: &[u32], table: &mut RuleTable) {
         let counts = |(_, rule): &(usize, &u32)| {
-            whole.actions[**rule as usize].verdict == Verdict::Continue.raw()
+            whole.actions[**rule as usize].verdict() == Verdict::Continue.raw()
         };
         let all = rules.iter().enumerate().filter(counts).map(|(i, _)| i as u16);
         table.continues_len = 0;

@@ -1,7 +1,7 @@
 use super::*;
 use crate::policy::classify::{Probe, classify};
 use crate::policy::parse;
-use firewall_common::abi::table::{Direction, State};
+use firewall_common::abi::table::{Direction, RULE_SLOTS, State};
 
 fn compiled(text: &str) -> (Compiled, Slots) {
     let mut slots = Slots::new();
@@ -48,7 +48,7 @@ fn the_sketch_means_what_it_says() {
     );
     let wan = slots.iface("eth0").unwrap();
     let judge = |text: &str| classify(&c, &probe(text));
-    let name = |slot: u16| slots.rule_name(slot).unwrap_or("default");
+    let name = |slot: u32| slots.rule_name(slot).unwrap_or("default");
     let ssh = judge(&format!("in {wan} tcp 10.0.0.77 999 192.0.2.1 22"));
     assert_eq!((ssh.verdict, name(ssh.slot)), (Verdict::Allow, "ssh"));
     assert_eq!(judge(&format!("in {wan} tcp 10.0.1.0 999 192.0.2.1 22")).verdict, Verdict::Drop);
@@ -103,6 +103,24 @@ fn what_is_too_large_is_named_and_slots_stay() {
     assert_eq!(slots.rules().count(), 0);
     assert_eq!(error, CompileError { part: Part::CountRules, seen: 65, limit: MAX_CONTINUES });
     assert!(error.to_string().contains("needs 65 rules that only count or log"), "{error}");
+}
+
+#[test]
+fn more_rules_than_there_are_slots_are_refused_and_as_many_are_not() {
+    use std::fmt::Write as _;
+    let mut text = String::new();
+    for i in 0..=MAX_RULES {
+        writeln!(text, "rule r{i} drop in from 10.0.0.1").unwrap();
+    }
+    let mut policy = parse(&text, "test").unwrap_or_else(|e| panic!("{e}"));
+    let mut slots = Slots::new();
+    let error = compile(&policy, &mut slots, 1).unwrap_err();
+    assert_eq!(error, CompileError { part: Part::Rules, seen: MAX_RULES + 1, limit: MAX_RULES });
+    let said = error.to_string();
+    assert!(said.contains("needs 131057 enabled rules, and there is room for 131056"), "{said}");
+    policy.rules.pop();
+    let compiled = compile(&policy, &mut slots, 1).unwrap();
+    assert_eq!(compiled.rules.last().map(|rule| rule.slot), Some(RULE_SLOTS as u32 - 1));
 }
 
 #[test]
@@ -233,9 +251,9 @@ fn what_a_rule_does_beside_its_verdict() {
          rule d allow state untracked",
     );
     let action = |rule| super::super::classify::action(&c.arena, &c.table.parts[0], rule);
-    assert_eq!(action(0).flags, ACTION_NO_TRACK | ACTION_LOG);
-    assert_eq!(action(1).flags, ACTION_COOKIES);
-    assert_eq!((action(2).verdict, action(2).flags), (Verdict::Allow.raw(), ACTION_BYPASS));
+    assert_eq!(action(0).flags(), ACTION_NO_TRACK | ACTION_LOG);
+    assert_eq!(action(1).flags(), ACTION_COOKIES);
+    assert_eq!((action(2).verdict(), action(2).flags()), (Verdict::Allow.raw(), ACTION_BYPASS));
     assert_eq!(
         c.table.any_flags,
         u32::from(ACTION_NO_TRACK | ACTION_LOG | ACTION_COOKIES | ACTION_BYPASS)

@@ -115,7 +115,7 @@ impl Patched {
     }
 
     /// Verdicts and slots: a place among all isn't known of rules that joined.
-    fn outcomes(&self, probes: &[Probe]) -> Vec<(Verdict, u16, Vec<u16>)> {
+    fn outcomes(&self, probes: &[Probe]) -> Vec<(Verdict, u32, Vec<u32>)> {
         let said = |Outcome { verdict, slot, counted, .. }| (verdict, slot, counted);
         probes.iter().map(|probe| said(classify(&self.compiled, probe))).collect()
     }

@@ -113,7 +113,7 @@ async fn questions_that_make_no_sense_are_answered_with_what_would() {
 }
 
 /// A flow whose source is `10.0.0.1`, translated by the rule in `slot`.
-fn translated(id: u64, packets: u64, slot: u16) -> FlowRecord {
+fn translated(id: u64, packets: u64, slot: u32) -> FlowRecord {
     let mut flow = Kernel::flow(id, packets);
     let (src, dst) = ([203, 0, 113, 5], [10, 0, 0, 2]);
     flow.nat = Some(NatTuple { src, sport: 40_000 + id as u16, dst, dport: 80, rule: slot });

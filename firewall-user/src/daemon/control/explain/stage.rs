@@ -31,7 +31,7 @@ pub struct Stage {
     slots: Slots,
     generation: u32,
     /// Slots of the rules that decide: what only counts is hit, too.
-    deciding: HashSet<u16>,
+    deciding: HashSet<u32>,
 }
 
 /// What became of a packet.
@@ -41,7 +41,7 @@ pub struct Judged {
     /// Why.
     pub reason: Reason,
     /// Slot of the rule that decided, or that let its flow in.
-    pub slot: Option<u16>,
+    pub slot: Option<u32>,
     /// Whether rules were asked.
     pub asked: bool,
     /// The rest.
@@ -129,7 +129,7 @@ impl Stage {
     }
 
     /// Name of the rule, or the default, that has a slot.
-    pub fn name(&self, slot: u16) -> String {
+    pub fn name(&self, slot: u32) -> String {
         match slot {
             SLOT_DEFAULT_IN => names::DEFAULT_IN.to_owned(),
             SLOT_DEFAULT_OUT => names::DEFAULT_OUT.to_owned(),
@@ -207,7 +207,7 @@ impl Stage {
     }
 
     /// The rule that let a packet's flow in.
-    fn let_in(&self, facts: &Facts) -> Option<u16> {
+    fn let_in(&self, facts: &Facts) -> Option<u32> {
         let flow = self.flow(facts)?.flow;
         let judged = if flow.judged_in.is_set() { flow.judged_in } else { flow.judged_out };
         judged.is_set().then_some(judged.slot())

@@ -1,7 +1,7 @@
 use crate::policy::classify::{Probe, classify, classify_with};
 use crate::policy::{Compiled, Slots, compile, parse};
 use crate::sets::SetKind;
-use firewall_common::abi::table::{ACTION_ADDS, ACTION_ASKS, Direction, State};
+use firewall_common::abi::table::{ACTION_ADDS, ACTION_ASKS, Direction, RuleAction, State};
 use std::net::IpAddr;
 
 const POLICY: &str = "
@@ -122,13 +122,13 @@ fn the_first_tests_are_gates() {
         (1 << 12 | 1 << 13 | index("web"), index("bad"), 1 << 12 | 1 << 14 | index("dns"));
     assert_eq!(c.table.gates, port_there.0 | port_there.1 << 16 | port_there.2 << 32);
     // Rules that ask nothing else are found by their rows alone; `not` asks the same.
-    let asks = |slot: u16| {
+    let asks = |slot: u32| {
         let part = &c.table.parts[0];
         let half = |at: u32| (c.arena[at as usize / 2] >> (32 * (at % 2))) as u32;
-        let actions = (0..c.rules.len() as u32).map(|i| half(part.actions + i));
-        let all: Vec<u32> = actions.filter(|raw| raw >> 16 == u32::from(slot)).collect();
+        let actions = (0..c.rules.len() as u32).map(|i| RuleAction(half(part.actions + i)));
+        let all: Vec<RuleAction> = actions.filter(|action| action.slot() == slot).collect();
         assert_eq!(all.len(), 1);
-        (all[0] >> 8) as u8 & ACTION_ASKS != 0
+        all[0].flags() & ACTION_ASKS != 0
     };
     let asking = c.rules.iter().filter(|rule| asks(rule.slot)).map(|rule| rule.name.as_str());
     assert_eq!(asking.collect::<Vec<_>>(), ["web"]);
