@@ -22,6 +22,9 @@ pub async fn print(out: &Out, client: &Client) -> Result<ExitCode, CliError> {
         format::bytes(plan.bytes as u64),
         format::bytes(plan.room as u64)
     ))?;
+    if !plan.gates.is_empty() {
+        out.line(format!("asked first: {}", plan.gates.join(", ")))?;
+    }
     const HEADS: [Head; 7] = [
         Head::number("PART"),
         Head::text("ASKED"),

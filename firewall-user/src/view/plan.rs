@@ -13,6 +13,9 @@ pub struct PlanView {
     pub bytes: usize,
     /// Bytes of the map that holds them.
     pub room: usize,
+    /// What live sets are asked of every packet before its rules are looked for, as `source in @listed`.
+    #[serde(default)]
+    pub gates: Vec<String>,
     /// The parts, in the order in which they are asked.
     pub parts: Vec<PlanPartView>,
 }
