@@ -186,8 +186,11 @@ impl Kernel {
             ..Control::default()
         };
         let tables = Tables::new(&ebpf, &control, 0).expect("mapped tables");
-        // Sets of tests end never, so that any tick will do.
-        let met = ClockReading { ticks: 1 << 32, monotonic_ns: 0 };
+        // Entries of tests end never, so that any tick will do that the kernel's is past: what dies by a clock that is ahead
+        // of it keeps its slot for good.
+        let now = rustix::time::clock_gettime(rustix::time::ClockId::Monotonic);
+        let monotonic_ns = now.tv_sec.unsigned_abs() * 1_000_000_000 + now.tv_nsec.unsigned_abs();
+        let met = ClockReading { ticks: 1_000, monotonic_ns };
         let sets = Sets::of(&ebpf, None, met, 250).expect("sets").expect("an object with sets");
         let mut kernel = Self {
             ns,

@@ -284,7 +284,7 @@ impl Datapath {
             ebpf,
         };
         this.control.set(0, control, 0).map_err(DatapathError::map("CONTROL"))?;
-        this.rate = clock::rate(&this.ebpf, &this.clock)?;
+        this.rate = clock::rate();
         let met = clock::read(&this.ebpf, &this.clock)?;
         this.sets = sets::Sets::of(&this.ebpf, Some(&this.pin_dir), met, this.rate)?.map(Arc::new);
         let named = this.slot_names()?.rules;
