@@ -1,5 +1,6 @@
 //! The seam of the classifier: facts in, the first rule that decides out. How rules are found is
-//! `firewall_common::classify`'s; no helper is called and no map but the policy's is touched.
+//! `firewall_common::classify`'s; but for live sets that are asked first ([`sluice_gates`]), and rules of which rows don't
+//! know all ([`crate::asks`]), no helper is called and no map but the policy's is touched.
 
 use firewall_common::{
     abi::{
@@ -18,7 +19,7 @@ use firewall_common::{
 use crate::{
     asks, counters,
     events::{self, Told},
-    maps::{TABLES, WORK},
+    maps::{WORK, at_hand},
     opaque::{put, volatile},
     rules::{self, NOTHING},
     sets,
@@ -91,7 +92,7 @@ impl Match {
             | (self.slot as u64) << 8
             | (self.flags as u64) << 32
     }
-    /// From what [`classify`] returned.
+    /// From what [`sluice_classify`] returned.
     #[inline(always)]
     pub fn unpack(raw: u64) -> Self {
         Self {
@@ -232,12 +233,9 @@ fn look_at(query: Query, work: &mut Work) {
 #[unsafe(no_mangle)]
 #[inline(never)]
 pub extern "C" fn sluice_classify(generation: u32, query: u64) -> u64 {
-    let (Some(table), Some(work)) = (TABLES.get_ptr(generation & 1), WORK.get_ptr_mut(0)) else {
+    let Some((table, work)) = at_hand(generation) else {
         return NO_POLICY;
     };
-    // SAFETY: live map values; the table isn't written while its generation is live, the work is this
-    // CPU's own.
-    let (table, work) = unsafe { (&*table, &mut *work) };
     look_at_once(Query::unpack(query), table, work);
     let size = table.size;
     // What stands first among all rules is the smaller number.
@@ -305,11 +303,9 @@ pub fn conclude(table: &RuleTable, work: &Work, met: u64, direction: Direction) 
 #[unsafe(no_mangle)]
 #[inline(never)]
 pub extern "C" fn sluice_nat_rule(generation: u32, query: u64, mask: u64) -> u64 {
-    let (Some(table), Some(work)) = (TABLES.get_ptr(generation & 1), WORK.get_ptr_mut(0)) else {
+    let Some((table, work)) = at_hand(generation) else {
         return 0;
     };
-    // SAFETY: as in `sluice_classify`.
-    let (table, work) = unsafe { (&*table, &mut *work) };
     look_at(Query::unpack(query), work);
     u64::from(number(rules::nat(table.size, generation, rules::AGAIN) & mask))
 }

@@ -21,7 +21,7 @@ use crate::{
     cookies::{self, CookieState},
     events::{self, About, Told},
     limits,
-    maps::{FLOW_IDS, TABLE_COUNTERS, TABLES, WORK},
+    maps::{FLOW_IDS, TABLE_COUNTERS, WORK, at_hand},
     table::{self, Claim, Terms, V4, V6},
     words,
     work::Work,
@@ -116,12 +116,9 @@ const SOURCE_LIMIT: u32 = u32::MAX;
 #[unsafe(no_mangle)]
 #[inline(never)]
 pub extern "C" fn sluice_prepare(src_is_a: u32, judgement: u64, generation: u32) -> u32 {
-    let (Some(table), Some(work)) = (TABLES.get_ptr(generation & 1), WORK.get_ptr_mut(0)) else {
+    let Some((table, work)) = at_hand(generation) else {
         return SOURCE_LIMIT;
     };
-    // SAFETY: live map values; the table isn't written while its generation is live, the work is this
-    // CPU's own.
-    let (table, work) = unsafe { (&*table, &mut *work) };
     let settings = &table.settings;
     work.source = u32::MAX;
     if settings.source_flows != 0 {
@@ -155,11 +152,8 @@ pub extern "C" fn sluice_prepare(src_is_a: u32, judgement: u64, generation: u32)
 #[unsafe(no_mangle)]
 #[inline(never)]
 pub extern "C" fn sluice_entered(generation: u32, how: u32, rule: u32) -> u32 {
-    let (Some(table), Some(work)) = (TABLES.get_ptr(generation & 1), WORK.get_ptr(0)) else {
-        return 0;
-    };
-    // SAFETY: as in `sluice_prepare`.
-    let (table, work) = unsafe { (&*table, &*work) };
+    let Some((table, work)) = at_hand(generation) else { return 0 };
+    let work = &*work;
     if how != 0 || work.slot == u32::MAX {
         // No room, or both directions' first packets met on two CPUs: ours belongs to the winner's record.
         if work.source != u32::MAX {

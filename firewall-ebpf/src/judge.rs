@@ -21,7 +21,7 @@ use crate::{
     entering::{self, Entered},
     gate::Decision,
     limits,
-    maps::{TABLES, WORK},
+    maps::at_hand,
     nat, snat,
     table::{V4, V6},
     tracking::NOT_FOUND,
@@ -45,12 +45,9 @@ pub extern "C" fn sluice_judge6(generation: u32) -> u64 {
 
 #[inline(always)]
 fn judge_in<F: Family>(generation: u32) -> u64 {
-    let (Some(table), Some(work)) = (TABLES.get_ptr(generation & 1), WORK.get_ptr_mut(0)) else {
+    let Some((table, work)) = at_hand(generation) else {
         return Decision::new(Verdict::Allow, Reason::NoPolicy).pack();
     };
-    // SAFETY: live map values; the table isn't written while its generation is live, the work is this
-    // CPU's own.
-    let (table, work) = unsafe { (&*table, &mut *work) };
     judge::<F>(table, work).pack()
 }
 
@@ -160,11 +157,9 @@ pub extern "C" fn sluice_rejudged6(generation: u32) -> u64 {
 
 #[inline(always)]
 fn rejudged_in<F: Family>(generation: u32) -> u64 {
-    let (Some(table), Some(work)) = (TABLES.get_ptr(generation & 1), WORK.get_ptr_mut(0)) else {
+    let Some((table, work)) = at_hand(generation) else {
         return Decision::new(Verdict::Allow, Reason::NoPolicy).pack();
     };
-    // SAFETY: as in `judge_in`.
-    let (table, work) = unsafe { (&*table, &mut *work) };
     rejudged::<F>(table, work).pack()
 }
 
@@ -236,11 +231,9 @@ pub extern "C" fn sluice_begin6(generation: u32, slot: u32) -> u64 {
 
 #[inline(always)]
 fn begin_in<F: Family>(generation: u32, slot: u32) -> u64 {
-    let (Some(table), Some(work)) = (TABLES.get_ptr(generation & 1), WORK.get_ptr_mut(0)) else {
+    let Some((table, work)) = at_hand(generation) else {
         return Decision::new(Verdict::Allow, Reason::NoPolicy).pack();
     };
-    // SAFETY: as in `judge_in`.
-    let (table, work) = unsafe { (&*table, &mut *work) };
     let reason = if slot < SLOT_FIRST { Reason::Default } else { Reason::Rule };
     begin::<F>(table, work, Decision { verdict: Verdict::Allow, reason, slot }, 0).pack()
 }

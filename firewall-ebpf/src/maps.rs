@@ -34,6 +34,15 @@ use crate::{
     work::Work,
 };
 
+/// The policy of a generation and the packet at hand.
+#[inline(always)]
+pub fn at_hand(generation: u32) -> Option<(&'static RuleTable, &'static mut Work)> {
+    let (table, work) = (TABLES.get_ptr(generation & 1)?, WORK.get_ptr_mut(0)?);
+    // SAFETY: live map values; the table isn't written while its generation is live, the work is this CPU's own, and
+    // programs of one CPU don't nest.
+    Some(unsafe { (&*table, &mut *work) })
+}
+
 /// When a cookie was last sent: see `CookieClock`.
 #[map]
 pub static COOKIES: Array<CookieClock> = Array::pinned(1, 0);

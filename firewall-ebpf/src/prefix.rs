@@ -13,7 +13,7 @@ use firewall_common::{
 
 use crate::{
     mapping::Side,
-    maps::{TABLES, WORK},
+    maps::at_hand,
     opaque::{opaque, put},
     rules::{self, Which},
     work::Work,
@@ -29,12 +29,9 @@ pub const IMPOSSIBLE: u32 = 1;
 #[unsafe(no_mangle)]
 #[inline(never)]
 pub extern "C" fn sluice_prefix(generation: u32, at_egress: u32, quotes: u32) -> u32 {
-    let (Some(table), Some(work)) = (TABLES.get_ptr(generation & 1), WORK.get_ptr_mut(0)) else {
+    let Some((table, work)) = at_hand(generation) else {
         return DONE;
     };
-    // SAFETY: live map values; the table isn't written while its generation is live, the work is this
-    // CPU's own.
-    let (table, work) = unsafe { (&*table, &mut *work) };
     if at_egress == 0 {
         inwards(table, work, quotes != 0)
     } else {

@@ -24,7 +24,7 @@ use crate::{
     arena::Mem,
     asks,
     classify::{NO_POLICY, Query, conclude, look_at_once, meet, v6_halves},
-    maps::{MMAPABLE, TABLES, WORK},
+    maps::{MMAPABLE, WORK, at_hand},
     opaque::{put, volatile},
     work::Work,
 };
@@ -299,10 +299,7 @@ macro_rules! sized {
         }
         /// See [`search`].
         extern "C" fn $search(_: u64, _: *mut c_void) -> i64 {
-            let Some(work) = WORK.get_ptr(0) else { return 1 };
-            // SAFETY: this CPU's own entry.
-            let generation = unsafe { volatile(&(*work).generation) };
-            let Some((table, work)) = at_hand(generation) else { return 1 };
+            let Some((generation, table, work)) = again_at_hand() else { return 1 };
             let Some(arena) = $map.get_value(generation & 1, &0) else { return 1 };
             search(&Mem::<{ $words }>(arena.as_ptr()), table, work)
         }
@@ -323,10 +320,7 @@ macro_rules! sized {
         }
         /// See [`pass_by`].
         extern "C" fn $pass(i: u64, _: *mut c_void) -> i64 {
-            let Some(work) = WORK.get_ptr(0) else { return 1 };
-            // SAFETY: this CPU's own entry.
-            let generation = unsafe { volatile(&(*work).generation) };
-            let Some((table, work)) = at_hand(generation) else { return 1 };
+            let Some((generation, table, work)) = again_at_hand() else { return 1 };
             let Some(arena) = $map.get_value(generation & 1, &0) else { return 1 };
             pass_by(&Mem::<{ $words }>(arena.as_ptr()), table, work, i as u32)
         }
@@ -424,14 +418,17 @@ sized!(
     sluice_ask_l
 );
 
+/// [`at_hand`] in a callback, which is told nothing.
 #[inline(always)]
-fn at_hand(generation: u32) -> Option<(&'static RuleTable, &'static mut Work)> {
-    let (table, work) = (TABLES.get_ptr(generation & 1)?, WORK.get_ptr_mut(0)?);
-    // SAFETY: live map values; the table isn't written while its generation is live, the work is this CPU's own.
-    Some(unsafe { (&*table, &mut *work) })
+fn again_at_hand() -> Option<(u32, &'static RuleTable, &'static mut Work)> {
+    // SAFETY: this CPU's own entry.
+    let generation = unsafe { volatile(&(*WORK.get_ptr(0)?).generation) };
+    let (table, work) = at_hand(generation)?;
+    Some((generation, table, work))
 }
 
-/// What `classify::sluice_classify` says where part 0 is all there is to look into, and rows know all of its rules; in an arena of `size`.
+/// What `classify::sluice_classify` says where part 0 is all there is to look into, and rows know all of its rules; in an
+/// arena of `size`.
 #[inline(always)]
 pub fn judge_by_one(size: u32, generation: u32, query: u64) -> u64 {
     if size == 0 { sluice_one_s(generation, query) } else { sluice_one_m(generation, query) }

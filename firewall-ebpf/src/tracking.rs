@@ -23,7 +23,7 @@ use crate::{
     events,
     gate::{Decision, control},
     limits,
-    maps::{TABLES, WORK},
+    maps::at_hand,
     nat,
     table::{V4, V6},
     work::Work,
@@ -65,14 +65,9 @@ pub extern "C" fn sluice_track6(generation: u32) -> u64 {
 
 #[inline(always)]
 fn track_in<F: Family>(generation: u32) -> u64 {
-    let (Some(control), Some(table), Some(work)) =
-        (control(), TABLES.get_ptr(generation & 1), WORK.get_ptr_mut(0))
-    else {
+    let (Some(control), Some((table, work))) = (control(), at_hand(generation)) else {
         return Decision::new(Verdict::Allow, Reason::NoPolicy).pack();
     };
-    // SAFETY: live map values; the table isn't written while its generation is live, the work is this
-    // CPU's own.
-    let (table, work) = unsafe { (&*table, &mut *work) };
     track::<F>(table, control, work)
 }
 

@@ -64,6 +64,11 @@ impl Bindings {
         self.in_doubt || !self.looked
     }
 
+    /// Whether a look at everything has been.
+    pub const fn has_looked(&self) -> bool {
+        self.looked
+    }
+
     /// An event, in order.
     pub fn event(&mut self, event: &Event, monitor: &Monitor, clock: &Clock) -> Option<NatChange> {
         match Class::try_from(event.class).ok()? {

@@ -43,6 +43,8 @@ const TURN: Duration = Duration::from_millis(20);
 const SCAN: Duration = Duration::from_secs(1);
 /// Between two sweeps of a part of the table.
 const SWEEP: Duration = Duration::from_millis(250);
+/// How long at most the history's first look is waited for before flows are swept.
+const LOOK_WITHIN: Duration = Duration::from_secs(30);
 /// Parts of the table: a flow past its time-out is seen within two seconds.
 const SWEEP_PARTS: usize = 8;
 /// Ticks that another CPU's clock may be behind ours.
@@ -296,7 +298,7 @@ impl Actor {
         self.gate.drain(&mut |event| events.push(*event));
         let scan = now >= self.next_scan;
         // Everything is read before the model is locked: whoever reads it doesn't wait for the kernel.
-        let swept = (now >= self.next_sweep).then(|| {
+        let swept = (now >= self.next_sweep && self.may_sweep(now)).then(|| {
             self.next_sweep = now + SWEEP;
             self.gate.sweep(SWEEP_PARTS)
         });
@@ -534,6 +536,13 @@ impl Actor {
     /// Whether the history waits for a look at everything.
     fn wants_whole(&self) -> bool {
         self.history.is_some() && self.early.is_none() && self.bindings.in_doubt()
+    }
+
+    /// Whether flows may be taken out. Not before the history has looked at all of them: those that ended while no daemon
+    /// ran would be gone without their totals.
+    fn may_sweep(&self, now: Instant) -> bool {
+        let waited = now.saturating_duration_since(self.started);
+        self.history.is_none() || self.bindings.has_looked() || waited > LOOK_WITHIN
     }
 
     /// A policy is live: tells the model and the history.
