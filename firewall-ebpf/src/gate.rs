@@ -1,5 +1,5 @@
-//! A packet's way through the gate, the same at every hook: parse, fragments, related errors, the
-//! flow table, and only where that doesn't settle it, the rules.
+//! A packet's way through the gate, the same at every hook, in stages ([`crate::stages`]): parse, fragments, related errors;
+//! the flow table; only where that doesn't settle it, the rules; the end.
 
 use firewall_common::{
     abi::{
@@ -8,6 +8,7 @@ use firewall_common::{
         flow::bits,
         iface::{IFACE_WIRE, IFACE_XDP, IFACE_XDP_GENERIC},
         reason::Reason,
+        stage::{END, JUDGE4, JUDGE6, TRACK4, TRACK6},
         table::{Direction, RuleTable, SLOT_NONE, State, Timeout, Verdict},
     },
     wire::{
@@ -22,17 +23,19 @@ use firewall_common::{
 use crate::{
     budget,
     classify::refusal,
+    conntrack::Family,
     cookies::{self, CookieState},
     counters,
     events::{self, Told},
     forward, fragments, judge,
     localports::{self, Lent},
     mapping::Side,
-    maps::{CONTROL, IFACES, TABLES, WORK},
+    maps::{CONTROL, IFACES, TABLES, WORK, again_at_hand},
     nat,
     opaque::{put, volatile},
     packet::{Load, Network, Packet},
     prefix, reject,
+    stages::{go, lost},
     tracking::{self, JUDGE},
     verdict::Outcome,
     words,
@@ -77,7 +80,7 @@ pub fn control() -> Option<&'static Control> {
     Some(unsafe { &*control })
 }
 
-/// Judges one packet and does what was decided.
+/// The first stage: reads the packet.
 #[inline(always)]
 pub fn run<P: Packet>(pkt: &P, direction: Direction) -> Outcome {
     let ifindex = pkt.ifindex();
@@ -165,67 +168,87 @@ pub fn run<P: Packet>(pkt: &P, direction: Direction) -> Outcome {
     );
     work.frame_len = pkt.frame_len(l3 as usize + ip_len as usize);
     work.bytes = u64::from(ip_len) + (segments - 1) * (l4 - l3);
-    if volatile(&work.said) == JUDGE {
-        if work.facts.icmp == IcmpKind::Error && is_related(pkt, table, control, work) {
-            let translates =
-                work.defers && work.facts.family == 4 && work.rewrite.side != Side::Nothing;
-            let related = Decision::new(Verdict::Allow, Reason::Related).pack();
-            work.deferred |= translates;
-            put(&mut work.said, related);
-        } else {
-            if work.facts.tcp_flags & transport::SYN != 0 {
-                read_options(pkt, work);
-            }
-            let said = track_and_judge(pkt, work, generation);
-            put(&mut work.said, said);
-        }
+    if volatile(&work.said) != JUDGE {
+        return go::<END, _>(pkt);
     }
-    let said = volatile(&work.said);
-    if P::DEFERS && volatile(&work.deferred) {
-        // Nothing was counted yet: the program behind this one begins anew.
-        if flags & IFACE_XDP_GENERIC == 0 && pkt.defer() {
-            return Outcome::Pass;
-        }
-        counters::reason(Verdict::Drop, Reason::NatImpossible, segments, u64::from(work.frame_len));
-        return Outcome::Drop;
+    if work.facts.icmp == IcmpKind::Error && is_related(pkt, table, control, work) {
+        let translates =
+            work.defers && work.facts.family == 4 && work.rewrite.side != Side::Nothing;
+        let related = Decision::new(Verdict::Allow, Reason::Related).pack();
+        work.deferred |= translates;
+        put(&mut work.said, related);
+        return go::<END, _>(pkt);
     }
-    carry_out(pkt, table, said, work)
+    if work.facts.tcp_flags & transport::SYN != 0 {
+        read_options(pkt, work);
+    }
+    if volatile(&work.facts.family) == 4 { go::<TRACK4, _>(pkt) } else { go::<TRACK6, _>(pkt) }
 }
 
-/// What flow table and rules say; between them, whether an ACK brings a cookie back.
+/// The stage of the flow table; behind it, whether an ACK brings a cookie back.
 #[inline(always)]
-fn track_and_judge<P: Packet>(pkt: &P, work: &mut Work, generation: u32) -> u64 {
-    let family = volatile(&work.facts.family);
-    let said = if family == 4 {
-        tracking::sluice_track4(generation)
-    } else {
-        tracking::sluice_track6(generation)
+pub fn track<F: Family, P: Packet>(pkt: &P) -> Outcome {
+    let (Some(control), Some((_, table, work))) = (control(), again_at_hand()) else {
+        return lost(pkt);
     };
-    if said != JUDGE {
-        return said;
+    let said = tracking::track::<F>(table, control, work);
+    put(&mut work.said, said);
+    if volatile(&work.said) != JUDGE {
+        return go::<END, _>(pkt);
     }
     if cookies::may_bring_one(work) {
         if cookies::check(pkt, work) {
             put(&mut work.state, State::New);
             put(&mut work.begins, true);
         } else if cookies::listens(pkt, work) {
-            return Decision::new(Verdict::Drop, Reason::CookieBad).pack();
+            let bad = Decision::new(Verdict::Drop, Reason::CookieBad).pack();
+            put(&mut work.said, bad);
+            return go::<END, _>(pkt);
         }
     }
-    let said = if family == 4 {
-        judge::sluice_judge4(generation)
-    } else {
-        judge::sluice_judge6(generation)
-    };
-    if Decision::unpack(said).reason != Reason::CookieSent || cookies::prepare(pkt, work) {
-        return said;
+    if F::FAMILY == 4 { go::<JUDGE4, _>(pkt) } else { go::<JUDGE6, _>(pkt) }
+}
+
+/// The stage of the rules.
+#[inline(always)]
+pub fn judge<F: Family, P: Packet>(pkt: &P) -> Outcome {
+    let Some((_, table, work)) = again_at_hand() else { return lost(pkt) };
+    let said = judge::judge::<F>(table, work).pack();
+    put(&mut work.said, said);
+    let Decision { reason, slot, .. } = Decision::unpack(volatile(&work.said));
+    if reason == Reason::CookieSent && !cookies::prepare(pkt, work) {
+        let said = if F::FAMILY == 4 {
+            judge::sluice_begin4(volatile(&work.generation), slot)
+        } else {
+            judge::sluice_begin6(volatile(&work.generation), slot)
+        };
+        put(&mut work.said, said);
     }
-    let slot = Decision::unpack(said).slot;
-    if family == 4 {
-        judge::sluice_begin4(generation, slot)
-    } else {
-        judge::sluice_begin6(generation, slot)
+    go::<END, _>(pkt)
+}
+
+/// The last stage: what was decided is done.
+#[inline(always)]
+pub fn end<P: Packet>(pkt: &P) -> Outcome {
+    let Some((_, table, work)) = again_at_hand() else { return lost(pkt) };
+    if P::DEFERS && volatile(&work.deferred) {
+        // Nothing was counted yet: the program behind this one begins anew.
+        if work.iface_flags & IFACE_XDP_GENERIC == 0 && pkt.defer() {
+            return Outcome::Pass;
+        }
+        let (packets, bytes) = (work.packets, u64::from(work.frame_len));
+        counters::reason(Verdict::Drop, Reason::NatImpossible, packets, bytes);
+        return Outcome::Drop;
     }
+    let said = volatile(&work.said);
+    carry_out(pkt, table, said, work)
+}
+
+/// Whether the packet at hand is on its way in.
+#[inline(always)]
+pub fn comes_in() -> bool {
+    // SAFETY: this CPU's own entry; programs of one CPU don't nest.
+    WORK.get_ptr(0).is_some_and(|work| matches!(unsafe { (*work).direction }, Direction::In))
 }
 
 /// At ingress behind XDP: whether the packet brings a cookie back that its listener is still to hear of.

@@ -29,31 +29,9 @@ use crate::{
     work::Work,
 };
 
-/// [`judge`] for IPv4: the second half of [`crate::gate::sluice_track4`], with a frame of its own.
-#[unsafe(no_mangle)]
-#[inline(never)]
-pub extern "C" fn sluice_judge4(generation: u32) -> u64 {
-    judge_in::<V4>(generation)
-}
-
-/// [`judge`] for IPv6.
-#[unsafe(no_mangle)]
-#[inline(never)]
-pub extern "C" fn sluice_judge6(generation: u32) -> u64 {
-    judge_in::<V6>(generation)
-}
-
-#[inline(always)]
-fn judge_in<F: Family>(generation: u32) -> u64 {
-    let Some((table, work)) = at_hand(generation) else {
-        return Decision::new(Verdict::Allow, Reason::NoPolicy).pack();
-    };
-    judge::<F>(table, work).pack()
-}
-
 /// Asks the rules, and does for the flow what they say.
 #[inline(always)]
-fn judge<F: Family>(table: &RuleTable, work: &mut Work) -> Decision {
+pub fn judge<F: Family>(table: &RuleTable, work: &mut Work) -> Decision {
     let (direction, state, begins) = (work.direction, work.state, work.begins);
     let family = F::FAMILY;
     let mut flow = Hit { slot: work.found, flow: core::ptr::null_mut() };

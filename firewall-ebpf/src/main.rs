@@ -1,7 +1,7 @@
 //! Sluice in the kernel: entry points and their verdict tables, nothing else.
 //!
-//! A packet's way: `packet` -> `gate` (parse, fragments, conntrack, classify) -> `reject`, `events`,
-//! counters -> one of the tables below.
+//! A packet's way: `packet` -> `gate` (parse, fragments; conntrack; classify; each a program, see `stages`) -> `reject`,
+//! `events`, counters -> one of the tables below.
 #![no_std]
 #![no_main]
 #![feature(core_intrinsics, adt_const_params)]
@@ -40,6 +40,7 @@ mod resync;
 mod rules;
 mod sets;
 mod snat;
+mod stages;
 mod table;
 mod tracking;
 mod translate;
@@ -57,6 +58,7 @@ use aya_ebpf::{
 use firewall_common::abi::table::Direction;
 
 use packet::Packet as _;
+use table::{V4, V6};
 use verdict::Outcome;
 
 /// TCX_NEXT and TC_ACT_UNSPEC: the next program, then the stack (include/uapi/linux/bpf.h).
@@ -69,7 +71,42 @@ const TC_REDIRECT: i32 = 7;
 /// Ingress, in the driver (or generic XDP).
 #[xdp(frags)]
 pub fn sluice_xdp(ctx: XdpContext) -> u32 {
-    match gate::run(&packet::Xdp(&ctx), Direction::In) {
+    xdp_verdict(gate::run(&packet::Xdp(&ctx), Direction::In))
+}
+
+/// A stage at XDP (`firewall_common::abi::stage`).
+#[xdp(frags)]
+pub fn sluice_x_track4(ctx: XdpContext) -> u32 {
+    xdp_verdict(gate::track::<V4, _>(&packet::Xdp(&ctx)))
+}
+
+/// As above.
+#[xdp(frags)]
+pub fn sluice_x_track6(ctx: XdpContext) -> u32 {
+    xdp_verdict(gate::track::<V6, _>(&packet::Xdp(&ctx)))
+}
+
+/// As above.
+#[xdp(frags)]
+pub fn sluice_x_judge4(ctx: XdpContext) -> u32 {
+    xdp_verdict(gate::judge::<V4, _>(&packet::Xdp(&ctx)))
+}
+
+/// As above.
+#[xdp(frags)]
+pub fn sluice_x_judge6(ctx: XdpContext) -> u32 {
+    xdp_verdict(gate::judge::<V6, _>(&packet::Xdp(&ctx)))
+}
+
+/// As above.
+#[xdp(frags)]
+pub fn sluice_x_end(ctx: XdpContext) -> u32 {
+    xdp_verdict(gate::end(&packet::Xdp(&ctx)))
+}
+
+#[inline(always)]
+fn xdp_verdict(outcome: Outcome) -> u32 {
+    match outcome {
         Outcome::Pass => XDP_PASS,
         Outcome::Drop => XDP_DROP,
         Outcome::Bounce => XDP_TX,
@@ -87,8 +124,39 @@ pub fn sluice_tc_in(ctx: TcContext) -> i32 {
     // Only our own word counts at egress, not one that came along with the buffer.
     skb.was_judged();
     skb.pull();
-    let outcome = gate::run(&skb, Direction::In);
-    if outcome == Outcome::Pass {
+    tc_verdict(gate::run(&skb, Direction::In))
+}
+
+/// A stage at TC, both ways.
+#[classifier]
+pub fn sluice_t_track4(ctx: TcContext) -> i32 {
+    tc_verdict(gate::track::<V4, _>(&packet::Skb(&ctx)))
+}
+
+/// As above.
+#[classifier]
+pub fn sluice_t_track6(ctx: TcContext) -> i32 {
+    tc_verdict(gate::track::<V6, _>(&packet::Skb(&ctx)))
+}
+
+/// As above.
+#[classifier]
+pub fn sluice_t_judge4(ctx: TcContext) -> i32 {
+    tc_verdict(gate::judge::<V4, _>(&packet::Skb(&ctx)))
+}
+
+/// As above.
+#[classifier]
+pub fn sluice_t_judge6(ctx: TcContext) -> i32 {
+    tc_verdict(gate::judge::<V6, _>(&packet::Skb(&ctx)))
+}
+
+/// As above.
+#[classifier]
+pub fn sluice_t_end(ctx: TcContext) -> i32 {
+    let skb = packet::Skb(&ctx);
+    let outcome = gate::end(&skb);
+    if outcome == Outcome::Pass && gate::comes_in() {
         cookies::hand_over(skb.context(), &skb);
     }
     tc_verdict(outcome)

@@ -29,6 +29,7 @@ use firewall_common::{
 
 use crate::{
     budget::Budget,
+    opaque::volatile,
     resync,
     way::{PLACES, Way},
     work::Work,
@@ -41,6 +42,15 @@ pub fn at_hand(generation: u32) -> Option<(&'static RuleTable, &'static mut Work
     // SAFETY: live map values; the table isn't written while its generation is live, the work is this CPU's own, and
     // programs of one CPU don't nest.
     Some(unsafe { (&*table, &mut *work) })
+}
+
+/// [`at_hand`] where nobody tells the generation: in a callback, and where a stage begins.
+#[inline(always)]
+pub fn again_at_hand() -> Option<(u32, &'static RuleTable, &'static mut Work)> {
+    // SAFETY: this CPU's own entry.
+    let generation = unsafe { volatile(&(*WORK.get_ptr(0)?).generation) };
+    let (table, work) = at_hand(generation)?;
+    Some((generation, table, work))
 }
 
 /// When a cookie was last sent: see `CookieClock`.

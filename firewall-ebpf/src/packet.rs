@@ -9,6 +9,7 @@ use aya_ebpf::{
         bpf_skb_load_bytes_relative, bpf_skb_pull_data, bpf_skb_store_bytes, bpf_xdp_adjust_meta,
         bpf_xdp_adjust_tail, bpf_xdp_get_buff_len, bpf_xdp_load_bytes, bpf_xdp_store_bytes,
     },
+    maps::ProgramArray,
     programs::{TcContext, XdpContext},
 };
 use firewall_common::{
@@ -21,6 +22,7 @@ use crate::{
     forward::{self, Route},
     localports,
     maps::IFACES,
+    stages::{STAGES_TC, STAGES_XDP},
     translate,
     verdict::Outcome,
     work::Work,
@@ -50,6 +52,8 @@ pub trait Packet: Cursor + Load {
     /// Packets to be translated are left to the TC program behind this one, which sees partial checksums: a
     /// frame of a veth or of a virtual machine carries the pseudo header's sum alone, and nothing tells.
     const DEFERS: bool;
+    /// The stages that such a packet goes through.
+    const STAGES: &'static ProgramArray;
     /// Leaves the packet to the next program; `false`: that can't be.
     fn defer(&self) -> bool;
     /// Whether the packet is judged at this hook, where XDP stands in front of it.
@@ -190,6 +194,7 @@ impl Load for Xdp<'_> {
 
 impl Packet for Xdp<'_> {
     const DEFERS: bool = true;
+    const STAGES: &'static ProgramArray = &STAGES_XDP;
     #[inline(always)]
     fn defer(&self) -> bool {
         // SAFETY: the context is ours. The helper fails where the driver knows no metadata.
@@ -406,6 +411,7 @@ impl Load for Skb<'_> {
 
 impl Packet for Skb<'_> {
     const DEFERS: bool = false;
+    const STAGES: &'static ProgramArray = &STAGES_TC;
     #[inline(always)]
     fn defer(&self) -> bool {
         false

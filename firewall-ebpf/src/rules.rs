@@ -24,7 +24,7 @@ use crate::{
     arena::Mem,
     asks,
     classify::{NO_POLICY, Query, conclude, look_at_once, meet, v6_halves},
-    maps::{MMAPABLE, WORK, at_hand},
+    maps::{MMAPABLE, again_at_hand, at_hand},
     opaque::{put, volatile},
     work::Work,
 };
@@ -417,15 +417,6 @@ sized!(
     sluice_npt_l,
     sluice_ask_l
 );
-
-/// [`at_hand`] in a callback, which is told nothing.
-#[inline(always)]
-fn again_at_hand() -> Option<(u32, &'static RuleTable, &'static mut Work)> {
-    // SAFETY: this CPU's own entry.
-    let generation = unsafe { volatile(&(*WORK.get_ptr(0)?).generation) };
-    let (table, work) = at_hand(generation)?;
-    Some((generation, table, work))
-}
 
 /// What `classify::sluice_classify` says where part 0 is all there is to look into, and rows know all of its rules; in an
 /// arena of `size`.

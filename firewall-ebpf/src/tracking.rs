@@ -21,11 +21,9 @@ use crate::{
     conntrack::{self, Family, Hit, Step},
     cookies::CookieState,
     events,
-    gate::{Decision, control},
+    gate::Decision,
     limits,
-    maps::at_hand,
     nat,
-    table::{V4, V6},
     work::Work,
 };
 
@@ -48,29 +46,6 @@ fn fresh(table: &RuleTable, f: &Facts) -> (State, bool) {
     }
 }
 
-/// [`track`] for IPv4. Global functions, as `sluice_track6`: the verifier checks each once, by itself, for
-/// any facts, and not once for each way through the parser.
-#[unsafe(no_mangle)]
-#[inline(never)]
-pub extern "C" fn sluice_track4(generation: u32) -> u64 {
-    track_in::<V4>(generation)
-}
-
-/// [`track`] for IPv6.
-#[unsafe(no_mangle)]
-#[inline(never)]
-pub extern "C" fn sluice_track6(generation: u32) -> u64 {
-    track_in::<V6>(generation)
-}
-
-#[inline(always)]
-fn track_in<F: Family>(generation: u32) -> u64 {
-    let (Some(control), Some((table, work))) = (control(), at_hand(generation)) else {
-        return Decision::new(Verdict::Allow, Reason::NoPolicy).pack();
-    };
-    track::<F>(table, control, work)
-}
-
 /// What [`track`] returns where the rules have to be asked.
 pub const JUDGE: u64 = u64::MAX;
 /// `Work::found` where there is no flow.
@@ -79,7 +54,7 @@ pub const NOT_FOUND: u32 = u32::MAX;
 /// Flow table first; the rules judge what it doesn't know, and what it knows from an older policy: then
 /// [`JUDGE`], and the work says the rest.
 #[inline(always)]
-fn track<F: Family>(table: &RuleTable, control: &Control, work: &mut Work) -> u64 {
+pub fn track<F: Family>(table: &RuleTable, control: &Control, work: &mut Work) -> u64 {
     let direction = work.direction;
     work.facts.family = F::FAMILY;
     let src_is_a = work.key.set(&work.facts);

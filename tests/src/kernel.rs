@@ -25,7 +25,7 @@ use firewall_common::abi::table::{
 };
 use firewall_common::flow::tcp::TcpState;
 use firewall_user::datapath::kfunc;
-use firewall_user::datapath::{rules::Arenas, sets::Sets, table::Tables};
+use firewall_user::datapath::{rules::Arenas, sets::Sets, stages, table::Tables};
 use firewall_user::monitor::FlowRecord;
 use firewall_user::policy::{self, Compiled, Slots};
 use firewall_user::sets::{Limits, Live};
@@ -166,6 +166,7 @@ impl Kernel {
             program("sluice_tc_out"),
             program("sluice_cookies_in"),
         );
+        stages::load(&mut ebpf).unwrap_or_else(|error| panic!("the stages: {error}"));
         let ifindexes = INTERFACES.map(|name| ns.ifindex(name).expect("an index")).to_vec();
         // Nobody else is to find these maps: the descriptors keep them alive, and a test that is killed
         // leaves nothing behind.
@@ -232,14 +233,23 @@ impl Kernel {
         PerCpuArray::try_from(map).unwrap_or_else(|error| panic!("{name}: {error}"))
     }
 
-    /// The programs by name.
-    pub fn programs(&self) -> [(&'static str, &Program); 4] {
-        [
-            ("sluice_xdp", &self.xdp),
-            ("sluice_tc_in", &self.tc_in),
-            ("sluice_tc_out", &self.tc_out),
-            ("sluice_cookies_in", &self.cookies_in),
-        ]
+    /// The program at XDP.
+    pub fn xdp(&self) -> &Program {
+        &self.xdp
+    }
+
+    /// What the verifier walked of each program: those that packets enter by, and their stages. 0: the kernel doesn't tell.
+    ///
+    /// # Panics
+    /// Where a program isn't loaded.
+    pub fn verified_instructions(&self) -> Vec<(String, u32)> {
+        let mut all = Vec::new();
+        for (name, program) in self.ebpf.programs() {
+            // Those that weren't loaded are nobody's.
+            let Ok(info) = program.info() else { continue };
+            all.push((name.to_owned(), info.verified_instruction_count().unwrap_or(0)));
+        }
+        all
     }
 
     /// Index of one of [`INTERFACES`].

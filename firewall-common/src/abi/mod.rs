@@ -27,6 +27,7 @@ pub mod set;
 pub mod small;
 pub mod socket;
 pub mod source;
+pub mod stage;
 pub mod table;
 
 /// Raised whenever a pinned map's layout or meaning changes. Compared with [`control::Control`] at

@@ -32,6 +32,7 @@ pub mod rules;
 pub mod sets;
 mod shortcut;
 pub mod sockets;
+pub mod stages;
 pub mod table;
 pub mod testing;
 pub mod twin;
@@ -221,6 +222,7 @@ impl Datapath {
             .load(&linked.object)
             .map_err(|e| load_error(&e))?;
         load_programs(&mut ebpf)?;
+        stages::pin(&ebpf, &options.pin_dir)?;
         let found = pinned.unwrap_or_default();
         let [buckets4, buckets6, alias_buckets] = Tables::buckets(&ebpf)?;
         let control = Control {
@@ -303,6 +305,7 @@ impl Datapath {
         for (name, mode) in &options.ifaces {
             this.attach(name, *mode)?;
         }
+        stages::forget(&this.pin_dir);
         Ok(this)
     }
 
@@ -540,6 +543,7 @@ fn load_error(e: &dyn std::error::Error) -> DatapathError {
 }
 
 fn load_programs(ebpf: &mut Ebpf) -> Result<(), DatapathError> {
+    stages::load(ebpf)?;
     for name in ["sluice_tc_in", "sluice_tc_out", "sluice_cookies_in", "sluice_clock"] {
         let program: &mut SchedClassifier = ebpf
             .program_mut(name)

@@ -239,7 +239,7 @@ fn without_a_policy_or_on_a_foreign_interface_everything_passes() {
     let ns = bench.kernel.namespace().clone();
     let frame = forth().udp(1, 2).build();
     // Index 1 is the loopback, which nobody attached.
-    let (_, xdp) = bench.kernel.programs()[0];
+    let xdp = bench.kernel.xdp();
     assert_eq!(ns.run(|| xdp.run_xdp(&frame, 1)).unwrap().code, 2);
     assert_eq!(
         bench.kernel.counters().reasons[&("allow", "unknown-interface")],

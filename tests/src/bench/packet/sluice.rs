@@ -66,7 +66,7 @@ impl Subject for Sluice {
             bpf::pin_to_cpu(0);
             let (seen, _) = self.kernel.run(Hook::Xdp, 0, &self.frame).expect("a whole frame");
             assert_eq!(seen, fate, "{case}: the packet must meet what is measured");
-            let (_, xdp) = self.kernel.programs()[0];
+            let xdp = self.kernel.xdp();
             let time = |program: &Program| {
                 program.time_xdp(&self.frame, index, REPEAT).expect("a test run").0
             };
