@@ -129,26 +129,40 @@ pub fn meet(action: RuleAction, table: &RuleTable, work: &Work) {
 /// What is said where there is no policy to be found: `Verdict::Allow` by no rule.
 pub const NO_POLICY: u64 = Verdict::Allow as u64;
 
-/// Judges the packet at hand by the live policy; counts and logs every rule it meets on the way. By one call where it may
-/// be: a call and its return cost as much as several look-ups.
+/// Judges the packet at hand by the live policy; counts and logs every rule it meets on the way. What the rules say is
+/// the [`answer`].
 #[inline(always)]
-pub fn judge_by_rules(table: &RuleTable, work: &mut Work, query: Query) -> Match {
+pub fn judge_by_rules(table: &RuleTable, work: &mut Work, query: Query) {
     // Kept there between the calls, not on the stack.
     put(&mut work.query, query.pack());
     if table.gates != 0 {
         sluice_gates(table.gates, volatile(&work.query));
     }
+    let said = sluice_classify(volatile(&work.generation), volatile(&work.query));
+    put(&mut work.query, said);
+}
+
+/// Whether part 0 is all there is to look into, and rows know all of its rules.
+#[inline(always)]
+pub fn is_plain(table: &RuleTable) -> bool {
     // Read anew each time: a part that a single rule joined may be there by now (ADR 13).
     let more = table.cut | table.continues_len | (volatile(&table.always) - 1);
-    let beside = table.any_flags & (ACTION_ASKS | ACTION_ADDS) as u32;
-    let is_small = table.size < rules::SIZES_BY_ONE;
-    let said = if is_small && more | beside == 0 {
-        rules::judge_by_one(table.size, volatile(&work.generation), volatile(&work.query))
+    more | table.any_flags & (ACTION_ASKS | ACTION_ADDS) as u32 == 0
+}
+
+/// [`judge_by_rules`] of a policy that [`is_plain`], without a call but for sets that are asked first.
+#[inline(always)]
+pub fn judge_at_once(table: &RuleTable, work: &mut Work, query: Query) {
+    if table.gates != 0 {
+        sluice_gates(table.gates, query.pack());
     } else {
-        sluice_classify(volatile(&work.generation), volatile(&work.query))
-    };
+        look_at(query, work);
+    }
+    let met = rules::first_at_once(table, work);
+    // Through the map's memory: one answer for the verifier, whichever way it was found.
+    put(&mut work.met, met);
+    let said = conclude(table, work, volatile(&work.met), query.direction);
     put(&mut work.query, said);
-    answer(work)
 }
 
 /// What the rules said last.

@@ -1,5 +1,6 @@
-//! A packet's way through the gate, the same at every hook, in stages ([`crate::stages`]): parse, fragments, related errors;
-//! the flow table; only where that doesn't settle it, the rules; the end.
+//! A packet's way through the gate, the same at every hook: parse, fragments, related errors, the flow table, and only where
+//! that doesn't settle it, the rules. What most packets meet is one program without a call; what is rarer or dearer stands in
+//! stages of their own ([`crate::stages`]).
 
 use firewall_common::{
     abi::{
@@ -8,8 +9,7 @@ use firewall_common::{
         flow::bits,
         iface::{IFACE_WIRE, IFACE_XDP, IFACE_XDP_GENERIC},
         reason::Reason,
-        stage::{END, JUDGE4, JUDGE6, TRACK4, TRACK6},
-        table::{Direction, RuleTable, SLOT_NONE, State, Timeout, Verdict},
+        table::{Direction, RuleTable, SLOT_NONE, Timeout, Verdict},
     },
     wire::{
         self, Facts, Fragment, Parsed, eth,
@@ -23,19 +23,19 @@ use firewall_common::{
 use crate::{
     budget,
     classify::refusal,
-    conntrack::Family,
     cookies::{self, CookieState},
     counters,
     events::{self, Told},
-    forward, fragments, judge,
+    forward, fragments,
+    judge::{self, BEGIN},
     localports::{self, Lent},
     mapping::Side,
-    maps::{CONTROL, IFACES, TABLES, WORK, again_at_hand},
+    maps::{CONTROL, IFACES, TABLES, WORK},
     nat,
     opaque::{put, volatile},
     packet::{Load, Network, Packet},
-    prefix, reject,
-    stages::{go, lost},
+    prefix, reject, stages,
+    table::{V4, V6},
     tracking::{self, JUDGE},
     verdict::Outcome,
     words,
@@ -59,6 +59,11 @@ impl Decision {
     pub fn new(verdict: Verdict, reason: Reason) -> Self {
         Self { verdict, reason, slot: SLOT_NONE }
     }
+    /// The same for another reason.
+    #[inline(always)]
+    pub fn reason(self, reason: Reason) -> Self {
+        Self { reason, ..self }
+    }
     /// In one register.
     #[inline(always)]
     pub fn pack(self) -> u64 {
@@ -80,7 +85,7 @@ pub fn control() -> Option<&'static Control> {
     Some(unsafe { &*control })
 }
 
-/// The first stage: reads the packet.
+/// Judges one packet and does what was decided, or goes on to a stage that will.
 #[inline(always)]
 pub fn run<P: Packet>(pkt: &P, direction: Direction) -> Outcome {
     let ifindex = pkt.ifindex();
@@ -168,69 +173,41 @@ pub fn run<P: Packet>(pkt: &P, direction: Direction) -> Outcome {
     );
     work.frame_len = pkt.frame_len(l3 as usize + ip_len as usize);
     work.bytes = u64::from(ip_len) + (segments - 1) * (l4 - l3);
-    if volatile(&work.said) != JUDGE {
-        return go::<END, _>(pkt);
-    }
-    if work.facts.icmp == IcmpKind::Error && is_related(pkt, table, control, work) {
-        let translates =
-            work.defers && work.facts.family == 4 && work.rewrite.side != Side::Nothing;
-        let related = Decision::new(Verdict::Allow, Reason::Related).pack();
-        work.deferred |= translates;
-        put(&mut work.said, related);
-        return go::<END, _>(pkt);
-    }
-    if work.facts.tcp_flags & transport::SYN != 0 {
-        read_options(pkt, work);
-    }
-    if volatile(&work.facts.family) == 4 { go::<TRACK4, _>(pkt) } else { go::<TRACK6, _>(pkt) }
-}
-
-/// The stage of the flow table; behind it, whether an ACK brings a cookie back.
-#[inline(always)]
-pub fn track<F: Family, P: Packet>(pkt: &P) -> Outcome {
-    let (Some(control), Some((_, table, work))) = (control(), again_at_hand()) else {
-        return lost(pkt);
-    };
-    let said = tracking::track::<F>(table, control, work);
-    put(&mut work.said, said);
-    if volatile(&work.said) != JUDGE {
-        return go::<END, _>(pkt);
-    }
-    if cookies::may_bring_one(work) {
-        if cookies::check(pkt, work) {
-            put(&mut work.state, State::New);
-            put(&mut work.begins, true);
-        } else if cookies::listens(pkt, work) {
-            let bad = Decision::new(Verdict::Drop, Reason::CookieBad).pack();
-            put(&mut work.said, bad);
-            return go::<END, _>(pkt);
+    if volatile(&work.said) == JUDGE {
+        if work.facts.icmp == IcmpKind::Error && is_related(pkt, table, control, work) {
+            let translates =
+                work.defers && work.facts.family == 4 && work.rewrite.side != Side::Nothing;
+            let related = Decision::new(Verdict::Allow, Reason::Related).pack();
+            work.deferred |= translates;
+            put(&mut work.said, related);
+        } else {
+            if work.facts.tcp_flags & transport::SYN != 0 {
+                read_options(pkt, work);
+            }
+            let said = if volatile(&work.facts.family) == 4 {
+                tracking::track::<V4>(table, control, work)
+            } else {
+                tracking::track::<V6>(table, control, work)
+            };
+            put(&mut work.said, said);
+            if volatile(&work.said) == JUDGE {
+                if !judge::is_plain(table, work) {
+                    return stages::to_judge(pkt, work);
+                }
+                let said = judge::at_once(table, work);
+                put(&mut work.said, said);
+                if volatile(&work.said) == BEGIN {
+                    return stages::to_begin(pkt, work);
+                }
+            }
         }
     }
-    if F::FAMILY == 4 { go::<JUDGE4, _>(pkt) } else { go::<JUDGE6, _>(pkt) }
+    end(pkt, table, work)
 }
 
-/// The stage of the rules.
+/// What was decided is done.
 #[inline(always)]
-pub fn judge<F: Family, P: Packet>(pkt: &P) -> Outcome {
-    let Some((_, table, work)) = again_at_hand() else { return lost(pkt) };
-    let said = judge::judge::<F>(table, work).pack();
-    put(&mut work.said, said);
-    let Decision { reason, slot, .. } = Decision::unpack(volatile(&work.said));
-    if reason == Reason::CookieSent && !cookies::prepare(pkt, work) {
-        let said = if F::FAMILY == 4 {
-            judge::sluice_begin4(volatile(&work.generation), slot)
-        } else {
-            judge::sluice_begin6(volatile(&work.generation), slot)
-        };
-        put(&mut work.said, said);
-    }
-    go::<END, _>(pkt)
-}
-
-/// The last stage: what was decided is done.
-#[inline(always)]
-pub fn end<P: Packet>(pkt: &P) -> Outcome {
-    let Some((_, table, work)) = again_at_hand() else { return lost(pkt) };
+pub fn end<P: Packet>(pkt: &P, table: &RuleTable, work: &mut Work) -> Outcome {
     if P::DEFERS && volatile(&work.deferred) {
         // Nothing was counted yet: the program behind this one begins anew.
         if work.iface_flags & IFACE_XDP_GENERIC == 0 && pkt.defer() {
@@ -241,14 +218,11 @@ pub fn end<P: Packet>(pkt: &P) -> Outcome {
         return Outcome::Drop;
     }
     let said = volatile(&work.said);
-    carry_out(pkt, table, said, work)
-}
-
-/// Whether the packet at hand is on its way in.
-#[inline(always)]
-pub fn comes_in() -> bool {
-    // SAFETY: this CPU's own entry; programs of one CPU don't nest.
-    WORK.get_ptr(0).is_some_and(|work| matches!(unsafe { (*work).direction }, Direction::In))
+    let outcome = carry_out(pkt, table, said, work);
+    if outcome == Outcome::Pass {
+        pkt.let_by(work);
+    }
+    outcome
 }
 
 /// At ingress behind XDP: whether the packet brings a cookie back that its listener is still to hear of.

@@ -6,8 +6,8 @@ use firewall_common::{
         flow::{Flow, Judgement},
         reason::Reason,
         table::{
-            ACTION_BYPASS, ACTION_LIMITS, ACTION_NO_TRACK, Direction, RuleTable, SLOT_FIRST,
-            SLOT_NONE, State, Verdict,
+            ACTION_BYPASS, ACTION_LIMITS, ACTION_NO_TRACK, Direction, RuleTable, SLOT_NONE, State,
+            Verdict,
         },
     },
     wire::transport,
@@ -22,22 +22,79 @@ use crate::{
     gate::Decision,
     limits,
     maps::at_hand,
-    nat, snat,
+    nat,
+    opaque::{put, volatile},
+    snat,
     table::{V4, V6},
     tracking::NOT_FOUND,
     words,
     work::Work,
 };
 
-/// Asks the rules, and does for the flow what they say.
+/// What is said where the packet is allowed and begins a flow: the rest is the next stage's.
+pub const BEGIN: u64 = u64::MAX - 1;
+
+/// What the rules' answer means, by itself.
 #[inline(always)]
-pub fn judge<F: Family>(table: &RuleTable, work: &mut Work) -> Decision {
+pub fn answered(work: &Work) -> Decision {
+    let m = classify::answer(work);
+    Decision { verdict: m.verdict, reason: m.reason, slot: m.slot }
+}
+
+/// What the rules' answer means to a packet without a flow; [`BEGIN`].
+#[inline(always)]
+fn without_flow(work: &mut Work) -> u64 {
+    let flags = classify::answer(work).flags;
+    let decision = answered(work);
+    let allowed = matches!(decision.verdict, Verdict::Allow | Verdict::Continue);
+    if allowed && flags & ACTION_NO_TRACK != 0 {
+        return decision.reason(Reason::NoTrack).pack();
+    }
+    if !allowed || !volatile(&work.begins) {
+        return decision.pack();
+    }
+    BEGIN
+}
+
+/// Whether the packet at hand can be judged by [`at_once`]: it has no flow, isn't translated before it is judged, and brings no
+/// cookie; and the policy is of one part, of whose rules rows know all.
+#[inline(always)]
+pub fn is_plain(table: &RuleTable, work: &Work) -> bool {
+    volatile(&work.found) == NOT_FOUND
+        && classify::is_plain(table)
+        && (table.settings.nat_in == 0 || !comes_in4(work))
+        && !cookies::may_bring_one(work)
+}
+
+#[inline(always)]
+fn comes_in4(work: &Work) -> bool {
+    work.begins && work.facts.family == 4 && matches!(work.direction, Direction::In)
+}
+
+/// Asks the rules: [`judge`] for a packet and a policy that [`is_plain`]. No call is made on the way.
+#[inline(always)]
+pub fn at_once(table: &RuleTable, work: &mut Work) -> u64 {
+    put(&mut work.nat_rule, 0);
+    let query = Query {
+        direction: work.direction,
+        iface: work.iface,
+        state: work.state,
+        tcp_flags: work.facts.tcp_flags,
+        other: false,
+    };
+    classify::judge_at_once(table, work, query);
+    without_flow(work)
+}
+
+/// Asks the rules, and does for the packet's flow, if it has one, what they say; else it may be [`BEGIN`].
+#[inline(always)]
+pub fn judge<F: Family>(table: &RuleTable, work: &mut Work) -> u64 {
     let (direction, state, begins) = (work.direction, work.state, work.begins);
     let family = F::FAMILY;
     let mut flow = Hit { slot: work.found, flow: core::ptr::null_mut() };
     if work.found != NOT_FOUND {
         let Some(record) = F::record(work.found) else {
-            return Decision::new(Verdict::Drop, Reason::TableBusy);
+            return Decision::new(Verdict::Drop, Reason::TableBusy).pack();
         };
         flow.flow = record.cast();
     }
@@ -81,42 +138,29 @@ pub fn judge<F: Family>(table: &RuleTable, work: &mut Work) -> Decision {
         if nat_rule != 0 {
             if work.defers {
                 work.deferred = true;
-                return Decision::new(Verdict::Drop, Reason::NatImpossible);
+                return Decision::new(Verdict::Drop, Reason::NatImpossible).pack();
             }
             other = true;
             // SAFETY: both are the work's.
             unsafe { words::copy(&raw mut work.other, &raw const work.facts) };
             if !nat::new_destination(work.generation, nat_rule - 1) {
-                return Decision::new(Verdict::Drop, Reason::NatImpossible);
+                return Decision::new(Verdict::Drop, Reason::NatImpossible).pack();
             }
         }
     }
     let (judge_at, judge_iface) = (work.judge_at, work.judge_iface);
     let query = Query { direction: judge_at, iface: judge_iface, state, tcp_flags, other };
-    let m = classify::judge_by_rules(table, work, query);
-    let decision = Decision { verdict: m.verdict, reason: m.reason, slot: m.slot };
-    let allowed = matches!(m.verdict, Verdict::Allow | Verdict::Continue);
+    put(&mut work.nat_rule, nat_rule);
+    classify::judge_by_rules(table, work, query);
     if flow.is_some() {
         // The rest has a frame of its own, which isn't there while the rules are asked.
-        let raw = if family == 4 {
+        return if family == 4 {
             sluice_rejudged4(work.generation)
         } else {
             sluice_rejudged6(work.generation)
         };
-        return Decision::unpack(raw);
     }
-    if allowed && m.flags & ACTION_NO_TRACK != 0 {
-        return Decision { reason: Reason::NoTrack, ..decision };
-    }
-    if !allowed || !begins {
-        return decision;
-    }
-    work.bypass = m.flags & ACTION_BYPASS != 0;
-    work.limited = m.flags & ACTION_LIMITS != 0;
-    if nat_rule == 0 && cookies::is_asked_for(table, m.flags, work) {
-        return Decision { reason: Reason::CookieSent, ..decision };
-    }
-    begin::<F>(table, work, decision, nat_rule)
+    without_flow(work)
 }
 
 /// [`rejudged`] for IPv4.
@@ -193,37 +237,19 @@ fn rejudged<F: Family>(table: &RuleTable, work: &mut Work) -> Decision {
     return Decision { reason, ..decision };
 }
 
-/// [`begin`] for IPv4, where a SYN that was to be answered with a cookie can't be.
-#[unsafe(no_mangle)]
-#[inline(never)]
-pub extern "C" fn sluice_begin4(generation: u32, slot: u32) -> u64 {
-    begin_in::<V4>(generation, slot)
-}
-
-/// [`begin`] for IPv6; as [`sluice_begin4`].
-#[unsafe(no_mangle)]
-#[inline(never)]
-pub extern "C" fn sluice_begin6(generation: u32, slot: u32) -> u64 {
-    begin_in::<V6>(generation, slot)
-}
-
+/// Whether the packet that is allowed is to be answered with a cookie.
 #[inline(always)]
-fn begin_in<F: Family>(generation: u32, slot: u32) -> u64 {
-    let Some((table, work)) = at_hand(generation) else {
-        return Decision::new(Verdict::Allow, Reason::NoPolicy).pack();
-    };
-    let reason = if slot < SLOT_FIRST { Reason::Default } else { Reason::Rule };
-    begin::<F>(table, work, Decision { verdict: Verdict::Allow, reason, slot }, 0).pack()
+pub fn asks_for_cookie(table: &RuleTable, work: &Work) -> bool {
+    volatile(&work.nat_rule) == 0 && cookies::is_asked_for(table, classify::answer(work).flags, work)
 }
 
 /// Enters the flow that an allowed packet begins, with its translation.
 #[inline(always)]
-fn begin<F: Family>(
-    table: &RuleTable,
-    work: &mut Work,
-    decision: Decision,
-    nat_rule: u32,
-) -> Decision {
+pub fn begin<F: Family>(table: &RuleTable, work: &mut Work) -> Decision {
+    let (decision, flags) = (answered(work), classify::answer(work).flags);
+    work.bypass = flags & ACTION_BYPASS != 0;
+    work.limited = flags & ACTION_LIMITS != 0;
+    let nat_rule = volatile(&work.nat_rule);
     let (direction, family) = (work.direction, F::FAMILY);
     let judgement = Judgement::new(work.generation, decision.slot, Verdict::Allow as u8);
     let refused = match entering::enter::<F>(work.src_is_a, judgement, work.generation) {

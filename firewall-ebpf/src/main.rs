@@ -1,6 +1,6 @@
 //! Sluice in the kernel: entry points and their verdict tables, nothing else.
 //!
-//! A packet's way: `packet` -> `gate` (parse, fragments; conntrack; classify; each a program, see `stages`) -> `reject`,
+//! A packet's way: `packet` -> `gate` (parse, fragments, conntrack, classify; what is rarer in `stages`) -> `reject`,
 //! `events`, counters -> one of the tables below.
 #![no_std]
 #![no_main]
@@ -57,7 +57,6 @@ use aya_ebpf::{
 };
 use firewall_common::abi::table::Direction;
 
-use packet::Packet as _;
 use table::{V4, V6};
 use verdict::Outcome;
 
@@ -76,32 +75,32 @@ pub fn sluice_xdp(ctx: XdpContext) -> u32 {
 
 /// A stage at XDP (`firewall_common::abi::stage`).
 #[xdp(frags)]
-pub fn sluice_x_track4(ctx: XdpContext) -> u32 {
-    xdp_verdict(gate::track::<V4, _>(&packet::Xdp(&ctx)))
+pub fn sluice_x_begin4(ctx: XdpContext) -> u32 {
+    xdp_verdict(stages::begin::<V4, _>(&packet::Xdp(&ctx)))
 }
 
 /// As above.
 #[xdp(frags)]
-pub fn sluice_x_track6(ctx: XdpContext) -> u32 {
-    xdp_verdict(gate::track::<V6, _>(&packet::Xdp(&ctx)))
+pub fn sluice_x_begin6(ctx: XdpContext) -> u32 {
+    xdp_verdict(stages::begin::<V6, _>(&packet::Xdp(&ctx)))
 }
 
 /// As above.
 #[xdp(frags)]
 pub fn sluice_x_judge4(ctx: XdpContext) -> u32 {
-    xdp_verdict(gate::judge::<V4, _>(&packet::Xdp(&ctx)))
+    xdp_verdict(stages::judge::<V4, _>(&packet::Xdp(&ctx)))
 }
 
 /// As above.
 #[xdp(frags)]
 pub fn sluice_x_judge6(ctx: XdpContext) -> u32 {
-    xdp_verdict(gate::judge::<V6, _>(&packet::Xdp(&ctx)))
+    xdp_verdict(stages::judge::<V6, _>(&packet::Xdp(&ctx)))
 }
 
 /// As above.
 #[xdp(frags)]
 pub fn sluice_x_end(ctx: XdpContext) -> u32 {
-    xdp_verdict(gate::end(&packet::Xdp(&ctx)))
+    xdp_verdict(stages::end(&packet::Xdp(&ctx)))
 }
 
 #[inline(always)]
@@ -129,37 +128,32 @@ pub fn sluice_tc_in(ctx: TcContext) -> i32 {
 
 /// A stage at TC, both ways.
 #[classifier]
-pub fn sluice_t_track4(ctx: TcContext) -> i32 {
-    tc_verdict(gate::track::<V4, _>(&packet::Skb(&ctx)))
+pub fn sluice_t_begin4(ctx: TcContext) -> i32 {
+    tc_verdict(stages::begin::<V4, _>(&packet::Skb(&ctx)))
 }
 
 /// As above.
 #[classifier]
-pub fn sluice_t_track6(ctx: TcContext) -> i32 {
-    tc_verdict(gate::track::<V6, _>(&packet::Skb(&ctx)))
+pub fn sluice_t_begin6(ctx: TcContext) -> i32 {
+    tc_verdict(stages::begin::<V6, _>(&packet::Skb(&ctx)))
 }
 
 /// As above.
 #[classifier]
 pub fn sluice_t_judge4(ctx: TcContext) -> i32 {
-    tc_verdict(gate::judge::<V4, _>(&packet::Skb(&ctx)))
+    tc_verdict(stages::judge::<V4, _>(&packet::Skb(&ctx)))
 }
 
 /// As above.
 #[classifier]
 pub fn sluice_t_judge6(ctx: TcContext) -> i32 {
-    tc_verdict(gate::judge::<V6, _>(&packet::Skb(&ctx)))
+    tc_verdict(stages::judge::<V6, _>(&packet::Skb(&ctx)))
 }
 
 /// As above.
 #[classifier]
 pub fn sluice_t_end(ctx: TcContext) -> i32 {
-    let skb = packet::Skb(&ctx);
-    let outcome = gate::end(&skb);
-    if outcome == Outcome::Pass && gate::comes_in() {
-        cookies::hand_over(skb.context(), &skb);
-    }
-    tc_verdict(outcome)
+    tc_verdict(stages::end(&packet::Skb(&ctx)))
 }
 
 /// Ingress, behind XDP: hands connections that cookies made to their listeners, which XDP can't. Judges

@@ -18,7 +18,7 @@ use firewall_common::{
 };
 
 use crate::{
-    bypass,
+    bypass, cookies,
     forward::{self, Route},
     localports,
     maps::IFACES,
@@ -85,6 +85,8 @@ pub trait Packet: Cursor + Load {
     /// Hands the packet, once it is as it should be, to the AF_XDP socket of its queue; whether there
     /// is one.
     fn hand_over(&self, work: &Work) -> bool;
+    /// It goes on to the stack: a connection that a cookie made is given to its listener, where this hook can.
+    fn let_by(&self, work: &Work);
     /// Rewrites the packet as `work.rewrite` says, with its checksums; `false`: it can't be.
     fn translate(&self, work: &Work) -> bool;
     /// Cuts (or stretches) the packet to `l3 + N` bytes, swaps the Ethernet addresses, writes `bytes`
@@ -246,6 +248,8 @@ impl Packet for Xdp<'_> {
     fn stripped_vlan(&self) -> u16 {
         0
     }
+    #[inline(always)]
+    fn let_by(&self, _: &Work) {}
     #[inline(always)]
     fn translate(&self, work: &Work) -> bool {
         // IPv4 frames that don't come off a wire were left to the TC program behind this one.
@@ -462,6 +466,12 @@ impl Packet for Skb<'_> {
         unsafe {
             let skb = self.0.skb.skb;
             if (*skb).vlan_present != 0 { (*skb).vlan_tci as u16 & 0x0fff } else { 0 }
+        }
+    }
+    #[inline(always)]
+    fn let_by(&self, work: &Work) {
+        if matches!(work.direction, Direction::In) {
+            cookies::hand_over(self.context(), self);
         }
     }
     #[inline(always)]

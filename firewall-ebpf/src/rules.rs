@@ -23,7 +23,7 @@ use firewall_common::{
 use crate::{
     arena::Mem,
     asks,
-    classify::{NO_POLICY, Query, conclude, look_at_once, meet, v6_halves},
+    classify::{meet, v6_halves},
     maps::{MMAPABLE, again_at_hand, at_hand},
     opaque::{put, volatile},
     work::Work,
@@ -352,29 +352,6 @@ macro_rules! sized {
     };
 }
 
-/// The functions of the sizes that most policies have: for the largest they would take the verifier's last instructions.
-macro_rules! sized_one {
-    ($map:ident, $words:expr, $one:ident) => {
-        /// See [`judge_by_one`].
-        #[unsafe(no_mangle)]
-        #[inline(never)]
-        pub extern "C" fn $one(generation: u32, query: u64) -> u64 {
-            let Some((table, work)) = at_hand(generation) else { return NO_POLICY };
-            let query = Query::unpack(query);
-            look_at_once(query, table, work);
-            let Some(arena) = $map.get_value(generation & 1, &0) else { return NO_POLICY };
-            let said = in_part(&Mem::<{ $words }>(arena.as_ptr()), table, work, 0);
-            // Through the map's memory: one answer for the verifier, whichever way it was found.
-            put(&mut work.met, said);
-            let said = volatile(&work.met);
-            conclude(table, work, said, query.direction)
-        }
-    };
-}
-
-sized_one!(RULES_S, ARENAS[0], sluice_one_s);
-sized_one!(RULES_M, ARENAS[1], sluice_one_m);
-
 sized!(
     RULES_S,
     ARENAS[0],
@@ -418,15 +395,22 @@ sized!(
     sluice_ask_l
 );
 
-/// What `classify::sluice_classify` says where part 0 is all there is to look into, and rows know all of its rules; in an
-/// arena of `size`.
+/// [`in_part`] of part 0, without a call.
 #[inline(always)]
-pub fn judge_by_one(size: u32, generation: u32, query: u64) -> u64 {
-    if size == 0 { sluice_one_s(generation, query) } else { sluice_one_m(generation, query) }
+pub fn first_at_once(table: &RuleTable, work: &mut Work) -> u64 {
+    let at = volatile(&work.generation) & 1;
+    macro_rules! in_it {
+        ($map:ident, $size:expr) => {{
+            let Some(arena) = $map.get_value(at, &0) else { return NOTHING };
+            in_part(&Mem::<{ ARENAS[$size] }>(arena.as_ptr()), table, work, 0)
+        }};
+    }
+    match table.size {
+        0 => in_it!(RULES_S, 0),
+        1 => in_it!(RULES_M, 1),
+        _ => in_it!(RULES_L, 2),
+    }
 }
-
-/// Sizes that [`judge_by_one`] knows.
-pub const SIZES_BY_ONE: u32 = 2;
 
 /// [`in_part`] of an arena of `size`.
 #[inline(always)]

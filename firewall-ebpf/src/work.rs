@@ -137,6 +137,8 @@ pub struct Work {
     pub found: u32,
     /// `IFACE_*` of the interface.
     pub iface_flags: u32,
+    /// Number of the translation rule that changes its destination, plus 1; 0: none.
+    pub nat_rule: u32,
     /// Rule whose packet it would be at the hook that it skips; `SLOT_NONE`: none judged there.
     pub across_slot: u32,
     /// A program of ours stands at the hook that it skips.
