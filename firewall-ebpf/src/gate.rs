@@ -1,6 +1,6 @@
 //! A packet's way through the gate, the same at every hook: parse, fragments, related errors, the flow table, and only where
-//! that doesn't settle it, the rules. What most packets meet is one program without a call; what is rarer or dearer stands in
-//! stages of their own ([`crate::stages`]).
+//! that doesn't settle it, the rules. What most packets meet are two programs without a call; what is rarer or dearer
+//! stands in stages of their own ([`crate::stages`]).
 
 use firewall_common::{
     abi::{
@@ -23,6 +23,7 @@ use firewall_common::{
 use crate::{
     budget,
     classify::refusal,
+    conntrack::Family,
     cookies::{self, CookieState},
     counters,
     events::{self, Told},
@@ -35,7 +36,6 @@ use crate::{
     opaque::{put, volatile},
     packet::{Load, Network, Packet},
     prefix, reject, stages,
-    table::{V4, V6},
     tracking::{self, JUDGE},
     verdict::Outcome,
     words,
@@ -85,7 +85,7 @@ pub fn control() -> Option<&'static Control> {
     Some(unsafe { &*control })
 }
 
-/// Judges one packet and does what was decided, or goes on to a stage that will.
+/// The first half: reads a packet, and goes on to the second where it has anything to say.
 #[inline(always)]
 pub fn run<P: Packet>(pkt: &P, direction: Direction) -> Outcome {
     let ifindex = pkt.ifindex();
@@ -184,22 +184,30 @@ pub fn run<P: Packet>(pkt: &P, direction: Direction) -> Outcome {
             if work.facts.tcp_flags & transport::SYN != 0 {
                 read_options(pkt, work);
             }
-            let said = if volatile(&work.facts.family) == 4 {
-                tracking::track::<V4>(table, control, work)
-            } else {
-                tracking::track::<V6>(table, control, work)
-            };
-            put(&mut work.said, said);
-            if volatile(&work.said) == JUDGE {
-                if !judge::is_plain(table, work) {
-                    return stages::to_judge(pkt, work);
-                }
-                let said = judge::at_once(table, work);
-                put(&mut work.said, said);
-                if volatile(&work.said) == BEGIN {
-                    return stages::to_begin(pkt, work);
-                }
-            }
+            return stages::to_flow(pkt, work);
+        }
+    }
+    end(pkt, table, work)
+}
+
+/// The second half: what the flow table says, or else the rules.
+#[inline(always)]
+pub fn look_up<F: Family, P: Packet>(
+    pkt: &P,
+    control: &Control,
+    table: &RuleTable,
+    work: &mut Work,
+) -> Outcome {
+    let said = tracking::track::<F>(table, control, work);
+    put(&mut work.said, said);
+    if volatile(&work.said) == JUDGE {
+        if !judge::is_plain(table, work) {
+            return stages::to_judge(pkt, work);
+        }
+        let said = judge::at_once(table, work);
+        put(&mut work.said, said);
+        if volatile(&work.said) == BEGIN {
+            return stages::to_begin(pkt, work);
         }
     }
     end(pkt, table, work)

@@ -81,6 +81,18 @@ pub fn sluice_x_begin4(ctx: XdpContext) -> u32 {
 
 /// As above.
 #[xdp(frags)]
+pub fn sluice_x_flow4(ctx: XdpContext) -> u32 {
+    xdp_verdict(stages::flow::<V4, _>(&packet::Xdp(&ctx)))
+}
+
+/// As above.
+#[xdp(frags)]
+pub fn sluice_x_flow6(ctx: XdpContext) -> u32 {
+    xdp_verdict(stages::flow::<V6, _>(&packet::Xdp(&ctx)))
+}
+
+/// As above.
+#[xdp(frags)]
 pub fn sluice_x_begin6(ctx: XdpContext) -> u32 {
     xdp_verdict(stages::begin::<V6, _>(&packet::Xdp(&ctx)))
 }
@@ -130,6 +142,18 @@ pub fn sluice_tc_in(ctx: TcContext) -> i32 {
 #[classifier]
 pub fn sluice_t_begin4(ctx: TcContext) -> i32 {
     tc_verdict(stages::begin::<V4, _>(&packet::Skb(&ctx)))
+}
+
+/// As above.
+#[classifier]
+pub fn sluice_t_flow4(ctx: TcContext) -> i32 {
+    tc_verdict(stages::flow::<V4, _>(&packet::Skb(&ctx)))
+}
+
+/// As above.
+#[classifier]
+pub fn sluice_t_flow6(ctx: TcContext) -> i32 {
+    tc_verdict(stages::flow::<V6, _>(&packet::Skb(&ctx)))
 }
 
 /// As above.

@@ -5,7 +5,7 @@
 use aya_ebpf::{EbpfContext, cty::c_void, macros::map, maps::ProgramArray};
 use firewall_common::abi::{
     reason::Reason,
-    stage::{BEGIN4, BEGIN6, END, JUDGE4, JUDGE6, STAGES},
+    stage::{BEGIN4, BEGIN6, END, FLOW4, FLOW6, JUDGE4, JUDGE6, STAGES},
     table::{State, Verdict},
 };
 
@@ -54,6 +54,21 @@ fn lost<P: Packet>(pkt: &P) -> Outcome {
     let (packets, bytes) = (u64::from(pkt.segments()), u64::from(pkt.frame_len(0)));
     counters::reason(Verdict::Allow, Reason::NoPolicy, packets, bytes);
     Outcome::Pass
+}
+
+/// Goes on to [`flow`].
+#[inline(always)]
+pub fn to_flow<P: Packet>(pkt: &P, work: &Work) -> Outcome {
+    if volatile(&work.facts.family) == 4 { go::<FLOW4, _>(pkt) } else { go::<FLOW6, _>(pkt) }
+}
+
+/// The second half of every packet's way.
+#[inline(always)]
+pub fn flow<F: Family, P: Packet>(pkt: &P) -> Outcome {
+    let (Some(control), Some((_, table, work))) = (gate::control(), again_at_hand()) else {
+        return lost(pkt);
+    };
+    gate::look_up::<F, P>(pkt, control, table, work)
 }
 
 /// Goes on to [`judge`].
