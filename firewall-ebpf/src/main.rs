@@ -69,48 +69,56 @@ const TC_REDIRECT: i32 = 7;
 
 /// Ingress, in the driver (or generic XDP).
 #[xdp(frags)]
+#[inline(always)]
 pub fn sluice_xdp(ctx: XdpContext) -> u32 {
     xdp_verdict(gate::run(&packet::Xdp(&ctx), Direction::In))
 }
 
 /// A stage at XDP (`firewall_common::abi::stage`).
 #[xdp(frags)]
+#[inline(always)]
 pub fn sluice_x_begin4(ctx: XdpContext) -> u32 {
     xdp_verdict(stages::begin::<V4, _>(&packet::Xdp(&ctx)))
 }
 
 /// As above.
 #[xdp(frags)]
+#[inline(always)]
 pub fn sluice_x_flow4(ctx: XdpContext) -> u32 {
     xdp_verdict(stages::flow::<V4, _>(&packet::Xdp(&ctx)))
 }
 
 /// As above.
 #[xdp(frags)]
+#[inline(always)]
 pub fn sluice_x_flow6(ctx: XdpContext) -> u32 {
     xdp_verdict(stages::flow::<V6, _>(&packet::Xdp(&ctx)))
 }
 
 /// As above.
 #[xdp(frags)]
+#[inline(always)]
 pub fn sluice_x_begin6(ctx: XdpContext) -> u32 {
     xdp_verdict(stages::begin::<V6, _>(&packet::Xdp(&ctx)))
 }
 
 /// As above.
 #[xdp(frags)]
+#[inline(always)]
 pub fn sluice_x_judge4(ctx: XdpContext) -> u32 {
     xdp_verdict(stages::judge::<V4, _>(&packet::Xdp(&ctx)))
 }
 
 /// As above.
 #[xdp(frags)]
+#[inline(always)]
 pub fn sluice_x_judge6(ctx: XdpContext) -> u32 {
     xdp_verdict(stages::judge::<V6, _>(&packet::Xdp(&ctx)))
 }
 
 /// As above.
 #[xdp(frags)]
+#[inline(always)]
 pub fn sluice_x_end(ctx: XdpContext) -> u32 {
     xdp_verdict(stages::end(&packet::Xdp(&ctx)))
 }
@@ -127,6 +135,7 @@ fn xdp_verdict(outcome: Outcome) -> u32 {
 
 /// Ingress, at TCX or clsact.
 #[classifier]
+#[inline(always)]
 pub fn sluice_tc_in(ctx: TcContext) -> i32 {
     let skb = packet::Skb(&ctx);
     if skb.is_answer() {
@@ -140,42 +149,49 @@ pub fn sluice_tc_in(ctx: TcContext) -> i32 {
 
 /// A stage at TC, both ways.
 #[classifier]
+#[inline(always)]
 pub fn sluice_t_begin4(ctx: TcContext) -> i32 {
     tc_verdict(stages::begin::<V4, _>(&packet::Skb(&ctx)))
 }
 
 /// As above.
 #[classifier]
+#[inline(always)]
 pub fn sluice_t_flow4(ctx: TcContext) -> i32 {
     tc_verdict(stages::flow::<V4, _>(&packet::Skb(&ctx)))
 }
 
 /// As above.
 #[classifier]
+#[inline(always)]
 pub fn sluice_t_flow6(ctx: TcContext) -> i32 {
     tc_verdict(stages::flow::<V6, _>(&packet::Skb(&ctx)))
 }
 
 /// As above.
 #[classifier]
+#[inline(always)]
 pub fn sluice_t_begin6(ctx: TcContext) -> i32 {
     tc_verdict(stages::begin::<V6, _>(&packet::Skb(&ctx)))
 }
 
 /// As above.
 #[classifier]
+#[inline(always)]
 pub fn sluice_t_judge4(ctx: TcContext) -> i32 {
     tc_verdict(stages::judge::<V4, _>(&packet::Skb(&ctx)))
 }
 
 /// As above.
 #[classifier]
+#[inline(always)]
 pub fn sluice_t_judge6(ctx: TcContext) -> i32 {
     tc_verdict(stages::judge::<V6, _>(&packet::Skb(&ctx)))
 }
 
 /// As above.
 #[classifier]
+#[inline(always)]
 pub fn sluice_t_end(ctx: TcContext) -> i32 {
     tc_verdict(stages::end(&packet::Skb(&ctx)))
 }
@@ -183,6 +199,7 @@ pub fn sluice_t_end(ctx: TcContext) -> i32 {
 /// Ingress, behind XDP: hands connections that cookies made to their listeners, which XDP can't. Judges
 /// nothing.
 #[classifier]
+#[inline(always)]
 pub fn sluice_cookies_in(ctx: TcContext) -> i32 {
     if cookies::are_out() {
         gate::look_for_cookie(&packet::Network(&ctx));
@@ -192,6 +209,7 @@ pub fn sluice_cookies_in(ctx: TcContext) -> i32 {
 
 /// Egress, at TCX or clsact.
 #[classifier]
+#[inline(always)]
 pub fn sluice_tc_out(ctx: TcContext) -> i32 {
     let skb = packet::Skb(&ctx);
     if skb.is_answer() || skb.was_judged() {
