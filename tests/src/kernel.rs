@@ -91,7 +91,6 @@ pub struct Kernel {
     xdp: Program,
     tc_in: Program,
     tc_out: Program,
-    cookies_in: Program,
     ifindexes: Vec<u32>,
     arenas: Arenas,
     sets: Arc<Sets>,
@@ -160,11 +159,11 @@ impl Kernel {
             });
             Program::of(program.fd().expect("a loaded program"))
         };
-        let (xdp, tc_in, tc_out, cookies_in) = (
+        program("sluice_cookies_in");
+        let (xdp, tc_in, tc_out) = (
             program("sluice_xdp"),
             program("sluice_tc_in"),
             program("sluice_tc_out"),
-            program("sluice_cookies_in"),
         );
         stages::load(&mut ebpf).unwrap_or_else(|error| panic!("the stages: {error}"));
         let ifindexes = INTERFACES.map(|name| ns.ifindex(name).expect("an index")).to_vec();
@@ -201,7 +200,6 @@ impl Kernel {
             xdp,
             tc_in,
             tc_out,
-            cookies_in,
             ifindexes,
             arenas,
             sets: Arc::new(sets),
