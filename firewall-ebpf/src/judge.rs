@@ -240,7 +240,8 @@ fn rejudged<F: Family>(table: &RuleTable, work: &mut Work) -> Decision {
 /// Whether the packet that is allowed is to be answered with a cookie.
 #[inline(always)]
 pub fn asks_for_cookie(table: &RuleTable, work: &Work) -> bool {
-    volatile(&work.nat_rule) == 0 && cookies::is_asked_for(table, classify::answer(work).flags, work)
+    volatile(&work.nat_rule) == 0
+        && cookies::is_asked_for(table, classify::answer(work).flags, work)
 }
 
 /// Enters the flow that an allowed packet begins, with its translation.

@@ -22,8 +22,7 @@ use crate::{
     cookies::CookieState,
     events,
     gate::Decision,
-    limits,
-    nat,
+    limits, nat,
     work::Work,
 };
 

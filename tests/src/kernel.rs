@@ -160,11 +160,8 @@ impl Kernel {
             Program::of(program.fd().expect("a loaded program"))
         };
         program("sluice_cookies_in");
-        let (xdp, tc_in, tc_out) = (
-            program("sluice_xdp"),
-            program("sluice_tc_in"),
-            program("sluice_tc_out"),
-        );
+        let (xdp, tc_in, tc_out) =
+            (program("sluice_xdp"), program("sluice_tc_in"), program("sluice_tc_out"));
         stages::load(&mut ebpf).unwrap_or_else(|error| panic!("the stages: {error}"));
         let ifindexes = INTERFACES.map(|name| ns.ifindex(name).expect("an index")).to_vec();
         // Nobody else is to find these maps: the descriptors keep them alive, and a test that is killed

@@ -28,9 +28,13 @@ pub fn load(ebpf: &mut Ebpf) -> Result<(), DatapathError> {
                 .program_mut(name)
                 .ok_or_else(|| DatapathError::Load(format!("the object has no program {name}")))?;
             load_one(program).map_err(|e| load_error(&e))?;
-            stages.push(program.fd().map_err(|e| load_error(&e))?.try_clone().map_err(
-                DatapathError::io("duplicating a program's descriptor"),
-            )?);
+            stages.push(
+                program
+                    .fd()
+                    .map_err(|e| load_error(&e))?
+                    .try_clone()
+                    .map_err(DatapathError::io("duplicating a program's descriptor"))?,
+            );
         }
         let failed = |e: &MapError| DatapathError::Map { map: array, message: chain(e) };
         let map = ebpf
@@ -60,7 +64,8 @@ pub(super) fn pin(ebpf: &Ebpf, dir: &Path) -> Result<(), DatapathError> {
         };
         let id = map.info().map_err(DatapathError::map(array))?.id();
         let path = dir.join(format!("{PREFIX}{id}"));
-        map.pin(&path).map_err(|e| DatapathError::PinDir { path, source: io::Error::other(chain(&e)) })?;
+        map.pin(&path)
+            .map_err(|e| DatapathError::PinDir { path, source: io::Error::other(chain(&e)) })?;
     }
     Ok(())
 }
