@@ -47,10 +47,13 @@ pub fn at_hand(generation: u32) -> Option<(&'static RuleTable, &'static mut Work
 /// [`at_hand`] where nobody tells the generation: in a callback, and where a stage begins.
 #[inline(always)]
 pub fn again_at_hand() -> Option<(u32, &'static RuleTable, &'static mut Work)> {
-    // SAFETY: this CPU's own entry.
-    let generation = unsafe { volatile(&(*WORK.get_ptr(0)?).generation) };
-    let (table, work) = at_hand(generation)?;
-    Some((generation, table, work))
+    let work = WORK.get_ptr_mut(0)?;
+    // SAFETY: this CPU's own entry, and programs of one CPU don't nest.
+    let work = unsafe { &mut *work };
+    let generation = volatile(&work.generation);
+    let table = TABLES.get_ptr(generation & 1)?;
+    // SAFETY: a live map value; the table isn't written while its generation is live.
+    Some((generation, unsafe { &*table }, work))
 }
 
 /// When a cookie was last sent: see `CookieClock`.

@@ -110,6 +110,11 @@ fn all<A: Arena + ?Sized>(arena: &A, rows: &Rows, at: u32) -> u64 {
 #[inline(always)]
 #[must_use]
 pub fn first<A: Arena + ?Sized>(arena: &A, part: &Part, rows: &Rows) -> u32 {
+    if part.words == 1 {
+        // Nothing to sum up.
+        let met = all(arena, rows, part.summaries) & arena.word(part.terminal);
+        return if met == 0 { NO_RULE } else { met.trailing_zeros() };
+    }
     let mut block = 0;
     while block < SUMMARIES && block < part.summaries {
         let mut summary = all(arena, rows, block);
