@@ -6,6 +6,7 @@ use sluice_tests::bpf::Program;
 use sluice_tests::lab::{Daemon, DaemonOptions, Lab, TcpEcho, Transfer, sluice_bin, wait_for};
 use sluice_tests::skip::skip;
 use std::io::{ErrorKind, Read, Write};
+use std::path::PathBuf;
 use std::time::Duration;
 
 const SOON: Duration = Duration::from_secs(5);
@@ -68,6 +69,49 @@ fn a_killed_daemon_loses_nothing_and_the_next_one_adopts() {
     .unwrap_or_else(|late| {
         panic!("{late}: sent {}, rule {seen}, flows {:?}", sent(), daemon.flows("dport=9000"))
     });
+}
+
+/// Pins of the arrays through which the programs go on to each other.
+fn stages(daemon: &Daemon) -> Vec<PathBuf> {
+    let pins = std::fs::read_dir(&daemon.pin_dir).expect("a folder of pins");
+    let pins = pins.flatten().map(|entry| entry.path());
+    let is_stages = |name: &str| name.starts_with("stages-");
+    pins.filter(|path| path.file_name().and_then(|n| n.to_str()).is_some_and(is_stages)).collect()
+}
+
+#[test]
+fn each_daemon_has_its_own_stages_and_takes_the_last_ones_away() {
+    let test = "e2e_daemon::each_daemon_has_its_own_stages_and_takes_the_last_ones_away";
+    let Some(lab) = Lab::or_skip(test) else { return };
+    let _echo = TcpEcho::start(&lab.server, &format!("{}:81", Lab::SERVER4)).unwrap();
+    let Some(mut daemon) = Daemon::or_skip(test, &lab.gate, DaemonOptions::gate(POLICY)) else {
+        return;
+    };
+    let first = stages(&daemon);
+    assert_eq!(first.len(), 2, "one for XDP, one for TC: {first:?}");
+    daemon.kill9();
+    daemon.start();
+    let second = stages(&daemon);
+    assert_eq!(second.len(), 2, "{second:?}");
+    assert!(second.iter().all(|pin| !first.contains(pin)), "{first:?}, then {second:?}");
+    let denied = format!("{}:81", Lab::SERVER4);
+    assert_eq!(lab.client.connect(&denied, SILENCE).unwrap_err().kind(), ErrorKind::TimedOut);
+    // Whoever takes the pins away while no daemon holds the arrays opens the gate, and it says so.
+    let unjudged = |daemon: &Daemon| {
+        let all = daemon.json(&["stats"]);
+        let reasons = all["reasons"].as_array().cloned().unwrap_or_default();
+        let row = reasons.into_iter().find(|row| row["reason"] == "no-policy");
+        row.map_or(0, |row| number(&row, "packets"))
+    };
+    assert_eq!(unjudged(&daemon), 0);
+    daemon.kill9();
+    for pin in stages(&daemon) {
+        std::fs::remove_file(pin).unwrap();
+    }
+    lab.client.tcp_exchange(&denied, b"open", SOON).expect("nothing judges any more");
+    daemon.start();
+    assert!(unjudged(&daemon) > 0, "packets that no stage was left for are counted");
+    assert_eq!(lab.client.connect(&denied, SILENCE).unwrap_err().kind(), ErrorKind::TimedOut);
 }
 
 #[test]
