@@ -1,5 +1,5 @@
 //! A packet's way through the gate, the same at every hook: parse, fragments, related errors, the flow table, and only where
-//! that doesn't settle it, the rules. What most packets meet are two programs without a call; what is rarer or dearer
+//! that doesn't settle it, the rules. What most packets meet are two programs; what is rarer or dearer
 //! stands in stages of their own ([`crate::stages`]).
 
 use firewall_common::{
